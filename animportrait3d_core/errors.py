@@ -1,0 +1,81 @@
+"""The errors a user can cause or meet. One base class, so that the command line and the nodes can tell them from bugs.
+
+A message begins with the function or node that speaks, states what was found and what was expected with numbers,
+and ends with what to do about it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class AnimPortraitError(Exception):
+    """Base class of every error that this package raises on purpose."""
+
+
+class InvalidInput(AnimPortraitError):
+    """A value, file or graph that cannot be used: out of range, not finite, damaged, or not what it claims to be."""
+
+
+class ShapeMismatch(InvalidInput):
+    """A tensor whose shape is not the documented one."""
+
+
+class IncompatibleCheckpoint(AnimPortraitError):
+    """A model file of another family, flavour or size than the one needed."""
+
+
+class MissingModelFile(AnimPortraitError):
+    """A file that the user has to provide: the message says where it is obtained and under which licence."""
+
+
+class MissingExtension(AnimPortraitError):
+    """An optional package that is absent or does not work: the message names the command and what works without it."""
+
+
+def check_shape(where: str, name: str, value: object, expected: Sequence[int | str]) -> None:
+    """Raise `ShapeMismatch` unless `value.shape` fits `expected`.
+
+    Integers in `expected` must match exactly; strings name free dimensions, and equal strings must agree.
+
+    >>> import torch
+    >>> check_shape("demo", "points", torch.zeros(5, 3), ["N", 3])
+    >>> check_shape("demo", "points", torch.zeros(5, 2), ["N", 3])
+    Traceback (most recent call last):
+    ...
+    animportrait3d_core.errors.ShapeMismatch: demo: `points` has shape [5, 2], expected [N, 3].
+    """
+    found = [int(size) for size in getattr(value, "shape", ())]
+    sizes: dict[str, int] = {}
+    fits = len(found) == len(expected)
+    for size, wanted in zip(found, expected):
+        if isinstance(wanted, str):
+            fits = fits and sizes.setdefault(wanted, size) == size
+        else:
+            fits = fits and size == wanted
+    if not fits:
+        pattern = ", ".join(str(wanted) for wanted in expected)
+        raise ShapeMismatch(f"{where}: `{name}` has shape {found}, expected [{pattern}].")
+
+
+def check_finite(where: str, name: str, value: object) -> None:
+    """Raise `InvalidInput` when a floating-point tensor holds NaN or infinity.
+
+    >>> import torch
+    >>> check_finite("demo", "means", torch.tensor([1.0, float("nan")]))
+    Traceback (most recent call last):
+    ...
+    animportrait3d_core.errors.InvalidInput: demo: `means` holds 1 non-finite value of 2; all must be finite.
+    """
+    import torch
+
+    tensor = torch.as_tensor(value)
+    # A sum is not finite as soon as one element is not; only then is the count worth its memory.
+    if not tensor.is_floating_point() or bool(torch.isfinite(tensor.detach().sum())):
+        return
+    bad = int((~torch.isfinite(tensor)).sum())
+    if bad:
+        plural = "" if bad == 1 else "s"
+        raise InvalidInput(
+            f"{where}: `{name}` holds {bad} non-finite value{plural} of {tensor.numel()}; all must be finite."
+        )
