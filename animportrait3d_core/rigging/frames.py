@@ -44,7 +44,10 @@ class TriangleFrames:
     def __getitem__(self, index: Tensor | int | slice) -> TriangleFrames:
         """Frames of the chosen triangles (an index into F)."""
         return TriangleFrames(
-            self.rotation[..., index, :, :], self.quats[..., index, :], self.scale[..., index], self.center[..., index, :]
+            self.rotation[..., index, :, :],
+            self.quats[..., index, :],
+            self.scale[..., index],
+            self.center[..., index, :],
         )
 
     def detach(self) -> TriangleFrames:
@@ -126,17 +129,13 @@ def to_world(frames: TriangleFrames, local: Placement, quaternion_order: Quatern
     authors' released files were trained.
     """
     quats = _ordered_product(frames.quats, local.quats, quaternion_order)
-    return Placement(
-        points_to_world(frames, local.means), quats, local.log_scales + frames.scale.log()[..., None]
-    )
+    return Placement(points_to_world(frames, local.means), quats, local.log_scales + frames.scale.log()[..., None])
 
 
 def to_local(frames: TriangleFrames, world: Placement, quaternion_order: QuaternionOrder = "corrected") -> Placement:
     """Inverse of `to_world`."""
     quats = _ordered_product(quaternion_conjugate(frames.quats), world.quats, quaternion_order)
-    return Placement(
-        points_to_local(frames, world.means), quats, world.log_scales - frames.scale.log()[..., None]
-    )
+    return Placement(points_to_local(frames, world.means), quats, world.log_scales - frames.scale.log()[..., None])
 
 
 def convert_quaternion_order(frames: TriangleFrames, quats: Tensor, to: QuaternionOrder) -> Tensor:
