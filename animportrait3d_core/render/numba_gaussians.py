@@ -1,0 +1,104 @@
+"""The Numba back-end: projection, colours and compositing tied into autograd."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from .numba_harmonics import shade_gaussians
+from .numba_projection import project_gaussians
+from .numba_raster import GEOMETRY_COLUMNS, bin_gaussians, composite_backward, composite_forward, sum_rows
+from .scene import Composite, GaussianScene, Projection
+from .threads import KERNEL_LOCK
+
+__all__ = ["composite_gaussians", "project_gaussians", "shade_gaussians"]
+
+
+def _stack_channels(parts: list[np.ndarray]) -> np.ndarray:
+    """Concatenates [1|B, N, C] arrays along the channels, broadcasting cameras only if one of them needs it."""
+    parts = [part for part in parts if part.shape[2]]
+    cameras = max(part.shape[0] for part in parts)
+    return np.concatenate([np.broadcast_to(part, (cameras, *part.shape[1:])) for part in parts], axis=2)
+
+
+class _CompositeGaussians(torch.autograd.Function):
+    """Inputs as in `GaussianScene` and `Projection`; outputs (color, depth_sum, features, alpha)."""
+
+    @staticmethod
+    def forward(ctx, means2d, conics, depths, opacities, colors, features, background, radii, size):
+        ctx.set_materialize_grads(False)
+        geometry = [tensor.detach().numpy() for tensor in (means2d, conics, opacities)]
+        depth_array = depths.detach().numpy()
+        channels = _stack_channels([colors.detach().numpy(), depth_array[..., None], features.detach().numpy()])
+        backdrop = np.zeros((depths.shape[0], channels.shape[2]), np.float32)
+        backdrop[:, :3] = background.detach().numpy()
+        with KERNEL_LOCK:
+            bins = bin_gaussians(*geometry, depth_array, radii.numpy(), size)
+            image, remaining = composite_forward(*geometry, channels, backdrop, bins[:3], size)
+        if any(ctx.needs_input_grad):
+            ctx.save_for_backward(means2d, conics, opacities)
+            ctx.state = (channels, bins, image, remaining, colors.shape, features.shape)
+        # Copies: the saved image must not change when a caller writes into what it was handed.
+        return (
+            torch.from_numpy(image[..., :3].copy()), torch.from_numpy(image[..., 3].copy()),
+            torch.from_numpy(image[..., 4:].copy()), torch.from_numpy(1.0 - remaining),
+        )
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, grad_color, grad_depth, grad_features, grad_alpha):
+        means2d, conics, opacities = (tensor.detach().numpy() for tensor in ctx.saved_tensors)
+        channels, bins, image, remaining, color_shape, feature_shape = ctx.state
+        grads = [
+            (slice(0, 3), grad_color), (slice(3, 4), None if grad_depth is None else grad_depth[..., None]),
+            (slice(4, channels.shape[2]), grad_features),
+        ]
+        used = [(part, grad.numpy()) for part, grad in grads if grad is not None and grad.shape[-1]]
+        columns = [column for part, _ in used for column in range(part.start, part.stop)]
+        grad_image = np.concatenate([grad for _, grad in used], axis=-1) if used else image[..., :0]
+        grad_opaque = np.zeros_like(remaining) if grad_alpha is None else grad_alpha.contiguous().numpy()
+        if len(columns) < channels.shape[2]:  # channels that the loss does not use cost nothing
+            channels, image = channels[..., columns], image[..., columns]
+        with KERNEL_LOCK:
+            rows = composite_backward(
+                (means2d, conics), opacities, np.ascontiguousarray(channels), bins,
+                (np.ascontiguousarray(image), remaining), (np.ascontiguousarray(grad_image), grad_opaque),
+            )
+            sums = sum_rows(rows, bins[3])
+        sums = torch.from_numpy(sums).view(*conics.shape[:2], -1)
+        grad_channels = dict(zip(columns, sums[..., GEOMETRY_COLUMNS:].unbind(-1)))
+        return _split_gradients(ctx, sums, grad_channels, (grad_color, remaining), (color_shape, feature_shape))
+
+
+def _reduce_cameras(grad: torch.Tensor, cameras: int) -> torch.Tensor:
+    return grad.sum(0, keepdim=True) if cameras == 1 and grad.shape[0] > 1 else grad
+
+
+def _split_gradients(ctx, sums, grad_channels, color_and_remaining, shapes):
+    """Arranges the summed rows as gradients of `_CompositeGaussians`' inputs."""
+    grad_color, remaining = color_and_remaining
+    color_shape, feature_shape = shapes
+
+    def gather(columns, shape):
+        if not all(column in grad_channels for column in columns):
+            return None
+        return _reduce_cameras(torch.stack([grad_channels[column] for column in columns], dim=-1), shape[0])
+
+    grad_background = None
+    if grad_color is not None and ctx.needs_input_grad[6]:
+        grad_background = torch.einsum("bhwc,bhw->bc", grad_color, torch.from_numpy(remaining))
+    feature_columns = range(4, 4 + feature_shape[2])
+    opacity_cameras = ctx.saved_tensors[2].shape[0]
+    return (
+        sums[..., 0:2], sums[..., 2:5], grad_channels.get(3),
+        _reduce_cameras(sums[..., 5], opacity_cameras), gather(range(3), color_shape),
+        gather(feature_columns, feature_shape) if feature_shape[2] else None, grad_background, None, None,
+    )
+
+
+def composite_gaussians(scene: GaussianScene, projection: Projection, colors: torch.Tensor) -> Composite:
+    """Composites colours [1|B, N, 3], depth and the scene's features; see `Composite`."""
+    return Composite(*_CompositeGaussians.apply(
+        projection.means2d, projection.conics, projection.depths, scene.opacities, colors, scene.features,
+        scene.background, projection.radii, (scene.width, scene.height),
+    ))

@@ -1,0 +1,170 @@
+"""Numba z-buffer: face ids, perspective-correct barycentrics and depth, in parallel over bands of rows.
+
+Coverage is tested in sheared camera space: with d the ray of a pixel at depth 1, u_i = v_i.xy - d.xy v_i.z is the offset
+of vertex i from the ray, and the perspective-correct barycentrics are proportional to the 2D cross products u_j x u_k
+(Olano and Greer, "Triangle scan conversion using 2D homogeneous coordinates", 1997). That needs no clipping: faces that
+cross the camera plane are right as well. The products of two faces that share an edge are exact negatives of each
+other, so no pixel between them is lost; a pixel exactly on the edge goes to the nearer face, then to the lower id.
+The twin is `torch_mesh.py`.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numba
+import numpy as np
+
+from .scene import NEAR_PLANE
+
+_BAND_ROWS = 8
+_FACE_CHUNK = 8192
+_SLACK = 1e-6  # pixels; keeps a pixel centre that lies exactly on a box's side inside in spite of rounding
+_FAR_PIXEL = 1e9
+
+
+@numba.njit(parallel=True, error_model="numpy", cache=True)
+def _to_camera(vertices, camera, points, pixels):
+    """Camera-space points [V, 3] and their pixels [V, 2] (meaningless at or behind the near plane)."""
+    for v in numba.prange(vertices.shape[0]):
+        x, y, z = np.float64(vertices[v, 0]), np.float64(vertices[v, 1]), np.float64(vertices[v, 2])
+        for row in range(3):
+            points[v, row] = (
+                camera[3 * row] * x + camera[3 * row + 1] * y + camera[3 * row + 2] * z + camera[9 + row]
+            )
+        pixels[v, 0] = camera[12] * points[v, 0] / points[v, 2] + camera[14]
+        pixels[v, 1] = camera[13] * points[v, 1] / points[v, 2] + camera[15]
+
+
+@numba.njit(error_model="numpy")
+def _clipped_bounds(corners, camera):
+    """Pixel bounds (x0, x1, y0, y1) of the part of a triangle [3, 3] beyond the near plane."""
+    x0, x1, y0, y1 = np.inf, -np.inf, np.inf, -np.inf
+    for i in range(3):
+        first, second = corners[i], corners[(i + 1) % 3]
+        here, there = first[2] - NEAR_PLANE, second[2] - NEAR_PLANE
+        for end in range(2):  # the corner itself, then where its edge meets the plane
+            t = 0.0
+            if end == 1 and here * there < 0.0:
+                t = here / (here - there)
+            elif end == 1 or here < 0.0:
+                continue
+            z = max(first[2] + t * (second[2] - first[2]), NEAR_PLANE)
+            x = camera[12] * (first[0] + t * (second[0] - first[0])) / z + camera[14]
+            y = camera[13] * (first[1] + t * (second[1] - first[1])) / z + camera[15]
+            x0, x1, y0, y1 = min(x0, x), max(x1, x), min(y0, y), max(y1, y)
+    return x0, x1, y0, y1
+
+
+@numba.njit(error_model="numpy")
+def _face_box(face, points, pixels, camera, size, box):
+    """Inclusive pixel box (x0, y0, x1, y1) of a face, into box; y0 > y1 if it covers no pixel centre."""
+    width, height = size
+    a, b, c = face[0], face[1], face[2]
+    nearest = min(points[a, 2], points[b, 2], points[c, 2])
+    if nearest > NEAR_PLANE:
+        x0, x1 = min(pixels[a, 0], pixels[b, 0], pixels[c, 0]), max(pixels[a, 0], pixels[b, 0], pixels[c, 0])
+        y0, y1 = min(pixels[a, 1], pixels[b, 1], pixels[c, 1]), max(pixels[a, 1], pixels[b, 1], pixels[c, 1])
+    elif max(points[a, 2], points[b, 2], points[c, 2]) > NEAR_PLANE:
+        corners = np.empty((3, 3))
+        corners[0], corners[1], corners[2] = points[a], points[b], points[c]
+        x0, x1, y0, y1 = _clipped_bounds(corners, camera)
+    else:
+        x0, x1, y0, y1 = 1.0, 0.0, 1.0, 0.0
+    left, right = math.ceil(max(x0, -1.0) - 0.5 - _SLACK), math.floor(min(x1, _FAR_PIXEL) - 0.5 + _SLACK)
+    top, bottom = math.ceil(max(y0, -1.0) - 0.5 - _SLACK), math.floor(min(y1, _FAR_PIXEL) - 0.5 + _SLACK)
+    if not (left <= right and top <= bottom and left < width and top < height and right >= 0 and bottom >= 0):
+        box[0], box[1], box[2], box[3] = 0, 1, 0, 0
+        return
+    box[0], box[1] = max(left, 0), max(top, 0)
+    box[2], box[3] = min(right, width - 1), min(bottom, height - 1)
+
+
+@numba.njit(parallel=True, error_model="numpy", cache=True)
+def _bin_faces(faces, points, pixels, camera, size):
+    """Faces per band of rows: (starts [bands + 1], face ids in ascending order within a band, boxes [F, 4])."""
+    num_faces = faces.shape[0]
+    bands = (size[1] + _BAND_ROWS - 1) // _BAND_ROWS
+    chunks = (num_faces + _FACE_CHUNK - 1) // _FACE_CHUNK
+    boxes = np.empty((num_faces, 4), np.int32)
+    cursor = np.zeros((bands, chunks), np.int64)
+    for chunk in numba.prange(chunks):
+        for f in range(chunk * _FACE_CHUNK, min(num_faces, (chunk + 1) * _FACE_CHUNK)):
+            box = boxes[f]
+            _face_box(faces[f], points, pixels, camera, size, box)
+            if box[1] <= box[3]:
+                for band in range(box[1] // _BAND_ROWS, box[3] // _BAND_ROWS + 1):
+                    cursor[band, chunk] += 1
+    starts = np.zeros(bands + 1, np.int64)
+    total = 0
+    for band in range(bands):
+        for chunk in range(chunks):
+            count = cursor[band, chunk]
+            cursor[band, chunk] = total
+            total += count
+        starts[band + 1] = total
+    members = np.empty(total, np.int32)
+    for chunk in numba.prange(chunks):
+        for f in range(chunk * _FACE_CHUNK, min(num_faces, (chunk + 1) * _FACE_CHUNK)):
+            if boxes[f, 1] <= boxes[f, 3]:
+                for band in range(boxes[f, 1] // _BAND_ROWS, boxes[f, 3] // _BAND_ROWS + 1):
+                    members[cursor[band, chunk]] = f
+                    cursor[band, chunk] += 1
+    return starts, members, boxes
+
+
+@numba.njit(parallel=True, error_model="numpy", cache=True)
+def _draw_bands(faces, points, camera, bins, face_id, barycentric, depth):
+    """Fills one camera's face_id [H, W], barycentric [H, W, 3] and depth [H, W]."""
+    starts, members, boxes = bins
+    height, width = face_id.shape
+    ray_x = (np.arange(width) + 0.5 - camera[14]) / camera[12]
+    for band in numba.prange(starts.shape[0] - 1):
+        first_row, last_row = band * _BAND_ROWS, min(height, (band + 1) * _BAND_ROWS) - 1
+        for y in range(first_row, last_row + 1):
+            for x in range(width):
+                face_id[y, x] = -1
+                depth[y, x] = np.inf
+        for k in range(starts[band], starts[band + 1]):
+            f = members[k]
+            box = boxes[f]
+            a, b, c = faces[f, 0], faces[f, 1], faces[f, 2]
+            ax, ay, az = points[a, 0], points[a, 1], points[a, 2]
+            bx, by, bz = points[b, 0], points[b, 1], points[b, 2]
+            cx, cy, cz = points[c, 0], points[c, 1], points[c, 2]
+            for y in range(max(box[1], first_row), min(box[3], last_row) + 1):
+                ray_y = (y + 0.5 - camera[15]) / camera[13]
+                av, bv, cv = ay - ray_y * az, by - ray_y * bz, cy - ray_y * cz
+                for x in range(box[0], box[2] + 1):
+                    au, bu, cu = ax - ray_x[x] * az, bx - ray_x[x] * bz, cx - ray_x[x] * cz
+                    wa, wb, wc = bu * cv - bv * cu, cu * av - cv * au, au * bv - av * bu
+                    if (wa >= 0 and wb >= 0 and wc >= 0) or (wa <= 0 and wb <= 0 and wc <= 0):
+                        total = wa + wb + wc
+                        if total == 0.0:
+                            continue
+                        inverse = 1.0 / total
+                        z = np.float32((wa * az + wb * bz + wc * cz) * inverse)
+                        if z > NEAR_PLANE and z < depth[y, x]:
+                            depth[y, x], face_id[y, x] = z, f
+                            barycentric[y, x, 0], barycentric[y, x, 1] = wa * inverse, wb * inverse
+                            barycentric[y, x, 2] = wc * inverse
+        for y in range(first_row, last_row + 1):
+            for x in range(width):
+                if face_id[y, x] < 0:
+                    depth[y, x] = 0.0
+                    barycentric[y, x, 0], barycentric[y, x, 1], barycentric[y, x, 2] = 0.0, 0.0, 0.0
+
+
+def draw_mesh(vertices: np.ndarray, faces: np.ndarray, cameras: np.ndarray, size: tuple[int, int]):
+    """Rasterises vertices [1|B, V, 3] and faces [F, 3] for camera rows [B, 16]; see `MeshImage`. Takes no lock."""
+    width, height = size
+    num_cameras, num_vertices = cameras.shape[0], vertices.shape[1]
+    face_id = np.empty((num_cameras, height, width), np.int64)
+    barycentric = np.empty((num_cameras, height, width, 3), np.float32)
+    depth = np.empty((num_cameras, height, width), np.float32)
+    points, pixels = np.empty((num_vertices, 3)), np.empty((num_vertices, 2))
+    for b in range(num_cameras):
+        _to_camera(vertices[b % len(vertices)], cameras[b], points, pixels)
+        bins = _bin_faces(faces, points, pixels, cameras[b], size)
+        _draw_bands(faces, points, cameras[b], bins, face_id[b], barycentric[b], depth[b])
+    return face_id, barycentric, depth
