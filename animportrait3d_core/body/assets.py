@@ -1,0 +1,156 @@
+"""What the method needs beside a body file: the head crop, eyelids, landmarks, regions and condition-map labels.
+
+One safetensors file per body model; every index counts the *kept* vertices, in the stored ("asset") order. Triangle
+frames, and with them the Gaussians of an avatar, depend on the vertex order inside `faces`: it is never changed here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ..errors import IncompatibleCheckpoint, InvalidInput, ShapeMismatch, check_finite, check_shape
+from ..files import read_safetensors, write_safetensors
+
+SCHEMA_VERSION = 1
+NUM_LANDMARKS = 70
+FACE_REGIONS = (
+    "scalp",
+    "body",
+    "face",
+    "eye_region",
+    "left_eyeball",
+    "right_eyeball",
+    "iris",
+    "lips",
+    "teeth",
+    "mouth_interior",
+    "inner_cheek",
+    "condition_face",
+)
+LABEL_SCLERA, LABEL_TEETH, LABEL_IRIS = 1.0, 125 / 255, 85 / 255
+_TENSORS = ("vertex_ids", "faces", "eyelid_offsets", "landmark_faces", "landmark_barycentric", "vertex_labels")
+
+
+@dataclasses.dataclass(frozen=True)
+class BodyAssets:
+    """Head crop of a body template with its lids, landmarks, regions and labels.
+
+    vertex_ids: [V'] int64, kept vertices of the template, without repeats.  faces: [F, 3] int64 into the kept vertices.
+    eyelid_offsets: [2, V', 3] float32, template space, left and right lid from open to closed.  landmark_faces: [70]
+    int64 and landmark_barycentric: [70, 3] float32, 68 iBUG landmarks and the centres of the left and right eye.
+    face_regions: name -> [F] bool, the names of `FACE_REGIONS`; 'condition_face' are the faces whose normals a
+    condition map shows.  vertex_labels: [V'] float32 condition-map labels in 0..1.  winding_outward: whether `faces`
+    are counter-clockwise from outside.  name: the body's name, in messages and metadata.  redistributable: whether
+    an avatar file may contain what posing needs of this body.  arm_angle_degrees: the A-pose of the arms under the
+    shoulders that the crop was made in; upstream bends SMPL-X's arms by 60 degrees.
+    """
+
+    vertex_ids: Tensor
+    faces: Tensor
+    eyelid_offsets: Tensor
+    landmark_faces: Tensor
+    landmark_barycentric: Tensor
+    face_regions: Mapping[str, Tensor]
+    vertex_labels: Tensor
+    winding_outward: bool = True
+    name: str = "smplx"
+    redistributable: bool = False
+    arm_angle_degrees: float = 0.0
+    schema_version: int = SCHEMA_VERSION
+
+    def __post_init__(self) -> None:
+        vertices, faces = len(self.vertex_ids), len(self.faces)
+        check_shape("BodyAssets", "vertex_ids", self.vertex_ids, ["V"])
+        check_shape("BodyAssets", "faces", self.faces, ["F", 3])
+        check_shape("BodyAssets", "eyelid_offsets", self.eyelid_offsets, [2, vertices, 3])
+        check_shape("BodyAssets", "landmark_faces", self.landmark_faces, [NUM_LANDMARKS])
+        check_shape("BodyAssets", "landmark_barycentric", self.landmark_barycentric, [NUM_LANDMARKS, 3])
+        check_shape("BodyAssets", "vertex_labels", self.vertex_labels, [vertices])
+        if len(torch.unique(self.vertex_ids)) != vertices or (vertices and int(self.vertex_ids.min()) < 0):
+            raise InvalidInput("BodyAssets: `vertex_ids` repeats a vertex or is negative.")
+        _check_indices("faces", self.faces, vertices)
+        _check_indices("landmark_faces", self.landmark_faces, faces)
+        _check_values(self)
+        self._check_regions(faces)
+
+    def _check_regions(self, num_faces: int) -> None:
+        missing, unknown = set(FACE_REGIONS) - set(self.face_regions), set(self.face_regions) - set(FACE_REGIONS)
+        if missing or unknown:
+            raise InvalidInput(f"BodyAssets: regions missing {sorted(missing)}, unknown {sorted(unknown)}.")
+        for name, mask in self.face_regions.items():
+            if mask.dtype != torch.bool or mask.shape != (num_faces,):
+                raise ShapeMismatch(
+                    f"BodyAssets: region '{name}' is {mask.dtype} {list(mask.shape)}, expected torch.bool [{num_faces}]."
+                )
+
+
+def _check_indices(name: str, indices: Tensor, limit: int) -> None:
+    if indices.dtype != torch.int64:
+        raise InvalidInput(f"BodyAssets: `{name}` has type {indices.dtype}, expected torch.int64.")
+    if not len(indices) or not 0 <= int(indices.min()) <= int(indices.max()) < limit:
+        found = f"{int(indices.min())}..{int(indices.max())}" if len(indices) else "nothing"
+        raise InvalidInput(f"BodyAssets: `{name}` holds {found}, expected indices in 0..{limit - 1}.")
+
+
+def _check_values(assets: BodyAssets) -> None:
+    for name in ("eyelid_offsets", "landmark_barycentric", "vertex_labels"):
+        check_finite("BodyAssets", name, getattr(assets, name))
+    sums = assets.landmark_barycentric.sum(1)
+    if float((sums - 1).abs().max()) > 1e-3:
+        raise InvalidInput(
+            f"BodyAssets: `landmark_barycentric` sums to {float(sums.min()):.4f}..{float(sums.max()):.4f}, expected 1."
+        )
+    low, high = float(assets.vertex_labels.min()), float(assets.vertex_labels.max())
+    if low < 0 or high > 1:
+        raise InvalidInput(f"BodyAssets: `vertex_labels` ranges over {low:.3g}..{high:.3g}, expected 0..1.")
+
+
+def assets_to_tensors(assets: BodyAssets) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors and string metadata that `assets_from_tensors` turns back into the same value."""
+    tensors = {name: getattr(assets, name) for name in _TENSORS}
+    # Regions as bytes: safetensors knows bool, but few readers of other languages do.
+    tensors |= {f"face_regions.{name}": mask.to(torch.uint8) for name, mask in assets.face_regions.items()}
+    fields = ("schema_version", "name", "redistributable", "winding_outward", "arm_angle_degrees")
+    return tensors, {"body_assets": json.dumps({name: getattr(assets, name) for name in fields})}
+
+
+def assets_from_tensors(
+    tensors: Mapping[str, Tensor], metadata: Mapping[str, str], where: str = "assets_from_tensors"
+) -> BodyAssets:
+    """Body assets from what `assets_to_tensors` made; other tensors beside them are ignored."""
+    try:
+        fields = json.loads(metadata["body_assets"])
+        version = fields["schema_version"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise IncompatibleCheckpoint(f"{where}: found no `body_assets` metadata; this is no body assets file.") from error
+    if version != SCHEMA_VERSION:
+        raise IncompatibleCheckpoint(f"{where}: body assets of version {version}, expected {SCHEMA_VERSION}.")
+    missing = [name for name in (*_TENSORS, *(f"face_regions.{r}" for r in FACE_REGIONS)) if name not in tensors]
+    if missing:
+        raise IncompatibleCheckpoint(f"{where}: body assets lack {missing}.")
+    with torch.inference_mode(False):
+        regions = {name: ordinary_tensor(tensors[f"face_regions.{name}"]).bool() for name in FACE_REGIONS}
+    return BodyAssets(**{name: ordinary_tensor(tensors[name]) for name in _TENSORS}, face_regions=regions, **fields)
+
+
+def ordinary_tensor(tensor: Tensor) -> Tensor:
+    """A tensor that autograd accepts even if it was read inside `torch.inference_mode()`."""
+    with torch.inference_mode(False):
+        return tensor.clone() if tensor.is_inference() else tensor
+
+
+def save_body_assets(assets: BodyAssets, path: str | Path) -> None:
+    """Write the assets as one safetensors file."""
+    write_safetensors(path, *assets_to_tensors(assets))
+
+
+def load_body_assets(path: str | Path) -> BodyAssets:
+    """Read and check a body assets file; see `BodyAssets` for what is checked."""
+    tensors, metadata = read_safetensors(path, "load_body_assets")
+    return assets_from_tensors(tensors, metadata, f"load_body_assets: '{path}'")

@@ -1,0 +1,104 @@
+"""A small made-up body in SMPL-X's layout: random numbers where a body has meaning, so that nothing cancels by luck."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from animportrait3d_core.body.assets import FACE_REGIONS, BodyAssets, save_body_assets
+from animportrait3d_core.body.model import load_body_model
+
+ROWS, COLUMNS = 96, 104  # 9,984 vertices, just over what the smplx package needs
+SMPLX_PARENTS = [-1, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9, 9, 12, 13, 14, 16, 17, 18, 19, 15, 15, 15]
+SMPLX_PARENTS += [20, 25, 26, 20, 28, 29, 20, 31, 32, 20, 34, 35, 20, 37, 38]
+SMPLX_PARENTS += [21, 40, 41, 21, 43, 44, 21, 46, 47, 21, 49, 50, 21, 52, 53]
+
+
+def make_body_arrays(shape_columns: int = 20, correctives: bool = True) -> dict[str, np.ndarray]:
+    """Arrays of a body file: a tall ellipsoid with random directions, weights and joints."""
+    rng = np.random.default_rng(7)
+    polar, turn = np.meshgrid(np.linspace(0.02, np.pi - 0.02, ROWS), np.linspace(0, 2 * np.pi, COLUMNS), indexing="ij")
+    points = np.stack([np.sin(polar) * np.sin(turn), np.cos(polar), np.sin(polar) * np.cos(turn)], -1).reshape(-1, 3)
+    vertices = points * [0.09, 0.14, 0.1] + [0, 0.25, 0.02]
+    corner = (np.arange(ROWS - 1)[:, None] * COLUMNS + np.arange(COLUMNS - 1)).ravel()
+    faces = np.concatenate(
+        [
+            np.stack([corner, corner + COLUMNS, corner + 1], -1),
+            np.stack([corner + 1, corner + COLUMNS, corner + COLUMNS + 1], -1),
+        ]
+    )
+    count = len(vertices)
+    weights = rng.random((count, 55)) ** 8
+    regressor = rng.random((55, count)) ** 16
+    correct = rng.normal(0, 1e-3, (count, 3, 486)).astype(np.float32)
+    return {
+        "v_template": vertices,
+        "f": faces.astype(np.uint32),
+        "weights": weights / weights.sum(1, keepdims=True),
+        "kintree_table": np.array([[2**32 - 1, *SMPLX_PARENTS[1:]], range(55)]),
+        "J_regressor": regressor / regressor.sum(1, keepdims=True),
+        "shapedirs": rng.normal(0, 3e-3, (count, 3, shape_columns)),
+        "posedirs": correct if correctives else np.zeros_like(correct),
+        "lmk_faces_idx": rng.integers(0, len(faces), 51),
+        "lmk_bary_coords": np.full((51, 3), 1 / 3),
+        "dynamic_lmk_faces_idx": np.zeros((79, 17), np.int64),
+        "dynamic_lmk_bary_coords": np.full((79, 17, 3), 1 / 3),
+        "hands_componentsl": np.eye(45),
+        "hands_componentsr": np.eye(45),
+        "hands_meanl": rng.normal(0, 0.1, 45),
+        "hands_meanr": rng.normal(0, 0.1, 45),
+    }
+
+
+def make_body_assets(arrays: dict[str, np.ndarray], arm_angle_degrees: float = 60.0, **changes) -> BodyAssets:
+    """A crop of the upper part, shuffled, with random lids and landmarks."""
+    generator = torch.Generator().manual_seed(3)
+    vertices = torch.from_numpy(arrays["v_template"])
+    kept = torch.nonzero(vertices[:, 1] > 0.15).squeeze(1)
+    kept = kept[torch.randperm(len(kept), generator=generator)]
+    position = torch.full((len(vertices),), -1)
+    position[kept] = torch.arange(len(kept))
+    faces = position[torch.from_numpy(arrays["f"].astype(np.int64))]
+    faces = faces[(faces >= 0).all(1)]
+    barycentric = torch.rand(70, 3, generator=generator) + 0.1
+    fields = {
+        "vertex_ids": kept,
+        "faces": faces,
+        "eyelid_offsets": 1e-3 * torch.randn(2, len(kept), 3, generator=generator),
+        "landmark_faces": torch.randint(0, len(faces), (70,), generator=generator),
+        "landmark_barycentric": barycentric / barycentric.sum(1, keepdim=True),
+        "face_regions": {name: torch.rand(len(faces), generator=generator) < 0.1 for name in FACE_REGIONS},
+        "vertex_labels": torch.rand(len(kept), generator=generator),
+        "arm_angle_degrees": arm_angle_degrees,
+    }
+    return BodyAssets(**(fields | changes))
+
+
+@pytest.fixture(scope="session")
+def body_arrays():
+    return make_body_arrays()
+
+
+@pytest.fixture(scope="session")
+def body_files(body_arrays, tmp_path_factory):
+    """Paths of a body file and its assets."""
+    folder = tmp_path_factory.mktemp("body")
+    np.savez(folder / "SMPLX_NEUTRAL.npz", **body_arrays)
+    save_body_assets(make_body_assets(body_arrays), folder / "assets.safetensors")
+    return folder / "SMPLX_NEUTRAL.npz", folder / "assets.safetensors"
+
+
+@pytest.fixture(scope="session")
+def body(body_files):
+    return load_body_model(*body_files)
+
+
+@pytest.fixture(scope="session")
+def make_arrays():
+    return make_body_arrays
+
+
+@pytest.fixture(scope="session")
+def make_assets():
+    return make_body_assets
