@@ -1,0 +1,182 @@
+"""The command line: `animportrait3d` or `python -m animportrait3d_core`.
+
+Exit codes: 0 done, 1 a bug of ours, 2 wrong input, 3 missing model or extension, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import json
+import logging
+import runpy
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from . import __version__
+from .errors import AnimPortraitError, InvalidInput, MissingExtension, MissingModelFile
+
+EXIT_DONE, EXIT_BUG, EXIT_WRONG_INPUT, EXIT_MISSING, EXIT_INTERRUPTED = 0, 1, 2, 3, 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Parse and run one command; returns the exit code and prints one message for an error."""
+    options = _parser().parse_args(arguments)
+    level = logging.ERROR if options.quiet or options.json else logging.INFO
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    logging.getLogger("animportrait3d").setLevel(level)
+    try:
+        return options.command(options)
+    except KeyboardInterrupt:
+        return _fail(options, EXIT_INTERRUPTED, "Interrupted", "interrupted; no file was left half written.")
+    except (MissingModelFile, MissingExtension) as error:
+        return _fail(options, EXIT_MISSING, type(error).__name__, str(error))
+    except AnimPortraitError as error:
+        return _fail(options, EXIT_WRONG_INPUT, type(error).__name__, str(error))
+    except Exception as error:  # the last resort of a program: one message instead of a traceback
+        hint = "This is a bug; run again with --debug and report what it prints."
+        return _fail(options, EXIT_BUG, type(error).__name__, f"{type(error).__name__}: {error}. {hint}")
+
+
+def _fail(options: argparse.Namespace, code: int, kind: str, message: str) -> int:
+    if options.debug and code != EXIT_INTERRUPTED:
+        raise  # noqa: PLE0704  (always called while an exception is handled)
+    listener = getattr(options, "listener", None)
+    node = listener.current if listener is not None else ""
+    if options.json:
+        print(json.dumps({"error": {"type": kind, "node": node, "message": message, "exit_code": code}}))
+        return code
+    at_node = f" in {node}" if node and not message.startswith(node) else ""
+    print(f"animportrait3d: error{at_node}: {message}", file=sys.stderr)
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    common = argparse.ArgumentParser(add_help=False)
+    # Given before or after the command; SUPPRESS keeps the later parser from resetting the earlier one's value.
+    common.add_argument("--quiet", action="store_true", default=argparse.SUPPRESS, help="print errors only")
+    common.add_argument(
+        "--json", action="store_true", default=argparse.SUPPRESS, help="print one JSON document on standard output"
+    )
+    common.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help="show tracebacks")
+    common.add_argument("--pack", type=Path, default=argparse.SUPPRESS, help="folder of the node pack to use")
+
+    parser = argparse.ArgumentParser(prog="animportrait3d", description="Animatable 3D portraits.", parents=[common])
+    parser.set_defaults(quiet=False, json=False, debug=False, pack=None)
+    parser.add_argument("--version", action="version", version=f"animportrait3d {__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    _add_run(commands, common)
+    _add_doctor(commands, common)
+    _add_bench(commands, common)
+    _add_embedded(commands, common)
+    return parser
+
+
+def _add_run(commands: argparse._SubParsersAction, common: argparse.ArgumentParser) -> None:
+    run = commands.add_parser("run", parents=[common], help="run a workflow without ComfyUI")
+    run.add_argument("workflow", type=Path, help="a workflow saved by ComfyUI (UI or API format)")
+    run.add_argument("--output", type=Path, default=Path("output"), help="folder for results (default: output)")
+    run.add_argument("--input", type=Path, help="folder in which the graph's input files lie (default: input)")
+    run.add_argument("--models", type=Path, help="folder of the model folders (default: ComfyUI's, else models)")
+    run.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NODE.INPUT=VALUE",
+        help="change a value; NODE is an id, a title, or a node type that occurs once; may be repeated",
+    )
+    run.add_argument("--seed", type=int, help="set every seed of the graph")
+    run.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ... (default: auto)")
+    run.add_argument("--previews", action="store_true", help="keep the pictures that nodes show, in OUTPUT/previews")
+    run.set_defaults(command=_run)
+
+
+def _add_doctor(commands: argparse._SubParsersAction, common: argparse.ArgumentParser) -> None:
+    doctor = commands.add_parser("doctor", parents=[common], help="show what this installation has and lacks")
+    doctor.add_argument("--models", type=Path, help="folder of the model folders (default: ComfyUI's, else models)")
+    doctor.add_argument("--output", type=Path, default=Path("output"), help="output folder to try (default: output)")
+    doctor.set_defaults(command=_doctor)
+
+
+def _add_bench(commands: argparse._SubParsersAction, common: argparse.ArgumentParser) -> None:
+    bench = commands.add_parser("bench", parents=[common], help="list the benchmarks, or run one of them")
+    bench.add_argument("name", nargs="?", help="which benchmark; without it they are listed")
+    bench.add_argument("arguments", nargs=argparse.REMAINDER, help="options of that benchmark")
+    bench.set_defaults(command=_bench)
+
+
+def _add_embedded(commands: argparse._SubParsersAction, common: argparse.ArgumentParser) -> None:
+    embedded = commands.add_parser("embedded", parents=[common], help="files of the embedded world")
+    actions = embedded.add_subparsers(title="actions", required=True, metavar="ACTION")
+    export = actions.add_parser("export", parents=[common], help="write the embedded identities as GLB files")
+    export.add_argument("--output", type=Path, default=Path("input"), help="folder for the files (default: input)")
+    export.set_defaults(command=_export)
+
+
+def _run(options: argparse.Namespace) -> int:
+    from .workflow import RunSettings, load_registry, run
+    from .workflow.console import ConsoleListener
+
+    options.listener = ConsoleListener(quiet=options.quiet or options.json)
+    settings = RunSettings(
+        output_directory=options.output,
+        input_directory=options.input,
+        models_directory=options.models,
+        overrides=tuple(options.set),
+        seed=options.seed,
+        device=options.device,
+        keep_previews=options.previews,
+    )
+    try:
+        result = run(options.workflow, load_registry(options.pack), settings, options.listener)
+    finally:
+        options.listener.close()
+    if options.json:
+        print(json.dumps(result.report.to_json()))
+    elif not options.quiet:
+        print(f"{len(result.report.nodes)} nodes in {result.report.total_seconds:.1f} s; results in {options.output}")
+    return EXIT_DONE
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from . import doctor
+    from .workflow.context import default_models_directory
+
+    facts = doctor.headless_facts(options.models or default_models_directory(), options.output.absolute())
+    findings = doctor.examine(facts)
+    if options.json:
+        print(json.dumps(doctor.to_json(findings)))
+    else:
+        print(doctor.to_table(findings))
+    return EXIT_MISSING if doctor.has_problem(findings) else EXIT_DONE
+
+
+def _bench(options: argparse.Namespace) -> int:
+    from .workflow.registry import default_pack_folder
+
+    folder = (options.pack or default_pack_folder()) / "benchmarks"
+    scripts = {script.stem: script for script in sorted(folder.glob("*.py")) if not script.stem.startswith("_")}
+    if not scripts:
+        raise InvalidInput(f"bench: no benchmarks in '{folder}'; they are part of a clone, not of an installed wheel.")
+    if options.name is None:
+        for name, script in scripts.items():
+            summary = (ast.get_docstring(ast.parse(script.read_text(encoding="utf-8"))) or "").partition("\n")[0]
+            print(f"{name:24} {summary}")
+        return EXIT_DONE
+    if options.name not in scripts:
+        raise InvalidInput(f"bench: no benchmark '{options.name}'; there are {', '.join(scripts)}.")
+    sys.argv = [str(scripts[options.name]), *options.arguments]
+    runpy.run_path(str(scripts[options.name]), run_name="__main__")
+    return EXIT_DONE
+
+
+def _export(options: argparse.Namespace) -> int:
+    from .embedded.identities import export_identities
+
+    files = export_identities(options.output)
+    if options.json:
+        print(json.dumps({"files": [str(file) for file in files]}))
+    elif not options.quiet:
+        print("\n".join(str(file) for file in files))
+    return EXIT_DONE

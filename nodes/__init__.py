@@ -1,0 +1,42 @@
+"""The nodes: one file per step of the method. A node parses its inputs, calls core and wraps the result; no maths.
+
+Every module here that defines `NODE_CLASS_MAPPINGS` is registered. A module that cannot be imported costs its own nodes
+and one line in the log, never the rest of the pack. Modules import each other relatively (`from . import host`);
+nothing says `import nodes`, which is ComfyUI's own module.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+from pathlib import Path
+
+LOGGER = logging.getLogger("animportrait3d")
+
+NODE_CLASS_MAPPINGS: dict[str, type] = {}
+NODE_DISPLAY_NAME_MAPPINGS: dict[str, str] = {}
+
+
+def _register(module_name: str) -> None:
+    """Add one module's nodes to the mappings of this package."""
+    module = importlib.import_module(f".{module_name}", __package__)
+    classes = getattr(module, "NODE_CLASS_MAPPINGS", {})
+    repeated = sorted(set(classes) & set(NODE_CLASS_MAPPINGS))
+    if repeated:
+        raise ImportError(f"node ids {repeated} are registered by another module already")
+    NODE_CLASS_MAPPINGS.update(classes)
+    NODE_DISPLAY_NAME_MAPPINGS.update(getattr(module, "NODE_DISPLAY_NAME_MAPPINGS", {}))
+
+
+def _register_all() -> None:
+    """Register every module of this folder; log the ones that fail."""
+    for file in sorted(Path(__file__).parent.glob("*.py")):
+        if file.stem.startswith("_"):
+            continue
+        try:
+            _register(file.stem)
+        except Exception as error:  # whatever breaks in one module, the other nodes must still load
+            LOGGER.error("AnimPortrait3D: nodes/%s was not loaded: %s: %s", file.name, type(error).__name__, error)
+
+
+_register_all()

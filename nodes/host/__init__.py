@@ -1,0 +1,51 @@
+"""The only place that touches ComfyUI; everything here works without it too.
+
+Inside ComfyUI these functions speak to the server; inside the headless runner to the active `RunContext`; with neither
+(a node called from a test or a script) they use plain folders and show no progress.
+"""
+
+from __future__ import annotations
+
+from .environment import check_interrupt, device, in_comfyui, report_metrics
+from .folders import (
+    SavePath,
+    input_file,
+    input_files,
+    input_folder,
+    model_file,
+    model_files,
+    model_folders,
+    models_root,
+    output_folder,
+    register_model_folders,
+    save_path,
+    temp_folder,
+)
+from .images import preview_images
+from .progress import ProgressBar
+from .tensors import plain_torch, plain_values
+from .values import node_result
+
+__all__ = [
+    "ProgressBar",
+    "SavePath",
+    "check_interrupt",
+    "device",
+    "in_comfyui",
+    "input_file",
+    "input_files",
+    "input_folder",
+    "model_file",
+    "model_files",
+    "model_folders",
+    "models_root",
+    "node_result",
+    "output_folder",
+    "plain_torch",
+    "plain_values",
+    "preview_images",
+    "register_model_folders",
+    "report_metrics",
+    "save_path",
+    "temp_folder",
+]

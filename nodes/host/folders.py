@@ -1,0 +1,130 @@
+"""Folders of the host: models, input, output, temp; and names for files that nodes save."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from animportrait3d_core.errors import InvalidInput, MissingModelFile
+
+from .environment import comfy_module, context
+
+# Keys of our own model folders; checkpoints, controlnet, vae, loras and diffusers are the host's.
+MODEL_KEYS = ("smplx", "portrait3d", "ap3d_segmentation", "ap3d_normals")
+
+
+@dataclass(frozen=True)
+class SavePath:
+    """A file to write. `subfolder` and `filename` are relative to the output folder, as `ui` entries want them."""
+
+    path: Path
+    subfolder: str
+    filename: str
+
+    def ui_entry(self) -> dict[str, str]:
+        """How ComfyUI's frontend is told about a saved file."""
+        return {"filename": self.filename, "subfolder": self.subfolder, "type": "output"}
+
+
+def register_model_folders() -> None:
+    """Make our model keys known to ComfyUI, beside what extra_model_paths.yaml configures; nothing elsewhere."""
+    folder_paths = comfy_module("folder_paths")
+    if folder_paths is not None:
+        for key in MODEL_KEYS:
+            folder_paths.add_model_folder_path(key, str(Path(folder_paths.models_dir) / key))
+
+
+def models_root() -> Path:
+    """The folder in which the folders of the model keys lie."""
+    folder_paths = comfy_module("folder_paths")
+    return Path(folder_paths.models_dir) if folder_paths is not None else context().models_directory
+
+
+def model_folders(key: str) -> list[Path]:
+    """All folders that are searched for a model key, ours or the host's."""
+    folder_paths = comfy_module("folder_paths")
+    if folder_paths is not None:
+        known = key in folder_paths.folder_names_and_paths
+        return [Path(folder) for folder in folder_paths.get_folder_paths(key)] if known else []
+    return [context().models_directory / key]
+
+
+def model_files(key: str, suffixes: tuple[str, ...] = ()) -> list[str]:
+    """Names (relative, with forward slashes) of the files under a model key, sorted; all files without `suffixes`."""
+    names = set()
+    for folder in model_folders(key):
+        for file in folder.rglob("*"):
+            if file.is_file() and not file.name.startswith(".") and (not suffixes or file.suffix.lower() in suffixes):
+                names.add(file.relative_to(folder).as_posix())
+    return sorted(names)
+
+
+def model_file(where: str, key: str, name: str) -> Path:
+    """The path of a model file chosen by name; `where` begins the error message."""
+    folders = model_folders(key)
+    for folder in folders:
+        path = _inside(where, folder, name)
+        if path.exists():
+            return path
+    searched = ", ".join(f"'{folder}'" for folder in folders) or "no folder"
+    raise MissingModelFile(f"{where}: no file '{name}' for the model key '{key}'; searched {searched}.")
+
+
+def input_folder() -> Path:
+    """The folder from which users pick files."""
+    folder_paths = comfy_module("folder_paths")
+    return Path(folder_paths.get_input_directory()) if folder_paths is not None else context().input_directory
+
+
+def input_files(suffixes: tuple[str, ...]) -> list[str]:
+    """Names of the input folder's files with one of these suffixes, sorted; subfolders included."""
+    folder = input_folder()
+    if not folder.is_dir():
+        return []
+    files = (file for file in folder.rglob("*") if file.is_file() and file.suffix.lower() in suffixes)
+    return sorted(file.relative_to(folder).as_posix() for file in files)
+
+
+def input_file(where: str, name: str) -> Path:
+    """A user's file: relative to the input folder, or an absolute path given on purpose."""
+    if Path(name).is_absolute():
+        return Path(name)
+    return _inside(where, input_folder(), name)
+
+
+def output_folder() -> Path:
+    """Where results are saved."""
+    folder_paths = comfy_module("folder_paths")
+    return Path(folder_paths.get_output_directory()) if folder_paths is not None else context().output_directory
+
+
+def temp_folder() -> Path:
+    """Where previews go; emptied by the host."""
+    folder_paths = comfy_module("folder_paths")
+    return Path(folder_paths.get_temp_directory()) if folder_paths is not None else context().temp_directory
+
+
+def save_path(where: str, prefix: str, suffix: str) -> SavePath:
+    """Where a node saves `prefix` ("avatar", "heads/anna") with `suffix` (".glb").
+
+    ComfyUI counts up (avatar_00001_.glb), as its own save nodes do. The headless runner writes the plain name
+    (avatar.glb) and replaces what an earlier run left: its output folder belongs to one workflow.
+    """
+    root = output_folder()
+    path = _inside(where, root, prefix + suffix)
+    folder_paths = comfy_module("folder_paths")
+    if folder_paths is not None:
+        folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(prefix, str(root))
+        filename = f"{name}_{counter:05}_{suffix}"
+        return SavePath(Path(folder) / filename, subfolder, filename)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    subfolder = path.parent.relative_to(root).as_posix()
+    return SavePath(path, "" if subfolder == "." else subfolder, path.name)
+
+
+def _inside(where: str, folder: Path, name: str) -> Path:
+    """`folder / name`, refused if that leaves the folder."""
+    path = folder / name
+    if not name.strip() or Path(name).is_absolute() or not path.resolve().is_relative_to(folder.resolve()):
+        raise InvalidInput(f"{where}: '{name}' does not name a file inside '{folder}'.")
+    return path

@@ -1,0 +1,45 @@
+"""Progress with a picture; a bar is also the `progress(step, total, preview)` callback that core functions take."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from .environment import check_interrupt, comfy_module, context
+from .images import to_pil
+
+# A picture costs tens of kilobytes on the websocket and an encoding here: show a few per second.
+SECONDS_BETWEEN_PICTURES = 0.3
+PREVIEW_SIZE = 512
+
+
+class ProgressBar:
+    """Progress of the node that runs. Every update is a chance for the user to stop.
+
+    `ProgressBar(total)` is called as `bar(step)`, `bar(step, total)` or `bar(step, total, image)`; `image` is [H,W,C]
+    in 0..1. Hand it to core as the `progress` argument.
+    """
+
+    def __init__(self, total: int = 1, node_id: str | None = None) -> None:
+        self.total = max(int(total), 1)
+        self._last_picture = float("-inf")
+        utilities = comfy_module("comfy.utils")
+        self._bar = utilities.ProgressBar(self.total, node_id=node_id) if utilities is not None else None
+
+    def __call__(self, step: int, total: int | None = None, preview: Any | None = None) -> None:
+        self.total = max(int(total), 1) if total is not None else self.total
+        if preview is not None and not self._picture_is_due(step):
+            preview = None
+        if self._bar is None:
+            context().progress(step, self.total, preview)
+            return
+        check_interrupt()
+        picture = ("JPEG", to_pil(preview).convert("RGB"), PREVIEW_SIZE) if preview is not None else None
+        self._bar.update_absolute(step, self.total, picture)
+
+    def _picture_is_due(self, step: int) -> bool:
+        now = time.monotonic()
+        if step < self.total and now - self._last_picture < SECONDS_BETWEEN_PICTURES:
+            return False
+        self._last_picture = now
+        return True
