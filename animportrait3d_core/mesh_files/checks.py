@@ -1,0 +1,144 @@
+"""Checks of PLY, STL and OBJ files before parsing: truncation, point clouds, missing companions, each told by name."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import InvalidInput
+from .report import LoadSettings
+
+PLY_SIZES = {
+    **dict.fromkeys(("char", "uchar", "int8", "uint8"), 1),
+    **dict.fromkeys(("short", "ushort", "int16", "uint16"), 2),
+    **dict.fromkeys(("int", "uint", "float", "int32", "uint32", "float32"), 4),
+    **dict.fromkeys(("double", "int64", "uint64", "float64"), 8),
+}
+PLY_HEADER_LIMIT = 1 << 16
+
+
+def check_ply(path: Path, data: bytes, settings: LoadSettings) -> list[str]:
+    """Refuse PLY files that are truncated, hold no faces, or hold Gaussian splats; returns warnings."""
+    end = re.search(rb"^end_header[ \t]*\r?\n", data[:PLY_HEADER_LIMIT], flags=re.MULTILINE)
+    if not data.startswith(b"ply") or end is None:
+        raise InvalidInput(f"load_mesh: '{path.name}' has no whole PLY header ('ply' to 'end_header'); export it again.")
+    header = data[: end.start()].decode("ascii", errors="replace")
+    counts, row_sizes, comments = _ply_elements(path, header)
+    if "f_dc_0" in header and "rot_0" in header:
+        raise InvalidInput(
+            f"load_mesh: '{path.name}' is a Gaussian splat file with {counts.get('vertex', 0)} splats, expected a mesh; "
+            "load it as splats instead."
+        )
+    if counts.get("face", 0) == 0:
+        raise InvalidInput(
+            f"load_mesh: '{path.name}' is a point cloud of {counts.get('vertex', 0)} points with 0 faces, expected a "
+            "triangle mesh; run a surface reconstruction on it first."
+        )
+    check_face_count(path, counts["face"], settings)
+    body = data[end.end() :]
+    if "format ascii" in header:
+        lines, expected = body.count(b"\n") + (not body.endswith(b"\n")), sum(counts.values())
+        if lines < expected:
+            raise InvalidInput(f"load_mesh: '{path.name}' is truncated: {lines} rows, its header promises {expected}.")
+    else:
+        expected = sum(counts[name] * row_sizes[name] for name in counts)
+        if len(body) < expected:
+            raise InvalidInput(
+                f"load_mesh: '{path.name}' is truncated: {len(body)} bytes of data, its header promises at least "
+                f"{expected}. Copy or download it again."
+            )
+    return _missing_files(path, [name for name in comments if name])
+
+
+def _ply_elements(path: Path, header: str) -> tuple[dict[str, int], dict[str, int], list[str]]:
+    """Count and least row size in bytes of each element, and the texture files named in comments."""
+    counts: dict[str, int] = {}
+    sizes: dict[str, int] = {}
+    textures: list[str] = []
+    for line in header.splitlines():
+        words = line.split()
+        if words[:1] == ["element"] and len(words) == 3 and words[2].isdigit():
+            name = words[1]
+            counts[name], sizes[name] = int(words[2]), 0
+        elif words[:1] == ["property"] and len(words) >= 3 and counts:
+            last = next(reversed(counts))
+            # An empty list is one count; triangles hold three entries.
+            size = PLY_SIZES.get(words[2 if words[1] == "list" else 1], None)
+            if size is None:
+                raise InvalidInput(f"load_mesh: '{path.name}' has an unknown PLY property '{line[:80]}'; export it again.")
+            sizes[last] += size
+        elif words[:2] == ["comment", "TextureFile"]:
+            textures.append(line.split("TextureFile", 1)[1].strip())
+    return counts, sizes, textures
+
+
+def check_stl(path: Path, data: bytes, settings: LoadSettings) -> list[str]:
+    """Refuse binary STL files whose size does not fit their face count; returns warnings."""
+    if data[:5].lower() == b"solid" and b"facet" in data[:1024]:
+        return []
+    if len(data) < 84:
+        raise InvalidInput(f"load_mesh: '{path.name}' is truncated: {len(data)} bytes, a binary STL has at least 84.")
+    faces = int(np.frombuffer(data, "<u4", count=1, offset=80)[0])
+    check_face_count(path, faces, settings)
+    if len(data) < 84 + 50 * faces:
+        raise InvalidInput(
+            f"load_mesh: '{path.name}' is truncated: {len(data)} bytes, {faces} faces need {84 + 50 * faces}."
+        )
+    return []
+
+
+def check_obj(path: Path, data: bytes, settings: LoadSettings) -> list[str]:
+    """Refuse OBJ files without faces or with indices that would be read wrongly; warns of missing companion files."""
+    vertices = len(re.findall(rb"^[ \t]*v[ \t]", data, flags=re.MULTILINE))
+    face_lines = re.findall(rb"^[ \t]*f[ \t]+([^\r\n#]*)", data, flags=re.MULTILINE)
+    if not face_lines:
+        raise InvalidInput(
+            f"load_mesh: '{path.name}' has {vertices} vertices and 0 faces, expected a triangle mesh; export the faces too."
+        )
+    check_face_count(path, len(face_lines), settings)
+    indices = np.array([int(i) for i in re.findall(rb"(?:^|[ \t])(-?\d+)", b"\n".join(face_lines), re.MULTILINE)] or [0])
+    if indices.max() > vertices or indices.min() < -vertices or (indices == 0).any():
+        raise InvalidInput(
+            f"load_mesh: '{path.name}' has faces that point at vertices {indices.min()} to {indices.max()}, but there "
+            f"are {vertices} (OBJ counts from 1); export it again."
+        )
+    if (indices < 0).any():
+        first_face = re.search(rb"^[ \t]*f[ \t]", data, flags=re.MULTILINE)
+        if first_face and re.search(rb"^[ \t]*v[ \t]", data[first_face.start() :], flags=re.MULTILINE):
+            raise InvalidInput(
+                f"load_mesh: '{path.name}' mixes relative (negative) indices with later vertices, expected absolute "
+                "indices; export it again with absolute indices or as GLB."
+            )
+    return _obj_companions(path, data)
+
+
+def _obj_companions(path: Path, data: bytes) -> list[str]:
+    """Warnings for a material library or a texture that is named but absent."""
+    names = [name.decode(errors="replace").strip() for name in re.findall(rb"^mtllib[ \t]+([^\r\n]+)", data, re.MULTILINE)]
+    warnings = _missing_files(path, names)
+    for name in names:
+        library = path.parent / name
+        if library.is_file():
+            text = library.read_bytes()
+            maps = re.findall(rb"^[ \t]*map_Kd[ \t]+([^\r\n]+)", text, flags=re.MULTILINE | re.IGNORECASE)
+            warnings += _missing_files(path, [entry.decode(errors="replace").strip() for entry in maps])
+    return warnings
+
+
+def _missing_files(path: Path, names: list[str]) -> list[str]:
+    return [
+        f"the file '{name[:80]}' named in the mesh is not beside it; its colours are missing"
+        for name in dict.fromkeys(names)
+        if not (path.parent / name.replace("\\", "/")).is_file()
+    ]
+
+
+def check_face_count(path: Path, faces: int, settings: LoadSettings) -> None:
+    """Refuse meshes with more faces than the settings allow."""
+    if faces > settings.max_faces:
+        raise InvalidInput(
+            f"load_mesh: '{path.name}' has {faces} faces, expected at most {settings.max_faces}; decimate it, "
+            "200000 faces are plenty for a head."
+        )

@@ -1,0 +1,58 @@
+"""Colour spaces and pictures: display (sRGB) and linear values, textures as arrays."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import numpy as np
+
+
+def srgb_to_linear(values: np.ndarray) -> np.ndarray:
+    """Linear light of display values in 0..1 (IEC 61966-2-1)."""
+    return np.where(values <= 0.04045, values / 12.92, ((np.clip(values, 0.04045, None) + 0.055) / 1.055) ** 2.4)
+
+
+def linear_to_srgb(values: np.ndarray) -> np.ndarray:
+    """Display values of linear light in 0..1, the inverse of `srgb_to_linear`."""
+    return np.where(values <= 0.0031308, values * 12.92, 1.055 * np.clip(values, 0.0031308, None) ** (1 / 2.4) - 0.055)
+
+
+def tint(colors: np.ndarray, factor: np.ndarray) -> np.ndarray:
+    """Display colours [..., 3] multiplied in linear light by a factor [3] that is itself given as a display colour."""
+    if np.all(factor >= 1):
+        return colors
+    return linear_to_srgb(srgb_to_linear(colors) * srgb_to_linear(factor)).astype(np.float32)
+
+
+def image_to_array(image: Any, max_size: int) -> tuple[np.ndarray, np.ndarray | None]:
+    """Colours [H, W, 3] and alpha [H, W] (None if opaque) in 0..1, float32, of a PIL image, shrunk to `max_size`."""
+    import PIL.Image
+
+    if image.mode.startswith(("I", "F")):  # 16-bit greys would be cut off at 255 by the conversion below
+        values = np.asarray(image, dtype=np.float32)
+        image = PIL.Image.fromarray(np.clip(values / (257.0 if values.max(initial=0) > 255 else 1.0), 0, 255).astype("u1"))
+    has_alpha = image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info
+    image = image.convert("RGBA" if has_alpha else "RGB")
+    longest = max(image.size)
+    if longest > max_size:
+        size = tuple(max(1, round(side * max_size / longest)) for side in image.size)
+        image = image.resize(size, PIL.Image.Resampling.BOX)
+    pixels = np.asarray(image, dtype=np.float32) / 255
+    alpha = pixels[..., 3] if has_alpha else None
+    if alpha is not None and bool((alpha >= 1).all()):
+        alpha = None
+    return np.ascontiguousarray(pixels[..., :3]), alpha
+
+
+def decodable(blob: bytes) -> str | None:
+    """None if the bytes are a whole picture that can be decoded, else the reason."""
+    import PIL.Image
+
+    try:
+        with PIL.Image.open(io.BytesIO(blob)) as image:
+            image.load()
+    # Decoders of damaged pictures raise many unrelated types; the reason is passed on to the user.
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    return None
