@@ -25,6 +25,7 @@ REQUIRED_PACKAGES = (
     "safetensors",
     "smplx",
     "trimesh",
+    "libigl",
     "scikit-image",
     "Pillow",
     "tqdm",

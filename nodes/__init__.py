@@ -7,8 +7,10 @@ nothing says `import nodes`, which is ComfyUI's own module.
 
 from __future__ import annotations
 
+import functools
 import importlib
 import logging
+from collections.abc import Callable
 from pathlib import Path
 
 LOGGER = logging.getLogger("animportrait3d")
@@ -28,15 +30,27 @@ def _register(module_name: str) -> None:
     NODE_DISPLAY_NAME_MAPPINGS.update(getattr(module, "NODE_DISPLAY_NAME_MAPPINGS", {}))
 
 
+def _register_model_folders() -> None:
+    """Model folders must be known before the host lists files for the first time."""
+    from . import host
+
+    host.register_model_folders()
+
+
+def _guarded(what: str, step: Callable[[], None]) -> None:
+    """Run one step of the registration; whatever breaks in it, the rest of the pack must still load."""
+    try:
+        step()
+    except Exception as error:
+        LOGGER.error("AnimPortrait3D: %s was not loaded: %s: %s", what, type(error).__name__, error)
+
+
 def _register_all() -> None:
     """Register every module of this folder; log the ones that fail."""
+    _guarded("nodes/host", _register_model_folders)
     for file in sorted(Path(__file__).parent.glob("*.py")):
-        if file.stem.startswith("_"):
-            continue
-        try:
-            _register(file.stem)
-        except Exception as error:  # whatever breaks in one module, the other nodes must still load
-            LOGGER.error("AnimPortrait3D: nodes/%s was not loaded: %s: %s", file.name, type(error).__name__, error)
+        if not file.stem.startswith("_"):
+            _guarded(f"nodes/{file.name}", functools.partial(_register, file.stem))
 
 
 _register_all()

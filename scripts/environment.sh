@@ -1,0 +1,57 @@
+# Sourced by the other scripts: the virtual environment they share. Not run by itself.
+
+environment=.venv
+
+say() { printf '== %s\n' "$*"; }
+
+# Interpreter of at least Python 3.10 that makes the environment.
+find_python() {
+  local candidate
+  for candidate in "${PYTHON:-}" python3 python python3.13 python3.12 python3.11 python3.10; do
+    if [ -n "$candidate" ] && command -v "$candidate" >/dev/null 2>&1 &&
+      "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null; then
+      printf '%s\n' "$candidate"
+      return
+    fi
+  done
+  say "no Python 3.10 or newer found; install one, or set PYTHON" >&2
+  return 3
+}
+
+# make_environment [EXTRA]: .venv with requirements.txt and, if named, the packages of that extra. Quick when done before.
+make_environment() {
+  local extra="${1:-}" started=$SECONDS python stamp wanted
+  if [ ! -x "$environment/bin/python" ]; then
+    python=$(find_python)
+    say "making $environment with $("$python" --version)"
+    "$python" -m venv "$environment"
+  fi
+  stamp="$environment/.installed-${extra:-base}"
+  wanted=$(cat requirements.txt pyproject.toml | cksum)
+  if [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ]; then
+    say "installing packages${extra:+ and the extra '$extra'} (the first time this downloads torch)"
+    # Editable, so that the command `animportrait3d` exists and always runs this clone.
+    "$environment/bin/python" -m pip install --quiet --disable-pip-version-check -e ".${extra:+[$extra]}"
+    printf '%s\n' "$wanted" >"$stamp"
+  fi
+  say "packages ready in $((SECONDS - started)) s"
+}
+
+# prepare_browser: playwright-core in .venv/browser for the frontend tests. Without node or Chromium they skip by name.
+prepare_browser() {
+  local folder="$environment/browser"
+  if ! command -v npm >/dev/null 2>&1; then
+    say "no npm: the browser tests will be skipped"
+    return
+  fi
+  if ! command -v chromium >/dev/null 2>&1 && command -v apt-get >/dev/null 2>&1 && [ "$(id -u)" = 0 ]; then
+    say "installing Debian's Chromium for the browser tests"
+    apt-get install -y -qq chromium >/dev/null 2>&1 || { apt-get update -qq && apt-get install -y -qq chromium >/dev/null; } ||
+      say "Chromium could not be installed: the browser tests will be skipped"
+  fi
+  if [ ! -d "$folder/node_modules/playwright-core" ]; then
+    mkdir -p "$folder"
+    npm install --silent --no-audit --no-fund --prefix "$folder" playwright-core ||
+      say "playwright-core could not be installed: the browser tests will be skipped"
+  fi
+}

@@ -1,0 +1,63 @@
+#!/usr/bin/env python3
+"""Writes the shipped graphs in workflows/ from the node classes; `--check` only compares, and fails on a difference.
+
+A graph is a function below that fills a `WorkflowBuilder`. After a change of a node's inputs run this script again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from animportrait3d_core.workflow import load_registry  # noqa: E402  (needs the path above)
+from animportrait3d_core.workflow.builder import WorkflowBuilder  # noqa: E402
+from animportrait3d_core.workflow.prepare import prepare  # noqa: E402
+
+
+def health_check(graph: WorkflowBuilder) -> None:
+    """Is everything there?"""
+    note = "**Run me first.** Lists packages, back-ends and model files, and where to get what is missing."
+    with graph.stage("Health check", note):
+        graph.add("AP3D_Doctor")
+
+
+WORKFLOWS: dict[str, Callable[[WorkflowBuilder], None]] = {"health_check": health_check}
+
+
+def build(name: str) -> str:
+    """The text of one graph; refuses a graph that the headless runner would refuse."""
+    registry = load_registry(ROOT)
+    graph = WorkflowBuilder(name, registry)
+    WORKFLOWS[name](graph)
+    prepare(graph.to_json(), registry)
+    return graph.to_text()
+
+
+def main() -> int:
+    """Write or compare all graphs."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if a file differs")
+    check = parser.parse_args().check
+    different = []
+    for name in WORKFLOWS:
+        file = ROOT / "workflows" / f"{name}.json"
+        text = build(name)
+        same = file.is_file() and file.read_text(encoding="utf-8") == text
+        if not same and check:
+            different.append(file.name)
+        if not same and not check:
+            file.parent.mkdir(exist_ok=True)
+            file.write_text(text, encoding="utf-8")
+        print(f"{file.relative_to(ROOT)}: {'unchanged' if same else 'differs' if check else 'written'}")
+    if different:
+        print(f"out of date: {', '.join(different)}; run scripts/make_workflows.py", file=sys.stderr)
+    return 1 if different else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
