@@ -237,7 +237,7 @@ def _get(machine: _Machine, index: int) -> None:
     machine.stack.append(machine.memo[index])
 
 
-_HANDLERS: dict[str, Callable[[_Machine, Any], None]] = {
+_HANDLERS: dict[str, Callable[[_Machine, Any], Any]] = {
     "PROTO": lambda machine, _: None,
     "FRAME": lambda machine, _: None,
     "POP": lambda machine, _: machine.stack.pop(),
@@ -330,8 +330,8 @@ def _build_dtype(record: Record) -> Any:
     order = record.state[1] if isinstance(record.state, tuple) and len(record.state) > 1 else "="
     dtype = np.dtype(code)
     if dtype.kind not in "biufcSU" or order not in ("<", ">", "|", "="):
-        raise InvalidInput(f"restricted_unpickle: an array of type '{code}' is refused, expected plain numbers or texts.")
-    return dtype if order == "|" else dtype.newbyteorder(order)
+        raise InvalidInput(f"restricted_unpickle: an array of type '{code}' is refused, expected numbers or texts.")
+    return dtype if order == "|" else np.dtype(order + dtype.str[1:])
 
 
 def array_from_bytes(data: bytes, dtype: Any, shape: tuple[int, ...], fortran_order: bool = False) -> Any:
@@ -339,7 +339,7 @@ def array_from_bytes(data: bytes, dtype: Any, shape: tuple[int, ...], fortran_or
     import numpy as np
 
     if any(not isinstance(size, int) or size < 0 for size in shape) or math.prod(shape) > MAX_ELEMENTS:
-        raise InvalidInput(f"restricted_unpickle: an array of shape {shape} is refused, at most {MAX_ELEMENTS} elements.")
+        raise InvalidInput(f"restricted_unpickle: an array {shape} is refused, at most {MAX_ELEMENTS} elements.")
     count = math.prod(shape)
     if len(data) != count * dtype.itemsize:
         raise InvalidInput(
@@ -386,6 +386,12 @@ def _build_bytes(record: Record) -> bytes:
     return text.encode("latin-1")
 
 
+def _build_empty_bytes(record: Record) -> bytes:
+    if record.arguments:
+        raise InvalidInput("restricted_unpickle: a call of bytes with arguments is refused.")
+    return b""
+
+
 def _build_ordered_dict(record: Record) -> dict[Any, Any]:
     pairs = [*(record.arguments[0] if record.arguments else []), *(record.state or [])]
     return {_checked_key(key): value for key, value in pairs}
@@ -398,5 +404,6 @@ NUMPY_BUILDERS: dict[str, Builder] = {
     "numpy.core.numeric._frombuffer": _build_frombuffer,
     "numpy.dtype": _build_dtype,
     "_codecs.encode": _build_bytes,
+    "builtins.bytes": _build_empty_bytes,  # how protocols 0 to 2 write b""
     "collections.OrderedDict": _build_ordered_dict,
 }

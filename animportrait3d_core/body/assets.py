@@ -86,7 +86,7 @@ class BodyAssets:
         for name, mask in self.face_regions.items():
             if mask.dtype != torch.bool or mask.shape != (num_faces,):
                 raise ShapeMismatch(
-                    f"BodyAssets: region '{name}' is {mask.dtype} {list(mask.shape)}, expected torch.bool [{num_faces}]."
+                    f"BodyAssets: region '{name}' is {mask.dtype} {list(mask.shape)}, expected bool [{num_faces}]."
                 )
 
 
@@ -128,7 +128,7 @@ def assets_from_tensors(
         fields = json.loads(metadata["body_assets"])
         version = fields["schema_version"]
     except (KeyError, TypeError, ValueError) as error:
-        raise IncompatibleCheckpoint(f"{where}: found no `body_assets` metadata; this is no body assets file.") from error
+        raise IncompatibleCheckpoint(f"{where}: no `body_assets` metadata; this is no body assets file.") from error
     if version != SCHEMA_VERSION:
         raise IncompatibleCheckpoint(f"{where}: body assets of version {version}, expected {SCHEMA_VERSION}.")
     missing = [name for name in (*_TENSORS, *(f"face_regions.{r}" for r in FACE_REGIONS)) if name not in tensors]

@@ -260,7 +260,7 @@ class BodyModel:
         return digest.hexdigest()
 
     def to_tensors(self) -> tuple[dict[str, Tensor], dict[str, str]]:
-        """Tensors and string metadata of the whole body, for an avatar file; see `redistributable` before writing it."""
+        """Tensors and string metadata of the whole body, for an avatar file; see `redistributable` first."""
         tensors, metadata = assets_to_tensors(self._assets)
         tensors |= {name: getattr(self._tensors, name) for name in _MODEL_TENSORS}
         return tensors, metadata | {"body_eyelid_mode": self._eyelid_mode}

@@ -60,12 +60,12 @@ class BodyParameters:
                 found = list(value.shape) if isinstance(value, Tensor) else type(value).__name__
                 raise ShapeMismatch(f"BodyParameters: `{name}` has shape {found}, expected [B, {width or 'count'}].")
             if not value.is_floating_point():
-                raise InvalidInput(f"BodyParameters: `{name}` has type {value.dtype}, expected a floating-point tensor.")
+                raise InvalidInput(f"BodyParameters: `{name}` has type {value.dtype}, expected floating-point.")
             check_finite("BodyParameters", name, value)
             sizes.add(value.shape[0])
         batch = max(sizes)
         if not sizes <= {1, batch} or batch == 0:
-            raise ShapeMismatch(f"BodyParameters: batch sizes {sorted(sizes)} differ; expected one size, or that and 1.")
+            raise ShapeMismatch(f"BodyParameters: batch sizes {sorted(sizes)} differ; expected one size, or it and 1.")
         if bool((self.scale.detach() <= 0).any()):
             raise InvalidInput(f"BodyParameters: `scale` is {float(self.scale.min()):.3g}, expected more than 0.")
         for name in PARAMETER_WIDTHS:
@@ -86,7 +86,8 @@ class BodyParameters:
                 "expected at least 1, 0 and 0."
             )
         free = {"betas": num_betas, "expression": num_expression}
-        values = {name: torch.zeros(batch, free.get(name, width)) for name, width in PARAMETER_WIDTHS.items()}
+        widths = {name: free[name] if width is None else width for name, width in PARAMETER_WIDTHS.items()}
+        values = {name: torch.zeros(batch, width) for name, width in widths.items()}
         values["scale"] = torch.ones(batch, 1)
         return cls(**values)
 
@@ -109,7 +110,7 @@ class BodyParameters:
         """
         unknown = sorted(set(changes) - set(PARAMETER_WIDTHS))
         if unknown:
-            raise InvalidInput(f"BodyParameters.replace: no parameter '{unknown[0]}', expected {list(PARAMETER_WIDTHS)}.")
+            raise InvalidInput(f"BodyParameters.replace: no parameter '{unknown[0]}', only {list(PARAMETER_WIDTHS)}.")
         return dataclasses.replace(self, **changes)
 
     def expand(self, batch: int) -> BodyParameters:

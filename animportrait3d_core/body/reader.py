@@ -249,7 +249,8 @@ def _check_values(arrays: dict[str, np.ndarray]) -> None:
     num_vertices, num_faces = len(arrays["v_template"]), len(arrays["f"])
     for name, limit in (("f", num_vertices), ("lmk_faces_idx", num_faces), ("dynamic_lmk_faces_idx", num_faces)):
         if arrays[name].size and not 0 <= arrays[name].min() <= arrays[name].max() < limit:
-            raise InvalidInput(f"`{name}` ranges over {arrays[name].min()}..{arrays[name].max()}, expected 0..{limit - 1}.")
+            low, high = arrays[name].min(), arrays[name].max()
+            raise InvalidInput(f"`{name}` ranges over {low}..{high}, expected 0..{limit - 1}.")
     sums = arrays["weights"].sum(axis=1)
     if arrays["weights"].min() < -1e-3 or np.abs(sums - 1).max() > 1e-2:
         raise InvalidInput(f"`weights` sum to {sums.min():.3g}..{sums.max():.3g} per vertex, expected 1.")
