@@ -1,0 +1,222 @@
+"""Hair geometry: a shell over the scalp, cut along its hairline, with a wall at the border, knots and loose locks."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numba
+import numpy as np
+
+from .hair_styles import KNOT_CENTERS, STYLES, Curtain, HairStyle
+from .noise import cells3, noise2, noise3
+from .shells import Sheet, ShellGrid, clipped_sheet, hair_grid
+
+RADIAL, PARTED, BACK = 0, 1, 2
+FLOWS = {"radial": RADIAL, "parted": PARTED, "back": BACK}
+
+
+@dataclasses.dataclass(frozen=True)
+class HairShell:
+    """The scalp shell of one identity and what its texture needs: sheet, wall included; fields on the grid.
+
+    points [R, C + 1, 3], mask [R, C + 1]: the whole shell before the cut.  rows: the grid rows that the chart spans.
+    """
+
+    sheet: Sheet
+    points: np.ndarray
+    mask: np.ndarray
+    rows: tuple[int, int]
+
+
+def _interpolate(knots: tuple[tuple[float, float], ...], at: np.ndarray) -> np.ndarray:
+    """Piecewise linear through knots of rising or falling abscissa."""
+    table = np.array(sorted(knots))
+    return np.interp(at, table[:, 0], table[:, 1])
+
+
+def _rounded(knots: tuple[tuple[float, float], ...], at: np.ndarray, width: float) -> np.ndarray:
+    """Knots with their corners rounded over `width`: the mean of five shifted readings."""
+    return np.mean([_interpolate(knots, np.abs(at + width * shift)) for shift in (-1, -0.5, 0, 0.5, 1)], axis=0)
+
+
+@numba.njit(cache=True, fastmath=True)
+def strand_coordinates(x: float, y: float, z: float, flow: int, part: float) -> tuple[float, float]:
+    """Coordinates (across, along) of a point of the hair, about millimetres; strands are the lines of equal `across`.
+
+    The seam of the angle lies where strands end (the back of a parting, under the knot).
+    """
+    if flow == PARTED:
+        rho = np.sqrt((x - part) ** 2 + (z + 12.0) ** 2)
+        radius = 84.0
+        smooth = np.sqrt(np.sqrt(rho**4 + radius**4))
+        across = np.arcsin(min(1.0, max(-1.0, (z + 12.0) / smooth * min(1.18, 1.0 + 0.19 * (rho / radius) ** 4))))
+        side = 1.0 if x > part else -1.0
+        return across * 95.0 + side * 2000.0, 122.0 - y + np.abs(x - part) * 0.6
+    if flow == BACK:
+        # spherical angle about the axis from the brow to the knot
+        ay, az = 0.5, -0.866
+        py, pz = y - 20.0, z + 12.0
+        along = py * ay + pz * az
+        v = -py * az + pz * ay
+        return np.arctan2(x, -v) * 95.0, along
+    return np.arctan2(x, z + 12.0) * 95.0, np.arccos(min(1.0, max(-1.0, (y - 20.0) / 125.0))) * 110.0
+
+
+@numba.njit(cache=True, fastmath=True)
+def _relief(points, style, seed, out):
+    """Height in -1..1 of locks or curls at every grid point; style = (flow, part, clump, curl)."""
+    flow, part, clump, curl = int(style[0]), style[1], style[2], style[3]
+    for i in range(points.shape[0]):
+        x, y, z = points[i, 0], points[i, 1], points[i, 2]
+        across, along = strand_coordinates(x, y, z, flow, part)
+        wander = 3.0 * (noise2(along / 35.0, across / 50.0, seed + 5) - 0.5)
+        lock = noise2((across + wander) / clump, along / 70.0, seed)
+        fine = noise2((across + wander) / (0.45 * clump), along / 60.0, seed + 1)
+        straight = 1.35 * (0.68 * lock + 0.32 * fine - 0.5)
+        if curl > 0.0:
+            near, _ = cells3(x / clump, y / clump, z / clump, seed + 2)
+            broad = noise3(x / 31.0, y / 31.0, z / 31.0, seed + 3) - 0.5
+            straight = (1.0 - curl) * straight + curl * ((0.62 - near) * 1.1 + 0.8 * broad)
+        out[i] = straight
+
+
+def relief(points: np.ndarray, style: HairStyle, seed: int) -> np.ndarray:
+    """Relief [R, C] of the style at points [R, C, 3]."""
+    flat = np.ascontiguousarray(points.reshape(-1, 3))
+    out = np.empty(len(flat))
+    _relief(flat, np.array([FLOWS[style.flow], style.part, style.clump, style.curl]), seed, out)
+    return out.reshape(points.shape[:-1])
+
+
+def _smoothstep(low: float, high: float, value: np.ndarray) -> np.ndarray:
+    share = np.clip((value - low) / (high - low), 0, 1)
+    return share * share * (3 - 2 * share)
+
+
+def _cap_length(grid: ShellGrid, style: HairStyle) -> np.ndarray:
+    """Ray length of the smooth outer surface over the scalp, without curtain."""
+    skin = grid.skin_points
+    x, y, z = np.moveaxis(skin, -1, 0)
+    front = np.exp(-(((z - 45) / 50) ** 2)) * _smoothstep(40, 95, y)
+    thickness = style.cap * (0.62 + 0.38 * _smoothstep(-20, 80, y)) + style.lift * front
+    if style.flow == "parted":
+        groove = np.exp(-(((x - style.part) / 5.0) ** 2)) * _smoothstep(-75, 0, z) * _smoothstep(45, 75, y)
+        lean = _smoothstep(0, 40, (style.part - x) * np.sign(style.part)) if abs(style.part) > 18 else 0.0
+        thickness = thickness * (1 - 0.55 * groove) + style.lift * 0.45 * front * lean
+    if style.curl > 0.9:
+        thickness = thickness * (0.5 + 0.5 * _smoothstep(-60, 40, y))
+    normal_share = 1.0
+    return grid.skin_length + thickness * normal_share
+
+
+def _curtain_length(grid: ShellGrid, curtain: Curtain) -> np.ndarray:
+    """Ray length to the hanging hair's elliptical cross-section; solved by three fixed-point steps in height."""
+    length = grid.skin_length + 10
+    sine, cosine = np.sin(np.deg2rad(grid.azimuth)), np.cos(np.deg2rad(grid.azimuth))
+    level = np.hypot(grid.directions[..., 0], grid.directions[..., 2])
+    for _ in range(4):
+        height = grid.origins[..., 1] + grid.directions[..., 1] * length
+        width, depth = _interpolate(curtain.width, height), _interpolate(curtain.depth, height)
+        offset = grid.origins[..., 2] + 12.0
+        radius = 1 / np.sqrt((sine / width) ** 2 + (cosine / depth) ** 2) - offset * cosine
+        length = 0.5 * length + 0.5 * radius / np.maximum(level, 0.25)
+    return length
+
+
+def _lobes(points: np.ndarray, style: HairStyle, seed: int) -> np.ndarray:
+    """Border offset [R, C] in mm: the points in which locks end, along the flow."""
+    flat = points.reshape(-1, 3)
+    out = np.empty(len(flat))
+    _lobe_kernel(np.ascontiguousarray(flat), np.array([FLOWS[style.flow], style.part, style.clump]), seed, out)
+    return style.lobes * out.reshape(points.shape[:-1])
+
+
+@numba.njit(cache=True, fastmath=True)
+def _lobe_kernel(points, style, seed, out):
+    for i in range(points.shape[0]):
+        across, _ = strand_coordinates(points[i, 0], points[i, 1], points[i, 2], int(style[0]), style[1])
+        broad = noise2(across / style[2], 0.5, seed + 11)
+        narrow = noise2(across / (0.55 * style[2]), 7.5, seed + 12)
+        out[i] = (broad - 0.5) * 1.3 + (narrow - 0.5) * 0.9
+
+
+def build_hair_shell(style_name: str, seed: int, hairline_shift: float = 0.0) -> HairShell | None:
+    """The scalp shell of a style; None for bald. `hairline_shift` raises the hairline of the forehead (mm)."""
+    style = STYLES[style_name]
+    if style is None:
+        return None
+    grid = hair_grid()
+    azimuth = np.broadcast_to(grid.azimuth, grid.shape)
+    cap = _cap_length(grid, style)
+    length = cap
+    curtain_share = np.zeros(grid.shape)
+    if style.curtain is not None:
+        hanging = _curtain_length(grid, style.curtain)
+        height = grid.skin_points[..., 1]
+        low = _smoothstep(75, 35, height)
+        hanging = cap + (hanging - cap) * low
+        gap = np.clip(0.5 + (hanging - cap) / 12.0, 0, 1)
+        length = cap * (1 - gap) + hanging * gap + 3.0 * gap * (1 - gap)
+        behind = _smoothstep(95, 125, np.abs(azimuth)) * (height < -40)
+        length = np.maximum(length, (grid.skin_length + 7.0) * behind)
+        ahead = _smoothstep(75, 60, np.abs(azimuth)) * (height < -120)
+        length = np.maximum(length, (grid.skin_length + 7.0) * ahead)
+        curtain_share = gap
+    smooth = grid.points(length)
+    mask = _mask(grid, style, smooth, azimuth, seed, hairline_shift)
+    rise = relief(smooth, style, seed) * style.relief
+    border = _smoothstep(0.0, style.taper, mask)
+    edge = style.edge + (3.0 * curtain_share if style.curtain is not None else 0.0)
+    thick = np.maximum(length - grid.skin_length, 0.4)
+    kept = np.minimum(thick, edge) + (thick - np.minimum(thick, edge)) * border
+    if style.curtain is not None:
+        kept = kept * (1 - curtain_share) + thick * curtain_share
+    points = grid.points(grid.skin_length + np.maximum(kept + rise * (0.25 + 0.75 * border), 0.25))
+    sheet = clipped_sheet(grid, points, mask)
+    return HairShell(_with_wall(sheet), points, mask, _rows(sheet, mask))
+
+
+def _rows(sheet: Sheet, mask: np.ndarray) -> tuple[int, int]:
+    rows = np.flatnonzero((mask > 0).any(axis=1))
+    return max(int(rows[0]) - 1, 0), min(int(rows[-1]) + 1, len(mask) - 1)
+
+
+def _mask(
+    grid: ShellGrid, style: HairStyle, points: np.ndarray, azimuth: np.ndarray, seed: int, shift: float
+) -> np.ndarray:
+    """Distance (mm, roughly) inside the border of the hair [R, C + 1]."""
+    skin = grid.skin_points
+    line = _rounded(style.hairline, azimuth, 3.0) + shift * _smoothstep(62, 40, np.abs(azimuth))
+    slope = np.gradient(line, axis=1) / np.maximum(1.6, 1e-6)
+    mask = (skin[..., 1] - line) / np.sqrt(1 + np.minimum(slope**2, 9.0))
+    if style.curtain is not None:
+        height = points[..., 1]
+        front = (np.abs(azimuth) - _interpolate(style.curtain.front, height)) * 1.5
+        bottom = height - _interpolate(style.curtain.bottom, np.abs(azimuth))
+        mask = np.maximum(mask, np.minimum(front, bottom))
+    return mask + _lobes(skin if style.curtain is None else points, style, seed)
+
+
+def _with_wall(sheet: Sheet) -> Sheet:
+    """Close the gap between the cut border and the skin with a wall, so that the hair has thickness."""
+    border = sheet.border
+    ring = np.unique(border)
+    lower = np.full(len(sheet.points), -1)
+    lower[ring] = len(sheet.points) + np.arange(len(ring))
+    inward = sheet.anchors[ring] - sheet.points[ring]
+    depth = np.linalg.norm(inward, axis=1, keepdims=True)
+    # A wall reaches the skin under thin hair; hanging hair gets a rim as deep as hair is thick.
+    reach = np.where(depth < 9.0, depth + 0.6, 7.0)
+    points = sheet.points[ring] + inward / np.maximum(depth, 1e-6) * reach
+    a, b = border.T
+    faces = np.concatenate([np.stack([b, a, lower[a]], 1), np.stack([b, lower[a], lower[b]], 1)])
+    return Sheet(
+        np.concatenate([sheet.points, points]), np.concatenate([sheet.faces, faces]),
+        np.concatenate([sheet.chart, sheet.chart[ring]]), np.concatenate([sheet.anchors, sheet.anchors[ring]]),
+        border, np.concatenate([sheet.weld, lower[sheet.weld[ring]]]),
+    )  # fmt: skip
+
+
+def knot_center(style: HairStyle) -> np.ndarray | None:
+    """Centre (mm) of a bun or of the root of a ponytail."""
+    return np.array(KNOT_CENTERS[style.knot]) if style.knot in KNOT_CENTERS else None

@@ -1,0 +1,174 @@
+"""Paint of hair and cloth: strands, locks, curls; knit, weave and patterns. Colours are sRGB-coded 0..1."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numba
+import numpy as np
+
+from .hair import strand_coordinates
+from .noise import cells3, fractal3, noise2, smoothstep
+
+KNITS = {"sweater": 0, "t-shirt": 1, "turtleneck": 2, "v-neck": 3, "shirt": 4}
+PATTERN_CODES = {"plain": 0, "striped": 1, "checked": 2, "dotted": 3}
+
+_jit = numba.njit(cache=True, fastmath=True)
+
+
+class HairLook(NamedTuple):
+    """Colour [3], share of white hairs, flow and parting of the style, width of locks (mm), curl 0..1, seed."""
+
+    color: np.ndarray
+    white: float
+    flow: int
+    part: float
+    clump: float
+    curl: float
+    seed: int
+
+
+class ClothLook(NamedTuple):
+    """Main and second colour [3], knit and pattern codes, seed."""
+
+    color: np.ndarray
+    second: np.ndarray
+    knit: int
+    pattern: int
+    seed: int
+
+
+@_jit
+def paint_strand(texel, across, along, look, shade):
+    """One texel of straight hair from its strand coordinates (mm); `shade` multiplies the colour."""
+    wander = 2.2 * (noise2(along / 30.0, across / 25.0, look.seed + 4) - 0.5)
+    a = across + wander
+    strand = noise2(a / 0.85, along / 55.0, look.seed)
+    thread = noise2(a / 2.1, along / 70.0, look.seed + 1)
+    lock = noise2(a / (0.55 * look.clump), along / 90.0, look.seed + 2)
+    value = 0.42 * strand + 0.34 * thread + 0.24 * lock
+    light = shade * (0.50 + 0.98 * value)
+    grey = smoothstep(1.0 - look.white, 1.02 - look.white, noise2(a / 0.8, along / 160.0, look.seed + 3))
+    for k in range(3):
+        own = look.color[k] * light
+        # sun-bleached strands are warmer and lighter, deep ones more saturated
+        own *= 1.0 + (0.06, 0.0, -0.08)[k] * (thread - 0.5) * 2.0
+        texel[k] = min(1.0, max(0.0, own + (0.80 * light - own) * grey))
+    texel[3] = 0.9 * (0.55 * strand + 0.45 * thread) + 0.5 * lock
+    texel[4] = 0.35 + 0.65 * strand
+
+
+@_jit
+def _paint_curls(texel, x, y, z, look, shade):
+    """One texel of curly hair: coils seen as bright ridges round dark cells."""
+    size = 0.30 * look.clump
+    near, number = cells3(x / size, y / size, z / size, look.seed + 5)
+    bend = fractal3(x / 4.0, y / 4.0, z / 4.0, 2, look.seed + 6)
+    coil = 0.5 + 0.5 * math.sin(near * 11.0 + 6.0 * bend + 6.3 * number)
+    broad, _ = cells3(x / look.clump, y / look.clump, z / look.clump, look.seed + 2)
+    light = shade * (0.45 + 0.55 * coil) * (1.12 - 0.62 * min(1.0, broad))
+    for k in range(3):
+        own = look.color[k] * light
+        texel[k] = min(1.0, max(0.0, own + (0.8 * light - own) * look.white * 0.8))
+    texel[3] = 0.8 * coil + 0.9 * (0.7 - near)
+    texel[4] = 0.25 + 0.3 * coil
+
+
+@numba.njit(cache=True, fastmath=True, parallel=True)
+def paint_hair(fields, look, out):
+    """Paint a hair chart: fields [R, C, 5] on the grid (x, y, z in mm, border distance, relief), out [H, W, 5]."""
+    height, width = out.shape[0], out.shape[1]
+    rows, columns = fields.shape[0], fields.shape[1]
+    for i in numba.prange(height):
+        field = np.empty(5)
+        for j in range(width):
+            _bilinear(fields, (i + 0.5) / height * (rows - 1), (j + 0.5) / width * (columns - 1), field)
+            x, y, z, border, rise = field[0], field[1], field[2], field[3], field[4]
+            across, along = strand_coordinates(x, y, z, look.flow, look.part)
+            shade = 0.80 + 0.20 * smoothstep(0.0, 9.0, border)
+            shade *= 0.92 + 0.16 * min(1.0, max(-1.0, rise))
+            if look.curl > 0.5:
+                _paint_curls(out[i, j], x, y, z, look, shade)
+            else:
+                paint_strand(out[i, j], across, along, look, shade)
+
+
+@numba.njit(cache=True, fastmath=True)
+def paint_locks(look, seeds, out):
+    """Paint charts of loose locks: out [N, H, W, 5], one chart per lock, strands along the height (root at the top)."""
+    count, height, width = out.shape[0], out.shape[1], out.shape[2]
+    for n in range(count):
+        for i in range(height):
+            for j in range(width):
+                side = (j + 0.5) / width - 0.5
+                shade = (0.86 + 0.22 * noise2(seeds[n], 0.0, look.seed + 7)) * (1.0 - 0.7 * side * side)
+                paint_strand(out[n, i, j], seeds[n] + side * 6.0, 40.0 * (i + 0.5) / height, look, shade)
+
+
+@_jit
+def _bilinear(fields, row, column, out):
+    r, c = min(int(row), fields.shape[0] - 2), min(int(column), fields.shape[1] - 2)
+    fr, fc = row - r, column - c
+    for k in range(fields.shape[2]):
+        top = fields[r, c, k] * (1.0 - fc) + fields[r, c + 1, k] * fc
+        low = fields[r + 1, c, k] * (1.0 - fc) + fields[r + 1, c + 1, k] * fc
+        out[k] = top * (1.0 - fr) + low * fr
+
+
+@_jit
+def _knit(u, v, look):
+    """(relief in mm, shade) of the cloth's structure at thread coordinates in mm."""
+    if look.knit == 0:
+        column = u / 4.2
+        side = column - math.floor(column) - 0.5
+        row = v / 3.0 - 1.1 * abs(side)
+        stitch = row - math.floor(row) - 0.5
+        loop = (1.0 - 3.2 * side * side) * (1.0 - 2.6 * stitch * stitch)
+        return 0.55 * loop, 0.80 + 0.24 * loop
+    if look.knit == 2 or look.knit == 3:
+        width = 4.4 if look.knit == 2 else 2.6
+        rib = 0.5 + 0.5 * math.cos(2.0 * math.pi * u / width)
+        purl = 0.5 + 0.5 * math.cos(2.0 * math.pi * v / 2.2)
+        return 0.45 * rib + 0.10 * purl * rib, 0.84 + 0.16 * rib + 0.03 * purl
+    weave = 0.5 + 0.25 * math.cos(2.0 * math.pi * (u + v) / 1.7) + 0.25 * math.cos(2.0 * math.pi * (u - v) / 1.7)
+    return 0.10 * weave, 0.95 + 0.06 * weave
+
+
+@_jit
+def pattern_share(u, y, pattern):
+    """How much of the second colour shows at arc length u and height y (mm), 0..1."""
+    if pattern == 1:
+        band = y / 27.0
+        return smoothstep(0.30, 0.34, abs(band - math.floor(band) - 0.5))
+    if pattern == 2:
+        one = smoothstep(0.22, 0.27, abs(y / 30.0 - math.floor(y / 30.0) - 0.5))
+        two = smoothstep(0.22, 0.27, abs(u / 30.0 - math.floor(u / 30.0) - 0.5))
+        return 0.5 * one + 0.5 * two
+    if pattern == 3:
+        row = math.floor(y / 17.0)
+        shifted = u / 19.0 + 0.5 * (row % 2.0)
+        du, dv = (shifted - math.floor(shifted) - 0.5) * 19.0, (y / 17.0 - row - 0.5) * 17.0
+        return smoothstep(4.6, 3.8, math.sqrt(du * du + dv * dv))
+    return 0.0
+
+
+@numba.njit(cache=True, fastmath=True, parallel=True)
+def paint_cloth(fields, look, out):
+    """Paint a cloth chart: fields [R, C, 5] (x, y, z, arc length along, arc length down; mm), out [H, W, 5]."""
+    height, width = out.shape[0], out.shape[1]
+    rows, columns = fields.shape[0], fields.shape[1]
+    for i in numba.prange(height):
+        field = np.empty(5)
+        for j in range(width):
+            _bilinear(fields, (i + 0.5) / height * (rows - 1), (j + 0.5) / width * (columns - 1), field)
+            x, y, z, u, v = field[0], field[1], field[2], field[3], field[4]
+            relief, shade = _knit(u, v, look)
+            share = pattern_share(u, y, look.pattern)
+            mottle = 0.94 + 0.12 * fractal3(x / 19.0, y / 19.0, z / 19.0, 2, look.seed)
+            fuzz = 0.97 + 0.06 * noise2(u / 0.9, v / 0.9, look.seed + 1)
+            for k in range(3):
+                base = look.color[k] + (look.second[k] - look.color[k]) * share
+                out[i, j, k] = min(1.0, base * shade * mottle * fuzz)
+            out[i, j, 3] = relief
+            out[i, j, 4] = 0.12
