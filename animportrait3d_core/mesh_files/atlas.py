@@ -44,7 +44,9 @@ def merge_textures(parts: list[Part], notes: Notes) -> tuple[np.ndarray, np.ndar
         if max(width, height) <= MAX_ATLAS_SIZE:
             break
         shrink *= 2
-        notes.warn(f"the textures together are larger than {MAX_ATLAS_SIZE} texels per side and were shrunk to 1/{shrink}")
+        notes.warn(
+            f"the textures together are larger than {MAX_ATLAS_SIZE} texels per side and were shrunk to 1/{shrink}"
+        )
     atlas = np.zeros((height, width, 3), dtype=np.float32)
     for tile in tiles:
         rows, columns = tile.pixels.shape[:2]
@@ -133,6 +135,4 @@ def _pack(tiles: list[_Tile]) -> tuple[int, int]:
 
 
 def _place_uvs(texels: np.ndarray, tile: _Tile, width: int, height: int) -> np.ndarray:
-    return np.stack(
-        [(texels[..., 0] + tile.column) / width, 1 - (texels[..., 1] + tile.row) / height], axis=-1
-    )
+    return np.stack([(texels[..., 0] + tile.column) / width, 1 - (texels[..., 1] + tile.row) / height], axis=-1)

@@ -23,13 +23,15 @@ def check_ply(path: Path, data: bytes, settings: LoadSettings) -> list[str]:
     """Refuse PLY files that are truncated, hold no faces, or hold Gaussian splats; returns warnings."""
     end = re.search(rb"^end_header[ \t]*\r?\n", data[:PLY_HEADER_LIMIT], flags=re.MULTILINE)
     if not data.startswith(b"ply") or end is None:
-        raise InvalidInput(f"load_mesh: '{path.name}' has no whole PLY header ('ply' to 'end_header'); export it again.")
+        raise InvalidInput(
+            f"load_mesh: '{path.name}' has no whole PLY header ('ply' to 'end_header'); export it again."
+        )
     header = data[: end.start()].decode("ascii", errors="replace")
     counts, row_sizes, comments = _ply_elements(path, header)
     if "f_dc_0" in header and "rot_0" in header:
         raise InvalidInput(
-            f"load_mesh: '{path.name}' is a Gaussian splat file with {counts.get('vertex', 0)} splats, expected a mesh; "
-            "load it as splats instead."
+            f"load_mesh: '{path.name}' is a Gaussian splat file with {counts.get('vertex', 0)} splats, expected a "
+            "mesh; load it as splats instead."
         )
     if counts.get("face", 0) == 0:
         raise InvalidInput(
@@ -67,7 +69,9 @@ def _ply_elements(path: Path, header: str) -> tuple[dict[str, int], dict[str, in
             # An empty list is one count; triangles hold three entries.
             size = PLY_SIZES.get(words[2 if words[1] == "list" else 1], None)
             if size is None:
-                raise InvalidInput(f"load_mesh: '{path.name}' has an unknown PLY property '{line[:80]}'; export it again.")
+                raise InvalidInput(
+                    f"load_mesh: '{path.name}' has an unknown PLY property '{line[:80]}'; export it again."
+                )
             sizes[last] += size
         elif words[:2] == ["comment", "TextureFile"]:
             textures.append(line.split("TextureFile", 1)[1].strip())
@@ -95,10 +99,13 @@ def check_obj(path: Path, data: bytes, settings: LoadSettings) -> list[str]:
     face_lines = re.findall(rb"^[ \t]*f[ \t]+([^\r\n#]*)", data, flags=re.MULTILINE)
     if not face_lines:
         raise InvalidInput(
-            f"load_mesh: '{path.name}' has {vertices} vertices and 0 faces, expected a triangle mesh; export the faces too."
+            f"load_mesh: '{path.name}' has {vertices} vertices and 0 faces, expected a triangle mesh; "
+            "export the faces too."
         )
     check_face_count(path, len(face_lines), settings)
-    indices = np.array([int(i) for i in re.findall(rb"(?:^|[ \t])(-?\d+)", b"\n".join(face_lines), re.MULTILINE)] or [0])
+    indices = np.array(
+        [int(i) for i in re.findall(rb"(?:^|[ \t])(-?\d+)", b"\n".join(face_lines), re.MULTILINE)] or [0]
+    )
     if indices.max() > vertices or indices.min() < -vertices or (indices == 0).any():
         raise InvalidInput(
             f"load_mesh: '{path.name}' has faces that point at vertices {indices.min()} to {indices.max()}, but there "
@@ -116,7 +123,9 @@ def check_obj(path: Path, data: bytes, settings: LoadSettings) -> list[str]:
 
 def _obj_companions(path: Path, data: bytes) -> list[str]:
     """Warnings for a material library or a texture that is named but absent."""
-    names = [name.decode(errors="replace").strip() for name in re.findall(rb"^mtllib[ \t]+([^\r\n]+)", data, re.MULTILINE)]
+    names = [
+        name.decode(errors="replace").strip() for name in re.findall(rb"^mtllib[ \t]+([^\r\n]+)", data, re.MULTILINE)
+    ]
     warnings = _missing_files(path, names)
     for name in names:
         library = path.parent / name

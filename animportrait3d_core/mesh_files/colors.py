@@ -31,7 +31,9 @@ def image_to_array(image: Any, max_size: int) -> tuple[np.ndarray, np.ndarray | 
 
     if image.mode.startswith(("I", "F")):  # 16-bit greys would be cut off at 255 by the conversion below
         values = np.asarray(image, dtype=np.float32)
-        image = PIL.Image.fromarray(np.clip(values / (257.0 if values.max(initial=0) > 255 else 1.0), 0, 255).astype("u1"))
+        image = PIL.Image.fromarray(
+            np.clip(values / (257.0 if values.max(initial=0) > 255 else 1.0), 0, 255).astype("u1")
+        )
     has_alpha = image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info
     image = image.convert("RGBA" if has_alpha else "RGB")
     longest = max(image.size)

@@ -69,7 +69,9 @@ class GltfSource:
         while offset + 8 <= length:
             size, kind = struct.unpack_from("<I4s", data, offset)
             if offset + 8 + size > length:
-                raise InvalidInput(f"load_mesh: '{self.path.name}' has a chunk of {size} bytes beyond its end; export it again.")
+                raise InvalidInput(
+                    f"load_mesh: '{self.path.name}' has a chunk of {size} bytes beyond its end; export it again."
+                )
             chunk = data[offset + 8 : offset + 8 + size]
             if kind == b"JSON" and header is None:
                 header = chunk
@@ -194,7 +196,9 @@ class GltfSource:
             return None
         reason = decodable(data)
         if reason is not None:
-            self.warnings.append(f"the texture '{name}' cannot be decoded ({reason[:100]}); its material stays untextured")
+            self.warnings.append(
+                f"the texture '{name}' cannot be decoded ({reason[:100]}); its material stays untextured"
+            )
             return None
         return data
 
@@ -202,7 +206,9 @@ class GltfSource:
 def _index(value: Any) -> int:
     """A list index that must be a natural number: Python would quietly count -1 from the end."""
     if not isinstance(value, int) or value < 0:
-        raise InvalidInput(f"load_mesh: the glTF header refers to entry {value!r}, expected 0 or more; export it again.")
+        raise InvalidInput(
+            f"load_mesh: the glTF header refers to entry {value!r}, expected 0 or more; export it again."
+        )
     return value
 
 
@@ -299,7 +305,9 @@ class _Materials:
         webp = texture.get("extensions", {}).get("EXT_texture_webp", {}).get("source")
         image = texture.get("source") if webp is None else webp
         if image is None:
-            self.source.warnings.append("a texture is compressed for graphics cards (KTX2) and was not read; use PNG or JPEG")
+            self.source.warnings.append(
+                "a texture is compressed for graphics cards (KTX2) and was not read; use PNG or JPEG"
+            )
             return None
         blob = self.source.image(image)
         if blob is None:
@@ -403,7 +411,9 @@ def _plain_nodes(source: GltfSource, meshes: list[dict[str, Any]]) -> list[dict[
             kept["mesh"] = node["mesh"]
         plain.append(kept)
     if any(count > 1 for count in parents):
-        raise InvalidInput(f"load_mesh: '{source.path.name}' has a node with two parents, expected a tree; export it again.")
+        raise InvalidInput(
+            f"load_mesh: '{source.path.name}' has a node with two parents, expected a tree; export it again."
+        )
     return plain
 
 

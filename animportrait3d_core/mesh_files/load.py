@@ -55,7 +55,8 @@ def load_mesh_with_report(path: str | Path, settings: LoadSettings | None = None
         )
     if path.stat().st_size > MAX_FILE_BYTES:
         raise InvalidInput(
-            f"load_mesh: '{path.name}' has {path.stat().st_size / 2**30:.1f} GiB, expected at most 2; decimate the mesh."
+            f"load_mesh: '{path.name}' has {path.stat().st_size / 2**30:.1f} GiB, expected at most 2; "
+            "decimate the mesh."
         )
     notes = Notes()
     with reading("load_mesh", path.name, FORMATS[suffix]):
@@ -165,7 +166,9 @@ def _merge(path: Path, parts: list[Part], settings: LoadSettings, notes: Notes) 
     if textured:
         texture, corner_uvs = merge_textures(parts, notes)
         if not np.isfinite(corner_uvs).all():
-            raise InvalidInput(f"load_mesh: '{path.name}' holds texture coordinates that are not finite; export it again.")
+            raise InvalidInput(
+                f"load_mesh: '{path.name}' holds texture coordinates that are not finite; export it again."
+            )
     else:
         corner_colors = np.concatenate([part.corner_colors for part in parts if part.corner_colors is not None])
     if _color_source(parts) == "none":

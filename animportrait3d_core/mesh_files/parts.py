@@ -121,7 +121,9 @@ class PartReader:
         rows = np.floor((1 - places[..., 1]) * height).astype(np.int64) % height
         sampled = alpha[rows, columns] * alpha_factor
         if bool(((sampled.max(1) >= threshold) & (sampled.min(1) < threshold)).any()):
-            self.notes.warn("a partly transparent material (hair cards, lashes) is shown opaque where its faces are kept")
+            self.notes.warn(
+                "a partly transparent material (hair cards, lashes) is shown opaque where its faces are kept"
+            )
         return sampled.max(axis=1) >= threshold
 
     def _without_invisible_faces(self, part: Part, visible: np.ndarray) -> Part | None:
@@ -156,4 +158,3 @@ def _material_values(material: Any) -> tuple[Any, np.ndarray, float, str, float]
         # By common practice the picture alone decides: exporters leave Kd at 0.8 or even at 0 beside a map.
         return material.image, np.ones(3), alpha, mode, 0.5
     return None, np.asarray(material.diffuse, dtype=np.float64)[:3] / 255, alpha, mode, 0.5
-

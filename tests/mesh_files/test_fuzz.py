@@ -22,7 +22,9 @@ EXAMPLES = 150
 def files(tmp_path_factory) -> dict[str, bytes]:
     folder = tmp_path_factory.mktemp("whole")
     colored = Mesh(TETRAHEDRON, FACES, vertex_colors=TETRAHEDRON)
-    textured = Mesh(TETRAHEDRON, FACES, corner_uvs=TETRAHEDRON[FACES][..., :2].contiguous(), texture=torch.rand(4, 4, 3))
+    textured = Mesh(
+        TETRAHEDRON, FACES, corner_uvs=TETRAHEDRON[FACES][..., :2].contiguous(), texture=torch.rand(4, 4, 3)
+    )
     whole = {}
     for name, mesh in (("a.glb", textured), ("b.glb", colored), ("a.ply", colored), ("a.obj", colored)):
         whole[name] = save_mesh(mesh, folder / name).read_bytes()
@@ -75,7 +77,10 @@ def test_changed_bytes(files, tmp_path, name, flips):
 
 
 @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(place=st.floats(0, 1, exclude_max=True), digits=st.sampled_from([b"9", b"-1", b"99999999999", b"null", b"[]", b"1e9"]))
+@given(
+    place=st.floats(0, 1, exclude_max=True),
+    digits=st.sampled_from([b"9", b"-1", b"99999999999", b"null", b"[]", b"1e9"]),
+)
 def test_changed_numbers_in_the_glb_header(files, tmp_path, place, digits):
     """Numbers of the JSON header replaced: counts, offsets and indices that lie."""
     import re

@@ -163,7 +163,13 @@ def test_normalised_integer_coordinates_are_scaled(tmp_path):
     tree = builder.glb.tree
     place = tree["meshes"][0]["primitives"][0]["attributes"]["TEXCOORD_0"]
     view = builder.glb.add_view((QUAD_UVS * 65535).astype("<u2").tobytes())
-    tree["accessors"][place] = {"componentType": 5123, "normalized": True, "type": "VEC2", "count": 4, "bufferView": view}
+    tree["accessors"][place] = {
+        "componentType": 5123,
+        "normalized": True,
+        "type": "VEC2",
+        "count": 4,
+        "bufferView": view,
+    }
     mesh = load_mesh(builder.write(tmp_path / "a.glb"))
     assert color_at(mesh, 0.25, 0.75, 0) == list(RED) and color_at(mesh, 0.75, 0.25, 0) == list(WHITE)
 
@@ -278,7 +284,9 @@ def test_gltf_with_embedded_buffer_and_missing_picture(tmp_path):
     data = TRIANGLE.astype("<f4").tobytes() + QUAD_UVS[:3].astype("<f4").tobytes()
     tree = {
         "asset": {"version": "2.0"},
-        "buffers": [{"byteLength": 60, "uri": "data:application/octet-stream;base64," + base64.b64encode(data).decode()}],
+        "buffers": [
+            {"byteLength": 60, "uri": "data:application/octet-stream;base64," + base64.b64encode(data).decode()}
+        ],
         "bufferViews": [{"buffer": 0, "byteLength": 36}, {"buffer": 0, "byteOffset": 36, "byteLength": 24}],
         "accessors": [
             {"bufferView": 0, "componentType": 5126, "type": "VEC3", "count": 3},
