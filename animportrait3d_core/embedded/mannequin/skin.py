@@ -1,0 +1,134 @@
+"""The skin of one identity: rays cast into the sculpture, smoothed, and details too fine for the rays pressed in.
+
+The result is the closed state (lids down, lips together); `open_lids` turns it into the open state. Millimetres, local
+frame of `distance`.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+
+from . import distance
+from .fields import smoothed, smoothstep
+from .layout import cast
+from .topology import SkinTopology, Slit, skin_topology
+
+UPPER_LID_ROWS, LOWER_LID_ROWS = 10, 7
+UPPER_LID_DEGREES, LOWER_LID_DEGREES = 38.0, 8.5
+UPPER_FOLD_DEGREES, LOWER_FOLD_DEGREES = 58.0, -62.0
+
+
+def mirrored(points: np.ndarray, side: int) -> np.ndarray:
+    """Points of the left half carried to one side (+1 left, -1 right)."""
+    return points * np.array([side, 1.0, 1.0])
+
+
+@lru_cache(maxsize=1)
+def _smoothing_weight() -> np.ndarray:
+    """How much each skin vertex may be smoothed: nothing on slit borders, little where detail is wanted."""
+    topology = skin_topology()
+    marks, rows, columns = topology.grid.marks, topology.keys[:, 0], np.abs(topology.keys[:, 1])
+    weight = np.full(topology.count, 0.5)
+    detail = (rows > marks["nose_tip"] - 2) & (rows < marks["lip_bottom"]) & (columns < 26)
+    weight[detail] = 0.18
+    for border in [slit.loop for slit in topology.slits.values()] + list(topology.ear_loops.values()):
+        weight[border] = 0.0
+    return weight
+
+
+def closed_skin(sculpt: np.ndarray) -> np.ndarray:
+    """Skin vertices [n, 3] in mm for SCULPT parameters; mirror symmetric, both sides of every slit coincide."""
+    topology = skin_topology()
+    grid = topology.grid
+    half = grid.origins + grid.directions * cast(grid.origins, grid.directions, sculpt)[..., None]
+    half[:, [0, -1], 0] = 0.0
+    points = half[topology.keys[:, 0], np.abs(topology.keys[:, 1])]
+    points[topology.keys[:, 1] < 0, 0] *= -1.0
+    points[topology.pole] = half[0].mean(axis=0) * np.array([0.0, 1.0, 1.0])
+    points = smoothed(topology.adjacency, points, 3, _smoothing_weight())
+    points = _press_details(points)
+    return _keep_lids_outside(points)
+
+
+def _press_details(points: np.ndarray) -> np.ndarray:
+    """Deepen the seam between the lips, which the rays meet at a grazing angle."""
+    topology = skin_topology()
+    slit = topology.slits["mouth"]
+    points = points.copy()
+    share = np.abs(slit.columns) / slit.columns[-1]
+    for offset, depth in ((0, 2.6), (1, 0.9), (2, 0.1)):
+        for side in (-1, 1):
+            for position, column in enumerate(slit.columns):
+                vertex = topology.at(slit.row + side * offset, int(column))
+                press = depth * (1.0 - 0.6 * share[position] ** 3)
+                points[vertex, 2] -= press if offset or side > 0 else 0.0
+    points[slit.lower] = points[slit.upper]
+    return points
+
+
+def _keep_lids_outside(points: np.ndarray) -> np.ndarray:
+    for side in (-1, 1):
+        center = mirrored(np.array(distance.EYE_CENTER), side)
+        relative = points - center
+        radius = np.linalg.norm(relative, axis=1)
+        low = (radius < distance.LID_RADIUS) & (relative[:, 2] > 0)
+        points[low] = center + relative[low] * (distance.LID_RADIUS / radius[low])[:, None]
+    return points
+
+
+def opening_profile(slit: Slit, side: int) -> tuple[np.ndarray, np.ndarray]:
+    """Share of full opening of the upper and of the lower lid per slit column [m]; zero at the corners."""
+    along = np.linspace(-1.0, 1.0, len(slit.columns))
+    inward = -along * side  # +1 at the nose
+    upper = np.clip(1 - np.abs(along) ** 2.3, 0, 1) ** 0.72 * (1 + 0.06 * inward)
+    lower = np.clip(1 - np.abs(along) ** 2.2, 0, 1) ** 0.85 * (1 - 0.12 * inward)
+    return upper, lower
+
+
+def rotate_about_eye(points: np.ndarray, center: np.ndarray, angle: np.ndarray) -> np.ndarray:
+    """Rotate points [..., 3] about the eye's left-right axis; positive angles (radians) lift the front."""
+    relative = points - center
+    cosine, sine = np.cos(angle), np.sin(angle)
+    turned = relative.copy()
+    turned[..., 1] = relative[..., 1] * cosine + relative[..., 2] * sine
+    turned[..., 2] = -relative[..., 1] * sine + relative[..., 2] * cosine
+    return turned + center
+
+
+def _lid_band(topology: SkinTopology, slit: Slit, upper: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Vertices [k, m] from the slit border outward (first row = border) and the row distance [k]."""
+    count = UPPER_LID_ROWS if upper else LOWER_LID_ROWS
+    border = slit.upper if upper else slit.lower
+    step = -1 if upper else 1
+    band = [border] + [
+        np.array([topology.at(slit.row + step * k, int(c)) for c in slit.columns]) for k in range(1, count)
+    ]
+    return np.stack(band), np.arange(count)
+
+
+def open_lids(closed: np.ndarray) -> np.ndarray:
+    """Rotate the lids of the closed skin [n, 3] open about the eyeballs; the tissue piles up into a crease."""
+    topology = skin_topology()
+    opened = closed.copy()
+    for side, name in ((-1, "right_eye"), (1, "left_eye")):
+        slit = topology.slits[name]
+        center = mirrored(np.array(distance.EYE_CENTER), side)
+        shares = opening_profile(slit, side)
+        for upper, share, full, fold in (
+            (True, shares[0], UPPER_LID_DEGREES, UPPER_FOLD_DEGREES),
+            (False, shares[1], -LOWER_LID_DEGREES, LOWER_FOLD_DEGREES),
+        ):
+            band, distance_rows = _lid_band(topology, slit, upper)
+            points = closed[band]
+            relative = points - center
+            angle = np.degrees(np.arctan2(relative[..., 1], relative[..., 2]))
+            start = angle[:1]
+            remaining = np.clip((fold - angle) / (fold - start), 0, 1)
+            fade = 1 - smoothstep(0.7 * len(band), len(band), distance_rows)[:, None]
+            turn = np.deg2rad(full * share[None] * remaining**1.1 * fade)
+            interior = slice(None) if upper else slice(1, -1)
+            moved = rotate_about_eye(points, center, turn)
+            opened[band[:, interior]] = moved[:, interior]
+    return opened
