@@ -23,11 +23,15 @@ MAX_ELEMENTS = 1 << 28  # elements of one array: SMPL-X's largest has 15 million
 
 @dataclasses.dataclass(eq=False)
 class Record:
-    """An object of the file, not made: what it is called, and the arguments and state it would have been made with."""
+    """An object of the file, not made: what it is called, and the arguments and state it would have been made with.
+
+    items: what would have been put into it one by one, pairs of (key, value) for a mapping.
+    """
 
     name: str
     arguments: tuple[Any, ...] = ()
     state: Any = None
+    items: list[Any] = dataclasses.field(default_factory=list)
 
     __hash__ = None  # type: ignore[assignment]  # an unbuilt object cannot be a dictionary's key
 
@@ -49,19 +53,21 @@ def restricted_unpickle(
     builders: Mapping[str, Builder],
     source: str,
     persistent: Callable[[Any], Any] | None = None,
+    others: Builder | None = None,
 ) -> Any:
-    """Value of a pickle, in which only the names in `builders` may occur.
+    """Value of a pickle, in which only the names in `builders` may occur, or any name if there is a builder for `others`.
 
     data: the pickle.  builders: 'module.name' -> function that makes a value of a `Record` whose arguments and state
     are already values (`NUMPY_BUILDERS` is a start).  source: the file's name, for messages.  persistent: makes a value
-    of a persistent id (torch checkpoints name their storages so); refused if None.
+    of a persistent id (torch checkpoints name their storages so); refused if None.  others: makes a value of a record of
+    any other name, for pickles of whole networks that mention classes nobody needs; refused if None.
 
     Raises `IncompatibleCheckpoint` for a name that is not allowed, `InvalidInput` for a damaged pickle.
     """
-    machine = _Machine(frozenset(builders), source, persistent)
+    machine = _Machine(frozenset(builders), source, persistent, any_name=others is not None)
     try:
         tree = machine.run(data)
-        return _Resolver(builders, source).value(tree, 0)
+        return _Resolver(builders, source, others).value(tree, 0)
     except (IncompatibleCheckpoint, InvalidInput):
         raise
     except (ValueError, TypeError, LookupError, ArithmeticError, AttributeError, MemoryError) as error:
@@ -71,10 +77,13 @@ def restricted_unpickle(
 class _Machine:
     """The stack machine of pickle protocols 0 to 5, without imports and calls."""
 
-    def __init__(self, allowed: frozenset[str], source: str, persistent: Callable[[Any], Any] | None) -> None:
+    def __init__(
+        self, allowed: frozenset[str], source: str, persistent: Callable[[Any], Any] | None, any_name: bool
+    ) -> None:
         self.allowed = allowed | {"copyreg._reconstructor", "builtins.object"}
         self.source = source
         self.persistent = persistent
+        self.any_name = any_name
         self.stack: list[Any] = []
         self.memo: dict[int, Any] = {}
 
@@ -111,11 +120,13 @@ class _Machine:
             if module == old or module.startswith(old + "."):
                 module = new + module[len(old) :]
         full = f"{module}.{name}"
-        if full not in self.allowed:
+        if full not in self.allowed and not self.any_name:
             self.refuse(full)
         self.stack.append(Global(full))
 
     def make(self, made_of: Any, arguments: Any) -> None:
+        if self.any_name and isinstance(made_of, Record):  # the result of a call is called: still nothing is made
+            made_of = Global(f"{made_of.name}()")
         if not isinstance(made_of, Global) or not isinstance(arguments, tuple):
             self.refuse(f"a call of {type(made_of).__name__}")
         if made_of.name == "copyreg._reconstructor":  # (class, base, state of the base)
@@ -130,6 +141,8 @@ class _Machine:
 
     def append(self, items: list[Any]) -> None:
         target = self.stack[-1]
+        if self.any_name and isinstance(target, Record):
+            target = target.items
         if not isinstance(target, list):
             self.refuse(f"appending to {_kind(target)}")
         target.extend(items)
@@ -137,8 +150,7 @@ class _Machine:
     def set_items(self, items: list[Any]) -> None:
         target = self.stack[-1]
         if isinstance(target, Record):  # an OrderedDict, say: filled after it was made
-            target.state = [] if target.state is None else target.state
-            target.state.extend(zip(items[::2], items[1::2], strict=True))
+            target.items.extend(zip(items[::2], items[1::2], strict=True))
         elif isinstance(target, dict):
             target.update(_pair_dict(items))
         else:
@@ -278,8 +290,9 @@ _HANDLERS: dict[str, Callable[[_Machine, Any], Any]] = {
 class _Resolver:
     """Turns a tree with records into values, innermost first, each shared object once."""
 
-    def __init__(self, builders: Mapping[str, Builder], source: str) -> None:
+    def __init__(self, builders: Mapping[str, Builder], source: str, others: Builder | None) -> None:
         self.builders = builders
+        self.others = others
         self.source = source
         self.done: dict[int, tuple[Any, Any]] = {}  # id -> (original kept alive, value)
         self.open: set[int] = set()
@@ -307,10 +320,11 @@ class _Resolver:
             return tuple(self.value(item, depth) for item in node)
         if isinstance(node, dict):
             return {name: self.value(item, depth) for name, item in node.items()}
-        builder = self.builders.get(node.name)
+        builder = self.builders.get(node.name, self.others)
         if builder is None:  # copyreg._reconstructor and object by themselves make nothing
             raise InvalidInput(f"restricted_unpickle: '{self.source}' uses '{node.name}' in an unusual way.")
-        return builder(Record(node.name, self.value(node.arguments, depth), self.value(node.state, depth)))
+        arguments, state = self.value(node.arguments, depth), self.value(node.state, depth)
+        return builder(Record(node.name, arguments, state, self.value(node.items, depth)))
 
 
 def _raw_bytes(value: Any) -> bytes:
@@ -393,7 +407,7 @@ def _build_empty_bytes(record: Record) -> bytes:
 
 
 def _build_ordered_dict(record: Record) -> dict[Any, Any]:
-    pairs = [*(record.arguments[0] if record.arguments else []), *(record.state or [])]
+    pairs = [*(record.arguments[0] if record.arguments else []), *record.items]
     return {_checked_key(key): value for key, value in pairs}
 
 
