@@ -71,8 +71,8 @@ class MeshReport:
         counts = (
             f"{self.file_name}: {self.file_format}, {self.geometries} geometries, {self.vertices} vertices, "
             f"{self.faces} faces, size {size}, colour from {self.color_source}; removed "
-            f"{self.degenerate_faces_removed} degenerate and {self.transparent_faces_removed} transparent faces; {self.boundary_edges} boundary and "
-            f"{self.non_manifold_edges} non-manifold edges."
+            f"{self.degenerate_faces_removed} degenerate and {self.transparent_faces_removed} transparent faces; "
+            f"{self.boundary_edges} boundary and {self.non_manifold_edges} non-manifold edges."
         )
         return "\n".join([counts, *(f"warning: {warning}" for warning in self.warnings)])
 

@@ -40,7 +40,7 @@ def files(tmp_path_factory) -> dict[str, bytes]:
 NAMES = ["a.glb", "b.glb", "a.ply", "a.obj", "ascii.ply", "a.off", "a.stl"]
 
 
-def read(path, data: bytes) -> bool:
+def check_read(path, data: bytes) -> bool:
     """True if the damaged file still gave a mesh, false if it was refused; anything else escapes."""
     path.write_bytes(data)
     with warnings.catch_warnings():
@@ -55,7 +55,7 @@ def read(path, data: bytes) -> bool:
 
 
 def test_the_whole_files_are_read(files, tmp_path):
-    assert all(read(tmp_path / name, data) for name, data in files.items())
+    assert all(check_read(tmp_path / name, data) for name, data in files.items())
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -63,7 +63,7 @@ def test_the_whole_files_are_read(files, tmp_path):
 @given(cut=st.floats(0, 1))
 def test_truncated_files(files, tmp_path, name, cut):
     data = files[name]
-    read(tmp_path / name, data[: int(cut * len(data))])
+    check_read(tmp_path / name, data[: int(cut * len(data))])
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -73,7 +73,7 @@ def test_changed_bytes(files, tmp_path, name, flips):
     data = bytearray(files[name])
     for place, value in flips:
         data[int(place * len(data))] = value
-    read(tmp_path / name, bytes(data))
+    check_read(tmp_path / name, bytes(data))
 
 
 @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -95,4 +95,4 @@ def test_changed_numbers_in_the_glb_header(files, tmp_path, place, digits):
     changed += b" " * (-len(changed) % 4)
     rest = data[20 + size :]
     total = 20 + len(changed) + len(rest)
-    read(tmp_path / "a.glb", struct.pack("<4sIII4s", b"glTF", 2, total, len(changed), b"JSON") + changed + rest)
+    check_read(tmp_path / "a.glb", struct.pack("<4sIII4s", b"glTF", 2, total, len(changed), b"JSON") + changed + rest)

@@ -1,0 +1,46 @@
+"""Views of a portrait: its pictures from a set of cameras, rendered in chunks with progress."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from ..cameras import Cameras
+from ..errors import InvalidInput, check_shape
+from ..views import Views
+from .protocol import Portrait
+
+Report = Callable[[int, int, Tensor | None], None]
+CHUNK = 4
+
+
+def render_views(
+    portrait: Portrait,
+    cameras: Cameras,
+    background: Tensor | None = None,
+    progress: Report | None = None,
+    chunk: int = CHUNK,
+) -> Views:
+    """The portrait from all cameras over a background colour [3] in 0..1 (white if None).
+
+    progress: called as (cameras done, cameras in all, last picture [H, W, 3]) after each chunk of cameras; whatever it
+    raises (cancellation) ends the rendering.  The chunk size changes memory and time, never the pictures.
+    """
+    if len(cameras) == 0:
+        raise InvalidInput("render_views: there are 0 cameras, expected at least 1.")
+    if chunk < 1:
+        raise InvalidInput(f"render_views: chunk {chunk}, expected at least 1.")
+    background = torch.ones(3) if background is None else background.float()
+    check_shape("render_views", "background", background, [3])
+    if not bool(((background >= 0) & (background <= 1)).all()):
+        raise InvalidInput(f"render_views: background {background.tolist()} is outside of 0..1.")
+    images, masks = [], []
+    for start in range(0, len(cameras), chunk):
+        picture = portrait.render(cameras[start : start + chunk], background)
+        images.append(picture.images)
+        masks.append(picture.masks)
+        if progress is not None:
+            progress(min(start + chunk, len(cameras)), len(cameras), picture.images[-1])
+    return Views(torch.cat(images), torch.cat(masks), cameras, background)
