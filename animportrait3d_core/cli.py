@@ -22,14 +22,16 @@ EXIT_DONE, EXIT_BUG, EXIT_WRONG_INPUT, EXIT_MISSING, EXIT_INTERRUPTED = 0, 1, 2,
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Parse and run one command; returns the exit code and prints one message for an error."""
-    options = _parser().parse_args(arguments)
+    # The common options stand before or after the command, so their defaults must be set by no parser.
+    defaults = argparse.Namespace(quiet=False, json=False, debug=False, pack=None)
+    options = _parser().parse_args(arguments, defaults)
     level = logging.ERROR if options.quiet or options.json else logging.INFO
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     logging.getLogger("animportrait3d").setLevel(level)
     try:
         return options.command(options)
     except KeyboardInterrupt:
-        return _fail(options, EXIT_INTERRUPTED, "Interrupted", "interrupted; no file was left half written.")
+        return _fail(options, EXIT_INTERRUPTED, "Interrupted", "stopped by the user; no file was left half written.")
     except (MissingModelFile, MissingExtension) as error:
         return _fail(options, EXIT_MISSING, type(error).__name__, str(error))
     except AnimPortraitError as error:
@@ -48,13 +50,13 @@ def _fail(options: argparse.Namespace, code: int, kind: str, message: str) -> in
         print(json.dumps({"error": {"type": kind, "node": node, "message": message, "exit_code": code}}))
         return code
     at_node = f" in {node}" if node and not message.startswith(node) else ""
-    print(f"animportrait3d: error{at_node}: {message}", file=sys.stderr)
+    word = "interrupted" if code == EXIT_INTERRUPTED else "error"
+    print(f"animportrait3d: {word}{at_node}: {message}", file=sys.stderr)
     return code
 
 
 def _parser() -> argparse.ArgumentParser:
     common = argparse.ArgumentParser(add_help=False)
-    # Given before or after the command; SUPPRESS keeps the later parser from resetting the earlier one's value.
     common.add_argument("--quiet", action="store_true", default=argparse.SUPPRESS, help="print errors only")
     common.add_argument(
         "--json", action="store_true", default=argparse.SUPPRESS, help="print one JSON document on standard output"
@@ -63,7 +65,6 @@ def _parser() -> argparse.ArgumentParser:
     common.add_argument("--pack", type=Path, default=argparse.SUPPRESS, help="folder of the node pack to use")
 
     parser = argparse.ArgumentParser(prog="animportrait3d", description="Animatable 3D portraits.", parents=[common])
-    parser.set_defaults(quiet=False, json=False, debug=False, pack=None)
     parser.add_argument("--version", action="version", version=f"animportrait3d {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add_run(commands, common)

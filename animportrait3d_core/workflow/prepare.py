@@ -68,8 +68,8 @@ def _definitions(graph: Mapping[str, Any], registry: Registry) -> dict[str, Node
     inner = graph.get("prompt")
     nested = inner.values() if isinstance(inner, dict) else ()
     entries = graph["nodes"] if is_ui_graph(graph) else [*graph.values(), *nested]
-    found = {entry.get("type") or entry.get("class_type") for entry in entries if isinstance(entry, dict)}
-    names = sorted(name for name in found if isinstance(name, str) and name in registry)
+    found = [entry.get(key) for entry in entries if isinstance(entry, dict) for key in ("type", "class_type")]
+    names = sorted({name for name in found if isinstance(name, str) and name in registry})
     return {name: define_node(name, registry[name]) for name in names}
 
 

@@ -152,19 +152,23 @@ def _resolve_device(name: str) -> str:
 def _in_worker(work: Callable[[], Any], context: RunContext) -> Any:
     """Run `work` in a thread of its own, as ComfyUI does, and turn Ctrl-C into a cancellation of the node."""
     outcome: dict[str, Any] = {}
+    # An event, not Thread.join: a join that Ctrl-C interrupts takes the running thread for dead (CPython up to 3.12).
+    done = threading.Event()
 
     def target() -> None:
         try:
             outcome["value"] = work()
         except BaseException as error:  # carried over to the calling thread, which raises it
             outcome["error"] = error
+        finally:
+            done.set()
 
     variables = contextvars.copy_context()
     thread = threading.Thread(target=variables.run, args=(target,), name="animportrait3d-run", daemon=True)
     thread.start()
-    while thread.is_alive():
+    while not done.is_set():
         try:
-            thread.join(timeout=0.1)
+            done.wait(timeout=0.1)
         except KeyboardInterrupt:
             if context.cancelled.is_set():
                 raise

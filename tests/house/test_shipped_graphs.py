@@ -1,0 +1,35 @@
+"""The shipped graphs are those that scripts/make_workflows.py writes, and every one of them would run."""
+
+from __future__ import annotations
+
+import json
+import runpy
+from pathlib import Path
+
+import pytest
+
+from animportrait3d_core.workflow import load_registry, read_graph_file
+from animportrait3d_core.workflow.prepare import prepare
+
+ROOT = Path(__file__).parents[2]
+GRAPHS = sorted((ROOT / "workflows").glob("*.json"))
+SETTINGS = json.loads((ROOT / "tests" / "shipped_graphs.json").read_text(encoding="utf-8"))
+
+
+def test_every_graph_has_its_test_settings():
+    assert {graph.stem for graph in GRAPHS} == set(SETTINGS)
+
+
+@pytest.mark.parametrize("file", GRAPHS, ids=lambda file: file.stem)
+def test_a_graph_is_what_its_script_writes(file):
+    script = runpy.run_path(str(ROOT / "scripts" / "make_workflows.py"))
+    assert file.read_text(encoding="utf-8") == script["build"](file.stem), "run scripts/make_workflows.py"
+
+
+@pytest.mark.parametrize("file", GRAPHS, ids=lambda file: file.stem)
+def test_a_graph_and_its_tiny_settings_are_accepted(file):
+    graph = read_graph_file(file)
+    assert graph["version"] == 0.4 and graph["groups"]
+    assert any(node["type"] == "MarkdownNote" for node in graph["nodes"])
+    plan = prepare(graph, load_registry(ROOT), SETTINGS[file.stem]["tiny"])
+    assert plan.order

@@ -1,0 +1,167 @@
+"""The command line: exit codes, messages, JSON for machines, interruption."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from animportrait3d_core.cli import main
+
+ROOT = Path(__file__).parents[2]
+
+PACK = '''
+import time
+
+
+class Slow:
+    RETURN_TYPES = ()
+    FUNCTION = "work"
+    OUTPUT_NODE = True
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"seconds": ("FLOAT", {"default": 30.0}), "fail": ("STRING", {"default": ""})}}
+
+    def work(self, seconds, fail):
+        from animportrait3d_core import errors
+        from animportrait3d_core.workflow import active_context
+
+        if fail:
+            raise getattr(errors, fail, RuntimeError)(f"Slow: {fail}")
+        active_context().add_metrics("initial", {"psnr": 30.5})
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            active_context().progress(1, 2)
+            time.sleep(0.01)
+        return {}
+
+
+NODE_CLASS_MAPPINGS = {"AP3D_Slow": Slow}
+'''
+
+
+@pytest.fixture()
+def pack(tmp_path):
+    folder = tmp_path / "pack"
+    folder.mkdir()
+    (folder / "__init__.py").write_text(PACK)
+    graph = {"1": {"class_type": "AP3D_Slow", "inputs": {"seconds": 0.0, "fail": ""}}}
+    (folder / "graph.json").write_text(json.dumps(graph))
+    return folder
+
+
+@pytest.fixture()
+def call(pack, tmp_path):
+    def run(*arguments):
+        output = ["--output", str(tmp_path / "out"), "--device", "cpu"]
+        return main(["run", str(pack / "graph.json"), "--pack", str(pack), *output, *arguments])
+
+    return run
+
+
+def test_a_run_reports_and_returns_0(call, capsys, tmp_path):
+    assert call() == 0
+    captured = capsys.readouterr()
+    assert captured.out.startswith("1 nodes in")
+    assert "[1/1] AP3D_Slow (#1)" in captured.err
+    assert json.loads((tmp_path / "out" / "report.json").read_text())["metrics"] == {"initial": {"psnr": 30.5}}
+
+
+def test_json_prints_the_report_and_nothing_else(call, capsys):
+    assert call("--json") == 0
+    captured = capsys.readouterr()
+    assert json.loads(captured.out)["nodes"][0]["type"] == "AP3D_Slow"
+    assert captured.err == ""
+
+
+def test_quiet_prints_nothing(call, capsys):
+    assert call("--quiet") == 0
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        ("InvalidInput", 2),
+        ("ShapeMismatch", 2),
+        ("IncompatibleCheckpoint", 2),
+        ("MissingModelFile", 3),
+        ("MissingExtension", 3),
+        ("Surprise", 1),
+    ],
+)
+def test_exit_codes_and_one_clear_message(call, capsys, error, code):
+    assert call("--set", f"1.fail={error}") == code
+    message = capsys.readouterr().err.splitlines()[-1]
+    assert message.startswith("animportrait3d: error in AP3D_Slow (#1): ") and f"Slow: {error}" in message
+    assert call("--set", f"1.fail={error}", "--json") == code
+    assert json.loads(capsys.readouterr().out)["error"]["exit_code"] == code
+
+
+def test_debug_lets_the_traceback_through(call):
+    with pytest.raises(RuntimeError, match="Slow: Surprise"):
+        call("--set", "1.fail=Surprise", "--debug")
+
+
+def test_wrong_input_is_2(call, capsys, tmp_path):
+    assert call("--set", "nobody.x=1") == 2
+    assert "the graph has no node 'nobody'" in capsys.readouterr().err
+    assert main(["run", str(tmp_path / "missing.json")]) == 3
+    assert main(["run", str(tmp_path / "missing.json"), "--pack", str(tmp_path)]) == 2
+    with pytest.raises(SystemExit) as usage:
+        main(["run"])
+    assert usage.value.code == 2
+
+
+def test_ctrl_c_stops_the_run_with_130_and_leaves_nothing_half_written(pack, tmp_path):
+    command = [sys.executable, "-m", "animportrait3d_core", "run", str(pack / "graph.json"), "--pack", str(pack)]
+    command += ["--output", str(tmp_path / "out"), "--set", "1.seconds=60"]
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    line = process.stderr.readline()
+    assert "AP3D_Slow (#1)" in line
+    time.sleep(0.5)
+    started = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    rest = process.communicate(timeout=20)[1]
+    assert process.returncode == 130
+    assert "interrupted" in rest and "Traceback" not in rest
+    assert time.monotonic() - started < 5
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_doctor_speaks_to_people_and_machines(capsys, tmp_path):
+    models = tmp_path / "models"
+    (models / "smplx").mkdir(parents=True)
+    (models / "smplx" / "SMPLX_NEUTRAL.npz").write_bytes(b"x")
+    arguments = ["doctor", "--models", str(models), "--output", str(tmp_path / "out")]
+    assert main(arguments) == 0
+    assert "Healthy" in capsys.readouterr().out
+    assert main([*arguments, "--json"]) == 0
+    findings = {row["name"]: row for row in json.loads(capsys.readouterr().out)["findings"]}
+    assert findings["smplx"]["status"] in ("ok",) and "SMPLX_NEUTRAL.npz" in findings["smplx"]["detail"]
+    assert findings["portrait3d"]["status"] == "missing" and "licence" in findings["portrait3d"]["detail"]
+    assert findings["mesh/nvdiffrast"]["status"] in ("missing", "unverified")
+
+
+def test_doctor_reports_an_output_folder_that_cannot_be_written(capsys, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    assert main(["doctor", "--output", str(tmp_path / "file" / "out")]) == 3
+    assert "Needs attention: output" in capsys.readouterr().out
+
+
+def test_bench_lists_and_runs_scripts(capsys, tmp_path):
+    (tmp_path / "benchmarks").mkdir()
+    script = '"""Counts arguments.\n\nMore."""\nimport sys\nprint(len(sys.argv) - 1, "arguments")\n'
+    (tmp_path / "benchmarks" / "count.py").write_text(script)
+    assert main(["bench", "--pack", str(tmp_path)]) == 0
+    assert capsys.readouterr().out.split(maxsplit=1) == ["count", "Counts arguments.\n"]
+    assert main(["--pack", str(tmp_path), "bench", "count", "a", "--size", "3"]) == 0
+    assert "3 arguments" in capsys.readouterr().out
+    assert main(["--pack", str(tmp_path), "bench", "weigh"]) == 2
