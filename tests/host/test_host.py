@@ -186,9 +186,9 @@ def test_input_files(host, headless, tmp_path):
 
 def test_model_files_of_all_folders(host, comfyui, tmp_path):
     host.register_model_folders()
-    for folder, name in (("elsewhere", "SMPLX_MALE.npz"), ("models/smplx", "v1/SMPLX_NEUTRAL.npz"), ("models/smplx", ".x")):
-        (tmp_path / folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / folder / name).touch()
+    for name in ("elsewhere/SMPLX_MALE.npz", "models/smplx/v1/SMPLX_NEUTRAL.npz", "models/smplx/.hidden.npz"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
     assert host.model_files("smplx", (".npz",)) == ["SMPLX_MALE.npz", "v1/SMPLX_NEUTRAL.npz"]
     found = host.model_file("AP3D_X", "smplx", "v1/SMPLX_NEUTRAL.npz")
     assert found == tmp_path / "models" / "smplx" / "v1" / "SMPLX_NEUTRAL.npz"

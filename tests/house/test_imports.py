@@ -1,4 +1,4 @@
-"""Imports point one way: nodes -> core; nouns and render know nobody; nothing of the method knows the embedded world."""
+"""Imports point one way: nodes -> core; nouns and render know nobody; the method does not know the embedded world."""
 
 from __future__ import annotations
 
@@ -100,7 +100,8 @@ def test_nodes_outside_host_do_not_touch_comfyui(file):
 
 def test_registration_is_quick_and_imports_no_torch():
     code = (
-        "import sys, time; sys.path.insert(0, sys.argv[1]); from animportrait3d_core.workflow.registry import load_pack\n"
+        "import sys, time; sys.path.insert(0, sys.argv[1])\n"
+        "from animportrait3d_core.workflow.registry import load_pack\n"
         "start = time.perf_counter(); pack = load_pack(sys.argv[1]); seconds = time.perf_counter() - start\n"
         "heavy = {'torch', 'numpy', 'numba', 'scipy', 'trimesh', 'PIL'} & set(sys.modules)\n"
         "print(len(pack.NODE_CLASS_MAPPINGS), seconds, sorted(heavy))"

@@ -1,0 +1,104 @@
+"""A real ComfyUI server, where COMFYUI_DIR points to a checkout (COMFYUI_PYTHON: its interpreter, else this one)."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PACK_NAME = "ComfyUI-AnimPortrait3D"
+
+
+class ComfyUI:
+    """A running server with this pack and folders of its own."""
+
+    def __init__(self, base: Path) -> None:
+        self.base = base
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        for folder in ("models", "input", "output", "temp", "user", "custom_nodes"):
+            (base / folder).mkdir()
+        (base / "custom_nodes" / PACK_NAME).symlink_to(ROOT, target_is_directory=True)
+        self.log_file = base / "server.log"
+        python = os.environ.get("COMFYUI_PYTHON", sys.executable)
+        command = [python, "main.py", "--cpu", "--listen", "127.0.0.1", "--port", str(self.port), "--disable-api-nodes"]
+        command += ["--base-directory", str(base), "--database-url", "sqlite:///:memory:"]
+        environment = {**os.environ, "HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
+        with self.log_file.open("w") as log:
+            self.process = subprocess.Popen(
+                command, cwd=os.environ["COMFYUI_DIR"], stdout=log, stderr=subprocess.STDOUT, env=environment
+            )
+
+    def wait(self, seconds: float = 120) -> None:
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            if self.process.poll() is not None:
+                break
+            try:
+                self.get("/system_stats")
+                return
+            except (urllib.error.URLError, ConnectionError):
+                time.sleep(0.3)
+        self.stop()
+        raise RuntimeError(f"ComfyUI did not start:\n{self.log()[-3000:]}")
+
+    def stop(self) -> None:
+        self.process.send_signal(signal.SIGINT)
+        try:
+            self.process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+    def log(self) -> str:
+        return self.log_file.read_text(errors="replace")
+
+    def get(self, path: str) -> bytes:
+        with urllib.request.urlopen(self.url + path, timeout=30) as answer:
+            return answer.read()
+
+    def get_json(self, path: str):
+        return json.loads(self.get(path))
+
+    def post(self, path: str, body) -> tuple[int, dict]:
+        headers = {"Content-Type": "application/json"}
+        request = urllib.request.Request(self.url + path, json.dumps(body).encode(), headers)
+        try:
+            with urllib.request.urlopen(request, timeout=30) as answer:
+                text = answer.read()
+                return answer.status, json.loads(text) if text else {}
+        except urllib.error.HTTPError as error:
+            return error.code, json.loads(error.read())
+
+    def history(self, prompt_id: str, seconds: float) -> dict:
+        """The history entry of a prompt, when it is there: the websocket is told of errors before."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            history = self.get_json(f"/history/{prompt_id}")
+            if prompt_id in history:
+                return history[prompt_id]
+            assert self.process.poll() is None, self.log()[-3000:]
+            time.sleep(0.2)
+        raise TimeoutError(f"prompt still running after {seconds:.0f} s:\n{self.log()[-2000:]}")
+
+
+@pytest.fixture(scope="session")
+def comfyui_server(tmp_path_factory):
+    if not os.environ.get("COMFYUI_DIR"):
+        pytest.skip("COMFYUI_DIR does not point to a ComfyUI checkout")
+    server = ComfyUI(tmp_path_factory.mktemp("comfyui"))
+    server.wait()
+    yield server
+    server.stop()

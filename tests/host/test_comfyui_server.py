@@ -1,0 +1,92 @@
+"""The pack in the real ComfyUI server: it loads, its nodes are listed, and every shipped graph runs to the end.
+
+Skipped unless COMFYUI_DIR points to a checkout; docs/comfyui-host.md says how to prepare one.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from animportrait3d_core.workflow import load_registry, prompt_to_json, read_graph_file, ui_to_prompt
+from animportrait3d_core.workflow.builder import CORE_NODES
+from animportrait3d_core.workflow.definitions import define_node
+from animportrait3d_core.workflow.overrides import apply_override
+
+ROOT = Path(__file__).parents[2]
+PACK_NAME = "ComfyUI-AnimPortrait3D"
+GRAPHS = sorted((ROOT / "workflows").glob("*.json"))
+SETTINGS = json.loads((ROOT / "tests" / "shipped_graphs.json").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def registry():
+    return load_registry(ROOT)
+
+
+def api_prompt(graph, registry, overrides):
+    """The whole graph in API format, core nodes included, with its tiny settings."""
+    definitions = {name: define_node(name, node_class) for name, node_class in {**CORE_NODES, **registry}.items()}
+    prompt = ui_to_prompt(graph, definitions)
+    for override in overrides:
+        apply_override(prompt, definitions, override)
+    return prompt_to_json(prompt)
+
+
+def test_all_nodes_are_listed_as_declared(comfyui_server, registry):
+    listed = comfyui_server.get_json("/object_info")
+    assert set(registry) <= set(listed)
+    for node_id, node_class in registry.items():
+        definition = define_node(node_id, node_class)
+        entry = listed[node_id]
+        assert entry["python_module"] == f"custom_nodes.{PACK_NAME}"
+        assert entry["output"] == list(definition.return_types)
+        assert entry["output_node"] == definition.is_output
+        order = entry["input_order"]
+        assert [*order.get("required", []), *order.get("optional", [])] == [item.name for item in definition.inputs]
+
+
+def test_the_pack_loads_quickly_and_without_complaint(comfyui_server):
+    log = comfyui_server.log()
+    seconds = re.search(rf"([\d.]+) seconds( \(IMPORT FAILED\))?: .*{PACK_NAME}", log)
+    assert seconds is not None and seconds.group(2) is None
+    assert float(seconds.group(1)) <= 0.3
+    assert "AnimPortrait3D: " not in log, "a module was not loaded"
+
+
+@pytest.mark.parametrize("path", ["docs/AP3D_Doctor.md", "text_output.js"])
+def test_web_files_are_served(comfyui_server, path):
+    assert len(comfyui_server.get(f"/extensions/{PACK_NAME}/{path}")) > 100
+
+
+def test_model_folders_are_known(comfyui_server):
+    assert {"smplx", "portrait3d", "ap3d_segmentation", "ap3d_normals"} <= set(comfyui_server.get_json("/models"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("file", GRAPHS, ids=lambda file: file.stem)
+def test_a_shipped_graph_runs_to_the_end(comfyui_server, registry, file):
+    graph = read_graph_file(file)
+    prompt = api_prompt(graph, registry, SETTINGS[file.stem]["tiny"])
+    extra = {"extra_pnginfo": {"workflow": graph}}
+    status, answer = comfyui_server.post("/prompt", {"prompt": prompt, "extra_data": extra})
+    assert status == 200 and not answer["node_errors"], answer
+    entry = comfyui_server.history(answer["prompt_id"], SETTINGS[file.stem].get("seconds", 120))
+    assert entry["status"]["status_str"] == "success", entry["status"]["messages"][-1]
+    classes = {node_id: registry.get(node["class_type"]) for node_id, node in prompt.items()}
+    outputs = {node_id for node_id, node_class in classes.items() if getattr(node_class, "OUTPUT_NODE", False)}
+    assert outputs <= set(entry["outputs"])
+    for shown in entry["outputs"].values():
+        for picture in shown.get("images", []):
+            place = f"/view?filename={picture['filename']}&subfolder={picture['subfolder']}&type={picture['type']}"
+            assert comfyui_server.get(place)[:4] in (b"\x89PNG", b"\xff\xd8\xff\xe0")
+
+
+def test_a_value_out_of_place_is_refused_by_name(comfyui_server):
+    prompt = {"1": {"class_type": "AP3D_Doctor", "inputs": {}}}
+    status, answer = comfyui_server.post("/prompt", {"prompt": prompt})
+    assert status == 400
+    assert answer["node_errors"]["1"]["errors"][0]["type"] == "required_input_missing"

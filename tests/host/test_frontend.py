@@ -1,0 +1,289 @@
+"""ComfyUI's own frontend in headless Chromium: it opens every shipped graph, and its graphToPrompt equals ours.
+
+Needs comfyui-frontend-package, node, playwright-core and Chromium; skipped by name where one is absent. A small server
+answers with our node definitions in place of ComfyUI.
+"""
+
+from __future__ import annotations
+
+import copy
+import http.server
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import threading
+from pathlib import Path
+
+import pytest
+
+from animportrait3d_core.workflow import load_registry, prompt_to_json, read_graph_file, ui_to_prompt
+from animportrait3d_core.workflow.builder import CORE_NODES, WorkflowBuilder
+from animportrait3d_core.workflow.definitions import define_node
+from animportrait3d_core.workflow.registry import load_pack
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+
+ROOT = Path(__file__).parents[2]
+SCRIPT = Path(__file__).parent / "frontend.js"
+GRAPHS = sorted((ROOT / "workflows").glob("*.json"))
+MUTED, BYPASSED = 2, 4
+
+
+class WidgetZoo:
+    """Every kind of widget, each companion widget, and sockets between them."""
+
+    CATEGORY = "test"
+    FUNCTION = "execute"
+    RETURN_TYPES = ("TOY", "IMAGE", "FLOAT")
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {
+            "required": {
+                "count": ("INT", {"default": 3, "min": 0, "max": 9}),
+                "first": ("TOY",),
+                "seed": ("INT", {"default": 0, "min": 0, "max": 2**32}),
+                "noise_seed": ("INT", {"default": 0, "control_after_generate": False}),
+                "number": ("INT", {"default": 0, "control_after_generate": True}),
+                "choice": (["a", "b"], {"control_after_generate": True}),
+                "options": ("COMBO", {"options": ["x", "y"]}),
+                "text": ("STRING", {"multiline": True}),
+                "forced": ("STRING", {"forceInput": True}),
+            },
+            "optional": {
+                "flag": ("BOOLEAN", {"default": True}),
+                "second": ("TOY",),
+                "weight": ("FLOAT", {"default": 0.25, "step": 0.001, "round": False}),
+            },
+        }
+
+
+class Start:
+    """Where toys come from."""
+
+    CATEGORY = "test"
+    FUNCTION = "execute"
+    RETURN_TYPES = ("TOY", "STRING", "FLOAT")
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {}}
+
+
+ZOO = {"AP3D_TestZoo": WidgetZoo, "AP3D_TestStart": Start}
+
+
+def zoo_graph():
+    """Start (#1) -> Zoo (#2) -> Zoo (#3)."""
+    graph = WorkflowBuilder("zoo", ZOO)
+    start = graph.add("AP3D_TestStart")
+    values = {"count": 7, "seed": 11, "number": 4, "choice": "b", "options": "y", "text": "one\ntwo", "flag": False}
+    zoo = graph.add("AP3D_TestZoo", first=start["TOY"], forced=start["STRING"], weight=0.125, **values)
+    graph.add("AP3D_TestZoo", first=zoo["TOY"], second=start["TOY"], forced=start["STRING"], weight=zoo["FLOAT"])
+    return copy.deepcopy(graph.to_json())
+
+
+def node(graph, node_id):
+    return next(entry for entry in graph["nodes"] if entry["id"] == node_id)
+
+
+def with_mode(node_id, mode):
+    graph = zoo_graph()
+    node(graph, node_id)["mode"] = mode
+    return graph
+
+
+def with_reroute():
+    graph = zoo_graph()
+    link = next(link for link in graph["links"] if link[3] == 3 and link[5] == "TOY")
+    graph["links"].append([90, 50, 0, link[3], link[4], "TOY"])
+    node(graph, 3)["inputs"][link[4]]["link"] = 90
+    link[3], link[4] = 50, 0
+    graph["nodes"].append(
+        {
+            "id": 50,
+            "type": "Reroute",
+            "pos": [0, 900],
+            "size": [75, 26],
+            "flags": {},
+            "order": 5,
+            "mode": 0,
+            "inputs": [{"name": "", "type": "*", "link": link[0]}],
+            "outputs": [{"name": "", "type": "TOY", "links": [90]}],
+            "properties": {"showOutputText": False, "horizontal": False},
+        }
+    )
+    graph["last_node_id"], graph["last_link_id"] = 50, 90
+    return graph
+
+
+def with_primitive():
+    graph = zoo_graph()
+    slots = node(graph, 2)["inputs"]
+    graph["links"].append([91, 51, 0, 2, len(slots), "INT"])
+    slots.append({"name": "count", "type": "INT", "link": 91, "widget": {"name": "count"}})
+    graph["nodes"].append(
+        {
+            "id": 51,
+            "type": "PrimitiveNode",
+            "pos": [-400, 0],
+            "size": [210, 82],
+            "flags": {},
+            "order": 0,
+            "mode": 0,
+            "inputs": [],
+            "outputs": [{"name": "INT", "type": "INT", "links": [91], "widget": {"name": "count"}}],
+            "properties": {"Run widget replace on values": False},
+            "widgets_values": [8, "fixed"],
+        }
+    )
+    graph["last_node_id"], graph["last_link_id"] = 51, 91
+    return graph
+
+
+def with_short_values():
+    graph = zoo_graph()
+    node(graph, 2)["widgets_values"] = node(graph, 2)["widgets_values"][:5]
+    return graph
+
+
+def graphs():
+    shipped = {file.stem: read_graph_file(file) for file in GRAPHS}
+    return shipped | {
+        "zoo": zoo_graph(),
+        "zoo_muted": with_mode(2, MUTED),
+        "zoo_bypassed": with_mode(2, BYPASSED),
+        "zoo_start_bypassed": with_mode(1, BYPASSED),
+        "zoo_reroute": with_reroute(),
+        "zoo_primitive": with_primitive(),
+        "zoo_short_values": with_short_values(),
+    }
+
+
+def all_classes():
+    return {**CORE_NODES, **load_registry(ROOT), **ZOO}
+
+
+def object_info():
+    """What ComfyUI's /object_info would say."""
+    names = load_pack(ROOT).NODE_DISPLAY_NAME_MAPPINGS
+    info = {}
+    for node_id, node_class in all_classes().items():
+        declared = node_class.INPUT_TYPES()
+        definition = define_node(node_id, node_class)
+        info[node_id] = {
+            "input": declared,
+            "input_order": {section: list(entries) for section, entries in declared.items()},
+            "output": definition.return_types,
+            "output_is_list": [False] * len(definition.return_types),
+            "output_name": definition.return_names,
+            "name": node_id,
+            "display_name": names.get(node_id, node_id),
+            "description": "",
+            "python_module": "custom_nodes.animportrait3d",
+            "category": getattr(node_class, "CATEGORY", "core"),
+            "output_node": definition.is_output,
+        }
+    return info
+
+
+def answers():
+    """JSON answers to what the frontend asks at the start; all else is not found."""
+    return {
+        "/users": {"storage": "server", "migrated": True},
+        "/settings": {"Comfy.TutorialCompleted": True, "Comfy.Validation.Workflows": False},
+        "/extensions": [],
+        "/object_info": object_info(),
+        "/system_stats": {"system": {"argv": [], "comfyui_version": "0.3.64"}, "devices": []},
+        "/queue": {"queue_running": [], "queue_pending": []},
+        "/history": {},
+        "/prompt": {"exec_info": {"queue_remaining": 0}},
+        "/embeddings": [],
+        "/i18n": {},
+        "/features": {},
+        "/userdata": [],
+        "/models": [],
+        "/experiment/models": [],
+        "/workflow_templates": {},
+        "/global_subgraphs": {},
+    }
+
+
+@pytest.fixture(scope="module")
+def frontend_url():
+    package = importlib.util.find_spec("comfyui_frontend_package")
+    if package is None or not package.submodule_search_locations:
+        pytest.skip("comfyui-frontend-package is not installed")
+    static = Path(next(iter(package.submodule_search_locations))) / "static"
+    known = {path: json.dumps(value).encode() for path, value in answers().items()}
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def __init__(self, *arguments, **options):
+            super().__init__(*arguments, directory=str(static), **options)
+
+        def do_GET(self):
+            path = self.path.partition("?")[0]
+            body = known.get(path.removeprefix("/api"))
+            if body is None:
+                super().do_GET()
+                return
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def do_POST(self):
+            self.send_response(200)
+            self.send_header("Content-Length", "2")
+            self.end_headers()
+            self.wfile.write(b"{}")
+
+        def log_message(self, *_):
+            """The requests of a page are no news."""
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_address[1]}"
+    server.shutdown()
+    server.server_close()
+
+
+def browser_environment():
+    """Environment of the script, or a skip that names what is absent."""
+    chromium = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
+    if shutil.which("node") is None:
+        pytest.skip("node is not installed")
+    if chromium is None:
+        pytest.skip("Chromium is not installed (set CHROMIUM to its path)")
+    modules = os.environ.get("NODE_PATH") or str(ROOT / ".venv" / "browser" / "node_modules")
+    if not (Path(modules) / "playwright-core").is_dir():
+        pytest.skip("playwright-core is not installed (scripts/test.sh --all installs it)")
+    return {**os.environ, "NODE_PATH": modules, "CHROMIUM": chromium}
+
+
+@pytest.fixture(scope="module")
+def opened(frontend_url, tmp_path_factory):
+    """{name: {prompt, missing, errors}} of every graph, from one visit of the frontend."""
+    environment = browser_environment()
+    folder = tmp_path_factory.mktemp("frontend")
+    (folder / "graphs.json").write_text(json.dumps(graphs()))
+    screenshots = [os.environ["FRONTEND_SCREENSHOTS"]] if "FRONTEND_SCREENSHOTS" in os.environ else []
+    command = ["node", str(SCRIPT), frontend_url, str(folder / "graphs.json"), str(folder / "prompts.json")]
+    done = subprocess.run([*command, *screenshots], env=environment, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+    return json.loads((folder / "prompts.json").read_text())
+
+
+@pytest.mark.parametrize("name", list(graphs()))
+def test_the_frontends_prompt_equals_ours(opened, name):
+    definitions = {node_id: define_node(node_id, node_class) for node_id, node_class in all_classes().items()}
+    ours = prompt_to_json(ui_to_prompt(graphs()[name], definitions))
+    assert opened[name]["missing"] == []
+    theirs = opened[name]["prompt"]
+    # The order of nodes and titles of core nodes (translated by the frontend) carry no meaning.
+    assert {node_id: (entry["class_type"], entry["inputs"]) for node_id, entry in theirs.items()} == {
+        node_id: (entry["class_type"], entry["inputs"]) for node_id, entry in ours.items()
+    }
