@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 
+import torch
 from torch import Tensor
 
 from .cameras import Cameras, view_word, yaw_of
-from .errors import check_shape
+from .errors import InvalidInput, check_finite, check_shape
 
 SCHEMA_VERSION = 1
 
@@ -47,3 +48,37 @@ class Views:
     def view_words(self) -> tuple[str, ...]:
         """'front view', 'side view' or 'back view' per picture."""
         return tuple(view_word(float(yaw)) for yaw in yaw_of(self.cameras))
+
+
+def replace_pictures(views: Views, images: Tensor, masks: Tensor | None = None) -> Views:
+    """The same cameras with other pictures [B, H', W', 3 or 4] and masks [B, H', W'], at the pictures' size.
+
+    The cameras are scaled to the new size, whose proportions must be the old ones. Without `masks` the old ones are
+    resampled. A fourth channel of the pictures is ignored: hosts disagree on whether it is alpha or its inverse.
+    """
+    where = "replace_pictures"
+    if images.ndim != 4 or len(images) != len(views) or images.shape[-1] not in (3, 4):
+        raise InvalidInput(
+            f"{where}: pictures have shape {list(images.shape)}, expected [{len(views)}, H, W, 3]: one per view, in order."
+        )
+    height, width = images.shape[1:3]
+    old = views.cameras
+    if abs(width * old.height - height * old.width) > max(old.width, old.height):
+        raise InvalidInput(
+            f"{where}: pictures are {width} x {height}, the views {old.width} x {old.height}; "
+            "crop or pad them to the same proportions first."
+        )
+    check_finite(where, "images", images)
+    if masks is None:
+        channels = torch.nn.functional.interpolate(
+            views.masks[:, None], size=(height, width), mode="bilinear", align_corners=False
+        )
+        masks = channels[:, 0]
+    check_shape(where, "masks", masks, [len(views), height, width])
+    check_finite(where, "masks", masks)
+    return dataclasses.replace(
+        views,
+        images=images[..., :3].clamp(0, 1).clone(),
+        masks=masks.clamp(0, 1).clone(),
+        cameras=old.resized(width, height),
+    )

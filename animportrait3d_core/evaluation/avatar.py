@@ -1,0 +1,80 @@
+"""What is measured on a finished avatar: likeness at rest, holes in motion, landmarks (design of the report's metrics)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from ..cameras import Cameras, orbit_cameras, view_preset
+from ..render import rasterize_mesh, render_gaussians
+from .metrics import coverage, frame_coverage, landmark_error, psnr, ssim
+
+if TYPE_CHECKING:
+    from ..animation import Motion
+    from ..avatar import RiggedAvatar
+    from ..body.model import BodyModel
+    from ..body.parameters import BodyParameters
+    from ..portrait.protocol import Portrait
+
+EVALUATION_SIZE = 256
+Progress = Callable[[int, int, Tensor | None], None]
+
+
+def portrait_likeness(avatar: RiggedAvatar, portrait: Portrait, size: int = EVALUATION_SIZE) -> dict[str, float]:
+    """`psnr_portrait` and `ssim_portrait`: the resting avatar against the portrait's own renders, on white, at the
+    held-out cameras (12 views in none of the training sets)."""
+    from ..avatar import pose_avatar, render_avatar_views
+    from ..portrait.views import render_views
+
+    cameras, white = view_preset("heldout", size), torch.ones(3)
+    truth = render_views(portrait, cameras, white)
+    views = render_avatar_views(pose_avatar(avatar, avatar.parameters), cameras, white)
+    return {"psnr_portrait": psnr(views.images, truth.images), "ssim_portrait": ssim(views.images, truth.images)}
+
+
+def motion_coverage(
+    avatar: RiggedAvatar, motion: Motion, size: int = EVALUATION_SIZE, progress: Progress | None = None
+) -> dict[str, float]:
+    """`coverage`: mean alpha inside the eroded face mask in the worst frame; `coverage_mean` over all frames.
+
+    The mask is the posed body's face region, lids, eyes and mouth included, where nothing else of the body hides it.
+    """
+    from ..avatar import pose_avatar
+
+    camera = orbit_cameras([0.0], [0.0], size)
+    alphas, masks = [], []
+    for index in range(len(motion)):
+        parameters = motion.parameters[index]
+        with torch.no_grad():
+            image = render_gaussians(pose_avatar(avatar, parameters), camera)
+        alphas.append(image.alpha)
+        masks.append(face_mask(avatar.body, parameters, camera))
+        if progress is not None:
+            progress(index + 1, len(motion), None)
+    alpha, mask = torch.cat(alphas), torch.cat(masks)
+    return {"coverage": coverage(alpha, mask), "coverage_mean": float(frame_coverage(alpha, mask).nanmean())}
+
+
+FACE_REGIONS_SHOWN = ("face", "eye_region", "left_eyeball", "right_eyeball", "lips", "teeth", "mouth_interior")
+
+
+def face_mask(body: BodyModel, parameters: BodyParameters, cameras: Cameras) -> Tensor:
+    """Where the posed body shows its face, [B, H, W] bool; scalp, ears, neck and torso are not part of it."""
+    with torch.no_grad():
+        vertices = body(parameters).vertices[0]
+    shown = torch.zeros(len(body.faces), dtype=torch.bool)
+    for region in FACE_REGIONS_SHOWN:
+        shown |= body.assets.face_regions[region]
+    face_id = rasterize_mesh(vertices, body.faces_outward, cameras).face_id
+    return (face_id >= 0) & shown[face_id.clamp_min(0)]
+
+
+def fit_landmark_error(body: BodyModel, parameters: BodyParameters, true_landmarks: Tensor) -> float:
+    """`landmark_error_fit`: mean distance of the body's 68 landmarks to the true ones [68, 3] (world), over the true
+    distance of the outer eye corners."""
+    with torch.no_grad():
+        landmarks = body(parameters).landmarks[:, :68]
+    return landmark_error(landmarks, true_landmarks[None, :68])

@@ -1,0 +1,99 @@
+"""AP3D_LoadMotion, AP3D_AnimateAvatar: what the avatar does, and the film of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from . import host
+from .views import BACKGROUNDS, background_color
+
+MOTIONS = ("stress clip", "rest")
+
+
+class LoadMotion:
+    """A sequence of poses and expressions."""
+
+    CATEGORY = "AnimPortrait3D/animation"
+    DESCRIPTION = (
+        "A motion for the body. stress clip: jaw, blinks, gaze to its limits, the head turned by 60 degrees, every "
+        "expression. rest: the fitted pose, held still."
+    )
+    SEARCH_ALIASES = ["motion", "expression", "pose", "driver"]
+    FUNCTION = "execute"
+    RETURN_TYPES = ("AP3D_MOTION", "INT")
+    RETURN_NAMES = ("motion", "frames")
+    OUTPUT_TOOLTIPS = ("Body parameters per frame.", "Number of frames.")
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        return {
+            "required": {
+                "avatar": ("AP3D_AVATAR", {"tooltip": "Whose shape and rest pose the motion starts from."}),
+                "motion": (list(MOTIONS), {"default": "stress clip", "tooltip": "Which motion."}),
+                "frames": (
+                    "INT",
+                    {"default": 90, "min": 1, "max": 10000, "tooltip": "Number of frames of the motion `rest`."},
+                ),
+                "fps": ("FLOAT", {"default": 25.0, "min": 1.0, "max": 120.0, "tooltip": "Frames per second."}),
+            }
+        }
+
+    @host.plain_torch
+    def execute(self, avatar: Any, motion: str, frames: int, fps: float) -> dict[str, Any]:
+        from animportrait3d_core.animation import rest_motion, stress_clip
+
+        if motion == "rest":
+            clip = rest_motion(avatar.parameters, frames, fps)
+        else:
+            clip = stress_clip(avatar.body, avatar.parameters, fps=fps)
+        return host.node_result(clip, len(clip))
+
+
+class AnimateAvatar:
+    """The avatar in motion: frames and an mp4 film."""
+
+    CATEGORY = "AnimPortrait3D/animation"
+    DESCRIPTION = "Poses the avatar in each frame of the motion, renders it, and saves an mp4 film in the output folder."
+    SEARCH_ALIASES = ["video", "turntable", "render motion", "mp4"]
+    FUNCTION = "execute"
+    RETURN_TYPES = ("IMAGE", "STRING")
+    RETURN_NAMES = ("frames", "path")
+    OUTPUT_TOOLTIPS = ("The frames.", "Where the film lies.")
+    OUTPUT_NODE = True
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        return {
+            "required": {
+                "avatar": ("AP3D_AVATAR", {"tooltip": "The avatar to animate."}),
+                "motion": ("AP3D_MOTION", {"tooltip": "What it does."}),
+                "camera": (
+                    ["front", "turntable"],
+                    {"default": "front", "tooltip": "front: the camera stands still. turntable: it goes around once."},
+                ),
+                "size": ("INT", {"default": 384, "min": 64, "max": 2048, "step": 8, "tooltip": "Pixels per side."}),
+                "background": (list(BACKGROUNDS), {"default": "white", "tooltip": "What shows behind the avatar."}),
+                "filename": ("STRING", {"default": "motion", "tooltip": "Name in the output folder, without suffix."}),
+            }
+        }
+
+    @host.plain_torch
+    def execute(
+        self, avatar: Any, motion: Any, camera: str, size: int, background: str, filename: str
+    ) -> dict[str, Any]:
+        import torch
+        from animportrait3d_core.animation import front_cameras, render_motion, turntable_cameras, write_mp4
+
+        cameras = turntable_cameras(len(motion), size) if camera == "turntable" else front_cameras(len(motion), size)
+        progress = host.ProgressBar(len(motion))
+        frames = torch.stack(
+            list(render_motion(avatar, motion, cameras, background=background_color(background), progress=progress))
+        )
+        target = host.save_path("AP3D_AnimateAvatar", filename, ".mp4")
+        write_mp4(frames, target.path, fps=motion.fps)
+        shown = host.preview_images(frames[:: max(1, len(frames) // 8)][:8], "motion")
+        return host.node_result(frames, str(target.path), ui={**shown, "ap3d_video": [target.ui_entry()]})
+
+
+NODE_CLASS_MAPPINGS = {"AP3D_LoadMotion": LoadMotion, "AP3D_AnimateAvatar": AnimateAvatar}
+NODE_DISPLAY_NAME_MAPPINGS = {"AP3D_LoadMotion": "Load Motion", "AP3D_AnimateAvatar": "Animate Avatar"}

@@ -1,0 +1,207 @@
+"""AP3D_InitializeAvatar, AP3D_SaveAvatar, AP3D_LoadAvatar, AP3D_ExportAvatar: the avatar made, kept and handed on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from . import host
+
+
+
+class InitializeAvatar:
+    """Rigged points become 3D Gaussians, trained on the views."""
+
+    CATEGORY = "AnimPortrait3D/initialization"
+    DESCRIPTION = (
+        "Turns the rigged points into 3D Gaussians and trains them on the views, while they stay bound to the body's "
+        "faces (paper, section 3.1.3). The result is an avatar that can be posed."
+    )
+    SEARCH_ALIASES = ["3DGS", "gaussian splatting", "train avatar"]
+    FUNCTION = "execute"
+    RETURN_TYPES = ("AP3D_AVATAR", "IMAGE")
+    RETURN_NAMES = ("avatar", "image")
+    OUTPUT_TOOLTIPS = ("The avatar, rigged to the fitted body.", "Above: the views. Below: the avatar.")
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        return {
+            "required": {
+                "points": ("AP3D_POINTS", {"tooltip": "Coloured points bound to the body."}),
+                "views": ("AP3D_VIEWS", {"tooltip": "Views of the portrait to train on."}),
+                "fit": ("AP3D_FIT", {"tooltip": "The fit that the points are bound in; it becomes the rest pose."}),
+                "preset": (
+                    ["fixed", "paper"],
+                    {"default": "fixed", "tooltip": "fixed: made for few points and minutes. paper: the authors' numbers."},
+                ),
+                "iterations": (
+                    "INT",
+                    {"default": 1500, "min": 0, "max": 100000, "step": 50, "tooltip": "Training steps, one view each."},
+                ),
+                "seed": ("INT", {"default": 0, "min": 0, "max": 2**32 - 1, "tooltip": "Order of the views, and splits."}),
+            },
+            "optional": {
+                "prompt": ("STRING", {"default": "", "forceInput": True, "tooltip": "Kept with the avatar."}),
+            },
+        }
+
+    @host.plain_torch
+    def execute(
+        self, points: Any, views: Any, fit: Any, preset: str, iterations: int, seed: int, prompt: str = ""
+    ) -> dict[str, Any]:
+        import dataclasses
+
+        import torch
+        from animportrait3d_core import previews
+        from animportrait3d_core.avatar import (
+            InitializeSettings,
+            TrainSettings,
+            initialize_avatar,
+            pose_avatar,
+            render_avatar_views,
+            train_avatar,
+        )
+
+        start = InitializeSettings.paper() if preset == "paper" else InitializeSettings()
+        avatar = initialize_avatar(points, fit.body, fit.parameters, start, prompt=prompt)
+        if iterations:
+            settings = TrainSettings.paper() if preset == "paper" else TrainSettings()
+            settings = dataclasses.replace(settings, iterations=iterations)
+            generator = torch.Generator().manual_seed(seed)
+            avatar = train_avatar(avatar, views, settings, generator=generator, progress=host.ProgressBar(iterations))
+        shown = views[list(range(0, len(views), max(1, len(views) // 5)))[:5]]
+        rendered = render_avatar_views(pose_avatar(avatar, avatar.parameters), shown.cameras, shown.background)
+        picture = previews.tile(torch.cat([shown.images, rendered.images]), columns=len(shown))[None]
+        return host.node_result(avatar, picture, ui=host.preview_images(picture, "avatar"))
+
+
+class SaveAvatar:
+    """The avatar as one safetensors file."""
+
+    CATEGORY = "AnimPortrait3D/avatar"
+    DESCRIPTION = "Saves the avatar with its rig as one safetensors file in the output folder; Load Avatar reads it back."
+    SEARCH_ALIASES = ["write avatar", "safetensors"]
+    FUNCTION = "execute"
+    RETURN_TYPES = ("STRING",)
+    RETURN_NAMES = ("path",)
+    OUTPUT_TOOLTIPS = ("Where the file lies.",)
+    OUTPUT_NODE = True
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        return {
+            "required": {
+                "avatar": ("AP3D_AVATAR", {"tooltip": "The avatar to save."}),
+                "filename": ("STRING", {"default": "avatar", "tooltip": "Name in the output folder, without suffix."}),
+            }
+        }
+
+    @host.plain_torch
+    def execute(self, avatar: Any, filename: str) -> dict[str, Any]:
+        from animportrait3d_core.avatar import save_avatar
+
+        target = host.save_path("AP3D_SaveAvatar", filename, ".safetensors")
+        save_avatar(avatar, target.path)
+        return host.node_result(str(target.path), ui={"text": [str(target.path)]})
+
+
+class LoadAvatar:
+    """An avatar that was saved."""
+
+    CATEGORY = "AnimPortrait3D/avatar"
+    DESCRIPTION = "Loads an avatar.safetensors from the input folder, or by its absolute path."
+    SEARCH_ALIASES = ["open avatar", "safetensors"]
+    FUNCTION = "execute"
+    RETURN_TYPES = ("AP3D_AVATAR", "AP3D_BODY", "STRING")
+    RETURN_NAMES = ("avatar", "body", "prompt")
+    OUTPUT_TOOLTIPS = ("The avatar.", "The body it is rigged to.", "The prompt it was made with.")
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        return {
+            "required": {
+                "file": (
+                    "STRING",
+                    {"default": "avatar.safetensors", "tooltip": "Name in the input folder, or an absolute path."},
+                )
+            },
+            "optional": {
+                "body": (
+                    "AP3D_BODY",
+                    {"tooltip": "Needed for avatars of licensed bodies, whose files do not contain the body."},
+                )
+            },
+        }
+
+    @classmethod
+    def IS_CHANGED(cls, file: str, **inputs: Any) -> str:
+        try:
+            path = host.input_file("AP3D_LoadAvatar", file)
+            return f"{path.stat().st_mtime_ns} {path.stat().st_size}"
+        except OSError as error:
+            return str(error)  # the run itself reports what is wrong
+
+    @host.plain_torch
+    def execute(self, file: str, body: Any = None) -> dict[str, Any]:
+        from animportrait3d_core.avatar import load_avatar
+
+        avatar = load_avatar(host.input_file("AP3D_LoadAvatar", file), body=body)
+        return host.node_result(avatar, avatar.body, avatar.prompt)
+
+
+class ExportAvatar:
+    """The avatar as a PLY file for other programs."""
+
+    CATEGORY = "AnimPortrait3D/avatar"
+    DESCRIPTION = (
+        "Writes the avatar as PLY. rigged: the authors' columns with bindings and part masks, relative to the triangles. "
+        "splat: plain 3D Gaussians in the world at rest, for any splat viewer (turned to the viewers' y-down axes)."
+    )
+    SEARCH_ALIASES = ["ply", "splat", "3DGS file"]
+    FUNCTION = "execute"
+    RETURN_TYPES = ("STRING",)
+    RETURN_NAMES = ("path",)
+    OUTPUT_TOOLTIPS = ("Where the file lies.",)
+    OUTPUT_NODE = True
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        return {
+            "required": {
+                "avatar": ("AP3D_AVATAR", {"tooltip": "The avatar to export."}),
+                "filename": ("STRING", {"default": "avatar", "tooltip": "Name in the output folder, without suffix."}),
+                "layout": (["rigged", "splat"], {"default": "rigged", "tooltip": "Which kind of PLY file."}),
+                "quaternion_order": (
+                    ["corrected", "legacy"],
+                    {
+                        "default": "corrected",
+                        "tooltip": "legacy: the order in which the authors' viewer composes rotations. Only for `rigged`.",
+                    },
+                ),
+            }
+        }
+
+    @host.plain_torch
+    def execute(self, avatar: Any, filename: str, layout: str, quaternion_order: str) -> dict[str, Any]:
+        from animportrait3d_core.avatar import pose_avatar
+        from animportrait3d_core.export import write_rigged_ply, write_splat_ply
+
+        target = host.save_path("AP3D_ExportAvatar", filename, ".ply")
+        if layout == "rigged":
+            write_rigged_ply(avatar, target.path, quaternion_order=quaternion_order)
+        else:
+            write_splat_ply(pose_avatar(avatar, avatar.parameters), target.path)
+        return host.node_result(str(target.path), ui={"text": [str(target.path)]})
+
+
+NODE_CLASS_MAPPINGS = {
+    "AP3D_InitializeAvatar": InitializeAvatar,
+    "AP3D_SaveAvatar": SaveAvatar,
+    "AP3D_LoadAvatar": LoadAvatar,
+    "AP3D_ExportAvatar": ExportAvatar,
+}
+NODE_DISPLAY_NAME_MAPPINGS = {
+    "AP3D_InitializeAvatar": "Initialize Avatar",
+    "AP3D_SaveAvatar": "Save Avatar",
+    "AP3D_LoadAvatar": "Load Avatar",
+    "AP3D_ExportAvatar": "Export Avatar",
+}

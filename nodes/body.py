@@ -1,0 +1,135 @@
+"""AP3D_LoadSMPLX, AP3D_FitSMPLX: the parametric body and its fit to the portrait."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from . import host
+
+EMBEDDED_BODY = "embedded mannequin"
+BODY_SUFFIXES = (".npz", ".pkl", ".zip")
+ASSET_SUFFIXES = (".safetensors",)
+NO_ASSETS = "(those of the embedded mannequin)"
+SMPLX_HINT = (
+    "SMPL-X is obtained from smpl-x.is.tue.mpg.de after registration, for non-commercial research; the embedded "
+    "mannequin works without it."
+)
+
+
+class LoadSMPLX:
+    """A body: the embedded mannequin, or a SMPL-X file of the user's."""
+
+    CATEGORY = "AnimPortrait3D/body"
+    DESCRIPTION = (
+        "Loads the parametric body: the mannequin that comes with this pack, or a SMPL-X file (npz, pkl or zip) from "
+        f"models/smplx with its body assets. {SMPLX_HINT}"
+    )
+    SEARCH_ALIASES = ["SMPL-X", "FLAME", "3DMM", "mannequin", "body model"]
+    FUNCTION = "execute"
+    RETURN_TYPES = ("AP3D_BODY", "IMAGE")
+    RETURN_NAMES = ("body", "image")
+    OUTPUT_TOOLTIPS = ("The body model with its assets.", "The neutral body from four sides.")
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        bodies = [EMBEDDED_BODY, *host.model_files("smplx", BODY_SUFFIXES)]
+        assets = [NO_ASSETS, *host.model_files("smplx", ASSET_SUFFIXES)]
+        return {
+            "required": {
+                "body": (bodies, {"default": EMBEDDED_BODY, "tooltip": f"A file in models/smplx. {SMPLX_HINT}"}),
+                "assets": (
+                    assets,
+                    {
+                        "default": NO_ASSETS,
+                        "tooltip": "Head crop, eyelids, landmarks and regions for a SMPL-X file (safetensors).",
+                    },
+                ),
+                "eyelid_mode": (
+                    ["fixed", "paper"],
+                    {"default": "fixed", "tooltip": "fixed: lids turn with the head. paper: as the authors' code adds them."},
+                ),
+            }
+        }
+
+    @host.plain_torch
+    def execute(self, body: str, assets: str, eyelid_mode: str) -> dict[str, Any]:
+        from animportrait3d_core import previews
+        from animportrait3d_core.body.model import load_body_model
+        from animportrait3d_core.portrait.head_target import standard_placement
+
+        if body == EMBEDDED_BODY:
+            from animportrait3d_core.embedded.mannequin import mannequin_body_files
+
+            body_path, assets_path = mannequin_body_files()
+        else:
+            body_path = host.model_file("AP3D_LoadSMPLX", "smplx", body)
+            assets_path = None if assets == NO_ASSETS else host.model_file("AP3D_LoadSMPLX", "smplx", assets)
+        model = load_body_model(body_path, assets_path, eyelid_mode=eyelid_mode)
+        vertices = model(standard_placement(model)).vertices[0]
+        picture = previews.shaded_mesh(vertices, model.faces_outward, previews.preview_cameras(320))
+        return host.node_result(model, picture, ui=host.preview_images(picture, "body"))
+
+
+class FitSMPLX:
+    """The body fitted to the views and the surface of a portrait."""
+
+    CATEGORY = "AnimPortrait3D/body"
+    DESCRIPTION = (
+        "Fits shape, pose, scale and position of the body to the portrait, by silhouettes, by the distance to its surface "
+        "and by landmarks where they are given (paper, section 3.1.1)."
+    )
+    SEARCH_ALIASES = ["head tracking", "register body", "SMPL-X fit"]
+    FUNCTION = "execute"
+    RETURN_TYPES = ("AP3D_FIT", "IMAGE")
+    RETURN_NAMES = ("fit", "image")
+    OUTPUT_TOOLTIPS = ("The fitted body parameters with the body.", "The body laid over the views.")
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        return {
+            "required": {
+                "views": ("AP3D_VIEWS", {"tooltip": "Views of the portrait."}),
+                "body": ("AP3D_BODY", {"tooltip": "The body to fit."}),
+                "fit_expression": (
+                    "BOOLEAN",
+                    {"default": False, "tooltip": "Also fit the expression; off for a neutral portrait."},
+                ),
+                "error_limit": (
+                    "FLOAT",
+                    {
+                        "default": 0.1, "min": 0.001, "max": 10.0, "step": 0.001, "round": False,
+                        "tooltip": "A fit whose face is farther than this from the surface (root mean square, over the "
+                        "distance of the outer eye corners) is refused.",
+                    },
+                ),
+            },
+            "optional": {
+                "mesh": ("AP3D_MESH", {"tooltip": "The portrait's surface; makes the fit far more exact."}),
+                "landmarks": ("AP3D_LANDMARKS", {"tooltip": "Facial landmarks, if they are known or detected."}),
+            },
+        }  # fmt: skip
+
+    @host.plain_torch
+    def execute(
+        self,
+        views: Any,
+        body: Any,
+        fit_expression: bool,
+        error_limit: float,
+        mesh: Any = None,
+        landmarks: Any = None,
+    ) -> dict[str, Any]:
+        from animportrait3d_core import previews
+        from animportrait3d_core.body.fit import FitSettings, fit_body
+
+        settings = FitSettings(fit_expression=fit_expression, max_surface_error=error_limit)
+        fit = fit_body(views, body, mesh=mesh, landmarks=landmarks, settings=settings, progress=host.ProgressBar())
+        host.report_metrics("fit", fit.metrics)
+        shown = views[list(range(0, len(views), max(1, len(views) // 4)))[:4]]
+        output = body(fit.parameters)
+        picture = previews.body_overlay(shown, output.vertices[0], body.faces_outward)
+        return host.node_result(fit, picture, ui=host.preview_images(picture, "fit"))
+
+
+NODE_CLASS_MAPPINGS = {"AP3D_LoadSMPLX": LoadSMPLX, "AP3D_FitSMPLX": FitSMPLX}
+NODE_DISPLAY_NAME_MAPPINGS = {"AP3D_LoadSMPLX": "Load SMPL-X Body", "AP3D_FitSMPLX": "Fit SMPL-X Body"}

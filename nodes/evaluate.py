@@ -1,0 +1,108 @@
+"""AP3D_EvaluateAvatar, AP3D_ContactSheet: numbers and one picture of what came out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from . import host
+
+STAGES = ("initial", "pretrained", "full", "refined")
+
+
+class EvaluateAvatar:
+    """Likeness at rest and holes in motion, as numbers in the report."""
+
+    CATEGORY = "AnimPortrait3D/avatar"
+    DESCRIPTION = (
+        "Measures the avatar: psnr_portrait against the portrait's own renders at cameras that no training saw, and "
+        "coverage, the opacity inside the face in the worst frame of the motion. The numbers go into report.json."
+    )
+    SEARCH_ALIASES = ["metrics", "PSNR", "quality", "report"]
+    FUNCTION = "execute"
+    RETURN_TYPES = ("STRING",)
+    RETURN_NAMES = ("metrics",)
+    OUTPUT_TOOLTIPS = ("The numbers as text.",)
+    OUTPUT_NODE = True
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        return {
+            "required": {
+                "avatar": ("AP3D_AVATAR", {"tooltip": "The avatar to measure."}),
+                "portrait": ("AP3D_PORTRAIT", {"tooltip": "The portrait it was made from."}),
+                "motion": ("AP3D_MOTION", {"tooltip": "The motion in which holes are looked for."}),
+                "stage": (list(STAGES), {"default": "initial", "tooltip": "Under which name the report lists them."}),
+                "size": ("INT", {"default": 256, "min": 64, "max": 1024, "step": 8, "tooltip": "Pixels per side."}),
+            },
+            "optional": {
+                "true_landmarks": (
+                    "AP3D_LANDMARKS",
+                    {"tooltip": "Landmarks known to be right: the fit's error to them is reported. Used for nothing else."},
+                )
+            },
+        }
+
+    @host.plain_torch
+    def execute(
+        self, avatar: Any, portrait: Any, motion: Any, stage: str, size: int, true_landmarks: Any = None
+    ) -> dict[str, Any]:
+        from animportrait3d_core.evaluation.avatar import fit_landmark_error, motion_coverage, portrait_likeness
+
+        metrics: dict[str, float] = {"gaussians": len(avatar)}
+        metrics |= portrait_likeness(avatar, portrait, size)
+        metrics |= motion_coverage(avatar, motion, size, progress=host.ProgressBar(len(motion)))
+        if true_landmarks is not None:
+            points = true_landmarks.points_3d
+            metrics["landmark_error_fit"] = fit_landmark_error(avatar.body, avatar.parameters, points)
+        host.report_metrics(stage, metrics)
+        text = "\n".join(f"{name}: {value:.4g}" for name, value in metrics.items())
+        return host.node_result(text, ui={"text": [text]})
+
+
+class ContactSheet:
+    """Pictures of several batches as one sheet, saved as PNG."""
+
+    CATEGORY = "AnimPortrait3D/views"
+    DESCRIPTION = "Picks pictures evenly from up to four batches, sets them in captioned rows and saves the sheet as PNG."
+    SEARCH_ALIASES = ["grid", "overview", "image sheet"]
+    FUNCTION = "execute"
+    RETURN_TYPES = ("IMAGE", "STRING")
+    RETURN_NAMES = ("sheet", "path")
+    OUTPUT_TOOLTIPS = ("The sheet as one picture.", "Where the file lies.")
+    OUTPUT_NODE = True
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        row = {"tooltip": "One batch of pictures becomes one row."}
+        return {
+            "required": {
+                "row_1": ("IMAGE", row),
+                "columns": ("INT", {"default": 6, "min": 1, "max": 24, "tooltip": "Pictures per row."}),
+                "tile_size": ("INT", {"default": 256, "min": 32, "max": 1024, "step": 8, "tooltip": "Pixels per picture."}),
+                "captions": (
+                    "STRING",
+                    {"default": "", "multiline": True, "tooltip": "One caption a line, from the first row on."},
+                ),
+                "filename": (
+                    "STRING",
+                    {"default": "contact_sheet", "tooltip": "Name in the output folder, without suffix."},
+                ),
+            },
+            "optional": {name: ("IMAGE", row) for name in ("row_2", "row_3", "row_4")},
+        }
+
+    @host.plain_torch
+    def execute(
+        self, row_1: Any, columns: int, tile_size: int, captions: str, filename: str, **rows: Any
+    ) -> dict[str, Any]:
+        from animportrait3d_core import previews
+
+        batches = [row_1, *(rows[name] for name in sorted(rows) if rows[name] is not None)]
+        sheet = previews.contact_sheet(batches, captions.splitlines(), columns, tile_size)
+        target = host.save_path("AP3D_ContactSheet", filename, ".png")
+        previews.write_png(sheet, target.path)
+        return host.node_result(sheet[None], str(target.path), ui={"images": [target.ui_entry()]})
+
+
+NODE_CLASS_MAPPINGS = {"AP3D_EvaluateAvatar": EvaluateAvatar, "AP3D_ContactSheet": ContactSheet}
+NODE_DISPLAY_NAME_MAPPINGS = {"AP3D_EvaluateAvatar": "Evaluate Avatar", "AP3D_ContactSheet": "Contact Sheet"}

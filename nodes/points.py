@@ -1,0 +1,158 @@
+"""AP3D_SplitPartsByDistance, AP3D_RigPoints, AP3D_ColorPoints: from a portrait's surface to points on the body's faces."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from . import host
+
+PREVIEW_SIZE = 320
+
+
+class SplitPartsByDistance:
+    """Hair, clothes and skin of the portrait's mesh by its distance to the fitted body."""
+
+    CATEGORY = "AnimPortrait3D/initialization"
+    DESCRIPTION = (
+        "Divides the portrait's surface into skin, hair and clothes by its distance to the fitted body: what lies close "
+        "to the bare face is skin, the rest is hair or clothes, whichever of scalp and torso is nearer."
+    )
+    SEARCH_ALIASES = ["segment mesh", "hair", "clothes", "asset mesh"]
+    FUNCTION = "execute"
+    RETURN_TYPES = ("AP3D_PARTS", "IMAGE")
+    RETURN_NAMES = ("parts", "image")
+    OUTPUT_TOOLTIPS = ("The mesh with a part for each face.", "The parts in colours from four sides.")
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        return {
+            "required": {
+                "mesh": ("AP3D_MESH", {"tooltip": "The portrait's surface in the head frame."}),
+                "fit": ("AP3D_FIT", {"tooltip": "The body fitted to it."}),
+                "skin_distance": (
+                    "FLOAT",
+                    {
+                        "default": 0.02, "min": 0.0, "max": 0.5, "step": 0.001, "round": False,
+                        "tooltip": "Surface closer to the bare face than this is skin. World units: a head is 0.65 high.",
+                    },
+                ),
+                "cover_distance": (
+                    "FLOAT",
+                    {
+                        "default": 0.008, "min": 0.0, "max": 0.5, "step": 0.001, "round": False,
+                        "tooltip": "The same for scalp and torso: closer is bare skin, farther is hair or clothes.",
+                    },
+                ),
+            }
+        }  # fmt: skip
+
+    @host.plain_torch
+    def execute(self, mesh: Any, fit: Any, skin_distance: float, cover_distance: float) -> dict[str, Any]:
+        from animportrait3d_core import previews
+        from animportrait3d_core.rigging.parts import MeshParts
+        from animportrait3d_core.rigging.points import PointSettings, PosedBody, split_parts
+
+        settings = PointSettings(skin_distance=skin_distance, cover_distance=cover_distance)
+        parts = MeshParts(mesh, split_parts(mesh, PosedBody.of(fit.body, fit.parameters), settings))
+        colors = previews.PART_COLORS[parts.part_of_face.long()]
+        picture = previews.colored_faces(mesh, colors, previews.preview_cameras(PREVIEW_SIZE))
+        return host.node_result(parts, picture, ui=host.preview_images(picture, "parts"))
+
+
+class RigPoints:
+    """Points on body, hair and clothes, each bound to a face of the body."""
+
+    CATEGORY = "AnimPortrait3D/initialization"
+    DESCRIPTION = (
+        "Samples points on the fitted body, on hair and on clothes, and binds each to a face of the body: body points to "
+        "their own face, hair to the nearest scalp face, clothes to the nearest torso face (paper, section 3.1.2)."
+    )
+    SEARCH_ALIASES = ["bind points", "rig", "point cloud"]
+    FUNCTION = "execute"
+    RETURN_TYPES = ("AP3D_POINTS", "IMAGE")
+    RETURN_NAMES = ("points", "image")
+    OUTPUT_TOOLTIPS = ("Points bound to body faces, without colours yet.", "The points, coloured by part.")
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        return {
+            "required": {
+                "parts": ("AP3D_PARTS", {"tooltip": "The portrait's mesh, divided into skin, hair and clothes."}),
+                "fit": ("AP3D_FIT", {"tooltip": "The body fitted to it."}),
+                "count": (
+                    "INT",
+                    {
+                        "default": 30000, "min": 1000, "max": 2000000, "step": 1000,
+                        "tooltip": "Number of points, which become Gaussians. Not used by the `paper` sampling.",
+                    },
+                ),
+                "sampling": (
+                    ["budget", "paper"],
+                    {"default": "budget", "tooltip": "paper: the authors' counts per face, about half a million points."},
+                ),
+                "seed": ("INT", {"default": 0, "min": 0, "max": 2**32 - 1, "tooltip": "Seed of the sampling."}),
+            }
+        }  # fmt: skip
+
+    @host.plain_torch
+    def execute(self, parts: Any, fit: Any, count: int, sampling: str, seed: int) -> dict[str, Any]:
+        import dataclasses
+
+        import torch
+        from animportrait3d_core import previews
+        from animportrait3d_core.rigging.points import PointSettings, PosedBody, sample_points
+
+        settings = PointSettings.paper() if sampling == "paper" else PointSettings()
+        settings = dataclasses.replace(settings, count=count)
+        body = PosedBody.of(fit.body, fit.parameters)
+        generator = torch.Generator().manual_seed(seed)
+        points = sample_points(parts.mesh, parts.part_of_face, body, settings, generator)
+        colors = previews.PART_COLORS[points.part_id.long()]
+        picture = previews.points_picture(points.positions, colors, previews.preview_cameras(PREVIEW_SIZE))
+        return host.node_result(points, picture, ui=host.preview_images(picture, "points"))
+
+
+class ColorPoints:
+    """Colours of the points from the portrait's surface."""
+
+    CATEGORY = "AnimPortrait3D/initialization"
+    DESCRIPTION = (
+        "Gives each point the colour of the portrait's surface nearest to it. Teeth and the inside of the mouth, which a "
+        "closed mouth hides, get the paper's generic colours."
+    )
+    SEARCH_ALIASES = ["texture points", "appearance initialization"]
+    FUNCTION = "execute"
+    RETURN_TYPES = ("AP3D_POINTS", "IMAGE")
+    RETURN_NAMES = ("points", "image")
+    OUTPUT_TOOLTIPS = ("The points with colours.", "The coloured points.")
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        return {
+            "required": {
+                "points": ("AP3D_POINTS", {"tooltip": "Points bound to the body."}),
+                "mesh": ("AP3D_MESH", {"tooltip": "The portrait's coloured surface."}),
+            }
+        }
+
+    @host.plain_torch
+    def execute(self, points: Any, mesh: Any) -> dict[str, Any]:
+        from animportrait3d_core import previews
+        from animportrait3d_core.rigging.points import color_points
+
+        colored = color_points(points, mesh)
+        cameras = previews.preview_cameras(PREVIEW_SIZE)
+        picture = previews.points_picture(colored.positions, colored.colors, cameras)
+        return host.node_result(colored, picture, ui=host.preview_images(picture, "points"))
+
+
+NODE_CLASS_MAPPINGS = {
+    "AP3D_SplitPartsByDistance": SplitPartsByDistance,
+    "AP3D_RigPoints": RigPoints,
+    "AP3D_ColorPoints": ColorPoints,
+}
+NODE_DISPLAY_NAME_MAPPINGS = {
+    "AP3D_SplitPartsByDistance": "Split Parts by Distance",
+    "AP3D_RigPoints": "Rig Points",
+    "AP3D_ColorPoints": "Color Points",
+}

@@ -1,0 +1,186 @@
+"""AP3D_PortraitFromMesh, AP3D_LoadLandmarks: a static head from a mesh file, and landmarks known of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from . import host
+
+MESH_SUFFIXES = (".glb", ".gltf", ".obj", ".ply", ".stl", ".off")
+AXES = ["+x", "-x", "+y", "-y", "+z", "-z"]
+EMBEDDED_PREFIX = "embedded: "
+
+
+def portrait_files() -> list[str]:
+    """The portraits that the pack makes itself, then the user's files."""
+    from animportrait3d_core.embedded.identities import PORTRAIT_NAMES
+
+    return [EMBEDDED_PREFIX + name for name in PORTRAIT_NAMES] + host.input_files(MESH_SUFFIXES)
+
+
+def portrait_path(where: str, name: str) -> tuple[Any, Any]:
+    """Path of the mesh, and of its landmark file beside it (which need not exist)."""
+    if not name.startswith(EMBEDDED_PREFIX):
+        path = host.input_file(where, name)
+        return path, path.with_suffix(".json")
+    from animportrait3d_core.embedded.identities import embedded_portrait_files
+
+    return embedded_portrait_files(name[len(EMBEDDED_PREFIX) :])
+
+
+class PortraitFromMesh:
+    """A GLB, OBJ or PLY head becomes a portrait in the head frame."""
+
+    CATEGORY = "AnimPortrait3D/portrait"
+    DESCRIPTION = (
+        "Loads a static 3D head (GLB, glTF, OBJ, PLY, STL, OFF with a texture or vertex colours) and turns, scales and "
+        "moves it into the head frame: by itself, by landmarks, or by hand. Whole bodies and things that are no head "
+        "are refused."
+    )
+    SEARCH_ALIASES = ["load head", "GLB", "OBJ", "PLY", "3D scan"]
+    FUNCTION = "execute"
+    RETURN_TYPES = ("AP3D_PORTRAIT", "AP3D_MESH", "STRING", "IMAGE")
+    RETURN_NAMES = ("portrait", "mesh", "prompt", "image")
+    OUTPUT_TOOLTIPS = ("The portrait.", "Its surface in the head frame.", "Its description.", "It from four sides.")
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        files = portrait_files()
+        turn = {"default": 0.0, "min": -180.0, "max": 180.0, "step": 0.5, "round": False}
+        move = {"default": 0.0, "min": -100.0, "max": 100.0, "step": 0.01, "round": False}
+        by_hand = "Only for the alignment `by hand`: "
+        return {
+            "required": {
+                "file": (files, {"tooltip": "A head of the pack itself, or a mesh file in the input folder."}),
+                "body": ("AP3D_BODY", {"tooltip": "The body whose head the mesh is aligned to."}),
+                "prompt": (
+                    "STRING",
+                    {"default": "", "multiline": True, "tooltip": "Words that describe the subject; may stay empty."},
+                ),
+                "alignment": (
+                    ["find", "landmarks", "by hand", "none"],
+                    {
+                        "default": "find",
+                        "tooltip": "find: search axes, size and place. landmarks: by the points connected below. by hand: "
+                        "by the axes below. none: the file is in the head frame already.",
+                    },
+                ),
+                "shading": (
+                    ["soft", "unlit"],
+                    {"default": "soft", "tooltip": "soft: a gentle light shows the shape. unlit: colours as in the file."},
+                ),
+                "up": (AXES, {"default": "+y", "tooltip": f"{by_hand}the file's axis that points up."}),
+                "face": (AXES, {"default": "+z", "tooltip": f"{by_hand}the file's axis out of the face."}),
+                "nod": ("FLOAT", {**turn, "tooltip": f"{by_hand}degrees about the axis from ear to ear."}),
+                "turn": ("FLOAT", {**turn, "tooltip": f"{by_hand}degrees about the vertical axis."}),
+                "tilt": ("FLOAT", {**turn, "tooltip": f"{by_hand}degrees about the axis out of the face."}),
+                "scale": (
+                    "FLOAT",
+                    {
+                        "default": 2.78, "min": 1e-6, "max": 1e6, "step": 0.01, "round": False,
+                        "tooltip": f"{by_hand}head units per unit of the file; 2.78 for metres.",
+                    },
+                ),
+                "move_x": ("FLOAT", {**move, "tooltip": f"{by_hand}to the subject's left, in head units."}),
+                "move_y": ("FLOAT", {**move, "tooltip": f"{by_hand}upwards, in head units."}),
+                "move_z": ("FLOAT", {**move, "tooltip": f"{by_hand}forwards, in head units."}),
+            },
+            "optional": {
+                "landmarks": ("AP3D_LANDMARKS", {"tooltip": "Only for the alignment `landmarks`: points of the file."}),
+            },
+        }  # fmt: skip
+
+    @classmethod
+    def IS_CHANGED(cls, file: str, **inputs: Any) -> str:
+        if file.startswith(EMBEDDED_PREFIX):
+            return file
+        try:
+            stat = host.input_file("AP3D_PortraitFromMesh", file).stat()
+        except OSError as error:
+            return str(error)  # the run itself reports what is wrong
+        return f"{stat.st_mtime_ns} {stat.st_size}"
+
+    @host.plain_torch
+    def execute(
+        self, file: str, body: Any, prompt: str, alignment: str, shading: str, landmarks: Any = None, **by_hand: Any
+    ) -> dict[str, Any]:
+        import torch
+        from animportrait3d_core import previews
+        from animportrait3d_core.mesh_files import load_mesh_with_report
+        from animportrait3d_core.portrait.mesh import MeshRenderSettings, portrait_from_mesh
+
+        path, _ = portrait_path("AP3D_PortraitFromMesh", file)
+        mesh, report = load_mesh_with_report(path)
+        placed = self._align(mesh, body, alignment, landmarks, by_hand)
+        portrait = portrait_from_mesh(mesh, placed, prompt, MeshRenderSettings(shading=shading), report)
+        picture = portrait.render(previews.preview_cameras(320), torch.ones(3)).images
+        ui = {**host.preview_images(picture, "portrait"), "text": [report.summary()]}
+        return host.node_result(portrait, portrait.mesh(), prompt, picture, ui=ui)
+
+    @staticmethod
+    def _align(mesh: Any, body: Any, alignment: str, landmarks: Any, by_hand: dict[str, Any]) -> Any:
+        from animportrait3d_core.errors import InvalidInput
+        from animportrait3d_core.portrait.alignment import HandAlignment, align_by_hand, align_by_landmarks
+        from animportrait3d_core.portrait.head_search import find_head
+        from animportrait3d_core.portrait.head_target import head_target
+
+        if alignment == "none":
+            return None
+        if alignment == "by hand":
+            turns = (by_hand["nod"], by_hand["turn"], by_hand["tilt"])
+            moves = (by_hand["move_x"], by_hand["move_y"], by_hand["move_z"])
+            return align_by_hand(HandAlignment(by_hand["up"], by_hand["face"], turns, by_hand["scale"], moves))
+        if alignment == "find":
+            return find_head(mesh, head_target(body))
+        if landmarks is None or landmarks.points_3d is None:
+            raise InvalidInput(
+                "AP3D_PortraitFromMesh: alignment `landmarks` needs 3D landmarks; connect AP3D_LoadLandmarks, or choose "
+                "`find` or `by hand`."
+            )
+        return align_by_landmarks(landmarks.points_3d, head_target(body))
+
+
+class LoadLandmarks:
+    """The 68 landmarks of a head, from the file beside its mesh."""
+
+    CATEGORY = "AnimPortrait3D/portrait"
+    DESCRIPTION = (
+        "Reads 68 facial landmarks (iBUG order) in the coordinates of a mesh file, from the JSON file of the same name: "
+        '{"landmarks": [[x, y, z], ...]}. Connect a portrait to have them in its head frame.'
+    )
+    SEARCH_ALIASES = ["keypoints", "iBUG 68", "face landmarks"]
+    FUNCTION = "execute"
+    RETURN_TYPES = ("AP3D_LANDMARKS",)
+    RETURN_NAMES = ("landmarks",)
+    OUTPUT_TOOLTIPS = ("The 68 landmarks in space.",)
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        return {
+            "required": {"file": (portrait_files(), {"tooltip": "The mesh whose landmark file is read."})},
+            "optional": {
+                "portrait": (
+                    "AP3D_PORTRAIT",
+                    {"tooltip": "The portrait made of that mesh: the landmarks are moved into its head frame."},
+                )
+            },
+        }
+
+    @host.plain_torch
+    def execute(self, file: str, portrait: Any = None) -> dict[str, Any]:
+        import dataclasses
+
+        from animportrait3d_core.body.landmarks import read_landmarks
+
+        _, path = portrait_path("AP3D_LoadLandmarks", file)
+        landmarks = read_landmarks(path)
+        if portrait is not None and portrait.alignment is not None:
+            landmarks = dataclasses.replace(landmarks, points_3d=portrait.alignment.apply(landmarks.points_3d))
+        return host.node_result(landmarks)
+
+
+NODE_CLASS_MAPPINGS = {"AP3D_PortraitFromMesh": PortraitFromMesh, "AP3D_LoadLandmarks": LoadLandmarks}
+NODE_DISPLAY_NAME_MAPPINGS = {
+    "AP3D_PortraitFromMesh": "Portrait from Mesh",
+    "AP3D_LoadLandmarks": "Load Landmarks",
+}
