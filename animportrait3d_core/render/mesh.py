@@ -11,7 +11,6 @@ from ..errors import InvalidInput, ShapeMismatch, check_finite, check_shape
 from .backends import choose_backend
 from .gaussians import Size, resize_cameras, usable_tensor
 from .images import MeshImage
-from .threads import KERNEL_LOCK
 from .torch_mesh import edge_products, pixel_rays
 
 _WHERE = "rasterize_mesh"
@@ -48,8 +47,7 @@ def _draw_numba(vertices: torch.Tensor, faces: torch.Tensor, cameras: Cameras) -
 
     batched = vertices.detach().cpu().float().contiguous().reshape(-1, *vertices.shape[-2:]).numpy()
     rows = camera_rows(cameras.world_to_camera, cameras.K)
-    with KERNEL_LOCK:
-        arrays = draw_mesh(batched, faces.cpu().long().contiguous().numpy(), rows, (cameras.width, cameras.height))
+    arrays = draw_mesh(batched, faces.cpu().long().contiguous().numpy(), rows, (cameras.width, cameras.height))
     return tuple(torch.from_numpy(array).to(vertices.device) for array in arrays)
 
 

@@ -9,7 +9,7 @@ from .numba_harmonics import shade_gaussians
 from .numba_projection import project_gaussians
 from .numba_raster import GEOMETRY_COLUMNS, bin_gaussians, composite_backward, composite_forward, sum_rows
 from .scene import Composite, GaussianScene, Projection
-from .threads import KERNEL_LOCK
+from .threads import run_parallel
 
 __all__ = ["composite_gaussians", "project_gaussians", "shade_gaussians"]
 
@@ -25,19 +25,24 @@ class _CompositeGaussians(torch.autograd.Function):
     """Inputs as in `GaussianScene` and `Projection`; outputs (color, depth_sum, features, alpha)."""
 
     @staticmethod
-    def forward(ctx, means2d, conics, depths, opacities, colors, features, background, radii, size):
+    def forward(ctx, means2d, conics, depths, opacities, colors, features, background, boxes, size):
         ctx.set_materialize_grads(False)
-        geometry = [tensor.detach().numpy() for tensor in (means2d, conics, opacities)]
-        depth_array = depths.detach().numpy()
+        geometry = tuple(tensor.detach().numpy() for tensor in (means2d, conics, opacities))
+        depth_array, box_array = depths.detach().numpy(), boxes.numpy()
         channels = _stack_channels([colors.detach().numpy(), depth_array[..., None], features.detach().numpy()])
-        backdrop = np.zeros((depths.shape[0], channels.shape[2]), np.float32)
+        backdrop = np.zeros((len(depths), channels.shape[2]), np.float32)
         backdrop[:, :3] = background.detach().numpy()
-        with KERNEL_LOCK:
-            bins = bin_gaussians(*geometry, depth_array, radii.numpy(), size)
-            image, remaining = composite_forward(*geometry, channels, backdrop, bins[:3], size)
+        width, height = size
+        image = np.empty((len(depths), height, width, channels.shape[2]), np.float32)
+        remaining = np.empty((len(depths), height, width), np.float32)
+        tile_starts, ids, row_starts = bin_gaussians(depth_array, box_array, size)
+        bins = (tile_starts, ids, box_array)
+        run_parallel(
+            composite_forward, len(tile_starts) - 1, geometry, channels, backdrop, bins, (image, remaining)
+        )
         if any(ctx.needs_input_grad):
             ctx.save_for_backward(means2d, conics, opacities)
-            ctx.state = (channels, bins, image, remaining, colors.shape, features.shape)
+            ctx.state = (channels, (*bins, row_starts), image, remaining, colors.shape, features.shape)
         # Copies: the saved image must not change when a caller writes into what it was handed.
         return (
             torch.from_numpy(image[..., :3].copy()), torch.from_numpy(image[..., 3].copy()),
@@ -47,7 +52,7 @@ class _CompositeGaussians(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx, grad_color, grad_depth, grad_features, grad_alpha):
-        means2d, conics, opacities = (tensor.detach().numpy() for tensor in ctx.saved_tensors)
+        geometry = tuple(tensor.detach().numpy() for tensor in ctx.saved_tensors)
         channels, bins, image, remaining, color_shape, feature_shape = ctx.state
         grads = [
             (slice(0, 3), grad_color), (slice(3, 4), None if grad_depth is None else grad_depth[..., None]),
@@ -59,14 +64,16 @@ class _CompositeGaussians(torch.autograd.Function):
         grad_opaque = np.zeros_like(remaining) if grad_alpha is None else grad_alpha.contiguous().numpy()
         if len(columns) < channels.shape[2]:  # channels that the loss does not use cost nothing
             channels, image = channels[..., columns], image[..., columns]
-        with KERNEL_LOCK:
-            rows = composite_backward(
-                (means2d, conics), opacities, np.ascontiguousarray(channels), bins,
-                (np.ascontiguousarray(image), remaining), (np.ascontiguousarray(grad_image), grad_opaque),
-            )
-            sums = sum_rows(rows, bins[3])
-        sums = torch.from_numpy(sums).view(*conics.shape[:2], -1)
-        grad_channels = dict(zip(columns, sums[..., GEOMETRY_COLUMNS:].unbind(-1)))
+        rendered = (np.ascontiguousarray(image), remaining)
+        rows = np.zeros((len(bins[1]), GEOMETRY_COLUMNS + len(columns)), np.float32)
+        run_parallel(
+            composite_backward, len(bins[0]) - 1, geometry, np.ascontiguousarray(channels), bins, rendered,
+            (np.ascontiguousarray(grad_image), grad_opaque), rows,
+        )
+        sums = np.zeros((len(bins[3]) - 1, rows.shape[1]), np.float32)
+        run_parallel(sum_rows, len(sums), rows, bins[3], sums)
+        sums = torch.from_numpy(sums).view(*geometry[1].shape[:2], -1)
+        grad_channels = dict(zip(columns, sums[..., GEOMETRY_COLUMNS:].unbind(-1), strict=True))
         return _split_gradients(ctx, sums, grad_channels, (grad_color, remaining), (color_shape, feature_shape))
 
 
@@ -100,5 +107,5 @@ def composite_gaussians(scene: GaussianScene, projection: Projection, colors: to
     """Composites colours [1|B, N, 3], depth and the scene's features; see `Composite`."""
     return Composite(*_CompositeGaussians.apply(
         projection.means2d, projection.conics, projection.depths, scene.opacities, colors, scene.features,
-        scene.background, projection.radii, (scene.width, scene.height),
+        scene.background, projection.boxes, (scene.width, scene.height),
     ))

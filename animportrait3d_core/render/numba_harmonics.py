@@ -13,7 +13,7 @@ import torch
 
 from ..gaussians import SH_C0
 from .scene import GaussianScene
-from .threads import KERNEL_LOCK
+from .threads import run_parallel
 from .torch_projection import SH_C1, SH_C2, SH_C3
 
 
@@ -63,70 +63,65 @@ def _direction_gradient(x, y, z, weight):
     return gx, gy, gz
 
 
-@numba.njit(parallel=True, error_model="numpy", cache=True)
-def _shade_forward(means, sh, centers, radii):
-    num_cameras, num_gaussians = radii.shape
+@numba.njit(nogil=True, error_model="numpy", cache=True)
+def _shade_forward(means, sh, centers, radii, colors, begin, end):
     count = sh.shape[1]
-    colors = np.zeros((num_cameras, num_gaussians, 3), np.float32)
-    for chunk in numba.prange(max(1, (num_gaussians + 255) // 256)):
-        basis = np.empty(count)
-        for b in range(num_cameras):
-            m = b % means.shape[0]
-            for i in range(chunk * 256, min(num_gaussians, (chunk + 1) * 256)):
-                if radii[b, i] == 0:
-                    continue
-                x, y, z = means[m, i, 0] - centers[b, 0], means[m, i, 1] - centers[b, 1], means[m, i, 2] - centers[b, 2]
-                inverse = 1.0 / max(math.sqrt(x * x + y * y + z * z), 1e-12)
-                _basis(x * inverse, y * inverse, z * inverse, basis)
-                red, green, blue = 0.5, 0.5, 0.5
-                for k in range(count):
-                    red += basis[k] * sh[i, k, 0]
-                    green += basis[k] * sh[i, k, 1]
-                    blue += basis[k] * sh[i, k, 2]
-                colors[b, i, 0], colors[b, i, 1], colors[b, i, 2] = max(red, 0.0), max(green, 0.0), max(blue, 0.0)
-    return colors
+    basis = np.empty(count)
+    for b in range(radii.shape[0]):
+        m = b % means.shape[0]
+        for i in range(begin, end):
+            if radii[b, i] == 0:
+                continue
+            x, y, z = means[m, i, 0] - centers[b, 0], means[m, i, 1] - centers[b, 1], means[m, i, 2] - centers[b, 2]
+            inverse = 1.0 / max(math.sqrt(x * x + y * y + z * z), 1e-12)
+            _basis(x * inverse, y * inverse, z * inverse, basis)
+            red, green, blue = 0.5, 0.5, 0.5
+            for k in range(count):
+                red += basis[k] * sh[i, k, 0]
+                green += basis[k] * sh[i, k, 1]
+                blue += basis[k] * sh[i, k, 2]
+            colors[b, i, 0], colors[b, i, 1], colors[b, i, 2] = max(red, 0.0), max(green, 0.0), max(blue, 0.0)
 
 
-@numba.njit(parallel=True, error_model="numpy", cache=True)
-def _shade_backward(means, sh, centers, colors, grad_colors):
-    num_cameras, num_gaussians = colors.shape[0], colors.shape[1]
+@numba.njit(nogil=True, error_model="numpy", cache=True)
+def _shade_backward(inputs, centers, colors, grad_colors, outputs, begin, end):
+    means, sh = inputs
+    grad_means, grad_sh = outputs
     count = sh.shape[1]
-    grad_means = np.zeros(means.shape, np.float32)
-    grad_sh = np.zeros(sh.shape, np.float32)
-    for chunk in numba.prange(max(1, (num_gaussians + 255) // 256)):
-        basis, weight = np.empty(count), np.empty(count)
-        for b in range(num_cameras):
-            m = b % means.shape[0]
-            for i in range(chunk * 256, min(num_gaussians, (chunk + 1) * 256)):
-                # A colour of exactly 0 was clamped, or its Gaussian culled: no gradient either way.
-                red = np.float64(grad_colors[b, i, 0]) if colors[b, i, 0] > 0 else 0.0
-                green = np.float64(grad_colors[b, i, 1]) if colors[b, i, 1] > 0 else 0.0
-                blue = np.float64(grad_colors[b, i, 2]) if colors[b, i, 2] > 0 else 0.0
-                if red == 0.0 and green == 0.0 and blue == 0.0:
-                    continue
-                x, y, z = means[m, i, 0] - centers[b, 0], means[m, i, 1] - centers[b, 1], means[m, i, 2] - centers[b, 2]
-                inverse = 1.0 / max(math.sqrt(x * x + y * y + z * z), 1e-12)
-                x, y, z = x * inverse, y * inverse, z * inverse
-                _basis(x, y, z, basis)
-                for k in range(count):
-                    grad_sh[i, k, 0] += basis[k] * red
-                    grad_sh[i, k, 1] += basis[k] * green
-                    grad_sh[i, k, 2] += basis[k] * blue
-                    weight[k] = sh[i, k, 0] * red + sh[i, k, 1] * green + sh[i, k, 2] * blue
-                gx, gy, gz = _direction_gradient(x, y, z, weight)
-                radial = gx * x + gy * y + gz * z
-                grad_means[m, i, 0] += (gx - radial * x) * inverse
-                grad_means[m, i, 1] += (gy - radial * y) * inverse
-                grad_means[m, i, 2] += (gz - radial * z) * inverse
-    return grad_means, grad_sh
+    basis, weight = np.empty(count), np.empty(count)
+    for b in range(colors.shape[0]):
+        m = b % means.shape[0]
+        for i in range(begin, end):
+            # A colour of exactly 0 was clamped, or its Gaussian culled: no gradient either way.
+            red = np.float64(grad_colors[b, i, 0]) if colors[b, i, 0] > 0 else 0.0
+            green = np.float64(grad_colors[b, i, 1]) if colors[b, i, 1] > 0 else 0.0
+            blue = np.float64(grad_colors[b, i, 2]) if colors[b, i, 2] > 0 else 0.0
+            if red == 0.0 and green == 0.0 and blue == 0.0:
+                continue
+            x, y, z = means[m, i, 0] - centers[b, 0], means[m, i, 1] - centers[b, 1], means[m, i, 2] - centers[b, 2]
+            inverse = 1.0 / max(math.sqrt(x * x + y * y + z * z), 1e-12)
+            x, y, z = x * inverse, y * inverse, z * inverse
+            _basis(x, y, z, basis)
+            for k in range(count):
+                grad_sh[i, k, 0] += basis[k] * red
+                grad_sh[i, k, 1] += basis[k] * green
+                grad_sh[i, k, 2] += basis[k] * blue
+                weight[k] = sh[i, k, 0] * red + sh[i, k, 1] * green + sh[i, k, 2] * blue
+            gx, gy, gz = _direction_gradient(x, y, z, weight)
+            radial = gx * x + gy * y + gz * z
+            grad_means[m, i, 0] += (gx - radial * x) * inverse
+            grad_means[m, i, 1] += (gy - radial * y) * inverse
+            grad_means[m, i, 2] += (gz - radial * z) * inverse
 
 
 class _Shade(torch.autograd.Function):
     @staticmethod
     def forward(ctx, means, sh, centers, radii):
-        with KERNEL_LOCK:
-            colors = _shade_forward(means.detach().numpy(), sh.detach().numpy(), centers, radii.numpy())
-        colors = torch.from_numpy(colors)
+        colors = torch.zeros(*radii.shape, 3)
+        run_parallel(
+            _shade_forward, radii.shape[1], means.detach().numpy(), sh.detach().numpy(), centers, radii.numpy(),
+            colors.numpy(),
+        )
         ctx.save_for_backward(means, sh, colors)
         ctx.centers = centers
         return colors
@@ -135,9 +130,11 @@ class _Shade(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx, grad_colors):
         means, sh, colors = (tensor.detach().numpy() for tensor in ctx.saved_tensors)
-        with KERNEL_LOCK:
-            grad_means, grad_sh = _shade_backward(means, sh, ctx.centers, colors, grad_colors.contiguous().numpy())
-        return torch.from_numpy(grad_means), torch.from_numpy(grad_sh), None, None
+        outputs = np.zeros_like(means), np.zeros_like(sh)
+        run_parallel(
+            _shade_backward, colors.shape[1], (means, sh), ctx.centers, colors, grad_colors.contiguous().numpy(), outputs
+        )
+        return torch.from_numpy(outputs[0]), torch.from_numpy(outputs[1]), None, None
 
 
 def shade_gaussians(scene: GaussianScene, radii: torch.Tensor) -> torch.Tensor:

@@ -16,6 +16,7 @@ import numba
 import numpy as np
 
 from .scene import NEAR_PLANE
+from .threads import run_parallel
 
 _BAND_ROWS = 8
 _FACE_CHUNK = 8192
@@ -23,10 +24,10 @@ _SLACK = 1e-6  # pixels; keeps a pixel centre that lies exactly on a box's side 
 _FAR_PIXEL = 1e9
 
 
-@numba.njit(parallel=True, error_model="numpy", cache=True)
-def _to_camera(vertices, camera, points, pixels):
+@numba.njit(nogil=True, error_model="numpy", cache=True)
+def _to_camera(vertices, camera, points, pixels, begin, end):
     """Camera-space points [V, 3] and their pixels [V, 2] (meaningless at or behind the near plane)."""
-    for v in numba.prange(vertices.shape[0]):
+    for v in range(begin, end):
         x, y, z = np.float64(vertices[v, 0]), np.float64(vertices[v, 1]), np.float64(vertices[v, 2])
         for row in range(3):
             points[v, row] = (
@@ -80,46 +81,49 @@ def _face_box(face, points, pixels, camera, size, box):
     box[2], box[3] = min(right, width - 1), min(bottom, height - 1)
 
 
-@numba.njit(parallel=True, error_model="numpy", cache=True)
-def _bin_faces(faces, points, pixels, camera, size):
-    """Faces per band of rows: (starts [bands + 1], face ids in ascending order within a band, boxes [F, 4])."""
-    num_faces = faces.shape[0]
-    bands = (size[1] + _BAND_ROWS - 1) // _BAND_ROWS
-    chunks = (num_faces + _FACE_CHUNK - 1) // _FACE_CHUNK
-    boxes = np.empty((num_faces, 4), np.int32)
-    cursor = np.zeros((bands, chunks), np.int64)
-    for chunk in numba.prange(chunks):
-        for f in range(chunk * _FACE_CHUNK, min(num_faces, (chunk + 1) * _FACE_CHUNK)):
+@numba.njit(nogil=True, error_model="numpy", cache=True)
+def _find_boxes(faces, projected, camera, size, boxes, counts, begin, end):
+    """Boxes [F, 4] of the faces in chunks begin..end, and how many of each chunk touch each band, counts [chunks, bands]."""
+    points, pixels = projected
+    for chunk in range(begin, end):
+        for f in range(chunk * _FACE_CHUNK, min(faces.shape[0], (chunk + 1) * _FACE_CHUNK)):
             box = boxes[f]
             _face_box(faces[f], points, pixels, camera, size, box)
             if box[1] <= box[3]:
                 for band in range(box[1] // _BAND_ROWS, box[3] // _BAND_ROWS + 1):
-                    cursor[band, chunk] += 1
-    starts = np.zeros(bands + 1, np.int64)
-    total = 0
-    for band in range(bands):
-        for chunk in range(chunks):
-            count = cursor[band, chunk]
-            cursor[band, chunk] = total
-            total += count
-        starts[band + 1] = total
-    members = np.empty(total, np.int32)
-    for chunk in numba.prange(chunks):
-        for f in range(chunk * _FACE_CHUNK, min(num_faces, (chunk + 1) * _FACE_CHUNK)):
+                    counts[chunk, band] += 1
+
+
+@numba.njit(nogil=True, error_model="numpy", cache=True)
+def _fill_bands(boxes, cursor, members, begin, end):
+    """Writes the faces of chunks begin..end into their bands at cursor [chunks, bands], in ascending order."""
+    for chunk in range(begin, end):
+        for f in range(chunk * _FACE_CHUNK, min(boxes.shape[0], (chunk + 1) * _FACE_CHUNK)):
             if boxes[f, 1] <= boxes[f, 3]:
                 for band in range(boxes[f, 1] // _BAND_ROWS, boxes[f, 3] // _BAND_ROWS + 1):
-                    members[cursor[band, chunk]] = f
-                    cursor[band, chunk] += 1
-    return starts, members, boxes
+                    members[cursor[chunk, band]] = f
+                    cursor[chunk, band] += 1
 
 
-@numba.njit(parallel=True, error_model="numpy", cache=True)
-def _draw_bands(faces, points, camera, bins, face_id, barycentric, depth):
+def _bin_faces(faces, projected, camera, size):
+    """Faces per band of rows: (starts [bands + 1], face ids in ascending order within a band, boxes [F, 4])."""
+    bands, chunks = -(-size[1] // _BAND_ROWS), -(-len(faces) // _FACE_CHUNK)
+    boxes, counts = np.empty((len(faces), 4), np.int32), np.zeros((chunks, bands), np.int64)
+    run_parallel(_find_boxes, chunks, faces, projected, camera, size, boxes, counts)
+    ends = np.cumsum(counts.T).reshape(bands, chunks).T  # band by band, and within a band chunk by chunk
+    members = np.empty(int(ends[-1, -1]), np.int32)
+    run_parallel(_fill_bands, chunks, boxes, np.ascontiguousarray(ends - counts), members)
+    return np.concatenate([[0], ends[-1]]), members, boxes
+
+
+@numba.njit(nogil=True, error_model="numpy", cache=True)
+def _draw_bands(faces, points, camera, bins, outputs, begin, end):
     """Fills one camera's face_id [H, W], barycentric [H, W, 3] and depth [H, W]."""
     starts, members, boxes = bins
+    face_id, barycentric, depth = outputs
     height, width = face_id.shape
     ray_x = (np.arange(width) + 0.5 - camera[14]) / camera[12]
-    for band in numba.prange(starts.shape[0] - 1):
+    for band in range(begin, end):
         first_row, last_row = band * _BAND_ROWS, min(height, (band + 1) * _BAND_ROWS) - 1
         for y in range(first_row, last_row + 1):
             for x in range(width):
@@ -155,8 +159,10 @@ def _draw_bands(faces, points, camera, bins, face_id, barycentric, depth):
                     barycentric[y, x, 0], barycentric[y, x, 1], barycentric[y, x, 2] = 0.0, 0.0, 0.0
 
 
-def draw_mesh(vertices: np.ndarray, faces: np.ndarray, cameras: np.ndarray, size: tuple[int, int]):
-    """Rasterises vertices [1|B, V, 3] and faces [F, 3] for camera rows [B, 16]; see `MeshImage`. Takes no lock."""
+def draw_mesh(
+    vertices: np.ndarray, faces: np.ndarray, cameras: np.ndarray, size: tuple[int, int]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Rasterises float32 vertices [1|B, V, 3] and faces [F, 3] (F > 0) for camera rows [B, 16]; see `MeshImage`."""
     width, height = size
     num_cameras, num_vertices = cameras.shape[0], vertices.shape[1]
     face_id = np.empty((num_cameras, height, width), np.int64)
@@ -164,7 +170,8 @@ def draw_mesh(vertices: np.ndarray, faces: np.ndarray, cameras: np.ndarray, size
     depth = np.empty((num_cameras, height, width), np.float32)
     points, pixels = np.empty((num_vertices, 3)), np.empty((num_vertices, 2))
     for b in range(num_cameras):
-        _to_camera(vertices[b % len(vertices)], cameras[b], points, pixels)
-        bins = _bin_faces(faces, points, pixels, cameras[b], size)
-        _draw_bands(faces, points, cameras[b], bins, face_id[b], barycentric[b], depth[b])
+        run_parallel(_to_camera, num_vertices, vertices[b % len(vertices)], cameras[b], points, pixels)
+        bins = _bin_faces(faces, (points, pixels), cameras[b], size)
+        outputs = (face_id[b], barycentric[b], depth[b])
+        run_parallel(_draw_bands, len(bins[0]) - 1, faces, points, cameras[b], bins, outputs)
     return face_id, barycentric, depth

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from .scene import BLUR, FRUSTUM_MARGIN, MIN_ALPHA, NEAR_PLANE, GaussianScene, Projection
-from .threads import KERNEL_LOCK
+from .threads import run_parallel
 
 _CAMERA_COLUMNS = 16
 _LARGEST_PIXEL = 1e6  # farther off than this no Gaussian of a sane size reaches the image; keeps casts to int defined
@@ -35,8 +35,9 @@ def camera_rows(world_to_camera: torch.Tensor, K: torch.Tensor) -> np.ndarray:
 
 
 @numba.njit(error_model="numpy")
-def _rotation_matrix(w, x, y, z, out):
-    """Rotation matrix of a quaternion that need not be unit, into out [3, 3]; returns 1 / |q|."""
+def _rotation_matrix(quat, out):
+    """Rotation matrix of a wxyz quaternion that need not be unit, into out [3, 3]; returns 1 / |quat|."""
+    w, x, y, z = np.float64(quat[0]), np.float64(quat[1]), np.float64(quat[2]), np.float64(quat[3])
     inverse_norm = 1.0 / max(math.sqrt(w * w + x * x + y * y + z * z), 1e-12)
     w, x, y, z = w * inverse_norm, x * inverse_norm, y * inverse_norm, z * inverse_norm
     out[0, 0] = 1.0 - 2.0 * (y * y + z * z)
@@ -99,51 +100,56 @@ def _plane_factor(plane, rotation, scale, out):
     return xx, xy, yy
 
 
-@numba.njit(parallel=True, error_model="numpy", cache=True)
-def _project_forward(means, quats, scales, opacities, cameras, size):
-    num_cameras, num_gaussians = cameras.shape[0], means.shape[1]
+@numba.njit(error_model="numpy")
+def _pixel_box(mean, conic, opacity, size, box):
+    """Inclusive pixel box (x0, y0, x1, y1) where alpha can reach 1/255, into box; empty when x0 > x1.
+
+    mean and conic are the rounded values that the rasteriser will see. Returns half the larger side, in pixels.
+    """
     width, height = size
-    means2d = np.zeros((num_cameras, num_gaussians, 2), np.float32)
-    conics = np.zeros((num_cameras, num_gaussians, 3), np.float32)
-    depths = np.zeros((num_cameras, num_gaussians), np.float32)
-    radii = np.zeros((num_cameras, num_gaussians), np.int32)
-    num_chunks = max(1, (num_gaussians + 255) // 256)
-    for chunk in numba.prange(num_chunks):
-        rotation, plane, factor = np.empty((3, 3)), np.empty((2, 3)), np.empty((2, 3))
-        for b in range(num_cameras):
-            camera = cameras[b]
-            m, q, s, o = b % means.shape[0], b % quats.shape[0], b % scales.shape[0], b % opacities.shape[0]
-            for i in range(chunk * 256, min(num_gaussians, (chunk + 1) * 256)):
-                opacity = np.float64(opacities[o, i])
-                x, y, z = _view_position(means[m, i], camera)
-                if not (z > NEAR_PLANE and opacity >= MIN_ALPHA):
-                    continue
-                quat = quats[q, i]
-                _rotation_matrix(np.float64(quat[0]), quat[1], quat[2], quat[3], rotation)
-                slope_x, slope_y = _clamped_slopes(x, y, z, camera, size)
-                _world_to_plane(z, slope_x, slope_y, camera, plane)
-                xx, xy, yy = _plane_factor(plane, rotation, scales[s, i], factor)
-                determinant = xx * yy - xy * xy
-                pixel_x = camera[12] * x / z + camera[14]
-                pixel_y = camera[13] * y / z + camera[15]
-                if not (determinant > 0.0 and abs(pixel_x) < _LARGEST_PIXEL and abs(pixel_y) < _LARGEST_PIXEL):
-                    continue
-                reach = math.sqrt(2.0 * math.log(opacity / MIN_ALPHA))  # Mahalanobis radius where alpha = 1/255
-                reach_x, reach_y = reach * math.sqrt(xx), reach * math.sqrt(yy)
-                if (
-                    pixel_x + reach_x <= 0.0
-                    or pixel_x - reach_x >= width
-                    or pixel_y + reach_y <= 0.0
-                    or pixel_y - reach_y >= height
-                ):
-                    continue
-                means2d[b, i, 0], means2d[b, i, 1] = pixel_x, pixel_y
-                conics[b, i, 0] = yy / determinant
-                conics[b, i, 1] = -xy / determinant
-                conics[b, i, 2] = xx / determinant
-                depths[b, i] = z
-                radii[b, i] = np.int32(min(math.ceil(max(reach_x, reach_y)), _LARGEST_PIXEL))
-    return means2d, conics, depths, radii
+    determinant = np.float64(conic[0]) * conic[2] - np.float64(conic[1]) * conic[1]
+    squared = 2.0 * math.log(opacity / MIN_ALPHA)
+    # The slack covers the rounding of sigma; a pixel let in by it is still skipped by its alpha.
+    reach_x = math.sqrt(max(squared * conic[2] / determinant, 0.0)) + 1e-3
+    reach_y = math.sqrt(max(squared * conic[0] / determinant, 0.0)) + 1e-3
+    x0, x1 = max(0.0, math.ceil(mean[0] - reach_x - 0.5)), min(width - 1.0, math.floor(mean[0] + reach_x - 0.5))
+    y0, y1 = max(0.0, math.ceil(mean[1] - reach_y - 0.5)), min(height - 1.0, math.floor(mean[1] + reach_y - 0.5))
+    if x0 <= x1 and y0 <= y1:
+        box[0], box[1], box[2], box[3] = x0, y0, x1, y1
+    return max(reach_x, reach_y)
+
+
+@numba.njit(nogil=True, error_model="numpy", cache=True)
+def _project_forward(inputs, cameras, size, outputs, begin, end):
+    means, quats, scales, opacities = inputs
+    means2d, conics, depths, radii, boxes = outputs
+    rotation, plane, factor = np.empty((3, 3)), np.empty((2, 3)), np.empty((2, 3))
+    for b in range(cameras.shape[0]):
+        camera = cameras[b]
+        m, q, s, o = b % means.shape[0], b % quats.shape[0], b % scales.shape[0], b % opacities.shape[0]
+        for i in range(begin, end):
+            opacity = np.float64(opacities[o, i])
+            x, y, z = _view_position(means[m, i], camera)
+            if not (z > NEAR_PLANE and opacity >= MIN_ALPHA):
+                continue
+            _rotation_matrix(quats[q, i], rotation)
+            slope_x, slope_y = _clamped_slopes(x, y, z, camera, size)
+            _world_to_plane(z, slope_x, slope_y, camera, plane)
+            xx, xy, yy = _plane_factor(plane, rotation, scales[s, i], factor)
+            determinant = xx * yy - xy * xy
+            pixel_x = camera[12] * x / z + camera[14]
+            pixel_y = camera[13] * y / z + camera[15]
+            if not (0.0 < determinant < np.inf and abs(pixel_x) < _LARGEST_PIXEL and abs(pixel_y) < _LARGEST_PIXEL):
+                continue
+            mean, conic = means2d[b, i], conics[b, i]
+            mean[0], mean[1] = pixel_x, pixel_y
+            conic[0], conic[1], conic[2] = yy / determinant, -xy / determinant, xx / determinant
+            radius = _pixel_box(mean, conic, opacity, size, boxes[b, i])
+            if boxes[b, i, 0] > boxes[b, i, 2]:
+                mean[0], mean[1], conic[0], conic[1], conic[2] = 0.0, 0.0, 0.0, 0.0, 0.0
+                continue
+            depths[b, i] = z
+            radii[b, i] = math.ceil(min(radius, _LARGEST_PIXEL))
 
 
 @numba.njit(error_model="numpy")
@@ -221,82 +227,81 @@ def _position_gradient(position, slopes, camera, grad_plane, grad_pixel):
     return grad_slope_x / z, grad_slope_y / z, grad_z
 
 
-@numba.njit(parallel=True, error_model="numpy", cache=True)
-def _project_backward(inputs, cameras, size, projected, gradients):
+@numba.njit(nogil=True, error_model="numpy", cache=True)
+def _project_backward(inputs, cameras, size, projected, gradients, outputs, begin, end):
     means, quats, scales = inputs
     conics, radii = projected
     grad_means2d, grad_conics, grad_depths = gradients
-    num_cameras, num_gaussians = cameras.shape[0], means.shape[1]
-    grad_means = np.zeros(means.shape, np.float32)
-    grad_quats = np.zeros(quats.shape, np.float32)
-    grad_scales = np.zeros(scales.shape, np.float32)
-    num_chunks = max(1, (num_gaussians + 255) // 256)
-    for chunk in numba.prange(num_chunks):
-        rotation, plane, factor = np.empty((3, 3)), np.empty((2, 3)), np.empty((2, 3))
-        grad_matrix, grad_plane, grad_rotation = np.empty((2, 3)), np.empty((2, 3)), np.empty((3, 3))
-        for b in range(num_cameras):
-            camera = cameras[b]
-            m, q, s = b % means.shape[0], b % quats.shape[0], b % scales.shape[0]
-            for i in range(chunk * 256, min(num_gaussians, (chunk + 1) * 256)):
-                if radii[b, i] == 0:
-                    continue
-                quat, scale = quats[q, i], scales[s, i]
-                x, y, z = _view_position(means[m, i], camera)
-                inverse_norm = _rotation_matrix(np.float64(quat[0]), quat[1], quat[2], quat[3], rotation)
-                slopes = _clamped_slopes(x, y, z, camera, size)
-                _world_to_plane(z, slopes[0], slopes[1], camera, plane)
-                _plane_factor(plane, rotation, scale, factor)
-                _covariance_gradient(conics[b, i], grad_conics[b, i], factor, scale, grad_matrix)
+    grad_means, grad_quats, grad_scales = outputs
+    rotation, plane, factor = np.empty((3, 3)), np.empty((2, 3)), np.empty((2, 3))
+    grad_matrix, grad_plane, grad_rotation = np.empty((2, 3)), np.empty((2, 3)), np.empty((3, 3))
+    for b in range(cameras.shape[0]):
+        camera = cameras[b]
+        m, q, s = b % means.shape[0], b % quats.shape[0], b % scales.shape[0]
+        for i in range(begin, end):
+            if radii[b, i] == 0:
+                continue
+            quat, scale = quats[q, i], scales[s, i]
+            x, y, z = _view_position(means[m, i], camera)
+            inverse_norm = _rotation_matrix(quat, rotation)
+            slopes = _clamped_slopes(x, y, z, camera, size)
+            _world_to_plane(z, slopes[0], slopes[1], camera, plane)
+            _plane_factor(plane, rotation, scale, factor)
+            _covariance_gradient(conics[b, i], grad_conics[b, i], factor, scale, grad_matrix)
+            for k in range(3):
+                grad_scales[s, i, k] += grad_matrix[0, k] * factor[0, k] + grad_matrix[1, k] * factor[1, k]
+                grad_matrix[0, k] *= scale[k]  # from here on the gradient of `factor`
+                grad_matrix[1, k] *= scale[k]
+            for j in range(3):
                 for k in range(3):
-                    grad_scales[s, i, k] += grad_matrix[0, k] * factor[0, k] + grad_matrix[1, k] * factor[1, k]
-                    grad_matrix[0, k] *= scale[k]  # from here on the gradient of `factor`
-                    grad_matrix[1, k] *= scale[k]
-                for j in range(3):
-                    for k in range(3):
-                        grad_rotation[j, k] = plane[0, j] * grad_matrix[0, k] + plane[1, j] * grad_matrix[1, k]
-                    for row in range(2):
-                        grad_plane[row, j] = (
-                            grad_matrix[row, 0] * rotation[j, 0]
-                            + grad_matrix[row, 1] * rotation[j, 1]
-                            + grad_matrix[row, 2] * rotation[j, 2]
-                        )
-                _quat_gradient(quat, grad_rotation, inverse_norm, grad_quats[q, i])
-                gx, gy, gz = _position_gradient((x, y, z), slopes, camera, grad_plane, grad_means2d[b, i])
-                gz += grad_depths[b, i]
-                for j in range(3):
-                    grad_means[m, i, j] += camera[j] * gx + camera[3 + j] * gy + camera[6 + j] * gz
-    return grad_means, grad_quats, grad_scales
+                    grad_rotation[j, k] = plane[0, j] * grad_matrix[0, k] + plane[1, j] * grad_matrix[1, k]
+                for row in range(2):
+                    grad_plane[row, j] = (
+                        grad_matrix[row, 0] * rotation[j, 0]
+                        + grad_matrix[row, 1] * rotation[j, 1]
+                        + grad_matrix[row, 2] * rotation[j, 2]
+                    )
+            _quat_gradient(quat, grad_rotation, inverse_norm, grad_quats[q, i])
+            gx, gy, gz = _position_gradient((x, y, z), slopes, camera, grad_plane, grad_means2d[b, i])
+            gz += grad_depths[b, i]
+            for j in range(3):
+                grad_means[m, i, j] += camera[j] * gx + camera[3 + j] * gy + camera[6 + j] * gz
 
 
 class _Project(torch.autograd.Function):
     @staticmethod
     def forward(ctx, means, quats, scales, opacities, cameras, size):
-        with KERNEL_LOCK:
-            arrays = _project_forward(
-                means.detach().numpy(), quats.detach().numpy(), scales.detach().numpy(),
-                opacities.detach().numpy(), cameras, size,
-            )
-        means2d, conics, depths, radii = (torch.from_numpy(array) for array in arrays)
+        num_cameras, num_gaussians = len(cameras), means.shape[1]
+        outputs = (
+            np.zeros((num_cameras, num_gaussians, 2), np.float32),
+            np.zeros((num_cameras, num_gaussians, 3), np.float32),
+            np.zeros((num_cameras, num_gaussians), np.float32),
+            np.zeros((num_cameras, num_gaussians), np.int32),
+            np.full((num_cameras, num_gaussians, 4), (0, 0, -1, -1), np.int32),
+        )
+        inputs = tuple(tensor.detach().numpy() for tensor in (means, quats, scales, opacities))
+        run_parallel(_project_forward, num_gaussians, inputs, cameras, size, outputs)
+        means2d, conics, depths, radii, boxes = (torch.from_numpy(array) for array in outputs)
         ctx.save_for_backward(means, quats, scales, conics, radii)
         ctx.cameras, ctx.size = cameras, size
-        ctx.mark_non_differentiable(radii)
-        return means2d, conics, depths, radii
+        ctx.mark_non_differentiable(radii, boxes)
+        return means2d, conics, depths, radii, boxes
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx, grad_means2d, grad_conics, grad_depths, _grad_radii):
+    def backward(ctx, grad_means2d, grad_conics, grad_depths, _grad_radii, _grad_boxes):
         means, quats, scales, conics, radii = (tensor.detach().numpy() for tensor in ctx.saved_tensors)
         gradients = tuple(grad.contiguous().numpy() for grad in (grad_means2d, grad_conics, grad_depths))
-        with KERNEL_LOCK:
-            arrays = _project_backward((means, quats, scales), ctx.cameras, ctx.size, (conics, radii), gradients)
-        return (*(torch.from_numpy(array) for array in arrays), None, None, None)
+        outputs = tuple(np.zeros_like(array) for array in (means, quats, scales))
+        run_parallel(
+            _project_backward, means.shape[1], (means, quats, scales), ctx.cameras, ctx.size, (conics, radii),
+            gradients, outputs,
+        )
+        return (*(torch.from_numpy(array) for array in outputs), None, None, None)
 
 
 def project_gaussians(scene: GaussianScene) -> Projection:
     """Projects a float32 CPU scene; differentiable in means, quats and scales."""
-    means2d, conics, depths, radii = _Project.apply(
-        scene.means, scene.quats, scene.scales, scene.opacities,
-        camera_rows(scene.world_to_camera, scene.K),
-        (float(scene.width), float(scene.height)),
-    )
-    return Projection(means2d, conics, depths, radii)
+    size = (float(scene.width), float(scene.height))
+    cameras = camera_rows(scene.world_to_camera, scene.K)
+    return Projection(*_Project.apply(scene.means, scene.quats, scene.scales, scene.opacities, cameras, size))

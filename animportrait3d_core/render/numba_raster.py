@@ -7,8 +7,9 @@ transmittance would fall to 1e-4.
 What makes it fast on a CPU:
 - one radix sort by depth per camera, then a stable counting sort into 16-pixel tiles, not a sort of all intersections;
 - exact boxes from the opacity, so that only pixels that alpha >= 1/255 can reach are visited;
-- Gaussian outside, pixels inside, branch-free: the loops over a row's pixels become SIMD code, which needs row views
-  that start at 0 and a polynomial exponential;
+- a tile is two strips of 8 columns, each stored row by row: what a Gaussian touches of a strip is one contiguous run of
+  8 x rows pixels, and the loops over it are branch-free, so they become full-width SIMD code without remainders;
+- the sign of a pixel's transmittance says whether it has ended: no second array, no branch;
 - the backward pass walks front to back as well (what lies behind = total - what lies before), and writes one gradient
   row per (Gaussian, tile), laid out Gaussian by Gaussian: no races, and the sum over a Gaussian's tiles is a loop over
   neighbours. Each tile and each sum belong to one thread: the number of threads changes no bit of the result.
@@ -23,39 +24,24 @@ import numpy as np
 
 from .scene import MAX_ALPHA, MIN_ALPHA, MIN_TRANSMITTANCE, TILE
 
+GEOMETRY_COLUMNS = 6  # gradient columns before the channels: mean x, y, conic xx, xy, yy, opacity
+
 f32 = np.float32
 i32 = np.int32
 _MIN_ALPHA, _MAX_ALPHA, _MIN_TRANSMITTANCE = f32(MIN_ALPHA), f32(MAX_ALPHA), f32(MIN_TRANSMITTANCE)
 _ZERO, _ONE, _HALF = f32(0.0), f32(1.0), f32(0.5)
+_LANES = TILE * 8  # pixels of a strip
 _STOP_CHECK = 32  # every so many Gaussians a tile looks whether all of its pixels have ended
-# Everything of fastmath but "no NaNs" and "no infinities": inputs are checked, but comparisons stay well defined.
+# Everything of fastmath but "no NaNs" and "no infinities": a NaN gradient handed in must come out as NaN.
 _FASTMATH = {"reassoc", "nsz", "arcp", "contract", "afn"}
-GEOMETRY_COLUMNS = 6  # gradient columns before the channels: mean x, y, conic xx, xy, yy, opacity
 
 
-@numba.njit(inline="always", error_model="numpy")
-def _exp(x):
-    """exp for x <= 0 to float32 round-off (Cephes expf), without branches so that it vectorises."""
-    x = max(x, f32(-87.0))
-    n = f32(math.floor(x * f32(1.44269504) + _HALF))
-    r = x - n * f32(0.693359375) + n * f32(2.12194440e-4)
-    p = f32(1.9875691500e-4)
-    p = p * r + f32(1.3981999507e-3)
-    p = p * r + f32(8.3334519073e-3)
-    p = p * r + f32(4.1665795894e-2)
-    p = p * r + f32(1.6666665459e-1)
-    p = p * r + f32(5.0000001201e-1)
-    p = p * r * r + r + _ONE
-    bits = i32((i32(n) + i32(127)) << i32(23))
-    return p * bits.view(np.float32)
-
-
-@numba.njit(error_model="numpy")
-def _sort_by_depth(depths, radii, order, spare):
-    """Indices of the visible Gaussians, near to far, into order; returns how many. Stable radix sort of float bits."""
+@numba.njit(nogil=True, error_model="numpy")
+def _sort_by_depth(depths, boxes, order, spare):
+    """Indices of the Gaussians with a box, near to far, into order; returns how many. Stable radix sort of float bits."""
     count = 0
     for i in range(depths.shape[0]):
-        if radii[i] > 0:
+        if boxes[i, 0] <= boxes[i, 2]:
             order[count] = i
             count += 1
     bits = depths.view(np.uint32)  # depths are positive, so that their bits sort like the numbers
@@ -77,267 +63,267 @@ def _sort_by_depth(depths, radii, order, spare):
             target[histogram[value]] = i
             histogram[value] += 1
         source, target = target, source
-    if count > 0:
-        order[:count] = source[:count]
+    order[:count] = source[:count]
     return count
 
 
-@numba.njit(error_model="numpy")
-def _pixel_box(mean, conic, opacity, size, box):
-    """Inclusive pixel box (x0, y0, x1, y1) where alpha can reach 1/255, into box; False when it is empty."""
-    width, height = size
-    determinant = np.float64(conic[0]) * conic[2] - np.float64(conic[1]) * conic[1]
-    if not determinant > 0.0:
-        return False
-    squared = 2.0 * math.log(np.float64(opacity) / MIN_ALPHA)
-    # The slack covers the rounding of sigma; a pixel let in by it is still skipped by its alpha.
-    reach_x = math.sqrt(max(squared * conic[2] / determinant, 0.0)) + 1e-3
-    reach_y = math.sqrt(max(squared * conic[0] / determinant, 0.0)) + 1e-3
-    box[0] = i32(max(0.0, math.ceil(mean[0] - reach_x - 0.5)))
-    box[1] = i32(max(0.0, math.ceil(mean[1] - reach_y - 0.5)))
-    box[2] = i32(min(width - 1.0, math.floor(mean[0] + reach_x - 0.5)))
-    box[3] = i32(min(height - 1.0, math.floor(mean[1] + reach_y - 0.5)))
-    return box[0] <= box[2] and box[1] <= box[3]
+@numba.njit(nogil=True, error_model="numpy", cache=True)
+def bin_gaussians(depths, boxes, size):
+    """Sorts the Gaussians of all cameras into tiles, from depths [B, N] and pixel boxes [B, N, 4].
 
-
-@numba.njit(error_model="numpy", cache=True)
-def bin_gaussians(means2d, conics, opacities, depths, radii, size):
-    """Sorts the Gaussians of all cameras into tiles.
-
-    Returns (tile_starts [B * tiles + 1], ids [I] flat Gaussian index b * N + i in tile and depth order, boxes
-    [B * N, 4], row_starts [B * N + 1] where each Gaussian's gradient rows begin).
+    Returns (tile_starts [B * tiles + 1], ids [I] = b * N + i in tile and depth order, row_starts [B * N + 1] where each
+    Gaussian's gradient rows begin).
     """
     num_cameras, num_gaussians = depths.shape
-    width, height = size
-    columns, rows = (width + TILE - 1) // TILE, (height + TILE - 1) // TILE
-    tiles = columns * rows
-    boxes = np.empty((num_cameras * num_gaussians, 4), np.int32)
+    columns = (size[0] + TILE - 1) // TILE
+    tiles = columns * ((size[1] + TILE - 1) // TILE)
     row_starts = np.zeros(num_cameras * num_gaussians + 1, np.int64)
     tile_starts = np.zeros(num_cameras * tiles + 1, np.int64)
-    order = np.empty((num_cameras, max(num_gaussians, 1)), np.int32)
-    counts = np.zeros(num_cameras, np.int64)
-    spare = np.empty(max(num_gaussians, 1), np.int32)
     for b in range(num_cameras):
-        counts[b] = _sort_by_depth(depths[b], radii[b], order[b], spare)
-        o = b % opacities.shape[0]
         for i in range(num_gaussians):
             flat = b * num_gaussians + i
-            box = boxes[flat]
-            touched = 0
-            if radii[b, i] > 0 and _pixel_box(means2d[b, i], conics[b, i], opacities[o, i], size, box):
-                for row in range(box[1] // TILE, box[3] // TILE + 1):
-                    for column in range(box[0] // TILE, box[2] // TILE + 1):
-                        tile_starts[b * tiles + row * columns + column + 1] += 1
-                        touched += 1
-            row_starts[flat + 1] = row_starts[flat] + touched
+            first_row, last_row = boxes[b, i, 1] // TILE, boxes[b, i, 3] // TILE
+            first_column, last_column = boxes[b, i, 0] // TILE, boxes[b, i, 2] // TILE
+            for row in range(first_row, last_row + 1):
+                for column in range(first_column, last_column + 1):
+                    tile_starts[b * tiles + row * columns + column + 1] += 1
+            row_starts[flat + 1] = row_starts[flat] + (last_row - first_row + 1) * (last_column - first_column + 1)
     for tile in range(num_cameras * tiles):
         tile_starts[tile + 1] += tile_starts[tile]
     ids = np.empty(tile_starts[num_cameras * tiles], np.int32)
     cursor = tile_starts[:-1].copy()
+    order, spare = np.empty(num_gaussians, np.int32), np.empty(num_gaussians, np.int32)
     for b in range(num_cameras):
-        for k in range(counts[b]):
-            flat = b * num_gaussians + order[b, k]
-            if row_starts[flat + 1] == row_starts[flat]:
-                continue
-            box = boxes[flat]
-            for row in range(box[1] // TILE, box[3] // TILE + 1):
-                for column in range(box[0] // TILE, box[2] // TILE + 1):
+        count = _sort_by_depth(depths[b], boxes[b], order, spare)
+        for k in range(count):
+            i = order[k]
+            for row in range(boxes[b, i, 1] // TILE, boxes[b, i, 3] // TILE + 1):
+                for column in range(boxes[b, i, 0] // TILE, boxes[b, i, 2] // TILE + 1):
                     tile = b * tiles + row * columns + column
-                    ids[cursor[tile]] = flat
+                    ids[cursor[tile]] = b * num_gaussians + i
                     cursor[tile] += 1
-    return tile_starts, ids, boxes, row_starts
+    return tile_starts, ids, row_starts
 
 
-@numba.njit(error_model="numpy")
-def _shuffle_stride(count):
-    """A stride coprime to count: walking tiles by it gives every thread a like share of busy and empty tiles."""
-    stride = max(1, int(count * 0.618))
-    while math.gcd(stride, count) != 1:
+@numba.njit(inline="always", error_model="numpy")
+def _exp(x):
+    """exp for x <= 0 to float32 round-off (Cephes expf), without branches so that it vectorises."""
+    x = max(x, f32(-87.0))
+    n = np.floor(x * f32(1.44269504) + _HALF)
+    r = x - n * f32(0.693359375) + n * f32(2.12194440e-4)
+    p = f32(1.9875691500e-4)
+    p = p * r + f32(1.3981999507e-3)
+    p = p * r + f32(8.3334519073e-3)
+    p = p * r + f32(4.1665795894e-2)
+    p = p * r + f32(1.6666665459e-1)
+    p = p * r + f32(5.0000001201e-1)
+    p = p * r * r + r + _ONE
+    bits = i32((i32(n) + i32(127)) << i32(23))
+    return p * bits.view(np.float32)
+
+
+@numba.njit(nogil=True, error_model="numpy")
+def _place_tile(task, num_cameras, size):
+    """(tile, camera, origin x, origin y) of a task.
+
+    Tasks walk the tiles by a stride coprime to their number, so that every thread gets a like share of busy and empty
+    tiles.
+    """
+    columns = (size[0] + TILE - 1) // TILE
+    tiles = columns * ((size[1] + TILE - 1) // TILE)
+    total = tiles * num_cameras
+    stride = max(1, int(total * 0.618))
+    while math.gcd(stride, total) != 1:
         stride += 1
-    return stride
+    tile = (task * stride) % total
+    local = tile % tiles
+    return tile, tile // tiles, (local % columns) * TILE, (local // columns) * TILE
 
 
-@numba.njit(error_model="numpy", inline="always")
-def _clip_to_tile(box, origin_x, origin_y):
-    """Box in tile coordinates: first row, last row, first column (a multiple of 8), number of columns."""
-    first = max(box[0] - origin_x, 0) & ~7
-    last = min((box[2] - origin_x) | 7, TILE - 1)
-    return max(box[1] - origin_y, 0), min(box[3] - origin_y, TILE - 1), first, last - first + 1
+@numba.njit(nogil=True, error_model="numpy")
+def _run_of_rows(box, origin_y):
+    """First row in the tile, made even, and the number of pixels of the strip's run, a multiple of 16."""
+    first = max(box[1] - origin_y, 0) & ~1
+    last = min(box[3] - origin_y, TILE - 1) | 1
+    return first, (last - first + 1) * 8
 
 
-@numba.njit(error_model="numpy", inline="always")
-def _all_ended(alive):
-    total = _ZERO
-    for y in range(TILE):
-        for x in range(TILE):
-            total += alive[y, x]
-    return total == _ZERO
+@numba.njit(nogil=True, error_model="numpy")
+def _all_ended(transmittance):
+    for lane in range(transmittance.shape[0]):
+        if transmittance[lane] > _ZERO:
+            return False
+    return True
 
 
-@numba.njit(parallel=True, fastmath=_FASTMATH, error_model="numpy", cache=True)
-def composite_forward(means2d, conics, opacities, channels, background, bins, size):
-    """Composites channels [1|B, N, C] over background [B, C]: image [B, H, W, C], transmittance [B, H, W]."""
+@numba.njit(nogil=True, fastmath=_FASTMATH, error_model="numpy")
+def _weigh(gaussian, before, weight):
+    """Weights of one Gaussian in a run of a strip's pixels; attenuates their transmittance `before` in place.
+
+    gaussian: mean x, y relative to the run's first pixel centre, conic xx, xy, yy, opacity.
+    """
+    mean_x, mean_y, xx, xy, yy, opacity = gaussian
+    half_xx, half_yy = _HALF * xx, _HALF * yy
+    for lane in range(before.shape[0]):
+        dx, dy = f32(i32(lane) & i32(7)) - mean_x, f32(i32(lane) >> i32(3)) - mean_y
+        sigma = half_xx * dx * dx + (half_yy * dy + xy * dx) * dy
+        alpha = min(opacity * _exp(-sigma), _MAX_ALPHA)
+        alpha = _ZERO if (alpha < _MIN_ALPHA or sigma < _ZERO) else alpha
+        drop = alpha * before[lane]
+        after = before[lane] - drop
+        weight[lane] = drop if after > _MIN_TRANSMITTANCE else _ZERO
+        before[lane] = after if after > _MIN_TRANSMITTANCE else -abs(before[lane])
+
+
+@numba.njit(nogil=True, fastmath=_FASTMATH, error_model="numpy", cache=True)
+def composite_forward(geometry, channels, background, bins, outputs, begin, end):
+    """Composites channels [1|B, N, C] over background [B, C] into image [B, H, W, C] and transmittance [B, H, W]."""
+    means2d, conics, opacities = geometry
     tile_starts, ids, boxes = bins
-    width, height = size
-    num_cameras, num_gaussians = conics.shape[0], conics.shape[1]
-    num_channels = channels.shape[2]
-    columns, tiles = (width + TILE - 1) // TILE, ((width + TILE - 1) // TILE) * ((height + TILE - 1) // TILE)
-    image = np.empty((num_cameras, height, width, num_channels), np.float32)
-    remaining = np.empty((num_cameras, height, width), np.float32)
-    stride = _shuffle_stride(num_cameras * tiles)
-    for task in numba.prange(num_cameras * tiles):
-        tile = (task * stride) % (num_cameras * tiles)
-        b = tile // tiles
-        origin_x, origin_y = ((tile % tiles) % columns) * TILE, ((tile % tiles) // columns) * TILE
-        transmittance = np.ones((TILE, TILE), np.float32)
-        alive = np.ones((TILE, TILE), np.float32)
-        accumulated = np.zeros((num_channels, TILE, TILE), np.float32)
-        weight = np.empty(TILE, np.float32)
+    image, remaining = outputs
+    num_cameras, height, width = remaining.shape
+    num_gaussians, num_channels = conics.shape[1], channels.shape[2]
+    transmittance, weight = np.empty(2 * _LANES, np.float32), np.empty(_LANES, np.float32)
+    accumulated = np.empty((num_channels, 2 * _LANES), np.float32)
+    for task in range(begin, end):
+        tile, b, origin_x, origin_y = _place_tile(task, num_cameras, (width, height))
+        transmittance[:] = _ONE
+        accumulated[:] = _ZERO
         for k in range(tile_starts[tile], tile_starts[tile + 1]):
-            flat = ids[k]
-            i = flat - b * num_gaussians
-            conic, value = conics[b, i], channels[b % channels.shape[0], i]
+            i = ids[k] - b * num_gaussians
+            box, conic, value = boxes[b, i], conics[b, i], channels[b % channels.shape[0], i]
             opacity = opacities[b % opacities.shape[0], i]
-            y0, y1, first, count = _clip_to_tile(boxes[flat], origin_x, origin_y)
-            mean_x = means2d[b, i, 0] - f32(origin_x) - _HALF - f32(first)
-            mean_y = means2d[b, i, 1] - f32(origin_y) - _HALF
-            half_xx, xy, half_yy = _HALF * conic[0], conic[1], _HALF * conic[2]
-            for y in range(y0, y1 + 1):
-                dy = f32(y) - mean_y
-                sigma_y, slope = half_yy * dy * dy, xy * dy
-                transmittance_row = transmittance[y, first : first + count]
-                alive_row = alive[y, first : first + count]
-                for x in range(count):
-                    dx = f32(i32(x)) - mean_x
-                    sigma = half_xx * dx * dx + slope * dx + sigma_y
-                    alpha = min(opacity * _exp(-sigma), _MAX_ALPHA)
-                    alpha = _ZERO if (alpha < _MIN_ALPHA or sigma < _ZERO) else alpha
-                    before = transmittance_row[x]
-                    still = alive_row[x] if before * (_ONE - alpha) > _MIN_TRANSMITTANCE else _ZERO
-                    alive_row[x] = still
-                    alpha = alpha if still > _ZERO else _ZERO
-                    weight[x] = alpha * before
-                    transmittance_row[x] = before - alpha * before
+            first_row, count = _run_of_rows(box, origin_y)
+            mean_y = means2d[b, i, 1] - f32(origin_y + first_row) - _HALF
+            for strip in range(max(box[0] - origin_x, 0) // 8, min(box[2] - origin_x, TILE - 1) // 8 + 1):
+                mean_x = means2d[b, i, 0] - f32(origin_x + 8 * strip) - _HALF
+                start = strip * _LANES + 8 * first_row
+                gaussian = (mean_x, mean_y, conic[0], conic[1], conic[2], opacity)
+                _weigh(gaussian, transmittance[start : start + count], weight)
                 for c in range(num_channels):
-                    level = value[c]
-                    accumulated_row = accumulated[c, y, first : first + count]
-                    for x in range(count):
-                        accumulated_row[x] += weight[x] * level
-            if (k - tile_starts[tile]) % _STOP_CHECK == _STOP_CHECK - 1 and _all_ended(alive):
+                    level, row = value[c], accumulated[c, start : start + count]
+                    for lane in range(count):
+                        row[lane] += weight[lane] * level
+            if (k - tile_starts[tile]) % _STOP_CHECK == _STOP_CHECK - 1 and _all_ended(transmittance):
                 break
         for y in range(min(TILE, height - origin_y)):
             for x in range(min(TILE, width - origin_x)):
-                remaining[b, origin_y + y, origin_x + x] = transmittance[y, x]
+                lane = (x // 8) * _LANES + y * 8 + x % 8
+                left = abs(transmittance[lane])
+                remaining[b, origin_y + y, origin_x + x] = left
                 for c in range(num_channels):
-                    image[b, origin_y + y, origin_x + x, c] = (
-                        accumulated[c, y, x] + transmittance[y, x] * background[b, c]
-                    )
-    return image, remaining
+                    image[b, origin_y + y, origin_x + x, c] = accumulated[c, lane] + left * background[b, c]
 
 
-@numba.njit(parallel=True, fastmath=_FASTMATH, error_model="numpy", cache=True)
-def composite_backward(projected, opacities, channels, bins, rendered, gradients):
-    """Gradient rows [I, 6 + C], Gaussian by Gaussian; columns: mean x, y, conic xx, xy, yy, opacity, channels.
+@numba.njit(nogil=True, fastmath=_FASTMATH, error_model="numpy")
+def _weigh_backward(gaussian, before, behind, dot, weight):
+    """`_weigh` with gradients: also subtracts what the Gaussian adds from `behind`.
 
-    With S the part of the loss's gradient that comes from behind a Gaussian (background included), T the
-    transmittance before it and g its channels' gradient: dL/dalpha = T g.value - S / (1 - alpha).
+    With S = behind (the part of dL/dpixel . pixel from behind the Gaussian, background included), T = before and
+    dot = dL/dpixel . value: dL/dalpha = T dot - S / (1 - alpha), and dL/dsigma = -o exp(-sigma) dL/dalpha.
+    Returns the moments of dL/dsigma: sums of it times 1, dx, dx^2, dy, dx dy, dy^2.
     """
-    means2d, conics = projected
-    tile_starts, ids, boxes, row_starts = bins
+    mean_x, mean_y, xx, xy, yy, opacity = gaussian
+    half_xx, half_yy = _HALF * xx, _HALF * yy
+    s0, sx, sxx, sy, sxy, syy = _ZERO, _ZERO, _ZERO, _ZERO, _ZERO, _ZERO
+    for lane in range(before.shape[0]):
+        dx, dy = f32(i32(lane) & i32(7)) - mean_x, f32(i32(lane) >> i32(3)) - mean_y
+        sigma = half_xx * dx * dx + (half_yy * dy + xy * dx) * dy
+        raw = opacity * _exp(-sigma)
+        alpha = min(raw, _MAX_ALPHA)
+        alpha = _ZERO if (alpha < _MIN_ALPHA or sigma < _ZERO) else alpha
+        drop = alpha * before[lane]
+        after = before[lane] - drop
+        drop = drop if after > _MIN_TRANSMITTANCE else _ZERO
+        weight[lane] = drop
+        rest = behind[lane] - drop * dot[lane]
+        behind[lane] = rest
+        grad_sigma = raw * (rest / (_ONE - alpha) - before[lane] * dot[lane])
+        grad_sigma = grad_sigma if (drop > _ZERO and raw <= _MAX_ALPHA) else _ZERO
+        before[lane] = after if after > _MIN_TRANSMITTANCE else -abs(before[lane])
+        s0 += grad_sigma
+        sx += grad_sigma * dx
+        sxx += grad_sigma * dx * dx
+        sy += grad_sigma * dy
+        sxy += grad_sigma * dx * dy
+        syy += grad_sigma * dy * dy
+    return s0, sx, sxx, sy, sxy, syy
+
+
+@numba.njit(nogil=True, fastmath=_FASTMATH, error_model="numpy")
+def _load_gradients(rendered, gradients, corner, state):
+    """A tile's gradients from the images into strip order; corner = (camera, origin y, origin x)."""
     image, remaining = rendered
     grad_image, grad_alpha = gradients
+    transmittance, behind, grad_channels = state
+    b, origin_y, origin_x = corner
+    transmittance[:] = -_ONE  # pixels outside of the image have ended before they begin
+    behind[:] = _ZERO
+    grad_channels[:] = _ZERO
+    for y in range(min(TILE, remaining.shape[1] - origin_y)):
+        for x in range(min(TILE, remaining.shape[2] - origin_x)):
+            row, column, lane = origin_y + y, origin_x + x, (x // 8) * _LANES + y * 8 + x % 8
+            transmittance[lane] = _ONE
+            total = -grad_alpha[b, row, column] * remaining[b, row, column]
+            for c in range(grad_channels.shape[0]):
+                grad_channels[c, lane] = grad_image[b, row, column, c]
+                total += grad_image[b, row, column, c] * image[b, row, column, c]
+            behind[lane] = total
+
+
+@numba.njit(nogil=True, fastmath=_FASTMATH, error_model="numpy", cache=True)
+def composite_backward(geometry, channels, bins, rendered, gradients, rows, begin, end):
+    """Gradient rows [I, 6 + C], zero on entry, Gaussian by Gaussian; for the columns see `GEOMETRY_COLUMNS`."""
+    means2d, conics, opacities = geometry
+    tile_starts, ids, boxes, row_starts = bins
+    num_cameras, height, width = rendered[1].shape
     num_gaussians, num_channels = conics.shape[1], channels.shape[2]
-    height, width = remaining.shape[1], remaining.shape[2]
-    columns = (width + TILE - 1) // TILE
-    tiles = columns * ((height + TILE - 1) // TILE)
-    total_tiles = tiles * conics.shape[0]
-    rows = np.zeros((ids.shape[0], GEOMETRY_COLUMNS + num_channels), np.float32)
-    stride = _shuffle_stride(total_tiles)
-    for task in numba.prange(total_tiles):
-        tile = (task * stride) % total_tiles
-        b = tile // tiles
-        origin_x, origin_y = ((tile % tiles) % columns) * TILE, ((tile % tiles) // columns) * TILE
-        transmittance = np.ones((TILE, TILE), np.float32)
-        alive = np.zeros((TILE, TILE), np.float32)
-        grad_channels = np.zeros((num_channels, TILE, TILE), np.float32)
-        behind = np.zeros((TILE, TILE), np.float32)
-        weight, dot = np.empty(TILE, np.float32), np.empty(TILE, np.float32)
-        for y in range(min(TILE, height - origin_y)):
-            for x in range(min(TILE, width - origin_x)):
-                py, px = origin_y + y, origin_x + x
-                alive[y, x] = _ONE
-                total = -grad_alpha[b, py, px] * remaining[b, py, px]
-                for c in range(num_channels):
-                    grad_channels[c, y, x] = grad_image[b, py, px, c]
-                    total += grad_image[b, py, px, c] * image[b, py, px, c]
-                behind[y, x] = total
+    transmittance, behind = np.empty(2 * _LANES, np.float32), np.empty(2 * _LANES, np.float32)
+    grad_channels = np.empty((num_channels, 2 * _LANES), np.float32)
+    weight, dot = np.empty(_LANES, np.float32), np.empty(_LANES, np.float32)
+    moments = np.empty(6, np.float32)
+    for task in range(begin, end):
+        tile, b, origin_x, origin_y = _place_tile(task, num_cameras, (width, height))
+        _load_gradients(rendered, gradients, (b, origin_y, origin_x), (transmittance, behind, grad_channels))
         for k in range(tile_starts[tile], tile_starts[tile + 1]):
-            flat = ids[k]
-            i = flat - b * num_gaussians
-            box, conic, value = boxes[flat], conics[b, i], channels[b % channels.shape[0], i]
+            i = ids[k] - b * num_gaussians
+            box, conic, value = boxes[b, i], conics[b, i], channels[b % channels.shape[0], i]
             opacity = opacities[b % opacities.shape[0], i]
-            tile_row, tile_column = origin_y // TILE - box[1] // TILE, origin_x // TILE - box[0] // TILE
-            row = rows[row_starts[flat] + tile_row * (box[2] // TILE - box[0] // TILE + 1) + tile_column]
-            y0, y1, first, count = _clip_to_tile(box, origin_x, origin_y)
-            mean_x = means2d[b, i, 0] - f32(origin_x) - _HALF - f32(first)
-            mean_y = means2d[b, i, 1] - f32(origin_y) - _HALF
-            xx, xy, yy = conic[0], conic[1], conic[2]
-            grad_x, grad_y, grad_xx, grad_xy, grad_yy, grad_opacity = _ZERO, _ZERO, _ZERO, _ZERO, _ZERO, _ZERO
-            for y in range(y0, y1 + 1):
-                dy = f32(y) - mean_y
-                sigma_y, slope, half_xx = _HALF * yy * dy * dy, xy * dy, _HALF * xx
-                transmittance_row = transmittance[y, first : first + count]
-                alive_row = alive[y, first : first + count]
-                behind_row = behind[y, first : first + count]
-                for x in range(count):
-                    dot[x] = _ZERO
+            above, left = origin_y // TILE - box[1] // TILE, origin_x // TILE - box[0] // TILE
+            row = rows[row_starts[ids[k]] + above * (box[2] // TILE - box[0] // TILE + 1) + left]
+            first_row, count = _run_of_rows(box, origin_y)
+            mean_y = means2d[b, i, 1] - f32(origin_y + first_row) - _HALF
+            moments[:] = _ZERO
+            for strip in range(max(box[0] - origin_x, 0) // 8, min(box[2] - origin_x, TILE - 1) // 8 + 1):
+                mean_x = means2d[b, i, 0] - f32(origin_x + 8 * strip) - _HALF
+                start = strip * _LANES + 8 * first_row
+                stop = start + count
+                dot[:count] = _ZERO
                 for c in range(num_channels):
-                    level, grad_row = value[c], grad_channels[c, y, first : first + count]
-                    for x in range(count):
-                        dot[x] += grad_row[x] * level
-                for x in range(count):
-                    dx = f32(i32(x)) - mean_x
-                    sigma = half_xx * dx * dx + slope * dx + sigma_y
-                    falloff = _exp(-sigma)
-                    raw = opacity * falloff
-                    alpha = min(raw, _MAX_ALPHA)
-                    alpha = _ZERO if (alpha < _MIN_ALPHA or sigma < _ZERO) else alpha
-                    before = transmittance_row[x]
-                    still = alive_row[x] if before * (_ONE - alpha) > _MIN_TRANSMITTANCE else _ZERO
-                    alive_row[x] = still
-                    alpha = alpha if still > _ZERO else _ZERO
-                    weight[x] = alpha * before
-                    rest = behind_row[x] - alpha * before * dot[x]
-                    behind_row[x] = rest
-                    grad = before * dot[x] - rest / (_ONE - alpha)
-                    transmittance_row[x] = before - alpha * before
-                    grad = grad if (alpha > _ZERO and raw <= _MAX_ALPHA) else _ZERO
-                    grad_opacity += falloff * grad
-                    grad_sigma = -raw * grad
-                    grad_x -= grad_sigma * (xx * dx + xy * dy)
-                    grad_y -= grad_sigma * (xy * dx + yy * dy)
-                    grad_xx += grad_sigma * dx * dx
-                    grad_xy += grad_sigma * dx * dy
-                    grad_yy += grad_sigma * dy * dy
+                    level, grad_row = value[c], grad_channels[c, start:stop]
+                    for lane in range(count):
+                        dot[lane] += grad_row[lane] * level
+                gaussian = (mean_x, mean_y, conic[0], conic[1], conic[2], opacity)
+                sums = _weigh_backward(gaussian, transmittance[start:stop], behind[start:stop], dot, weight)
+                for j in range(6):
+                    moments[j] += sums[j]
                 for c in range(num_channels):
-                    total, grad_row = _ZERO, grad_channels[c, y, first : first + count]
-                    for x in range(count):
-                        total += weight[x] * grad_row[x]
+                    total, grad_row = _ZERO, grad_channels[c, start:stop]
+                    for lane in range(count):
+                        total += weight[lane] * grad_row[lane]
                     row[GEOMETRY_COLUMNS + c] += total
-            row[0], row[1], row[5] = grad_x, grad_y, grad_opacity
-            row[2], row[3], row[4] = _HALF * grad_xx, grad_xy, _HALF * grad_yy
-            if (k - tile_starts[tile]) % _STOP_CHECK == _STOP_CHECK - 1 and _all_ended(alive):
+            row[0] = -(conic[0] * moments[1] + conic[1] * moments[3])
+            row[1] = -(conic[1] * moments[1] + conic[2] * moments[3])
+            row[2], row[3], row[4] = _HALF * moments[2], moments[4], _HALF * moments[5]
+            row[5] = -moments[0] / opacity
+            if (k - tile_starts[tile]) % _STOP_CHECK == _STOP_CHECK - 1 and _all_ended(transmittance):
                 break
-    return rows
 
 
-@numba.njit(parallel=True, error_model="numpy", cache=True)
-def sum_rows(rows, row_starts):
-    """Sums each Gaussian's gradient rows: [B * N, 6 + C]."""
-    num_gaussians, width = row_starts.shape[0] - 1, rows.shape[1]
-    out = np.zeros((num_gaussians, width), np.float32)
-    for i in numba.prange(num_gaussians):
+@numba.njit(nogil=True, error_model="numpy", cache=True)
+def sum_rows(rows, row_starts, out, begin, end):
+    """Sums each Gaussian's gradient rows into out [B * N, 6 + C]."""
+    for i in range(begin, end):
         for k in range(row_starts[i], row_starts[i + 1]):
-            for j in range(width):
+            for j in range(rows.shape[1]):
                 out[i, j] += rows[k, j]
-    return out

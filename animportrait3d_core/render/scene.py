@@ -56,16 +56,18 @@ class GaussianScene:
 
 
 class Projection(NamedTuple):
-    """Gaussians on the image plane. Culled ones have radius 0 and zeros elsewhere.
+    """Gaussians on the image plane. Those that can colour no pixel have radius 0, an empty box and zeros elsewhere.
 
     means2d [B, N, 2] pixels; conics [B, N, 3] = (xx, xy, yy) of the inverse covariance, 1 / pixels^2;
-    depths [B, N] view z; radii [B, N] int32, half the larger side of the box where alpha >= 1/255.
+    depths [B, N] view z; radii [B, N] int32, half the larger side of the rectangle where alpha >= 1/255;
+    boxes [B, N, 4] int32 = (x0, y0, x1, y1), the pixels in it, inclusive; empty when x0 > x1.
     """
 
     means2d: torch.Tensor
     conics: torch.Tensor
     depths: torch.Tensor
     radii: torch.Tensor
+    boxes: torch.Tensor
 
 
 class Composite(NamedTuple):

@@ -58,18 +58,22 @@ def project_gaussians(scene: GaussianScene) -> Projection:
     determinant = xx * yy - xy * xy
     focal = torch.stack([scene.K[:, 0, 0], scene.K[:, 1, 1]], dim=-1)[:, None]
     means2d = focal * points[..., :2] / points[..., 2:] + scene.K[:, None, :2, 2]
+    shown = in_front & (determinant > 0) & (scene.opacities >= MIN_ALPHA)
+    safe = torch.where(shown, determinant, 1.0)
+    conics = torch.stack([yy / safe, -xy / safe, xx / safe], dim=-1)
     with torch.no_grad():
         reach = torch.sqrt(2.0 * torch.log((scene.opacities / MIN_ALPHA).clamp_min(1.0)))
-        reach = reach[..., None] * torch.sqrt(torch.stack([xx, yy], dim=-1))
-        size = means2d.new_tensor([scene.width, scene.height])
-        inside = ((means2d + reach > 0) & (means2d - reach < size)).all(-1)
-        visible = in_front & inside & (determinant > 0) & (scene.opacities >= MIN_ALPHA)
-        radii = torch.where(visible, reach.amax(-1).ceil().clamp_max(1e6), 0.0).to(torch.int32)
-    safe = torch.where(visible, determinant, 1.0)
-    conics = torch.stack([yy / safe, -xy / safe, xx / safe], dim=-1)
-    keep = visible[..., None]
-    depths = torch.where(visible, points[..., 2], 0.0)
-    return Projection(torch.where(keep, means2d, 0.0), torch.where(keep, conics, 0.0), depths, radii)
+        reach = reach[..., None] * torch.sqrt(torch.stack([xx, yy], dim=-1)) + 1e-3
+        low = torch.ceil(means2d - reach - 0.5).clamp_min(0.0)
+        high = torch.minimum(torch.floor(means2d + reach - 0.5), low.new_tensor([scene.width - 1, scene.height - 1]))
+        shown = shown & (low <= high).all(-1)
+        boxes = torch.where(shown[..., None], torch.cat([low, high], dim=-1), low.new_tensor([0, 0, -1, -1]))
+        radii = torch.where(shown, reach.amax(-1).clamp_max(1e6).ceil(), 0.0)
+    keep = shown[..., None]
+    return Projection(
+        torch.where(keep, means2d, 0.0), torch.where(keep, conics, 0.0), torch.where(shown, points[..., 2], 0.0),
+        radii.to(torch.int32), boxes.to(torch.int32),
+    )
 
 
 def spherical_harmonics_basis(directions: torch.Tensor, count: int) -> torch.Tensor:

@@ -12,22 +12,6 @@ from torch.utils.checkpoint import checkpoint
 from .scene import MAX_ALPHA, MIN_ALPHA, MIN_TRANSMITTANCE, TILE, Composite, GaussianScene, Projection
 
 
-def _pixel_boxes(projection: Projection, opacities: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """Inclusive boxes [B, N, 4] = (x0, y0, x1, y1) in pixels where alpha can reach 1/255; empty when x0 > x1."""
-    conics = projection.conics
-    determinant = conics[..., 0] * conics[..., 2] - conics[..., 1] ** 2
-    visible = (projection.radii > 0) & (determinant > 0)
-    squared = 2.0 * torch.log((opacities / MIN_ALPHA).clamp_min(1.0))
-    variances = torch.stack([conics[..., 2], conics[..., 0]], dim=-1) / torch.where(visible, determinant, 1.0)[..., None]
-    reach = torch.sqrt((squared[..., None] * variances).clamp_min(0.0)) + 1e-3
-    low = torch.ceil(projection.means2d - reach - 0.5).clamp_min(0.0)
-    limit = low.new_tensor([size[0] - 1, size[1] - 1])
-    high = torch.minimum(torch.floor(projection.means2d + reach - 0.5), limit)
-    visible &= (low <= high).all(-1)
-    boxes = torch.cat([low, high], dim=-1).long()
-    return torch.where(visible[..., None], boxes, boxes.new_tensor([0, 0, -1, -1]))
-
-
 def _bin(depths: torch.Tensor, boxes: torch.Tensor, columns: int, tiles: int) -> tuple[torch.Tensor, list[int]]:
     """Flat Gaussian indices b * N + i sorted by (tile, depth), and how many each tile of each camera has."""
     num_cameras, num_gaussians = depths.shape
@@ -71,8 +55,7 @@ def composite_gaussians(scene: GaussianScene, projection: Projection, colors: to
         scene.features.expand(num_cameras, -1, -1),
     ], dim=-1).flatten(0, 1)
     with torch.no_grad():
-        boxes = _pixel_boxes(projection, scene.opacities, (scene.width, scene.height))
-        ids, counts = _bin(projection.depths, boxes, columns, columns * rows)
+        ids, counts = _bin(projection.depths, projection.boxes.long(), columns, columns * rows)
     opacities = scene.opacities.expand(num_cameras, -1).flatten()
     sources = [projection.means2d.flatten(0, 1), projection.conics.flatten(0, 1), opacities, channels]
     parts = [source.index_select(0, ids).split(counts) for source in sources]
