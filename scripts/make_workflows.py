@@ -23,7 +23,7 @@ def health_check(graph: WorkflowBuilder) -> None:
     """Is everything there?"""
     note = "**Run me first.** Lists packages, back-ends and model files, and where to get what is missing."
     with graph.stage("Health check", note):
-        graph.add("AP3D_Doctor", shows_output=True)
+        graph.add("AP3D_Doctor", shows_picture=True)
 
 
 QUICKSTART_NOTE = """**From a static head to an animatable avatar**, on any computer, without licensed files.

@@ -14,7 +14,7 @@ function textWidget(node) {
   const widget = node.addDOMWidget(WIDGET_NAME, "ap3d_text", element, { serialize: false, hideOnZoom: false });
   widget.serialize = false;
   widget.textElement = element;
-  node.setSize([Math.max(node.size[0], 480), Math.max(node.size[1], 260)]);
+  node.setSize([node.size[0], Math.max(node.size[1], 260)]);
   return widget;
 }
 

@@ -109,8 +109,8 @@ class WorkflowBuilder:
     ) -> BuiltNode:
         """Add a node; `values` are constants or outputs of earlier nodes, what is left out keeps its default.
 
-        `shows_picture` leaves room for one. `models` ([{name, url, directory}]) drives the frontend's dialog about
-        missing models.
+        `shows_picture` leaves room for a picture or a text on the node. `models` ([{name, url, directory}]) drives the
+        frontend's dialog about missing models.
         """
         definition = self._define(class_type)
         unknown = sorted(set(values) - {entry.name for entry in definition.inputs})
