@@ -1,0 +1,129 @@
+"""The rigged avatar: Gaussians that live in the frames of the body's triangles."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from ..errors import InvalidInput, check_shape
+from ..gaussians import Gaussians, sh_degree
+from ..rigging import (
+    QUATERNION_ORDERS,
+    Placement,
+    QuaternionOrder,
+    TriangleFrames,
+    convert_quaternion_order,
+    to_world,
+    triangle_frames,
+)
+from ..rigging.parts import PARTS
+from .spherical_harmonics import rotate_spherical_harmonics
+
+if TYPE_CHECKING:
+    from ..body.model import BodyModel
+    from ..body.parameters import BodyParameters
+
+SCHEMA_VERSION = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class RiggedAvatar:
+    """N Gaussians bound to the triangles of a body.
+
+    gaussians: means, rotations and scales relative to the triangle (`rigging.frames`); spherical harmonics in the
+    world's axes at the rest pose.  binding: [N] int64 face of each Gaussian, in the order of `body.faces`.  part_id: [N]
+    uint8, see `rigging.parts.PARTS`.  body: the model that is posed.  parameters: the rest pose (a batch of one), the one
+    the avatar was fitted in.  quaternion_order: how the local rotations are meant to be composed with the triangle's.
+    metadata: free strings (seeds, versions, hashes) that travel with the file.
+    """
+
+    gaussians: Gaussians
+    binding: Tensor
+    part_id: Tensor
+    body: BodyModel
+    parameters: BodyParameters
+    prompt: str = ""
+    quaternion_order: QuaternionOrder = "corrected"
+    metadata: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    schema_version: int = SCHEMA_VERSION
+
+    def __post_init__(self) -> None:
+        count, faces = len(self.gaussians), len(self.body.faces)
+        check_shape("RiggedAvatar", "binding", self.binding, [count])
+        check_shape("RiggedAvatar", "part_id", self.part_id, [count])
+        for name, dtype in (("binding", torch.int64), ("part_id", torch.uint8)):
+            if getattr(self, name).dtype != dtype:
+                raise InvalidInput(f"RiggedAvatar: `{name}` has type {getattr(self, name).dtype}, expected {dtype}.")
+        if count and not 0 <= int(self.binding.min()) <= int(self.binding.max()) < faces:
+            raise InvalidInput(
+                f"RiggedAvatar: `binding` points at faces {int(self.binding.min())} to {int(self.binding.max())}, "
+                f"but the body has {faces}; use the body that the avatar was made with."
+            )
+        if count and int(self.part_id.max()) >= len(PARTS):
+            raise InvalidInput(
+                f"RiggedAvatar: `part_id` goes up to {int(self.part_id.max())}, expected less than {len(PARTS)}."
+            )
+        if len(self.parameters) != 1:
+            raise InvalidInput(f"RiggedAvatar: `parameters` holds {len(self.parameters)} poses, expected the rest pose.")
+        if self.quaternion_order not in QUATERNION_ORDERS:
+            raise InvalidInput(
+                f"RiggedAvatar: quaternion order '{self.quaternion_order}', expected one of {QUATERNION_ORDERS}."
+            )
+
+    def __len__(self) -> int:
+        return len(self.gaussians)
+
+    def frames(self, parameters: BodyParameters | None = None) -> TriangleFrames:
+        """Frames of all body faces, one batch, at `parameters` (a batch of one) or at rest."""
+        return body_frames(self.body, self.parameters if parameters is None else parameters)
+
+    def with_quaternion_order(self, order: QuaternionOrder) -> RiggedAvatar:
+        """The avatar with local rotations of the other order: the same at rest, and only there."""
+        if order == self.quaternion_order:
+            return self
+        quats = convert_quaternion_order(self.frames()[self.binding], self.gaussians.quats, to=order)
+        return dataclasses.replace(
+            self, gaussians=dataclasses.replace(self.gaussians, quats=quats), quaternion_order=order
+        )
+
+
+def body_frames(body: BodyModel, parameters: BodyParameters) -> TriangleFrames:
+    """Frames [F, ...] of all faces of the body in one pose (a batch of one); differentiable in the parameters."""
+    if len(parameters) != 1:
+        raise InvalidInput(f"body_frames: {len(parameters)} poses, expected one; index the parameters first.")
+    return triangle_frames(body(parameters).vertices[0], body.faces)
+
+
+def pose_gaussians(
+    gaussians: Gaussians,
+    frames: TriangleFrames,
+    rest: TriangleFrames | None = None,
+    quaternion_order: QuaternionOrder = "corrected",
+) -> Gaussians:
+    """Gaussians in the world of local `gaussians`; differentiable in both.
+
+    frames, rest: one frame per Gaussian (`triangle_frames(...)[binding]`), posed and at rest. With `rest`, colours that
+    depend on the view turn with the triangle: the spherical harmonics, stored in the world's axes at rest, are rotated
+    by R_posed R_rest^-1. Without it they keep the world's axes, which is exact at rest and for SH degree 0.
+    """
+    local = Placement(gaussians.means, gaussians.quats, gaussians.log_scales)
+    world = to_world(frames, local, quaternion_order)
+    sh = gaussians.sh
+    if rest is not None and sh_degree(sh) > 0:
+        sh = rotate_spherical_harmonics(sh, frames.rotation @ rest.rotation.mT)
+    return Gaussians(world.means, world.quats, world.log_scales, gaussians.logit_opacities, sh)
+
+
+def pose_avatar(avatar: RiggedAvatar, parameters: BodyParameters) -> Gaussians:
+    """The avatar's Gaussians in the world, in the pose `parameters` (a batch of one).
+
+    Differentiable in the Gaussians and in the parameters. Local rotations are composed in the avatar's own
+    `quaternion_order`; view-dependent colours turn with the triangles.
+    """
+    frames = avatar.frames(parameters)[avatar.binding]
+    rest = avatar.frames()[avatar.binding] if sh_degree(avatar.gaussians.sh) > 0 else None
+    return pose_gaussians(avatar.gaussians, frames, rest, avatar.quaternion_order)
