@@ -63,11 +63,11 @@ def _sclera(texel, degrees, around, x, y, seed, age):
 
 @numba.njit(cache=True, fastmath=True)
 def paint_eye(iris, seed, age, out):
-    """Paint a square chart out [R, R, 5] (red, green, blue, relief, gloss), row 0 at the top."""
-    size = out.shape[0]
-    for row in range(size):
-        for column in range(size):
-            x, y = (column + 0.5) / size - 0.5, 0.5 - (row + 0.5) / size
+    """Paint a chart out [H, W, 5] (red, green, blue, relief, gloss), row 0 at the top."""
+    height, width = out.shape[0], out.shape[1]
+    for row in range(height):
+        for column in range(width):
+            x, y = (column + 0.5) / width - 0.5, 0.5 - (row + 0.5) / height
             degrees = min(1.0, 2.0 * math.sqrt(x * x + y * y)) * CHART_DEGREES
             around = math.atan2(y, x)
             texel = out[row, column]

@@ -9,7 +9,7 @@ import numpy as np
 
 from .hair_styles import KNOT_CENTERS, STYLES, Curtain, HairStyle
 from .noise import cells3, noise2, noise3
-from .shells import Sheet, ShellGrid, clipped_sheet, hair_grid
+from .shells import Sheet, ShellGrid, clipped_sheet, hair_grid, join_sources, smooth_ramp, used_rows
 
 RADIAL, PARTED, BACK = 0, 1, 2
 FLOWS = {"radial": RADIAL, "parted": PARTED, "back": BACK}
@@ -88,23 +88,18 @@ def relief(points: np.ndarray, style: HairStyle, seed: int) -> np.ndarray:
     return out.reshape(points.shape[:-1])
 
 
-def _smoothstep(low: float, high: float, value: np.ndarray) -> np.ndarray:
-    share = np.clip((value - low) / (high - low), 0, 1)
-    return share * share * (3 - 2 * share)
-
-
 def _cap_length(grid: ShellGrid, style: HairStyle) -> np.ndarray:
     """Ray length of the smooth outer surface over the scalp, without curtain."""
     skin = grid.skin_points
     x, y, z = np.moveaxis(skin, -1, 0)
-    front = np.exp(-(((z - 45) / 50) ** 2)) * _smoothstep(40, 95, y)
-    thickness = style.cap * (0.62 + 0.38 * _smoothstep(-20, 80, y)) + style.lift * front
+    front = np.exp(-(((z - 45) / 50) ** 2)) * smooth_ramp(40, 95, y)
+    thickness = style.cap * (0.62 + 0.38 * smooth_ramp(-20, 80, y)) + style.lift * front
     if style.flow == "parted":
-        groove = np.exp(-(((x - style.part) / 5.0) ** 2)) * _smoothstep(-75, 0, z) * _smoothstep(45, 75, y)
-        lean = _smoothstep(0, 40, (style.part - x) * np.sign(style.part)) if abs(style.part) > 18 else 0.0
+        groove = np.exp(-(((x - style.part) / 5.0) ** 2)) * smooth_ramp(-75, 0, z) * smooth_ramp(45, 75, y)
+        lean = smooth_ramp(0, 40, (style.part - x) * np.sign(style.part)) if abs(style.part) > 18 else 0.0
         thickness = thickness * (1 - 0.55 * groove) + style.lift * 0.45 * front * lean
     if style.curl > 0.9:
-        thickness = thickness * (0.5 + 0.5 * _smoothstep(-60, 40, y))
+        thickness = thickness * (0.5 + 0.5 * smooth_ramp(-60, 40, y))
     normal_share = 1.0
     return grid.skin_length + thickness * normal_share
 
@@ -153,19 +148,20 @@ def build_hair_shell(style_name: str, seed: int, hairline_shift: float = 0.0) ->
     if style.curtain is not None:
         hanging = _curtain_length(grid, style.curtain)
         height = grid.skin_points[..., 1]
-        low = _smoothstep(75, 35, height)
+        low = smooth_ramp(75, 35, height)
         hanging = cap + (hanging - cap) * low
         gap = np.clip(0.5 + (hanging - cap) / 12.0, 0, 1)
         length = cap * (1 - gap) + hanging * gap + 3.0 * gap * (1 - gap)
-        behind = _smoothstep(95, 125, np.abs(azimuth)) * (height < -40)
-        length = np.maximum(length, (grid.skin_length + 7.0) * behind)
-        ahead = _smoothstep(75, 60, np.abs(azimuth)) * (height < -120)
-        length = np.maximum(length, (grid.skin_length + 7.0) * ahead)
+        behind = smooth_ramp(95, 125, np.abs(azimuth)) * (height < -40)
+        over = np.minimum(grid.skin_length + 7.0, length + 25.0)
+        length = np.maximum(length, over * behind)
+        ahead = smooth_ramp(75, 60, np.abs(azimuth)) * (height < -120)
+        length = np.maximum(length, over * ahead)
         curtain_share = gap
     smooth = grid.points(length)
     mask = _mask(grid, style, smooth, azimuth, seed, hairline_shift)
     rise = relief(smooth, style, seed) * style.relief
-    border = _smoothstep(0.0, style.taper, mask)
+    border = smooth_ramp(0.0, style.taper, mask)
     edge = style.edge + (3.0 * curtain_share if style.curtain is not None else 0.0)
     thick = np.maximum(length - grid.skin_length, 0.4)
     kept = np.minimum(thick, edge) + (thick - np.minimum(thick, edge)) * border
@@ -173,12 +169,7 @@ def build_hair_shell(style_name: str, seed: int, hairline_shift: float = 0.0) ->
         kept = kept * (1 - curtain_share) + thick * curtain_share
     points = grid.points(grid.skin_length + np.maximum(kept + rise * (0.25 + 0.75 * border), 0.25))
     sheet = clipped_sheet(grid, points, mask)
-    return HairShell(_with_wall(sheet), points, mask, _rows(sheet, mask))
-
-
-def _rows(sheet: Sheet, mask: np.ndarray) -> tuple[int, int]:
-    rows = np.flatnonzero((mask > 0).any(axis=1))
-    return max(int(rows[0]) - 1, 0), min(int(rows[-1]) + 1, len(mask) - 1)
+    return HairShell(_with_wall(sheet), points, mask, used_rows(mask))
 
 
 def _mask(
@@ -186,7 +177,7 @@ def _mask(
 ) -> np.ndarray:
     """Distance (mm, roughly) inside the border of the hair [R, C + 1]."""
     skin = grid.skin_points
-    line = _rounded(style.hairline, azimuth, 3.0) + shift * _smoothstep(62, 40, np.abs(azimuth))
+    line = _rounded(style.hairline, azimuth, 3.0) + shift * smooth_ramp(62, 40, np.abs(azimuth))
     slope = np.gradient(line, axis=1) / np.maximum(1.6, 1e-6)
     mask = (skin[..., 1] - line) / np.sqrt(1 + np.minimum(slope**2, 9.0))
     if style.curtain is not None:
@@ -214,6 +205,7 @@ def _with_wall(sheet: Sheet) -> Sheet:
         np.concatenate([sheet.points, points]), np.concatenate([sheet.faces, faces]),
         np.concatenate([sheet.chart, sheet.chart[ring]]), np.concatenate([sheet.anchors, sheet.anchors[ring]]),
         border, np.concatenate([sheet.weld, lower[sheet.weld[ring]]]),
+        join_sources([sheet.source, sheet.source.take(ring)]),
     )  # fmt: skip
 
 

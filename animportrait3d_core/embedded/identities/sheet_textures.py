@@ -76,14 +76,13 @@ def _paint_curls(texel, x, y, z, look, shade):
 
 
 @numba.njit(cache=True, fastmath=True, parallel=True)
-def paint_hair(fields, look, out):
-    """Paint a hair chart: fields [R, C, 5] on the grid (x, y, z in mm, border distance, relief), out [H, W, 5]."""
-    height, width = out.shape[0], out.shape[1]
-    rows, columns = fields.shape[0], fields.shape[1]
-    for i in numba.prange(height):
+def paint_hair(fields, rows, columns, look, out):
+    """Paint a hair chart: fields [R, C, 5] on the grid (x, y, z in mm, border distance, relief); rows [H], columns [W]
+    of the texels in it; out [H, W, 5]."""
+    for i in numba.prange(out.shape[0]):
         field = np.empty(5)
-        for j in range(width):
-            _bilinear(fields, (i + 0.5) / height * (rows - 1), (j + 0.5) / width * (columns - 1), field)
+        for j in range(out.shape[1]):
+            _bilinear(fields, rows[i], columns[j], field)
             x, y, z, border, rise = field[0], field[1], field[2], field[3], field[4]
             across, along = strand_coordinates(x, y, z, look.flow, look.part)
             shade = 0.80 + 0.20 * smoothstep(0.0, 9.0, border)
@@ -96,14 +95,45 @@ def paint_hair(fields, look, out):
 
 @numba.njit(cache=True, fastmath=True)
 def paint_locks(look, seeds, out):
-    """Paint charts of loose locks: out [N, H, W, 5], one chart per lock, strands along the height (root at the top)."""
-    count, height, width = out.shape[0], out.shape[1], out.shape[2]
-    for n in range(count):
-        for i in range(height):
-            for j in range(width):
-                side = (j + 0.5) / width - 0.5
-                shade = (0.86 + 0.22 * noise2(seeds[n], 0.0, look.seed + 7)) * (1.0 - 0.7 * side * side)
-                paint_strand(out[n, i, j], seeds[n] + side * 6.0, 40.0 * (i + 0.5) / height, look, shade)
+    """Paint the chart of loose locks side by side: out [H, W, 5], one column per lock of seeds [N], roots at the top."""
+    height, width = out.shape[0], out.shape[1]
+    count = seeds.shape[0]
+    for i in range(height):
+        for j in range(width):
+            place = (j + 0.5) / width * count
+            n = min(int(place), count - 1)
+            side = place - n - 0.5
+            shade = (0.88 + 0.20 * noise2(seeds[n], 0.0, look.seed + 7)) * (1.0 - 0.8 * side * side)
+            paint_strand(out[i, j], seeds[n] + side * 6.0, 40.0 * (i + 0.5) / height, look, shade)
+
+
+@numba.njit(cache=True, fastmath=True)
+def paint_knot(look, around, along, out):
+    """Paint a bun or ponytail: out [H, W, 5]; girth and length in mm."""
+    height, width = out.shape[0], out.shape[1]
+    for i in range(height):
+        for j in range(width):
+            turn = 2.0 * math.pi * (j + 0.5) / width
+            shade = 0.80 + 0.22 * smoothstep(0.0, 0.15, (i + 0.5) / height)
+            paint_strand(out[i, j], turn / (2.0 * math.pi) * around, along * (i + 0.5) / height, look, shade)
+
+
+@numba.njit(cache=True, fastmath=True)
+def paint_collar(look, length, out):
+    """Paint a collar band: out [H, W, 5], length in mm along the width; ribs across knitted ones."""
+    height, width = out.shape[0], out.shape[1]
+    ribs = max(1.0, math.floor(length / 3.4))
+    for i in range(height):
+        for j in range(width):
+            u = (j + 0.5) / width
+            rib = 0.5 + 0.5 * math.cos(2.0 * math.pi * u * ribs)
+            knitted = 1.0 if look.knit != 4 and look.knit != 1 else 0.25
+            shade = (0.82 + 0.16 * rib) * knitted + 0.95 * (1.0 - knitted)
+            fuzz = 0.97 + 0.06 * noise2(u * length / 0.9, i * 1.0, look.seed + 1)
+            for k in range(3):
+                out[i, j, k] = min(1.0, look.color[k] * shade * fuzz * 0.97)
+            out[i, j, 3] = 0.45 * rib * knitted
+            out[i, j, 4] = 0.12
 
 
 @_jit
@@ -154,14 +184,13 @@ def pattern_share(u, y, pattern):
 
 
 @numba.njit(cache=True, fastmath=True, parallel=True)
-def paint_cloth(fields, look, out):
-    """Paint a cloth chart: fields [R, C, 5] (x, y, z, arc length along, arc length down; mm), out [H, W, 5]."""
-    height, width = out.shape[0], out.shape[1]
-    rows, columns = fields.shape[0], fields.shape[1]
-    for i in numba.prange(height):
+def paint_cloth(fields, rows, columns, look, out):
+    """Paint a cloth chart: fields [R, C, 5] (x, y, z, arc length across, arc length down; mm); rows [H], columns [W] of
+    the texels in it; out [H, W, 5]."""
+    for i in numba.prange(out.shape[0]):
         field = np.empty(5)
-        for j in range(width):
-            _bilinear(fields, (i + 0.5) / height * (rows - 1), (j + 0.5) / width * (columns - 1), field)
+        for j in range(out.shape[1]):
+            _bilinear(fields, rows[i], columns[j], field)
             x, y, z, u, v = field[0], field[1], field[2], field[3], field[4]
             relief, shade = _knit(u, v, look)
             share = pattern_share(u, y, look.pattern)

@@ -14,6 +14,7 @@ import numpy as np
 from ..mannequin import distance
 from ..mannequin.parameters import SCULPT_COUNT
 from .clipping import Clipped, border_chains, clip_faces
+from .geometry import welded_normals
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,16 +93,41 @@ def cloth_grid() -> ShellGrid:
 
 
 @dataclasses.dataclass(frozen=True)
+class GridSource:
+    """Places on the flattened grid: value = grid[first] * (1 - share) + grid[second] * share, all [V]."""
+
+    first: np.ndarray
+    second: np.ndarray
+    share: np.ndarray
+
+    def gather(self, values: np.ndarray) -> np.ndarray:
+        """Values [R * C, ...] of the grid carried over to the places [V, ...]."""
+        share = self.share.reshape((-1,) + (1,) * (values.ndim - 1))
+        return values[self.first] * (1 - share) + values[self.second] * share
+
+    def take(self, index: np.ndarray) -> GridSource:
+        """The places at `index`."""
+        return GridSource(self.first[index], self.second[index], self.share[index])
+
+
+def join_sources(parts: list[GridSource]) -> GridSource:
+    """All places in order."""
+    return GridSource(*(np.concatenate([getattr(p, n) for p in parts]) for n in ("first", "second", "share")))
+
+
+@dataclasses.dataclass(frozen=True)
 class Sheet:
-    """A clipped piece of shell, or a band: points [V, 3], faces [F, 3] outward, chart coordinates [V, 2] in 0..1,
-    skin points [V, 3] (what lies underneath, for walls and binding), and the cut border."""
+    """A clipped piece of shell: points [V, 3], faces [F, 3] outward, chart coordinates [V, 2] in 0..1 (across, down),
+    skin points underneath [V, 3], directed cut edges [E, 2], for each vertex the one that stands for all copies at the
+    same place [V], and where it lies on the flattened grid."""
 
     points: np.ndarray
     faces: np.ndarray
     chart: np.ndarray
     anchors: np.ndarray
     border: np.ndarray
-    weld: np.ndarray  # [V] index of the vertex that stands for all copies at the same place
+    weld: np.ndarray
+    source: GridSource
 
 
 def grid_triangles(rows: int, columns: int) -> np.ndarray:
@@ -119,20 +145,26 @@ def clipped_sheet(grid: ShellGrid, points: np.ndarray, mask: np.ndarray) -> Shee
     rows, columns = grid.shape
     clipped = clip_faces(grid_triangles(rows, columns), mask.reshape(-1))
     row, column = np.divmod(np.arange(rows * columns), columns)
-    used = row[np.concatenate([clipped.first, clipped.second])]
-    low, high = int(used.min()), int(used.max())
+    low, high = used_rows(mask)
     chart = np.stack([column / (columns - 1), (row - low) / max(high - low, 1)], axis=1)
     same = np.where(column == columns - 1, row * columns, row * columns + column)
     return Sheet(
         clipped.gather(points.reshape(-1, 3)), clipped.faces, clipped.gather(chart),
         clipped.gather(grid.skin_points.reshape(-1, 3)), clipped.border, _weld(clipped, same),
+        GridSource(clipped.first, clipped.second, clipped.share),
     )  # fmt: skip
 
 
 def used_rows(mask: np.ndarray) -> tuple[int, int]:
-    """First and last row [inclusive] of the grid that a clip along `mask` touches."""
+    """First and last row (inclusive) of the grid that a clip along `mask` [R, C] touches."""
     rows = np.flatnonzero((mask > 0).any(axis=1))
     return max(int(rows[0]) - 1, 0), min(int(rows[-1]) + 1, len(mask) - 1)
+
+
+def smooth_ramp(low: float, high: float, value: np.ndarray) -> np.ndarray:
+    """Cubic ramp from 0 at `low` to 1 at `high` (which may be the smaller one)."""
+    share = np.clip((value - low) / (high - low), 0.0, 1.0)
+    return share * share * (3.0 - 2.0 * share)
 
 
 def _weld(clipped: Clipped, same: np.ndarray) -> np.ndarray:
@@ -145,12 +177,16 @@ def _weld(clipped: Clipped, same: np.ndarray) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True)
 class Band:
-    """A band swept along a border: points [K, M, 3] (K profile steps along M chain vertices), skin points, chart."""
+    """A band swept along a border: points [K, M, 3] (K profile steps, M chain vertices), chart [K, M, 2] (along, across
+    in 0..1), source of the M chain vertices, whether it is a ring (the last vertex repeats the first), and length in
+    mm. Faces are those of `grid_triangles`, turned over if `flipped`."""
 
     points: np.ndarray
-    anchors: np.ndarray
     chart: np.ndarray
+    source: GridSource
     closed: bool
+    flipped: bool
+    length: float
 
 
 def sweep_border(sheet: Sheet, profile: np.ndarray, smooth_rounds: int = 6) -> list[Band]:
@@ -161,25 +197,24 @@ def sweep_border(sheet: Sheet, profile: np.ndarray, smooth_rounds: int = 6) -> l
     """
     border = np.unique(sheet.weld[sheet.border], axis=0)
     border = border[border[:, 0] != border[:, 1]]
+    normals = welded_normals(sheet.points, sheet.faces, sheet.weld)
+    # Shoelace formula: a profile that folds outwards runs the other way round than one that folds inwards.
+    turn = np.sum(profile[:-1, 0] * profile[1:, 1] - profile[1:, 0] * profile[:-1, 1])
     bands = []
     for chain in border_chains(border):
-        closed = chain[0] == chain[-1]
+        closed = bool(chain[0] == chain[-1])
         path = _spread(sheet.points[chain], closed, smooth_rounds)
-        anchors = _spread(sheet.anchors[chain], closed, smooth_rounds)
         if len(path) < 6:
             continue
         forward = _central(path, closed)
-        outward = path - anchors
-        outward -= forward * np.sum(outward * forward, axis=1, keepdims=True)
-        outward = _spread(_unit(outward), closed, 8)
-        across = _unit(np.cross(outward, forward)) * -1.0
-        outward = _unit(np.cross(forward, across)) * -1.0
-        outward *= np.sign(np.sum(outward * (path - anchors), axis=1, keepdims=True))
+        outward = _spread(normals[chain], closed, 10)
+        outward = _unit(outward - forward * np.sum(outward * forward, axis=1, keepdims=True))
+        across = np.cross(forward, outward)
         points = path[None] + profile[:, :1, None] * outward[None] + profile[:, 1:, None] * across[None]
         length = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(path, axis=0), axis=1))])
         reach = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(profile, axis=0), axis=1))])
         chart = np.stack(np.meshgrid(length / length[-1], reach / reach[-1]), axis=-1)
-        bands.append(Band(points, np.broadcast_to(anchors, points.shape).copy(), chart, bool(closed)))
+        bands.append(Band(points, chart, sheet.source.take(chain), closed, turn < 0, float(length[-1])))
     return bands
 
 

@@ -1,0 +1,125 @@
+"""Clothes: a sheet over neck and shoulders that ends at a neckline, and a collar swept along it. Millimetres."""
+
+from __future__ import annotations
+
+import dataclasses
+from functools import lru_cache
+
+import numpy as np
+from scipy import ndimage
+
+from .noise_fields import fractal_field
+from .shells import Band, Sheet, ShellGrid, cloth_grid, clipped_sheet, smooth_ramp, sweep_border, used_rows
+
+
+@dataclasses.dataclass(frozen=True)
+class Garment:
+    """One cut: distance to the skin, height of the neckline over the azimuth, and the profile of its collar.
+
+    front, side, back: height of the neckline.  vee: how far it dips in front, vee_width: over how many degrees.
+    collar: profile (outward, across; mm) swept along the neckline; across > 0 leads off the cloth.
+    """
+
+    thickness: float
+    front: float
+    side: float
+    back: float
+    collar: tuple[tuple[float, float], ...]
+    vee: float = 0.0
+    vee_width: float = 20.0
+    folds: float = 1.5
+
+
+_RIB = ((-0.3, -3.0), (1.0, -1.2), (1.9, 1.5), (2.2, 5.0), (1.9, 9.0), (0.8, 11.2), (-1.2, 11.4), (-2.6, 9.0), (-3.0, 3.0))
+_SEAM = ((-0.2, -2.5), (0.7, -1.0), (1.1, 1.0), (1.1, 5.0), (0.8, 8.5), (0.0, 9.6), (-1.2, 8.8), (-1.6, 3.0))
+_ROLL = (
+    (-0.5, -1.0), (0.5, 4.0), (2.2, 7.6), (5.0, 8.8), (7.8, 7.0), (9.0, 2.5), (9.2, -8.0), (9.0, -18.0), (8.4, -27.0),
+    (7.0, -29.5), (4.6, -28.5), (3.5, -24.0),
+)  # fmt: skip
+_LEAF = (
+    (-0.5, -1.5), (0.2, 3.5), (1.2, 5.8), (3.0, 6.2), (4.8, 4.2), (6.0, 0.0), (7.2, -9.0), (8.0, -18.0), (8.2, -23.0),
+    (7.2, -24.5), (5.6, -23.0), (4.2, -12.0),
+)  # fmt: skip
+GARMENTS: dict[str, Garment] = {
+    "sweater": Garment(5.0, -186, -148, -146, _RIB, folds=2.2),
+    "t-shirt": Garment(3.0, -194, -150, -147, _SEAM, folds=1.5),
+    "turtleneck": Garment(4.2, -142, -128, -124, _ROLL, folds=2.0),
+    "v-neck": Garment(4.0, -188, -148, -146, _SEAM, vee=64.0, vee_width=24.0, folds=1.6),
+    "shirt": Garment(3.2, -176, -142, -138, _LEAF, vee=34.0, vee_width=11.0, folds=1.6),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class ClothShell:
+    """The sheet, its collar bands, and what the texture needs: points [R, C + 1, 3] and rows that the chart spans."""
+
+    sheet: Sheet
+    collar: list[Band]
+    points: np.ndarray
+    rows: tuple[int, int]
+
+
+def neckline(garment: Garment, azimuth: np.ndarray) -> np.ndarray:
+    """Height (mm) of the neckline at azimuths in degrees."""
+    cosine = np.cos(np.deg2rad(azimuth))
+    level = garment.side + 0.5 * (garment.front - garment.back) * cosine
+    level = level + (0.5 * (garment.front + garment.back) - garment.side) * cosine**2
+    share = np.abs(azimuth) / garment.vee_width
+    # A dip with straight flanks and a point that is only slightly rounded.
+    dip = np.clip(1 - (np.sqrt(share**2 + 0.006) - 0.0775), 0, None)
+    return level - garment.vee * np.minimum(dip, 1.0)
+
+
+@lru_cache(maxsize=1)
+def _bridged_skin() -> np.ndarray:
+    """Ray length [R, C] of the skin with its hollows spanned, without the repeated last column."""
+    pad = 16
+    skin = np.pad(cloth_grid().skin_length[:, :-1], ((0, 0), (pad, pad)), mode="wrap")
+    # Rays that graze the collar bones hit the next bulge instead: outliers of a few columns.
+    inner = ndimage.median_filter(skin, size=(5, 7), mode="nearest")
+    bridged = np.maximum(inner, ndimage.gaussian_filter(inner, sigma=(3.0, 5.0), mode="nearest") - 0.5)
+    bridged = np.maximum(inner, ndimage.gaussian_filter(bridged, sigma=(1.2, 2.0), mode="nearest"))
+    return ndimage.gaussian_filter(bridged, sigma=0.7, mode="nearest")[:, pad:-pad]
+
+
+def _draped_length(grid: ShellGrid, garment: Garment, seed: int) -> np.ndarray:
+    """Ray length of the outer side: off the skin, bridging its hollows, with a few soft folds."""
+    bridged = _bridged_skin()
+    length = np.concatenate([bridged, bridged[:, :1]], axis=1) + garment.thickness
+    points = grid.points(length)
+    height = points[..., 1]
+    low = smooth_ramp(-190, -250, height)
+    stretch = np.array([1 / 70.0, 1 / 42.0, 1 / 70.0])
+    tilted = points + 0.35 * np.abs(points[..., :1]) * np.array([0.0, 1.0, 0.0])
+    field = fractal_field(tilted * stretch, 3, seed) - 0.5
+    ridges = 1 - np.abs(fractal_field(tilted * stretch * 1.7 + 9.0, 2, seed + 7) - 0.5) * 4
+    return length + garment.folds * low * (2.2 * field + 0.7 * np.clip(ridges, 0, 1))
+
+
+def build_cloth_shell(name: str, seed: int) -> ClothShell:
+    """The garment on the template."""
+    garment, grid = GARMENTS[name], cloth_grid()
+    azimuth = np.broadcast_to(grid.azimuth, grid.shape)
+    length = _draped_length(grid, garment, seed)
+    height = grid.skin_points[..., 1]
+    line = neckline(garment, azimuth)
+    slope = np.gradient(line, axis=1) / 1.1
+    mask = (line - height) / np.sqrt(1 + np.minimum(slope**2, 6.0))
+    mask[0] = -5.0
+    # The hem of the neckline lies close; a loose garment would show its inside.
+    near = smooth_ramp(0.0, 14.0, mask)
+    length = grid.skin_length + (length - grid.skin_length) * (0.45 + 0.55 * near) + 0.2
+    points = grid.points(length)
+    sheet = clipped_sheet(grid, points, mask)
+    profile = np.array(garment.collar)
+    bands = [band for band in sweep_border(sheet, profile) if band.points.shape[1] > 40]
+    return ClothShell(sheet, bands, points, used_rows(mask))
+
+
+def thread_lengths(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Arc length (mm) across and down [R, C] of grid points [R, C, 3], for knit and weave."""
+    across = np.linalg.norm(np.diff(points, axis=1), axis=-1)
+    # One width for all rows keeps wales vertical; the rows' mean keeps stitches about as wide as they are drawn.
+    mean = np.concatenate([[0.0], np.cumsum(across.mean(axis=0))])
+    down = np.concatenate([np.zeros((1, points.shape[1])), np.linalg.norm(np.diff(points, axis=0), axis=-1).cumsum(0)])
+    return np.broadcast_to(mean - mean[len(mean) // 2], points.shape[:2]), down

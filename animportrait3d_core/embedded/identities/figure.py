@@ -1,0 +1,254 @@
+"""The whole figure of an identity as one triangle mesh: bare bust, lashes, hair, clothes; and how it is posed.
+
+The bust's vertices come first, in the mannequin's order. Hair rides on the head (and, where it is long, on neck and
+torso); clothes take skinning and shape from the skin underneath; lashes from the lid margins.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from functools import lru_cache
+
+import numpy as np
+
+from ..mannequin import Mannequin, build_mannequin
+from .atlas import body_corner_uvs, placed
+from .clothes import ClothShell, build_cloth_shell
+from .geometry import skin_vertices, welded_normals
+from .hair import HairShell, build_hair_shell
+from .hair_styles import STYLES
+from .identity import Identity
+from .knots import build_knot
+from .lashes import build_lashes
+from .locks import SEGMENTS, Locks, build_locks
+from .shells import Band, GridSource, cloth_grid, grid_triangles, hair_grid, smooth_ramp
+
+PARTS = (
+    "background", "skin", "hair", "clothes", "eyes", "teeth", "lips", "mouth_interior", "ears", "lashes",
+)  # fmt: skip
+BACKGROUND, SKIN, HAIR, CLOTHES, EYES, TEETH, LIPS, MOUTH_INTERIOR, EARS, LASHES = range(len(PARTS))
+JOINTS = (9, 12, 15, 22, 23, 24)  # SMPL-X spine3, neck, head, jaw, left eye, right eye
+_BODY_PARTS = {
+    "skin": SKIN, "lid_rim": EYES, "mouth_bag": MOUTH_INTERIOR, "teeth": TEETH, "gum": MOUTH_INTERIOR,
+    "tongue": MOUTH_INTERIOR, "eyeball": EYES, "ear": EARS,
+}  # fmt: skip
+_MM = 1e-3
+
+
+@dataclasses.dataclass(frozen=True)
+class Figure:
+    """Rest state and rig of one identity. Metres in template space, V vertices, F faces.
+
+    rest: [V, 3] lids open.  lids: [2, V, 3] left, right.  faces: [F, 3] outward.  corner_uvs: [F, 3, 2] float32, v up.
+    face_parts: [F] uint8 positions in PARTS.  weld: [V] representative for normals.  flow: [V, 2] direction of strands
+    in the chart (across, down), zero elsewhere.  weights: [V, 6] for JOINTS.  follows: [V] bust vertex whose expression
+    a vertex shares, -1 for none.  joints: [55, 3].  num_body, num_body_faces: how many belong to the bare bust.
+    hair, cloth, locks: what the textures are painted from.
+    """
+
+    rest: np.ndarray
+    lids: np.ndarray
+    faces: np.ndarray
+    corner_uvs: np.ndarray
+    face_parts: np.ndarray
+    weld: np.ndarray
+    flow: np.ndarray
+    weights: np.ndarray
+    follows: np.ndarray
+    joints: np.ndarray
+    num_body: int
+    num_body_faces: int
+    hair: HairShell | None
+    locks: Locks | None
+    cloth: ClothShell
+
+
+@dataclasses.dataclass
+class _Piece:
+    points: np.ndarray
+    faces: np.ndarray
+    uvs: np.ndarray  # [n, 2] per vertex
+    part: int
+    weights: np.ndarray
+    weld: np.ndarray
+    flow: np.ndarray
+    lids: np.ndarray | None = None
+    follows: np.ndarray | None = None
+
+
+def template_origin() -> np.ndarray:
+    """Where the millimetre frame of shells and paint (origin between the eyes) lies in template space, metres."""
+    from ..mannequin.model import TEMPLATE_ORIGIN
+
+    return TEMPLATE_ORIGIN
+
+
+@lru_cache(maxsize=2)
+def _nearest_skin(kind: str) -> tuple[np.ndarray, np.ndarray]:
+    """For every point of a shell grid the four nearest skin vertices [N, 4] and their weights [N, 4]."""
+    from scipy.spatial import cKDTree
+
+    body = build_mannequin()
+    grid = hair_grid() if kind == "hair" else cloth_grid()
+    skin = body.vertices[body.part_vertices["skin"]]
+    points = grid.skin_points.reshape(-1, 3) * _MM + template_origin()
+    distance, index = cKDTree(skin).query(points, k=4)
+    weight = 1 / (distance + 1e-3) ** 2
+    return index, weight / weight.sum(axis=1, keepdims=True)
+
+
+def _on_grid(kind: str, values: np.ndarray) -> np.ndarray:
+    """Values [V, k] of the bust's vertices interpolated at the points of a shell grid [N, k]."""
+    index, weight = _nearest_skin(kind)
+    return np.einsum("nk,nkc->nc", weight, values[index])
+
+
+def _hair_weights(points: np.ndarray) -> np.ndarray:
+    """Skinning [n, 6] of hair at points in mm: head above the chin, torso from the shoulders down, neck between."""
+    torso = smooth_ramp(-140.0, -235.0, points[:, 1])
+    neck = smooth_ramp(-95.0, -175.0, points[:, 1]) * (1 - torso)
+    weights = np.zeros((len(points), len(JOINTS)))
+    weights[:, 0], weights[:, 1], weights[:, 2] = torso, neck, 1 - torso - neck
+    return weights
+
+
+def _hair_pieces(identity: Identity, moved: np.ndarray) -> tuple[HairShell | None, Locks | None, list[_Piece]]:
+    shell = build_hair_shell(identity.attributes.hair_style, identity.seed + 17, identity.hairline_shift)
+    style = STYLES[identity.attributes.hair_style]
+    if shell is None or style is None:
+        return None, None, []
+    field = _on_grid("hair", moved)
+    sheet = shell.sheet
+    uvs = placed("hair", np.stack([sheet.chart[:, 0], 1 - sheet.chart[:, 1]], axis=1))
+    flow = np.tile([0.0, 1.0], (len(sheet.points), 1))
+    points = sheet.points * _MM + sheet.source.gather(field)
+    pieces = [_Piece(points, sheet.faces, uvs, HAIR, _hair_weights(sheet.points), sheet.weld, flow)]
+    locks = build_locks(hair_grid(), shell, style, np.random.default_rng(identity.seed + 23))
+    if locks is not None:
+        pieces.append(_lock_piece(locks, field))
+    knot = build_knot(style, np.random.default_rng(identity.seed + 29))
+    if knot is not None:
+        near = field[np.argmin(np.sum((hair_grid().skin_points.reshape(-1, 3) - knot.center) ** 2, axis=1))]
+        index = np.arange(len(knot.points))
+        uvs = placed("knot", np.stack([knot.chart[:, 0], 1 - knot.chart[:, 1]], axis=1))
+        weights = np.tile([0.0, 0.0, 1.0, 0.0, 0.0, 0.0], (len(index), 1))
+        flow = np.tile([0.0, 1.0], (len(index), 1))
+        pieces.append(_Piece(knot.points * _MM + near, knot.faces, uvs, HAIR, weights, knot.weld[index], flow))
+    return shell, locks, pieces
+
+
+def _lock_piece(locks: Locks, field: np.ndarray) -> _Piece:
+    count = len(locks.points)
+    points = locks.points.reshape(count, -1, 3)
+    chart = np.stack(np.meshgrid([0.05, 0.5, 0.95], 1 - np.linspace(0.02, 0.98, SEGMENTS)), axis=-1).reshape(-1, 2)
+    across = (np.arange(count)[:, None, None] + chart[None, :, :1]) / count
+    uvs = placed("locks", np.concatenate([across, np.broadcast_to(chart[None, :, 1:], across.shape)], axis=-1))
+    faces = grid_triangles(SEGMENTS, 3)[None] + (np.arange(count) * SEGMENTS * 3)[:, None, None]
+    flat = points.reshape(-1, 3)
+    moved = np.repeat(field[locks.place], SEGMENTS * 3, axis=0)
+    flow = np.tile([0.0, 1.0], (len(flat), 1))
+    return _Piece(
+        flat * _MM + moved, faces.reshape(-1, 3), uvs.reshape(-1, 2), HAIR, _hair_weights(flat), np.arange(len(flat)), flow
+    )
+
+
+def _cloth_pieces(identity: Identity, moved: np.ndarray, body: Mannequin) -> tuple[ClothShell, list[_Piece]]:
+    shell = build_cloth_shell(identity.attributes.garment, identity.seed + 31)
+    weights = body.skinning_weights[:, JOINTS]
+    values = _on_grid("cloth", np.concatenate([moved, weights], axis=1))
+    sheet = shell.sheet
+
+    def bound(source: GridSource) -> tuple[np.ndarray, np.ndarray]:
+        gathered = source.gather(values)
+        own = np.clip(gathered[:, 3:], 0, None)
+        own[:, 3:] = 0.0
+        return gathered[:, :3], own / own.sum(axis=1, keepdims=True)
+
+    offset, skinning = bound(sheet.source)
+    uvs = placed("cloth", np.stack([sheet.chart[:, 0], 1 - sheet.chart[:, 1]], axis=1))
+    still = np.zeros((len(sheet.points), 2))
+    pieces = [_Piece(sheet.points * _MM + offset, sheet.faces, uvs, CLOTHES, skinning, sheet.weld, still)]
+    pieces += [_band_piece(band, *bound(band.source)) for band in shell.collar]
+    return shell, pieces
+
+
+def _band_piece(band: Band, offset: np.ndarray, skinning: np.ndarray) -> _Piece:
+    steps, count = band.points.shape[:2]
+    points = (band.points * _MM + offset[None]).reshape(-1, 3)
+    faces = grid_triangles(steps, count)
+    faces = faces[:, ::-1] if band.flipped else faces
+    uvs = placed("collar", np.stack([band.chart[..., 0], 1 - band.chart[..., 1]], axis=-1).reshape(-1, 2))
+    column = np.tile(np.arange(count), steps)
+    row = np.repeat(np.arange(steps), count)
+    weld = row * count + np.where(column == count - 1, 0, column) if band.closed else np.arange(steps * count)
+    return _Piece(points, faces, uvs, CLOTHES, np.tile(skinning, (steps, 1)), weld, np.zeros((len(points), 2)))
+
+
+def _lash_piece(identity: Identity, moved: np.ndarray, body: Mannequin) -> _Piece:
+    woman = identity.attributes.sex == "woman"
+    generator = np.random.default_rng(identity.seed + 37)
+    lashes = build_lashes(body, 7.6 if woman else 5.6, 0.62 if woman else 0.5, generator)
+    closing = lashes.closed - lashes.opened
+    lids = np.stack([closing * lashes.left[:, None], closing * ~lashes.left[:, None]])
+    points = lashes.opened + moved[lashes.follows]
+    uvs = placed("lash", np.full((len(points), 2), 0.5))
+    weights = body.skinning_weights[lashes.follows][:, JOINTS]
+    zeros = np.zeros((len(points), 2))
+    index = np.arange(len(points))
+    return _Piece(points, lashes.faces, uvs, LASHES, weights, index, zeros, lids, lashes.follows)
+
+
+def _body_face_parts(body: Mannequin) -> np.ndarray:
+    codes = np.array([_BODY_PARTS[name] for name in body.part_names], dtype=np.uint8)
+    parts = codes[body.face_parts]
+    return np.where(body.face_regions["lips"], np.uint8(LIPS), parts)
+
+
+def build_figure(identity: Identity) -> Figure:
+    """Assemble the figure of an identity; about 30k vertices. Deterministic."""
+    body = build_mannequin()
+    moved = body.shape_directions @ identity.betas + identity.displacement
+    hair, locks, hair_pieces = _hair_pieces(identity, moved)
+    cloth, cloth_pieces = _cloth_pieces(identity, moved, body)
+    pieces = [_lash_piece(identity, moved, body), *hair_pieces, *cloth_pieces]
+    num_body = len(body.vertices)
+    origin = template_origin()
+    rest, lids = [body.vertices + moved], [body.eyelid_offsets]
+    faces, uvs, parts = [body.faces], [body_corner_uvs()], [_body_face_parts(body)]
+    weld, flow = [np.arange(num_body)], [np.zeros((num_body, 2))]
+    weights, follows = [body.skinning_weights[:, JOINTS]], [np.arange(num_body)]
+    base = num_body
+    for piece in pieces:
+        count = len(piece.points)
+        rest.append(piece.points + (0.0 if piece.follows is not None else origin))
+        lids.append(piece.lids if piece.lids is not None else np.zeros((2, count, 3)))
+        faces.append(piece.faces + base)
+        uvs.append(piece.uvs[piece.faces])
+        parts.append(np.full(len(piece.faces), piece.part, dtype=np.uint8))
+        weld.append(piece.weld + base)
+        flow.append(piece.flow)
+        weights.append(piece.weights)
+        follows.append(piece.follows if piece.follows is not None else np.full(count, -1))
+        base += count
+    return Figure(
+        np.concatenate(rest), np.concatenate(lids, axis=1), np.concatenate(faces),
+        np.concatenate(uvs).astype(np.float32), np.concatenate(parts), np.concatenate(weld),
+        np.concatenate(flow), np.ascontiguousarray(np.concatenate(weights)), np.concatenate(follows),
+        body.joint_regressor @ (body.vertices + moved), num_body, len(body.faces), hair, locks, cloth,
+    )  # fmt: skip
+
+
+def posed_vertices(figure: Figure, transforms: np.ndarray, expression: np.ndarray, eyelids: np.ndarray) -> np.ndarray:
+    """World vertices [V, 3] float64 for joint transforms [6, 3, 4], expression [10] and eyelids [2]."""
+    body = build_mannequin()
+    rest = figure.rest + np.tensordot(eyelids, figure.lids, axes=1)
+    if np.any(expression):
+        offset = body.expression_directions @ expression
+        shared = figure.follows >= 0
+        rest[shared] += offset[figure.follows[shared]]
+    return skin_vertices(rest, figure.weights, transforms)
+
+
+def figure_normals(figure: Figure, vertices: np.ndarray) -> np.ndarray:
+    """Unit vertex normals [V, 3] of posed vertices."""
+    return welded_normals(vertices, figure.faces, figure.weld)

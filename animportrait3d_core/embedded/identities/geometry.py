@@ -1,0 +1,53 @@
+"""Compiled geometry of figures: welded vertex normals and linear blend skinning."""
+
+from __future__ import annotations
+
+import math
+
+import numba
+import numpy as np
+
+
+@numba.njit(cache=True, fastmath=True)
+def welded_normals(vertices, faces, weld):
+    """Unit normals [V, 3], area-weighted; vertices with the same representative `weld` [V] share one normal."""
+    normals = np.zeros((vertices.shape[0], 3))
+    for f in range(faces.shape[0]):
+        a, b, c = faces[f, 0], faces[f, 1], faces[f, 2]
+        ux, uy, uz = vertices[b, 0] - vertices[a, 0], vertices[b, 1] - vertices[a, 1], vertices[b, 2] - vertices[a, 2]
+        wx, wy, wz = vertices[c, 0] - vertices[a, 0], vertices[c, 1] - vertices[a, 1], vertices[c, 2] - vertices[a, 2]
+        nx, ny, nz = uy * wz - uz * wy, uz * wx - ux * wz, ux * wy - uy * wx
+        for corner in range(3):
+            v = weld[faces[f, corner]]
+            normals[v, 0] += nx
+            normals[v, 1] += ny
+            normals[v, 2] += nz
+    for v in range(vertices.shape[0]):
+        if weld[v] == v:
+            length = math.sqrt(normals[v, 0] ** 2 + normals[v, 1] ** 2 + normals[v, 2] ** 2) + 1e-30
+            normals[v, 0] /= length
+            normals[v, 1] /= length
+            normals[v, 2] /= length
+    for v in range(vertices.shape[0]):
+        if weld[v] != v:
+            normals[v, 0], normals[v, 1], normals[v, 2] = normals[weld[v], 0], normals[weld[v], 1], normals[weld[v], 2]
+    return normals
+
+
+@numba.njit(cache=True, fastmath=True)
+def skin_vertices(rest, weights, transforms):
+    """Linear blend skinning: rest [V, 3], weights [V, J], transforms [J, 3, 4] -> [V, 3]."""
+    out = np.empty((rest.shape[0], 3))
+    joints = weights.shape[1]
+    for v in range(rest.shape[0]):
+        x, y, z = rest[v, 0], rest[v, 1], rest[v, 2]
+        px, py, pz = 0.0, 0.0, 0.0
+        for j in range(joints):
+            w = weights[v, j]
+            if w != 0.0:
+                t = transforms[j]
+                px += w * (t[0, 0] * x + t[0, 1] * y + t[0, 2] * z + t[0, 3])
+                py += w * (t[1, 0] * x + t[1, 1] * y + t[1, 2] * z + t[1, 3])
+                pz += w * (t[2, 0] * x + t[2, 1] * y + t[2, 2] * z + t[2, 3])
+        out[v, 0], out[v, 1], out[v, 2] = px, py, pz
+    return out
