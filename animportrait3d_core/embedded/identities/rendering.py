@@ -1,0 +1,227 @@
+"""Ground truth: an identity seen by any cameras in any expression and pose, with all the maps that training needs."""
+
+from __future__ import annotations
+
+import dataclasses
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ...body.parameters import BodyParameters
+from ...cameras import Cameras
+from ...errors import InvalidInput, ShapeMismatch
+from ...render import rasterize_mesh
+from ..mannequin import build_mannequin
+from .figure import MOUTH_INTERIOR, Figure, build_figure, figure_normals, posed_vertices
+from .identity import Identity, true_parameters
+from .occlusion import bake_occlusion
+from .pose import joint_transforms
+from .shading import Lighting, Scene, default_lighting, shade_image, texel_density
+from .textures import mip_levels, paint_atlas
+
+WHITE = (1.0, 1.0, 1.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class RenderSettings:
+    """background: rgb 0..1.  supersampling: samples per pixel and axis.  texture_size: texels a side, a power of two.
+    lighting: None for `default_lighting`.  condition: also draw the condition map, which costs a second pass."""
+
+    background: tuple[float, float, float] = WHITE
+    supersampling: int = 2
+    texture_size: int = 1024
+    lighting: Lighting | None = None
+    condition: bool = True
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.supersampling <= 4:
+            raise InvalidInput(f"RenderSettings: supersampling is {self.supersampling}, expected 1 to 4.")
+        if self.texture_size not in (128, 256, 512, 1024, 2048, 4096):
+            raise InvalidInput(f"RenderSettings: texture_size is {self.texture_size}, expected 128, 256, ... 4096.")
+
+
+@dataclasses.dataclass(frozen=True)
+class IdentityImage:
+    """B views of one identity.
+
+    rgb: [B, H, W, 3] 0..1 over the background.  alpha: [B, H, W].  normals: [B, H, W, 3] unit, camera-space OpenGL (x
+    right, y up, z towards the camera), 0 on the background.  condition: [B, H, W, 4] condition map of design section 3,
+    or None.  parts: [B, H, W] uint8, positions in `PARTS`.  depth: [B, H, W] along the view axis, 0 on the background.
+    landmarks: [B, 70, 2] pixels, landmarks_3d: [B, 70, 3] world (68 iBUG, left and right pupil), all points whether
+    visible or not.
+    """
+
+    rgb: Tensor
+    alpha: Tensor
+    normals: Tensor
+    condition: Tensor | None
+    parts: Tensor
+    depth: Tensor
+    landmarks: Tensor
+    landmarks_3d: Tensor
+
+
+@dataclasses.dataclass(frozen=True)
+class PreparedIdentity:
+    """What does not change with pose and camera: figure, texture levels, baked shadow, texel density."""
+
+    identity: Identity
+    figure: Figure
+    texels: np.ndarray
+    starts: np.ndarray
+    size: int
+    open_sky: np.ndarray
+    key_light: np.ndarray
+    density: np.ndarray
+    atlas: np.ndarray
+
+
+def prepare_identity(identity: Identity, texture_size: int = 1024, lighting: Lighting | None = None) -> PreparedIdentity:
+    """Build figure and texture and bake the shadow of the resting figure; do it once and render many views."""
+    figure = build_figure(identity)
+    atlas = paint_atlas(identity, figure, texture_size)
+    texels, starts = mip_levels(atlas)
+    lights = lighting or default_lighting()
+    vertices = pose_figure(figure, true_parameters(identity))
+    normals = figure_normals(figure, vertices)
+    outside = figure.faces[figure.face_parts != MOUTH_INTERIOR]
+    sky, key = bake_occlusion(vertices, normals, outside, lights.directions[0])
+    sky, key = _soften(figure, sky, key)
+    density = np.empty(len(figure.faces))
+    texel_density(vertices, figure.faces, figure.corner_uvs, texture_size, density)
+    return PreparedIdentity(identity, figure, texels, starts, texture_size, sky, key, density, atlas)
+
+
+def _soften(figure: Figure, sky: np.ndarray, key: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Keep baked shadow off what the rest pose hides but others show: the inside of the mouth and folded lids."""
+    body = build_mannequin()
+    inside = np.zeros(len(sky), dtype=bool)
+    for name in ("teeth", "gum", "tongue", "mouth_bag"):
+        inside[: figure.num_body] |= body.vertex_parts == body.part_names.index(name)
+    sky = np.where(inside, 0.85, sky)
+    key = np.where(inside, 0.6, key)
+    sky = 0.12 + 0.88 * np.clip(sky, 0, 1) ** 0.85
+    return sky, 0.12 + 0.88 * key
+
+
+def pose_figure(figure: Figure, parameters: BodyParameters, state: int = 0) -> np.ndarray:
+    """World vertices [V, 3] float64 of a figure in one state of the parameters; `betas` are the identity's own."""
+    transforms = joint_transforms(figure.joints, parameters, state)
+    expression = parameters.expression[state].double().numpy()
+    lids = parameters.eyelids[state].double().numpy()
+    return posed_vertices(figure, transforms, expression, lids)
+
+
+def render_identity(
+    identity: Identity | PreparedIdentity,
+    parameters: BodyParameters | None,
+    cameras: Cameras,
+    settings: RenderSettings | None = None,
+) -> IdentityImage:
+    """Render an identity from B cameras.
+
+    parameters: one state for all cameras or one per camera; None is the identity's portrait pose (`true_parameters`).
+    Their `betas` are not used: an identity has its own shape. Pass a `PreparedIdentity` when rendering more than once.
+    Raises `ShapeMismatch` if the numbers of states and cameras do not fit.
+    """
+    settings = settings or RenderSettings()
+    prepared = identity
+    if not isinstance(prepared, PreparedIdentity):
+        prepared = prepare_identity(prepared, settings.texture_size, settings.lighting)
+    parameters = true_parameters(prepared.identity) if parameters is None else parameters
+    if len(parameters) not in (1, len(cameras)):
+        raise ShapeMismatch(f"render_identity: {len(parameters)} states for {len(cameras)} cameras, expected 1 or as many.")
+    views, posed = [], {}
+    for view in range(len(cameras)):
+        state = view if len(parameters) > 1 else 0
+        if state not in posed:
+            posed = {state: pose_figure(prepared.figure, parameters, state)}
+        views.append(_render_view(prepared, posed[state], cameras[view], parameters, settings))
+    stacked = {
+        field.name: None if getattr(views[0], field.name) is None else torch.cat([getattr(v, field.name) for v in views])
+        for field in dataclasses.fields(IdentityImage)
+    }
+    return IdentityImage(**stacked)
+
+
+def _render_view(
+    prepared: PreparedIdentity, vertices: np.ndarray, camera: Cameras, parameters: BodyParameters, settings: RenderSettings
+) -> IdentityImage:
+    figure = prepared.figure
+    grain, width, height = settings.supersampling, camera.width, camera.height
+    normals = figure_normals(figure, vertices)
+    world = torch.from_numpy(vertices).float()
+    fine = camera.resized(width * grain, height * grain)
+    image = rasterize_mesh(world, torch.from_numpy(figure.faces), fine)
+    samples = image.face_id[0].numpy(), image.barycentric[0].numpy(), image.depth[0].numpy()
+    scene = Scene(
+        vertices, normals, figure.faces, figure.corner_uvs, figure.face_parts, figure.flow, prepared.open_sky,
+        prepared.key_light, prepared.texels, prepared.starts, prepared.size, prepared.density,
+        1e-3 * float(parameters.scale[0, 0]),
+    )  # fmt: skip
+    rgb, alpha = np.empty((height, width, 3), np.float32), np.empty((height, width), np.float32)
+    view_normals, parts = np.empty((height, width, 3), np.float32), np.empty((height, width), np.uint8)
+    center = camera.camera_centers[0].double().numpy()
+    rotation = camera.world_to_camera[0, :3, :3].double().numpy()
+    lights = settings.lighting or default_lighting()
+    focal = float(fine.K[0, 0, 0])
+    shade_image(
+        scene, lights, samples, (center, rotation, focal), np.array(settings.background),
+        (rgb, alpha, view_normals, parts),
+    )  # fmt: skip
+    condition = None
+    if settings.condition:
+        condition = condition_map(vertices[: figure.num_body], normals[: figure.num_body], camera, grain)[None]
+    landmarks, pixels = _landmarks(vertices, camera)
+    depth = image.depth[0].numpy().reshape(height, grain, width, grain)
+    covered = (depth > 0).sum(axis=(1, 3))
+    mean_depth = depth.sum(axis=(1, 3)) / np.maximum(covered, 1)
+    return IdentityImage(
+        torch.from_numpy(rgb)[None], torch.from_numpy(alpha)[None], torch.from_numpy(view_normals)[None], condition,
+        torch.from_numpy(parts)[None], torch.from_numpy(mean_depth.astype(np.float32))[None], pixels, landmarks,
+    )  # fmt: skip
+
+
+def _landmarks(vertices: np.ndarray, camera: Cameras) -> tuple[Tensor, Tensor]:
+    """World landmarks [1, 70, 3] and their pixels [1, 70, 2]."""
+    from ...cameras import project
+
+    body = build_mannequin()
+    corners = vertices[body.faces[body.landmark_faces]]
+    points = np.einsum("nk,nkc->nc", body.landmark_barycentric, corners)
+    world = torch.from_numpy(points).float()
+    return world[None], project(camera, world)[0]
+
+
+@lru_cache(maxsize=1)
+def _condition_faces() -> tuple[Tensor, Tensor, np.ndarray]:
+    """All faces of the bust, those of the condition map, and the label of every face."""
+    body = build_mannequin()
+    labels = body.vertex_labels[body.faces].max(axis=1)
+    # The ring between iris and sclera belongs to the sclera only outside the iris' border.
+    labels = np.where(body.face_regions["iris"], body.vertex_labels[body.faces].min(axis=1), labels)
+    region = body.faces[body.face_regions["condition_face"]]
+    return torch.from_numpy(body.faces), torch.from_numpy(region), labels
+
+
+def condition_map(vertices: np.ndarray, normals: np.ndarray, camera: Cameras, grain: int = 2) -> Tensor:
+    """Condition map [H, W, 4] in 0..1 of the bare bust: world vertices and unit normals [V, 3], one camera.
+
+    Channels 0..2: camera-space OpenGL normals of the face region alone, coded n / 2 + 1 / 2; where it is not, 1.
+    Channel 3: sclera 1, teeth 125/255, iris 85/255, seen past the whole head; else 0.
+    """
+    faces, region, labels = _condition_faces()
+    fine = camera.resized(camera.width * grain, camera.height * grain)
+    world = torch.from_numpy(vertices).float()
+    whole, face = rasterize_mesh(world, faces, fine), rasterize_mesh(world, region, fine)
+    hit = face.face_id[0] >= 0
+    corners = torch.from_numpy(normals).float()[region[face.face_id[0].clamp(min=0)]]
+    normal = torch.nn.functional.normalize((corners * face.barycentric[0][..., None]).sum(-2), dim=-1)
+    normal = normal @ camera.world_to_camera[0, :3, :3].T * torch.tensor([1.0, -1.0, -1.0])
+    coded = torch.where(hit[..., None], 0.5 * normal + 0.5, 1.0)
+    label = torch.from_numpy(labels).float()[whole.face_id[0].clamp(min=0)] * (whole.face_id[0] >= 0)
+    packed = torch.cat([coded, label[..., None]], dim=-1)
+    return packed.reshape(camera.height, grain, camera.width, grain, 4).mean(dim=(1, 3))
+
