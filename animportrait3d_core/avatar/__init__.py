@@ -7,6 +7,7 @@ here: guidance by a diffusion model (`optimization`), other file formats (`expor
 from ..rigging.parts import PARTS
 from .densify import DensifySettings
 from .initialize import InitializeSettings, initialize_avatar
+from .io import load_avatar, save_avatar
 from .model import RiggedAvatar, body_frames, pose_avatar, pose_gaussians
 from .regularize import RegularizerSettings
 from .train import AvatarTrainer, TrainSettings, render_avatar_views, train_avatar
@@ -21,8 +22,10 @@ __all__ = [
     "TrainSettings",
     "body_frames",
     "initialize_avatar",
+    "load_avatar",
     "pose_avatar",
     "pose_gaussians",
     "render_avatar_views",
+    "save_avatar",
     "train_avatar",
 ]

@@ -45,7 +45,7 @@ class DensifySettings:
     def __post_init__(self) -> None:
         if self.interval < 0 or self.max_count < 1:
             raise InvalidInput(
-                f"DensifySettings: `interval` {self.interval} and `max_count` {self.max_count}, expected at least 0 and 1."
+                f"DensifySettings: `interval` {self.interval}, `max_count` {self.max_count}; expected at least 0 and 1."
             )
 
     @classmethod

@@ -35,10 +35,10 @@ class RiggedAvatar:
     """N Gaussians bound to the triangles of a body.
 
     gaussians: means, rotations and scales relative to the triangle (`rigging.frames`); spherical harmonics in the
-    world's axes at the rest pose.  binding: [N] int64 face of each Gaussian, in the order of `body.faces`.  part_id: [N]
-    uint8, see `rigging.parts.PARTS`.  body: the model that is posed.  parameters: the rest pose (a batch of one), the one
-    the avatar was fitted in.  quaternion_order: how the local rotations are meant to be composed with the triangle's.
-    metadata: free strings (seeds, versions, hashes) that travel with the file.
+    world's axes at the rest pose.  binding: [N] int64 face of each Gaussian, in the order of `body.faces`.  part_id:
+    [N] uint8, see `rigging.parts.PARTS`.  body: the model that is posed.  parameters: the rest pose (a batch of one),
+    the one the avatar was fitted in.  quaternion_order: how the local rotations are meant to be composed with the
+    triangle's.  metadata: free strings (seeds, versions, hashes) that travel with the file.
     """
 
     gaussians: Gaussians
@@ -68,7 +68,9 @@ class RiggedAvatar:
                 f"RiggedAvatar: `part_id` goes up to {int(self.part_id.max())}, expected less than {len(PARTS)}."
             )
         if len(self.parameters) != 1:
-            raise InvalidInput(f"RiggedAvatar: `parameters` holds {len(self.parameters)} poses, expected the rest pose.")
+            raise InvalidInput(
+                f"RiggedAvatar: `parameters` holds {len(self.parameters)} poses, expected the rest pose."
+            )
         if self.quaternion_order not in QUATERNION_ORDERS:
             raise InvalidInput(
                 f"RiggedAvatar: quaternion order '{self.quaternion_order}', expected one of {QUATERNION_ORDERS}."

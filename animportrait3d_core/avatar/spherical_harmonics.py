@@ -13,7 +13,7 @@ from ..render.torch_projection import spherical_harmonics_basis
 
 @functools.lru_cache(maxsize=1)
 def _probes() -> Tensor:
-    """Directions [32, 3] spread over the sphere (Fibonacci lattice), float64: each degree's basis has full rank there."""
+    """Directions [32, 3] spread over the sphere (Fibonacci lattice), float64: full rank for every degree's basis."""
     index = torch.arange(32, dtype=torch.float64)
     z = 1 - (2 * index + 1) / 32
     angle = index * torch.pi * (3 - 5**0.5)

@@ -88,9 +88,7 @@ class GaussianTable:
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Inverse of `state_dict`; the number of rows may differ from the present one."""
-        self.parameters = {
-            name: state[f"parameters.{name}"].clone().requires_grad_() for name in self.parameters
-        }
+        self.parameters = {name: state[f"parameters.{name}"].clone().requires_grad_() for name in self.parameters}
         for name in _ROW_FIELDS:
             setattr(self, name, state[name].clone())
         prefix = "optimizer."

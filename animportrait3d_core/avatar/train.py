@@ -12,7 +12,7 @@ from torch import Tensor
 from ..cameras import Cameras
 from ..errors import InvalidInput
 from ..evaluation.similarity import ssim_map
-from ..gaussians import SH_C0, Gaussians, sh_degree
+from ..gaussians import Gaussians, sh_degree
 from ..render import GaussianImage, render_gaussians
 from ..rigging.parts import MOUTH_INTERIOR, TEETH
 from ..views import Views
@@ -22,7 +22,7 @@ from .regularize import RegularizerSettings, position_penalty, scale_penalty
 from .table import GaussianTable
 
 Report = Callable[[int, int, Tensor | None], None]
-"""report(step, total, preview [1, H, W, 3] or None); it may raise to cancel."""
+"""report(step, total, preview [H, W, 3] in 0..1 or None); it may raise to cancel."""
 
 PAPER_EXTENT = 2.98471
 """The authors' camera extent, which multiplies their learning rate of positions."""
@@ -95,11 +95,11 @@ class AvatarTrainer:
     `torch.inference_mode()`.
     """
 
-    def __init__(
-        self, avatar: RiggedAvatar, views: Views, settings: TrainSettings, generator: torch.Generator
-    ) -> None:
+    def __init__(self, avatar: RiggedAvatar, views: Views, settings: TrainSettings, generator: torch.Generator) -> None:
         if len(avatar) == 0 or len(views) == 0:
-            raise InvalidInput(f"train_avatar: {len(avatar)} Gaussians and {len(views)} views, expected at least 1 of each.")
+            raise InvalidInput(
+                f"train_avatar: {len(avatar)} Gaussians and {len(views)} views, expected at least 1 of each."
+            )
         avatar.gaussians.check_finite("train_avatar")
         self.settings = settings
         self.step_index = 0
@@ -132,7 +132,7 @@ class AvatarTrainer:
             names = list(self._table.parameters)
             values = list(self._table.parameters.values())
             gradients = self._backward(sum(losses.values()), values, means2d if collecting else None)
-            self._after_backward(dict(zip(names, gradients[: len(names)])), gradients[len(names) :], image)
+            self._after_backward(dict(zip(names, gradients[: len(names)], strict=True)), gradients[len(names) :], image)
         return {name: float(value.detach()) for name, value in losses.items()}, image.color.detach()
 
     def avatar(self) -> RiggedAvatar:
@@ -204,7 +204,7 @@ class AvatarTrainer:
         """Gradients of the parameters, and of the screen positions if asked; zeros where the view saw nothing."""
         inputs = values if means2d is None else [*values, means2d]
         found = torch.autograd.grad(loss, inputs, allow_unused=True)
-        return [torch.zeros_like(value) if grad is None else grad for grad, value in zip(found, inputs)]
+        return [torch.zeros_like(value) if grad is None else grad for grad, value in zip(found, inputs, strict=True)]
 
     def _after_backward(self, gradients: dict[str, Tensor], screen: list[Tensor], image: GaussianImage) -> None:
         settings, table = self.settings, self._table
@@ -233,7 +233,7 @@ def train_avatar(
     """Train the avatar's Gaussians on views of the portrait in the rest pose; body parameters stay as they are.
 
     views: float32 pictures with masks.  generator: order of the views, random backgrounds and splits; default seeded
-    with 0.  progress: called after each step, with a picture every `settings.preview_interval` steps: render | view.
+    with 0.  progress: called after each step, with the rendered view every `settings.preview_interval` steps.
     """
     generator = torch.Generator().manual_seed(0) if generator is None else generator
     trainer = AvatarTrainer(avatar, views, settings, generator)
@@ -241,7 +241,7 @@ def train_avatar(
         _, picture = trainer.step()
         if progress is not None:
             shown = trainer.step_index % settings.preview_interval == 0 or trainer.step_index == settings.iterations
-            progress(trainer.step_index, settings.iterations, picture.clamp(0, 1) if shown else None)
+            progress(trainer.step_index, settings.iterations, picture[0].clamp(0, 1) if shown else None)
     return trainer.avatar()
 
 

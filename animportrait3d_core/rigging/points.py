@@ -80,8 +80,9 @@ class PointSettings:
 class RiggedPoints:
     """N coloured points bound to faces of the body.
 
-    positions: [N, 3] world.  normals: [N, 3] unit, outward, of the surface they were sampled on.  binding: [N] int64 body
-    face.  local_positions: [N, 3] in the frame of that face.  part_id: [N] uint8.  colors: [N, 3] in 0..1.
+    positions: [N, 3] world.  normals: [N, 3] unit, outward, of the surface they were sampled on.  spacing: [N] world
+    distance to the neighbours on that surface if points lay evenly.  binding: [N] int64 body face.  local_positions:
+    [N, 3] in the frame of that face.  part_id: [N] uint8.  colors: [N, 3] in 0..1.
     """
 
     positions: Tensor
@@ -108,8 +109,8 @@ class RiggedPoints:
 class PosedBody:
     """A body in one pose as the point functions need it.
 
-    vertices: [V, 3] world.  faces: [F, 3].  part_of_face: [F] uint8.  regions: named masks [F] bool.  outward: [F, 3] unit
-    normals that point out of the body, whatever the winding of `faces`.
+    vertices: [V, 3] world.  faces: [F, 3].  part_of_face: [F] uint8.  regions: named masks [F] bool.  outward: [F, 3]
+    unit normals that point out of the body, whatever the winding of `faces`.
     """
 
     vertices: Tensor
@@ -144,8 +145,8 @@ def closest_in(body: PosedBody, region: Tensor, points: Tensor) -> ClosestPoints
 def split_parts(mesh: Mesh, body: PosedBody, settings: PointSettings = PointSettings()) -> Tensor:
     """Part id [F] uint8 of each face of the portrait mesh, by the distance of its centroid to the body.
 
-    Near the face and neck: SKIN, which the body represents. Elsewhere HAIR where the scalp is nearer than the body
-    region, CLOTHES where it is not. Stands in for a segmentation, and has its form.
+    Near the face and neck, and where nothing outside can see the face: SKIN, which the body represents. Elsewhere HAIR
+    where the scalp is nearer than the body region, CLOTHES where it is not. Stands in for a segmentation, in its form.
     """
     centroids = mesh.vertices[mesh.faces].mean(dim=1)
     outside = body.regions["scalp"] | body.regions["body"]
@@ -157,13 +158,17 @@ def split_parts(mesh: Mesh, body: PosedBody, settings: PointSettings = PointSett
     by_face = to_bare <= nearest_cover
     skin = torch.where(by_face, to_bare < settings.skin_distance, nearest_cover < settings.cover_distance)
     parts = torch.where(to_scalp <= to_body, HAIR, CLOTHES)
-    return torch.where(skin, SKIN, parts).to(torch.uint8)
+    return torch.where(skin | ~visible_faces(mesh), SKIN, parts).to(torch.uint8)
 
 
 def sample_points(
     mesh: Mesh, mesh_parts: Tensor, body: PosedBody, settings: PointSettings, generator: torch.Generator
 ) -> RiggedPoints:
-    """Points on the body and on the hair and clothes of the mesh, bound; colours are still black (`color_points`)."""
+    """Points on the body and on the hair and clothes of the mesh, bound; colours are still black (`color_points`).
+
+    mesh_parts: [F] uint8 part of each mesh face; only HAIR and CLOTHES are sampled.
+    """
+    check_shape("sample_points", "mesh_parts", mesh_parts, [len(mesh.faces)])
     on_mesh, on_body, in_cheek = _shares(mesh, mesh_parts, body, settings)
     surface, mesh_face = place_samples(mesh.vertices, mesh.faces, on_mesh, generator)
     skin, body_face = place_samples(body.vertices, body.faces, on_body, generator)
@@ -219,13 +224,14 @@ def bind_points(
 
 
 def color_points(points: RiggedPoints, mesh: Mesh, hidden_distance: float = 0.02) -> RiggedPoints:
-    """The points with the colours of the nearest place on the mesh; teeth and mouth get the authors' generic ones.
+    """The points with the colours of the nearest visible place on the mesh; teeth and mouth get the authors' generic.
 
-    Parts of the eyeballs further than `hidden_distance` behind the surface (under the lids) would take the skin's colour:
-    they get the median of the eyes' visible, brightest half, which is the white of the eye.
+    Parts of the eyeballs further than `hidden_distance` behind the surface (under the lids) would take the skin's
+    colour: they get the median of the eyes' visible, brightest half, which is the white of the eye.
     """
-    closest = SurfaceTree(mesh.vertices, mesh.faces).closest(points.positions)
-    colors = colors_at(mesh, closest.faces, closest.barycentric).clamp(0, 1)
+    outer = compact(mesh, visible_faces(mesh))
+    closest = SurfaceTree(outer.vertices, outer.faces).closest(points.positions)
+    colors = colors_at(outer, closest.faces, closest.barycentric).clamp(0, 1)
     eyes = points.part_id == EYES
     seen = eyes & (closest.distances <= hidden_distance)
     if bool(seen.any()):
@@ -249,16 +255,12 @@ def rig_points(
     """Coloured points of a portrait mesh on its fitted body.
 
     parameters: the fit (a batch of one).  mesh_parts: [F] uint8 part of each mesh face from a segmentation; without it
-    `split_parts` decides by distance.  generator: default seeded with 0.  Faces that nothing outside can see are left out
-    (`visible_faces`).
+    `split_parts` decides by distance.  generator: default seeded with 0.
     """
-    if mesh_parts is not None:
-        check_shape("rig_points", "mesh_parts", mesh_parts, [len(mesh.faces)])
+    posed = PosedBody.of(body, parameters)
+    mesh_parts = split_parts(mesh, posed, settings) if mesh_parts is None else mesh_parts
     generator = torch.Generator().manual_seed(0) if generator is None else generator
-    posed, visible = PosedBody.of(body, parameters), visible_faces(mesh)
-    outer = compact(mesh, visible)
-    parts = split_parts(outer, posed, settings) if mesh_parts is None else mesh_parts[visible]
-    return color_points(sample_points(outer, parts, posed, settings, generator), outer)
+    return color_points(sample_points(mesh, mesh_parts, posed, settings, generator), mesh)
 
 
 def _shares(mesh: Mesh, mesh_parts: Tensor, body: PosedBody, settings: PointSettings) -> tuple[Tensor, Tensor, Tensor]:

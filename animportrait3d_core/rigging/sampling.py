@@ -37,9 +37,7 @@ def paper_body_counts(vertices: Tensor, faces: Tensor, detailed: Tensor) -> tupl
     return body, 1 + 6 * multiple
 
 
-def place_samples(
-    vertices: Tensor, faces: Tensor, shares: Tensor, generator: torch.Generator
-) -> tuple[Tensor, Tensor]:
+def place_samples(vertices: Tensor, faces: Tensor, shares: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Points [N, 3] on the triangles and the face [N] of each: the centroid first, then points spread over the face.
 
     shares: [F] points per face, also fractions (`whole_counts`).

@@ -28,8 +28,8 @@ def visible_faces(mesh: Mesh, cameras: Cameras | None = None) -> Tensor:
     if not bool(seen.any()):
         low, high = (value.tolist() for value in (mesh.vertices.amin(0), mesh.vertices.amax(0)))
         raise InvalidInput(
-            f"visible_faces: none of {len(cameras)} cameras sees the mesh, which spans {low} to {high}; align it to the "
-            "head frame first (about 1 unit high around y = 0.2)."
+            f"visible_faces: none of {len(cameras)} cameras sees the mesh, which spans {low} to {high}; align it "
+            "to the head frame first (about 1 unit high around y = 0.2)."
         )
     touched = torch.zeros(len(mesh.vertices), dtype=torch.bool)
     touched[mesh.faces[seen].reshape(-1)] = True
