@@ -1,4 +1,4 @@
-"""Edge-based antialiasing of mesh images: blends colours across silhouettes, and so gives vertices a silhouette gradient.
+"""Edge-based antialiasing of mesh images: blends colours across silhouettes, which gives vertices a gradient there.
 
 The blending rule is that of Laine et al., "Modular primitives for high-performance differentiable rendering", section
 3.6, but *all* silhouette edges are walked, not only the edges of visible faces: where triangles are smaller than pixels
@@ -136,8 +136,8 @@ def antialias(
 ) -> torch.Tensor:
     """Blends color [B, H, W, C] across the silhouettes of a mesh image: [B, H, W, C].
 
-    vertices, faces and cameras are those of the rasterising call (cameras resized likewise). Differentiable in color and
-    vertices. edges: `mesh_edges(faces)`, to be computed once where faces stay the same over many calls.
+    vertices, faces and cameras are those of the rasterising call (cameras resized likewise). Differentiable in color
+    and vertices. edges: `mesh_edges(faces)`, to be computed once where faces stay the same over many calls.
     Raises ShapeMismatch and InvalidInput.
     """
     batch, height, width = mesh_image.face_id.shape

@@ -14,7 +14,7 @@ from ..errors import InvalidInput, MissingExtension
 logger = logging.getLogger("animportrait3d.render")
 
 NUMBA_HINT = "pip install numba"
-GSPLAT_HINT = "pip install gsplat (it compiles CUDA code with nvcc on first use)"
+GSPLAT_HINT = "pip install 'gsplat>=1.5' (it compiles CUDA code on first use, with nvcc and a C++ compiler)"
 NVDIFFRAST_HINT = "pip install --no-build-isolation git+https://github.com/NVlabs/nvdiffrast (needs nvcc)"
 UNVERIFIED = "has not been run on a GPU by this project"
 
@@ -60,10 +60,18 @@ def cuda_problem(package: str, hint: str) -> str:
     return "" if _installed(package) else f"{package} is not installed: {hint}"
 
 
-def available_backends() -> list[Backend]:
-    """All back-ends of both rasterisers in order of preference; imports and compiles nothing."""
+def available_backends(compile_extensions: bool = False) -> list[Backend]:
+    """All back-ends of both rasterisers in order of preference.
+
+    Imports and compiles nothing unless `compile_extensions` is set: then gsplat's CUDA code is compiled if it can be
+    (minutes, once), which is what a health check should do before anything long is started.
+    """
     numba = numba_problem()
     gsplat = cuda_problem("gsplat", GSPLAT_HINT)
+    if compile_extensions and not gsplat:
+        from .gsplat_gaussians import compile_extension
+
+        gsplat = compile_extension()
     nvdiffrast = cuda_problem("nvdiffrast", NVDIFFRAST_HINT)
     licence = "Nvidia Source Code License: non-commercial use only, never chosen by itself"
     return [

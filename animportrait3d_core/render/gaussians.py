@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import types
 from importlib import import_module
 
@@ -34,7 +33,9 @@ def usable_tensor(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.clone() if tensor.is_inference() and not torch.is_inference_mode_enabled() else tensor
 
 
-def _checked(name: str, value: torch.Tensor, trailing: tuple[int, ...], cameras: int, like: torch.Tensor) -> torch.Tensor:
+def _checked(
+    name: str, value: torch.Tensor, trailing: tuple[int, ...], cameras: int, like: torch.Tensor
+) -> torch.Tensor:
     """value as [1|B, N, *trailing] in the dtype and on the device of `like`, contiguous and finite."""
     count = like.shape[-2]
     shared, per_camera = (count, *trailing), (cameras, count, *trailing)
@@ -131,15 +132,10 @@ def _render(scene: GaussianScene, backend: str) -> GaussianImage:
     """Runs the stages of a CPU back-end. Numba's tensors come from and go back to the scene's device and dtype."""
     device, dtype = scene.means.device, scene.means.dtype
     if backend == "numba" and (device.type != "cpu" or dtype != torch.float32):
-        tensors = {
-            field.name: value.to("cpu", torch.float32)
-            for field in dataclasses.fields(scene)
-            if isinstance(value := getattr(scene, field.name), torch.Tensor)
-        }
-        scene = dataclasses.replace(scene, **tensors)
+        scene = scene.to("cpu", torch.float32)
     stages = _stages(backend)
     projection = stages.project(scene)
-    colors = scene.colors if scene.sh is None else stages.shade(scene, projection.radii)
+    colors = scene.colors if scene.colors is not None else stages.shade(scene, projection.radii)
     composite = stages.composite(scene, projection, colors)
     depth = composite.depth_sum / composite.alpha.clamp_min(1e-10)
     return GaussianImage(

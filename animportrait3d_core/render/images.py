@@ -19,6 +19,7 @@ class GaussianImage:
     info:     "means2d" [B, N, 2] pixels, "radii" [B, N] int32 pixels (0 = culled), "visible" [B, N] bool,
               "backend" str. `means2d` is part of the graph: call `info["means2d"].retain_grad()` before the
               backward pass and read its `.grad` after it (what densification wants). Culled entries are 0.
+              (gsplat's own tensor is [B, 1, N, 2]; everything else is the same for all back-ends.)
     """
 
     color: torch.Tensor

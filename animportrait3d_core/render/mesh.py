@@ -73,11 +73,11 @@ def rasterize_mesh(
             return MeshImage(torch.full(shape, -1, device=vertices.device), empty, empty[..., 0].clone())
         if chosen == "numba":
             return MeshImage(*_draw_numba(vertices, faces, cameras))
-        if chosen == "torch":
-            draw_mesh = import_module(".torch_mesh", __package__).draw_mesh
-            points = camera_points(vertices.double(), cameras)
-            return MeshImage(*draw_mesh(points, faces.long(), cameras.K.to(points), (cameras.width, cameras.height)))
-        return import_module(".nvdiffrast_mesh", __package__).draw_mesh(vertices, faces, cameras)
+        # Both take camera-space points; the torch twin is given double precision, as the Numba kernels use inside.
+        dtype = torch.float64 if chosen == "torch" else torch.float32
+        points = camera_points(vertices.to(dtype), cameras)
+        module = import_module(f".{chosen}_mesh", __package__)
+        return module.draw_mesh(points, faces.long(), cameras.K.to(points), (cameras.width, cameras.height))
 
 
 def interpolate(

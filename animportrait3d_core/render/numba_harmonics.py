@@ -132,7 +132,8 @@ class _Shade(torch.autograd.Function):
         means, sh, colors = (tensor.detach().numpy() for tensor in ctx.saved_tensors)
         outputs = np.zeros_like(means), np.zeros_like(sh)
         run_parallel(
-            _shade_backward, colors.shape[1], (means, sh), ctx.centers, colors, grad_colors.contiguous().numpy(), outputs
+            _shade_backward, colors.shape[1], (means, sh), ctx.centers, colors, grad_colors.contiguous().numpy(),
+            outputs,
         )
         return torch.from_numpy(outputs[0]), torch.from_numpy(outputs[1]), None, None
 

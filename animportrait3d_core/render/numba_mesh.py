@@ -1,9 +1,9 @@
 """Numba z-buffer: face ids, perspective-correct barycentrics and depth, in parallel over bands of rows.
 
-Coverage is tested in sheared camera space: with d the ray of a pixel at depth 1, u_i = v_i.xy - d.xy v_i.z is the offset
-of vertex i from the ray, and the perspective-correct barycentrics are proportional to the 2D cross products u_j x u_k
-(Olano and Greer, "Triangle scan conversion using 2D homogeneous coordinates", 1997). That needs no clipping: faces that
-cross the camera plane are right as well. The products of two faces that share an edge are exact negatives of each
+Coverage is tested in sheared camera space: with d the ray of a pixel at depth 1, u_i = v_i.xy - d.xy v_i.z is the
+offset of vertex i from the ray, and the perspective-correct barycentrics are proportional to the 2D cross products
+u_j x u_k (Olano and Greer, "Triangle scan conversion using 2D homogeneous coordinates", 1997). That needs no clipping:
+faces that cross the camera plane are right as well. The products of two faces that share an edge are exact negatives of each
 other, so no pixel between them is lost; a pixel exactly on the edge goes to the nearer face, then to the lower id.
 The twin is `torch_mesh.py`.
 """
@@ -83,7 +83,7 @@ def _face_box(face, points, pixels, camera, size, box):
 
 @numba.njit(nogil=True, error_model="numpy", cache=True)
 def _find_boxes(faces, projected, camera, size, boxes, counts, begin, end):
-    """Boxes [F, 4] of the faces in chunks begin..end, and how many of each chunk touch each band, counts [chunks, bands]."""
+    """Boxes [F, 4] of the faces of chunks begin..end, and how many of a chunk touch a band, counts [chunks, bands]."""
     points, pixels = projected
     for chunk in range(begin, end):
         for f in range(chunk * _FACE_CHUNK, min(faces.shape[0], (chunk + 1) * _FACE_CHUNK)):

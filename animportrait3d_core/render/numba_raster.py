@@ -38,7 +38,7 @@ _FASTMATH = {"reassoc", "nsz", "arcp", "contract", "afn"}
 
 @numba.njit(nogil=True, error_model="numpy")
 def _sort_by_depth(depths, boxes, order, spare):
-    """Indices of the Gaussians with a box, near to far, into order; returns how many. Stable radix sort of float bits."""
+    """Indices of the Gaussians with a box, near to far, into order; returns how many. A stable radix sort."""
     count = 0
     for i in range(depths.shape[0]):
         if boxes[i, 0] <= boxes[i, 2]:

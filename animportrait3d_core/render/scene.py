@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -48,6 +49,15 @@ class GaussianScene:
     def num_gaussians(self) -> int:
         """N."""
         return self.means.shape[1]
+
+    def to(self, device: torch.device | str, dtype: torch.dtype) -> GaussianScene:
+        """The same scene on another device and in another float type; differentiable."""
+        moved: dict[str, Any] = {
+            field.name: value.to(device, dtype)
+            for field in dataclasses.fields(self)
+            if isinstance(value := getattr(self, field.name), torch.Tensor)
+        }
+        return dataclasses.replace(self, **moved)
 
     def camera_centers(self) -> torch.Tensor:
         """Camera positions in the world, [B, 3]."""

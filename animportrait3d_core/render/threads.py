@@ -1,7 +1,7 @@
 """Runs Numba kernels on several threads without any OpenMP or TBB layer.
 
-The kernels release the GIL and take a range of independent tasks, so that plain Python threads are enough. Compared with
-Numba's own parallel loops this compiles in a third of the time, has no second pool of spinning OpenMP workers that
+The kernels release the GIL and take a range of independent tasks, so that plain Python threads are enough. Compared
+with Numba's own parallel loops this compiles in a third of the time, has no second pool of spinning OpenMP workers that
 fights with torch's on a busy machine, and any number of Python threads may render at once (Numba's fallback layer
 "workqueue" aborts the process then, so that its parallel loops would need a lock around every launch).
 """

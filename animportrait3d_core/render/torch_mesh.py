@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import torch
 
+from .images import MeshImage
 from .scene import NEAR_PLANE
 
 _MAX_PAIRS = 1 << 21
@@ -88,12 +89,10 @@ def _draw_camera(corners: torch.Tensor, K: torch.Tensor, size: tuple[int, int]) 
     return face_id, barycentric, torch.where(face_id >= 0, depth, 0.0)
 
 
-def draw_mesh(
-    points: torch.Tensor, faces: torch.Tensor, K: torch.Tensor, size: tuple[int, int]
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Rasterises camera-space points [B, V, 3] with faces [F, 3] and intrinsics K [B, 3, 3]; see `MeshImage`."""
+def draw_mesh(points: torch.Tensor, faces: torch.Tensor, K: torch.Tensor, size: tuple[int, int]) -> MeshImage:
+    """Rasterises camera-space points [B, V, 3] with faces [F, 3] and intrinsics K [B, 3, 3]."""
     width, height = size
     drawn = [_draw_camera(view[faces].double(), camera.double(), size) for view, camera in zip(points, K)]
     face_id, barycentric, depth = (torch.stack(parts) for parts in zip(*drawn))
     shape = (len(points), height, width)
-    return face_id.view(shape), barycentric.view(*shape, 3).float(), depth.view(shape).float()
+    return MeshImage(face_id.view(shape), barycentric.view(*shape, 3).float(), depth.view(shape).float())
