@@ -32,8 +32,8 @@ class InitializeSettings:
     """Shape and opacity of the first Gaussians."""
 
     spacing_scale: float = 0.75
-    """Standard deviation over the points' spacing: with 30,000 points the surface is closed and not blurred. 0 takes the
-    authors' constants in triangle units, 0.1 (hair, clothes) and 0.2 (body), which leave holes between so few points."""
+    """Standard deviation over the points' spacing: with 30,000 points the surface is closed and not blurred. 0 takes
+    the authors' constants in triangle units, 0.1 (hair, clothes) and 0.2 (body), which leave holes between so few."""
     flatness: float = 0.2
     """Thickness along the surface normal over the spread within the surface; flat discs meet a silhouette sharply.
     1 in `paper` (round)."""

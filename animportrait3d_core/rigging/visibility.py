@@ -18,9 +18,9 @@ def visible_faces(mesh: Mesh, cameras: Cameras | None = None) -> Tensor:
     """Mask [F] of the faces that some camera sees, and of the faces that share a corner with one of those.
 
     Portraits from modelling tools often hold a whole body under the clothes, a skull, teeth: points sampled there would
-    be wasted, and colours taken from there are wrong. cameras: default the 60 of the `quickstart` preset.
+    be wasted, and colours taken from there are wrong. cameras: default the 24 of the `mesh24` preset.
     """
-    cameras = view_preset("quickstart", PROBE_SIZE) if cameras is None else cameras
+    cameras = view_preset("mesh24", PROBE_SIZE) if cameras is None else cameras
     seen = torch.zeros(len(mesh.faces), dtype=torch.bool)
     for index in range(len(cameras)):
         image = rasterize_mesh(mesh.vertices, mesh.faces, cameras[index])
