@@ -47,9 +47,8 @@ def strand_coordinates(x: float, y: float, z: float, flow: int, part: float) -> 
     """
     if flow == PARTED:
         rho = np.sqrt((x - part) ** 2 + (z + 12.0) ** 2)
-        radius = 84.0
-        smooth = np.sqrt(np.sqrt(rho**4 + radius**4))
-        across = np.arcsin(min(1.0, max(-1.0, (z + 12.0) / smooth * min(1.18, 1.0 + 0.19 * (rho / radius) ** 4))))
+        # Beside the parting strands run straight across; where the head turns down they keep their azimuth.
+        across = np.arccos(min(1.0, max(-1.0, (z + 12.0) / max(rho, 68.0))))
         side = 1.0 if x > part else -1.0
         return across * 95.0 + side * 2000.0, 122.0 - y + np.abs(x - part) * 0.6
     if flow == BACK:
@@ -199,11 +198,13 @@ def _with_wall(sheet: Sheet) -> Sheet:
     # A wall reaches the skin under thin hair; hanging hair gets a rim as deep as hair is thick.
     reach = np.where(depth < 9.0, depth + 0.6, 7.0)
     points = sheet.points[ring] + inward / np.maximum(depth, 1e-6) * reach
+    # Shifted across the strands, so that a wall beside hanging hair shows strands along it and not bars across it.
+    wall_chart = np.clip(sheet.chart[ring] + np.array([0.014, 0.0]), 0, 1)
     a, b = border.T
     faces = np.concatenate([np.stack([b, a, lower[a]], 1), np.stack([b, lower[a], lower[b]], 1)])
     return Sheet(
         np.concatenate([sheet.points, points]), np.concatenate([sheet.faces, faces]),
-        np.concatenate([sheet.chart, sheet.chart[ring]]), np.concatenate([sheet.anchors, sheet.anchors[ring]]),
+        np.concatenate([sheet.chart, wall_chart]), np.concatenate([sheet.anchors, sheet.anchors[ring]]),
         border, np.concatenate([sheet.weld, lower[sheet.weld[ring]]]),
         join_sources([sheet.source, sheet.source.take(ring)]),
     )  # fmt: skip

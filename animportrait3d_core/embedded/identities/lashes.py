@@ -10,7 +10,7 @@ from ..mannequin import Mannequin
 
 _STEPS = (0.0, 0.38, 0.72, 1.0)
 _WIDTHS = (1.0, 0.85, 0.5, 0.0)
-UPPER_COUNT, LOWER_COUNT = 46, 26
+UPPER_COUNT, LOWER_COUNT = 40, 22
 
 
 @dataclasses.dataclass(frozen=True)

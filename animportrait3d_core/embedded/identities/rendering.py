@@ -94,6 +94,15 @@ def prepare_identity(identity: Identity, texture_size: int = 1024, lighting: Lig
     return PreparedIdentity(identity, figure, texels, starts, texture_size, sky, key, density, atlas)
 
 
+def scene_of(prepared: PreparedIdentity, vertices: np.ndarray, normals: np.ndarray, scale: float) -> Scene:
+    """A posed figure as the shading kernels want it; `scale`: world units per metre of the template."""
+    figure = prepared.figure
+    return Scene(
+        vertices, normals, figure.faces, figure.corner_uvs, figure.face_parts, figure.flow, prepared.open_sky,
+        prepared.key_light, prepared.texels, prepared.starts, prepared.size, prepared.density, 1e-3 * scale,
+    )  # fmt: skip
+
+
 def _soften(figure: Figure, sky: np.ndarray, key: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Keep baked shadow off what the rest pose hides but others show: the inside of the mouth and folded lids."""
     body = build_mannequin()
@@ -156,11 +165,7 @@ def _render_view(
     fine = camera.resized(width * grain, height * grain)
     image = rasterize_mesh(world, torch.from_numpy(figure.faces), fine)
     samples = image.face_id[0].numpy(), image.barycentric[0].numpy(), image.depth[0].numpy()
-    scene = Scene(
-        vertices, normals, figure.faces, figure.corner_uvs, figure.face_parts, figure.flow, prepared.open_sky,
-        prepared.key_light, prepared.texels, prepared.starts, prepared.size, prepared.density,
-        1e-3 * float(parameters.scale[0, 0]),
-    )  # fmt: skip
+    scene = scene_of(prepared, vertices, normals, float(parameters.scale[0, 0]))
     rgb, alpha = np.empty((height, width, 3), np.float32), np.empty((height, width), np.float32)
     view_normals, parts = np.empty((height, width, 3), np.float32), np.empty((height, width), np.uint8)
     center = camera.camera_centers[0].double().numpy()

@@ -79,7 +79,7 @@ def _fetch(texels, start, size, u, v, out):
 
 
 @_jit
-def _sample_texture(scene, u, v, level, texel, second):
+def sample_texture(scene, u, v, level, texel, second):
     """Trilinear texel [7] at a fractional mip level."""
     last = scene.starts.shape[0] - 1
     level = min(max(level, 0.0), float(last))
@@ -93,13 +93,15 @@ def _sample_texture(scene, u, v, level, texel, second):
 
 
 @_jit
-def _to_srgb(value):
+def to_srgb(value):
+    """Linear light to sRGB-coded, clamped to 0..1."""
     value = min(1.0, max(0.0, value))
     return value * 12.92 if value <= 0.0031308 else 1.055 * value ** (1.0 / 2.4) - 0.055
 
 
 @_jit
-def _normalize(vector):
+def normalize(vector):
+    """Scale a vector [3] to unit length, in place."""
     length = math.sqrt(vector[0] ** 2 + vector[1] ** 2 + vector[2] ** 2) + 1e-20
     vector[0] /= length
     vector[1] /= length
@@ -107,7 +109,7 @@ def _normalize(vector):
 
 
 @_jit
-def _bend_normal(scene, face, texel, normal, tangents, strength):
+def bend_normal(scene, face, texel, normal, tangents, strength):
     """Turn `normal` by the relief and leave the chart's tangents (d position / du, / dv) in tangents [2, 3]."""
     a, b, c = scene.faces[face, 0], scene.faces[face, 1], scene.faces[face, 2]
     uv = scene.uvs[face]
@@ -140,11 +142,11 @@ def _bend_normal(scene, face, texel, normal, tangents, strength):
     normal[0] -= gx * limit
     normal[1] -= gy * limit
     normal[2] -= gz * limit
-    _normalize(normal)
+    normalize(normal)
 
 
 @_jit
-def _diffuse(normal, part, sky_share, key_share, lighting, out):
+def diffuse_light(normal, part, sky_share, key_share, lighting, out):
     """Light [3] that a surface of a part receives."""
     up = 0.5 + 0.5 * normal[1]
     wrap_r, wrap_g, wrap_b = 0.10, 0.10, 0.10
@@ -220,8 +222,8 @@ def _shade_sample(scene, lighting, face, weights, camera, position, level, work,
     for k in range(3):
         normal[k] = scene.normals[a, k] * w0 + scene.normals[b, k] * w1 + scene.normals[c, k] * w2
         view[k] = camera[k] - position[k]
-    _normalize(normal)
-    _normalize(view)
+    normalize(normal)
+    normalize(view)
     facing = normal[0] * view[0] + normal[1] * view[1] + normal[2] * view[2]
     part = scene.parts[face]
     if facing < 0.0 and (part == HAIR or part == CLOTHES or part == LASHES):
@@ -232,18 +234,18 @@ def _shade_sample(scene, lighting, face, weights, camera, position, level, work,
     texel, second, tangents = work[3], work[4], work[5:7]
     u = scene.uvs[face, 0, 0] * w0 + scene.uvs[face, 1, 0] * w1 + scene.uvs[face, 2, 0] * w2
     v = scene.uvs[face, 0, 1] * w0 + scene.uvs[face, 1, 1] * w1 + scene.uvs[face, 2, 1] * w2
-    _sample_texture(scene, u, v, level - 0.25 * math.log2(max(abs(facing), 0.15)), texel, second)
-    _bend_normal(scene, face, texel, normal, tangents, 1.0)
+    sample_texture(scene, u, v, level - 0.25 * math.log2(max(abs(facing), 0.15)), texel, second)
+    bend_normal(scene, face, texel, normal, tangents, 1.0)
     sky = scene.open_sky[a] * w0 + scene.open_sky[b] * w1 + scene.open_sky[c] * w2
     key = scene.key_light[a] * w0 + scene.key_light[b] * w1 + scene.key_light[c] * w2
-    _diffuse(normal, part, sky, key, lighting, light)
+    diffuse_light(normal, part, sky, key, lighting, light)
     if part == HAIR:
         fu = scene.flow[a, 0] * w0 + scene.flow[b, 0] * w1 + scene.flow[c, 0] * w2
         fv = scene.flow[a, 1] * w0 + scene.flow[b, 1] * w1 + scene.flow[c, 1] * w2
         strand = work[7]
         for k in range(3):
             strand[k] = fu * tangents[0, k] - fv * tangents[1, k]
-        _normalize(strand)
+        normalize(strand)
         shine = _strand_gloss(strand, normal, view, texel[4], key, lighting) * sky
         for k in range(3):
             out[k] = texel[k] * light[k] + shine * (0.05 + 0.55 * texel[k])
@@ -290,7 +292,7 @@ def shade_image(scene, lighting, samples, camera, background, images):
                 level = math.log2(max(scene.density[face] * depth[y, x] / focal, 1e-6))
                 _shade_sample(scene, lighting, face, weights, center, position, level, work, out)
                 for k in range(3):
-                    color[k] += _to_srgb(out[k])
+                    color[k] += to_srgb(out[k])
                     normal[k] += out[3 + k]
                 votes[scene.parts[face]] += 1.0
             covered = 1.0 - votes[0] * weight
@@ -299,7 +301,7 @@ def shade_image(scene, lighting, samples, camera, background, images):
             for k in range(3):
                 rgb[row, column, k] = color[k] * weight
             if covered > 0.0:
-                _normalize(normal)
+                normalize(normal)
             # OpenCV camera axes to OpenGL: y and z change sign
             for k in range(3):
                 turned = rotation[k, 0] * normal[0] + rotation[k, 1] * normal[1] + rotation[k, 2] * normal[2]

@@ -1,0 +1,49 @@
+"""Identities: the people of the embedded world, from words to ground truth.
+
+Here live attributes and their prompts, an identity's shape beyond the mannequin's, hair, clothes, lashes, procedural
+texture, the ground-truth renderer and the export of mesh files. The bare body lives in `mannequin`; what trains on the
+renders lives elsewhere. Nothing of the method may import this package.
+"""
+
+from .attributes import Attributes, sample_attributes
+from .export import (
+    PORTRAIT_NAMES,
+    embedded_portrait_files,
+    export_identities,
+    exported_identity,
+    identity_mesh,
+)
+from .figure import PARTS
+from .identity import Identity, identity_from_prompt, sample_identity, true_parameters
+from .prompts import ParsedPrompt, parse_prompt
+from .rendering import (
+    IdentityImage,
+    PreparedIdentity,
+    RenderSettings,
+    condition_map,
+    prepare_identity,
+    render_identity,
+)
+
+__all__ = [
+    "PARTS",
+    "PORTRAIT_NAMES",
+    "Attributes",
+    "Identity",
+    "IdentityImage",
+    "ParsedPrompt",
+    "PreparedIdentity",
+    "RenderSettings",
+    "condition_map",
+    "embedded_portrait_files",
+    "export_identities",
+    "exported_identity",
+    "identity_from_prompt",
+    "identity_mesh",
+    "parse_prompt",
+    "prepare_identity",
+    "render_identity",
+    "sample_attributes",
+    "sample_identity",
+    "true_parameters",
+]
