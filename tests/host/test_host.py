@@ -143,7 +143,7 @@ def test_plain_torch_makes_autograd_work_and_spares_plain_tensors(host):
             (weight * image * value.tensor * value.parts[0]).sum().backward()
             return weight.grad
 
-    outside = Value(torch.ones(1), ())
+    outside = Value(torch.ones(1), ("text", {"a": torch.ones(1)}, [torch.ones(1)]))
     with torch.inference_mode():
         image, value = torch.full((3,), 2.0), Value(torch.full((3,), 3.0), (torch.full((3,), 4.0), "text"))
         gradient = Node().execute(image, value=value, plain=outside)

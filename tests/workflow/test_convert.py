@@ -124,7 +124,9 @@ def test_a_bypassed_node_without_a_fitting_input_leaves_the_input_open(chain, co
 def test_a_bypassed_node_prefers_the_input_of_the_same_index(chain, convert):
     bypassed = node(chain, 2)
     bypassed["mode"] = BYPASSED
-    bypassed["inputs"].insert(0, {"name": "other", "type": "TOY", "link": None})
+    bypassed["outputs"].append({"name": "again", "type": "TOY", "links": [2]})
+    next(link for link in chain["links"] if link[0] == 2)[2] = 1
+    assert [slot["name"] for slot in bypassed["inputs"]] == ["first", "second"]  # and only the first is linked
     assert "toy" not in convert(chain)["3"].inputs
 
 
