@@ -73,8 +73,9 @@ def build_bust(sculpt: np.ndarray) -> Bust:
     add(mouth.tongue)
     for side in (-1, 1):
         add(eyes.eyeball, side)
+    left_ear = ears.ear_points(closed[topology.ear_loops["left"]], sculpt)
     for side, name in ((-1, "right"), (1, "left")):
-        add(ears.ear, topology.ear_loops[name], side, closed, sculpt)
+        add(ears.ear, topology.ear_loops[name], side, left_ear)
     return Bust(
         np.concatenate([closed, *(part.closed for part in parts)]),
         np.concatenate([opened, *(part.opened for part in parts)]),
@@ -121,7 +122,8 @@ def displacement(parameters: np.ndarray) -> np.ndarray:
     if parameters.shape != (len(PARAMETER_NAMES),):
         raise ValueError(f"displacement: parameters have shape {parameters.shape}, expected ({len(PARAMETER_NAMES)},)")
     template, zone = template_bust(), lid_zone()
-    closed = build_bust(parameters[:SCULPT_COUNT]).closed
+    sculpt = parameters[:SCULPT_COUNT]
+    closed = build_bust(sculpt).closed if sculpt.any() else template.closed
     warped = closed + warp.warp(closed, parameters[SCULPT_COUNT:])
     moved = warped - template.closed
     for side in (-1, 1):

@@ -23,10 +23,7 @@ _INDEX = {name: position for position, name in enumerate(parameters.SCULPT_PARAM
 HEAD_WIDTH, HEAD_HEIGHT, HEAD_DEPTH = _INDEX["head_width"], _INDEX["head_height"], _INDEX["head_depth"]
 JAW_WIDTH, CHIN_HEIGHT, CHIN_PROJECTION = _INDEX["jaw_width"], _INDEX["chin_height"], _INDEX["chin_projection"]
 CHEEK_FULLNESS, CHEEKBONE, BROW_RIDGE = _INDEX["cheek_fullness"], _INDEX["cheekbone"], _INDEX["brow_ridge"]
-SOCKET_DEPTH, NOSE_WIDTH, NOSE_PROJECTION = _INDEX["socket_depth"], _INDEX["nose_width"], _INDEX["nose_projection"]
-NOSE_BRIDGE, NOSE_HUMP, NOSE_TIP_SIZE = _INDEX["nose_bridge"], _INDEX["nose_hump"], _INDEX["nose_tip_size"]
-NOSE_TIP_HEIGHT, ALAR_FLARE, LIP_FULLNESS = _INDEX["nose_tip_height"], _INDEX["alar_flare"], _INDEX["lip_fullness"]
-UPPER_LIP_SHARE, MUZZLE, NECK_WIDTH = _INDEX["upper_lip_share"], _INDEX["muzzle"], _INDEX["neck_width"]
+SOCKET_DEPTH, MUZZLE, NECK_WIDTH = _INDEX["socket_depth"], _INDEX["muzzle"], _INDEX["neck_width"]
 SHOULDER_WIDTH, SHOULDER_HEIGHT = _INDEX["shoulder_width"], _INDEX["shoulder_height"]
 FOREHEAD_BULGE, TEMPLE_HOLLOW = _INDEX["forehead_bulge"], _INDEX["temple_hollow"]
 NASOLABIAL_FOLD, CHIN_WIDTH, JAW_ANGLE = _INDEX["nasolabial_fold"], _INDEX["chin_width"], _INDEX["jaw_angle"]
@@ -76,7 +73,7 @@ def _carve(a, b, k):
 @_jit
 def _skull(x, y, z, shape):
     wide, high, deep = 1 + 0.035 * shape[HEAD_WIDTH], 1 + 0.035 * shape[HEAD_HEIGHT], 1 + 0.03 * shape[HEAD_DEPTH]
-    jaw = 1 + 0.05 * shape[JAW_WIDTH]
+    jaw = 1 + 0.06 * shape[JAW_WIDTH]
     d = _ellipsoid(x, y, z, 0, 34, -10, 76.0 * wide, 88 * high, 97 * deep)
     d = _union(d, _ellipsoid(x, y, z, 0, 50, 32 + 1.2 * shape[FOREHEAD_BULGE], 52 * wide, 40, 53), 20)
     d = _union(d, _ellipsoid(x, y, z, 0, -32, 20, 61.0 * (0.5 * wide + 0.5 * jaw), 78, 65), 35)
@@ -86,7 +83,7 @@ def _skull(x, y, z, shape):
 
 @_jit
 def _jaw(d, x, y, z, shape):
-    wide, drop, out = 1 + 0.05 * shape[JAW_WIDTH], 3.5 * shape[CHIN_HEIGHT], 2.6 * shape[CHIN_PROJECTION]
+    wide, drop, out = 1 + 0.06 * shape[JAW_WIDTH], 3.5 * shape[CHIN_HEIGHT], 3.0 * shape[CHIN_PROJECTION]
     angle_y = -60 - 3.0 * shape[JAW_ANGLE]
     chin_x = 13.0 + 2.0 * shape[CHIN_WIDTH]
     d = _union(d, _capsule(x, y, z, 49.5 * wide, angle_y, 4, chin_x + 3, -99 - drop, 69 + out, 11.0, 12.0), 27)
@@ -99,8 +96,8 @@ def _jaw(d, x, y, z, shape):
 def _cheeks(d, x, y, z, shape):
     wide = 1 + 0.025 * shape[HEAD_WIDTH]
     bone = 1.3 * shape[CHEEKBONE]
-    full = 1.6 * shape[CHEEK_FULLNESS]
-    d = _union(d, _capsule(x, y, z, 44 * wide, -17.5, 57.5 + 0.6 * bone, 61 * wide, -11, 27, 11 + bone, 8 + bone), 24)
+    full = 2.2 * shape[CHEEK_FULLNESS]
+    d = _union(d, _capsule(x, y, z, 44 * wide, -17.5, 57.5 + 0.6 * bone, 59 * wide, -11, 27, 11 + bone, 8 + bone), 30)
     d = _union(d, _ellipsoid(x, y, z, 30, -33, 66, 17 + 0.6 * full, 17, 15.5 + 0.6 * full), 24)
     d = _union(d, _sphere(x, y, z, 37, -54, 52, 21 + full), 26)
     fold = 1.6 + 0.8 * shape[NASOLABIAL_FOLD]
@@ -109,59 +106,47 @@ def _cheeks(d, x, y, z, shape):
 
 @_jit
 def _brow_and_socket(d, x, y, z, shape):
-    ridge = shape[BROW_RIDGE]
-    d = _union(d, _capsule(x, y, z, 10, 19.5, 80.5 + ridge, 43, 19.0, 63 + 0.6 * ridge, 6.8, 6.4), 16)
-    deep = shape[SOCKET_DEPTH]
+    ridge = 1.3 * shape[BROW_RIDGE]
+    d = _union(d, _capsule(x, y, z, 10, 20.0, 80.5 + ridge, 43, 21.0, 63.5 + 0.6 * ridge, 6.8, 6.4), 16)
+    deep = 1.2 * shape[SOCKET_DEPTH]
     d = _carve(d, _ellipsoid(x, y, z, EYE_X - 1.0, EYE_Y + 0.5, EYE_Z + 29, 21.0, 13.0, 14.0 + 0.9 * deep), 13)
-    return _carve(d, _sphere(x, y, z, 16.0, 5.0, 94.0, 9.5 + 0.4 * deep), 11)
+    return _carve(d, _sphere(x, y, z, 16.5, 4.0, 93.5, 8.2 + 0.4 * deep), 11)
 
 
 @_jit
-def _nose(d, x, y, z, shape):
-    wide, out, bridge = 1 + 0.09 * shape[NOSE_WIDTH], 2.4 * shape[NOSE_PROJECTION], 1.2 * shape[NOSE_BRIDGE]
-    hump, tip_y = 1.3 * shape[NOSE_HUMP], 1.6 * shape[NOSE_TIP_HEIGHT]
-    tip = 1 + 0.07 * shape[NOSE_TIP_SIZE]
-    flare = 1 + 0.06 * shape[ALAR_FLARE]
-    d = _union(
-        d, _capsule(x, y, z, 0, 16, 79.5 + bridge, 0, -12, 90.0 + bridge * 0.7 + hump, 5.0 * wide, 5.4 * wide), 13
-    )
-    d = _union(
-        d,
-        _capsule(x, y, z, 0, -12, 90.0 + bridge * 0.7 + hump, 0, -38 + tip_y, 102.5 + out, 5.4 * wide, 6.6 * wide),
-        10,
-    )
-    d = _union(d, _sphere(x, y, z, 0, -42 + tip_y, 103.8 + out, 8.2 * tip), 7)
-    d = _union(d, _sphere(x, y, z, 3.6 * wide, -43.0 + tip_y, 103.6 + out, 6.6 * tip), 5)
-    d = _union(d, _ellipsoid(x, y, z, 0, -34.0, 88.0 + 0.4 * out, 9.5 * wide, 22.0, 12.5), 8)
-    side = 12.2 * wide * flare
-    d = _union(d, _ellipsoid(x, y, z, side, -46.8, 93.6 + 0.6 * out, 5.4, 6.6, 9.4), 6.5)
-    d = _union(d, _capsule(x, y, z, 0, -48 + 0.6 * tip_y, 106.0 + out, 0, -55, 97.0, 3.4, 3.6), 5)
-    return _carve(d, _capsule(x, y, z, side + 6.2, -41.5, 91.0, side + 5.4, -53.0, 90.0, 1.5, 1.6), 5)
+def _nose(d, x, y, z):
+    d = _union(d, _capsule(x, y, z, 0, 16, 79.5, 0, -12, 90.0, 4.6, 4.9), 16)
+    d = _union(d, _capsule(x, y, z, 0, -12, 90.0, 0, -38, 102.5, 5.4, 6.6), 10)
+    d = _union(d, _sphere(x, y, z, 0, -42, 103.8, 8.2), 7)
+    d = _union(d, _sphere(x, y, z, 3.6, -43.0, 103.6, 6.6), 5)
+    d = _union(d, _ellipsoid(x, y, z, 0, -32.0, 86.0, 11.5, 25.0, 13.5), 9)
+    d = _union(d, _ellipsoid(x, y, z, 12.2, -46.8, 93.6, 5.4, 6.6, 9.4), 6.5)
+    d = _union(d, _capsule(x, y, z, 0, -48, 106.0, 0, -55, 97.0, 3.4, 3.6), 5)
+    d = _carve(d, _capsule(x, y, z, 5.3, -50.6, 104.0, 7.8, -51.6, 96.8, 2.7, 3.3), 2.0)
+    return _carve(d, _capsule(x, y, z, 18.4, -41.5, 91.0, 17.6, -53.0, 90.0, 1.5, 1.6), 5)
 
 
 @_jit
 def _lips(d, x, y, z, shape):
-    full = 1 + 0.13 * shape[LIP_FULLNESS]
-    share = 0.08 * shape[UPPER_LIP_SHARE]
-    upper, lower = full * (1 + share), full * (1 - share)
     d = _union(d, _ellipsoid(x, y, z, 0, -73, 66.5 + 1.1 * shape[MUZZLE], 31.0, 27.0, 27.5), 20)
     d = _carve(d, _capsule(x, y, z, 0, -57.5, 103.2, 0, -64.5, 104.4, 2.2, 2.5), 5)
     d = _union(d, _capsule(x, y, z, 3.2, -58, 95.0, 4.4, -66.5, 96.0, 2.6, 2.6), 5)
-    d = _union(d, _capsule(x, y, z, 4.0, -69.3, 94.2, 23.5, -73.4, 81.5, 5.4 * upper, 2.4), 5)
-    d = _union(d, _ellipsoid(x, y, z, 0, -71.0, 95.4, 5.0, 4.0, 4.6 * upper), 4)
-    d = _union(d, _capsule(x, y, z, 0, -79.6, 92.8, 21.5, -75.6, 81.5, 6.5 * lower, 2.4), 5)
-    d = _union(d, _ellipsoid(x, y, z, 6.5, -79.4, 93.0, 7.0, 4.6, 6.2 * lower), 4)
+    d = _union(d, _capsule(x, y, z, 4.0, -69.3, 94.2, 23.5, -73.4, 81.5, 5.4, 2.4), 5)
+    d = _union(d, _ellipsoid(x, y, z, 0, -71.0, 95.4, 5.0, 4.0, 4.6), 4)
+    d = _union(d, _capsule(x, y, z, 0, -79.6, 92.8, 21.5, -75.6, 81.5, 6.5, 2.4), 5)
+    d = _union(d, _ellipsoid(x, y, z, 6.5, -79.4, 93.0, 7.0, 4.6, 6.2), 4)
     return _carve(d, _sphere(x, y, z, 29.5, -75.0, 87.0, 4.5), 9)
 
 
 @_jit
 def _neck_and_shoulders(d, x, y, z, shape):
-    neck, wide, drop = 1 + 0.06 * shape[NECK_WIDTH], 1 + 0.05 * shape[SHOULDER_WIDTH], -6.0 * shape[SHOULDER_HEIGHT]
+    neck, wide, drop = 1 + 0.07 * shape[NECK_WIDTH], 1 + 0.05 * shape[SHOULDER_WIDTH], -6.0 * shape[SHOULDER_HEIGHT]
     muscle = 7.0 + 0.9 * shape[NECK_MUSCLE]
     d = _union(d, _capsule(x, y, z, 0, -50, -27, 0, -215, -40, 46.0 * neck, 51.0 * neck), 26)
+    d = _union(d, _capsule(x, y, z, 7, -10, -60, 9 * neck, -150, -54, 32, 33 * neck), 30)
     d = _union(d, _capsule(x, y, z, 50 * neck, -60, -22, 13, -203, 7, muscle, muscle - 1.5), 13)
-    d = _union(d, _capsule(x, y, z, 6, -112, 12, 5, -150, 7, 6.0, 6.0), 14)
-    d = _union(d, _capsule(x, y, z, 22, -120, -62, 150 * wide, -222 - drop, -46, 26, 30), 40)
+    d = _union(d, _capsule(x, y, z, 0, -125, 14, 0, -155, 7, 6.5, 6.5), 16)
+    d = _union(d, _capsule(x, y, z, 18, -138, -58, 138 * wide, -228 - drop, -46, 20, 27), 36)
     d = _union(d, _capsule(x, y, z, 30, -225, -45, 168 * wide, -258 - drop, -42, 36, 47), 42)
     d = _union(d, _ellipsoid(x, y, z, 0, -350, -32, 172 * wide, 160, 100), 45)
     d = _union(d, _capsule(x, y, z, 170 * wide, -262 - drop, -42, 190 * wide, -420, -35, 46, 40), 30)
@@ -173,7 +158,9 @@ def _neck_and_shoulders(d, x, y, z, shape):
 @_jit
 def signed_distance(x, y, z, shape):
     """Approximate signed distance in millimetres, negative inside, of the closed-eyed skin at one point."""
-    x = math.sqrt(x * x + 0.01)
+    # Rounding |x| keeps shapes beside the middle from meeting their mirror images in a crease.
+    fine = math.sqrt(x * x + 0.2)
+    x = math.sqrt(x * x + 12.0)
     d = _skull(x, y, z, shape)
     if y > -150.0:
         d = _jaw(d, x, y, z, shape)
@@ -181,10 +168,10 @@ def signed_distance(x, y, z, shape):
         if z > 20.0:
             d = _brow_and_socket(d, x, y, z, shape)
             if x < 45.0 and z > 50.0:
-                d = _nose(d, x, y, z, shape)
-                d = _lips(d, x, y, z, shape)
+                d = _nose(d, fine, y, z)
+                d = _lips(d, fine, y, z, shape)
             d = _union(d, _sphere(x, y, z, EYE_X, EYE_Y, EYE_Z, LID_RADIUS), 4)
-    if y < 0.0:
+    if y < 60.0:
         d = _neck_and_shoulders(d, x, y, z, shape)
     return d
 

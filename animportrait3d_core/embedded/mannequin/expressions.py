@@ -34,11 +34,11 @@ def _seam_pulls() -> dict[str, tuple[np.ndarray, np.ndarray]]:
     corner = far**1.6
     smile = pull(6.5 * share * far, 7.0 * corner - 0.4, -6.0 * corner - 0.8 * middle)
     frown = pull(1.2 * share * far, -7.0 * corner + 0.8 * middle, -1.0 * corner + 0.6 * middle)
-    pucker_z = 6.0 * (1 - far**2) + 2.0
+    pucker = pull(-8.5 * share, 0.3 * middle, 6.0 * (1 - far**2) + 2.0)
     sneer = 2.2 * np.exp(-(((far - 0.55) / 0.35) ** 2))
     return {
         "smile": (smile, smile),
-        "pucker": (pull(-8.5 * share, 0.8 * middle, pucker_z), pull(-8.5 * share, -0.8 * middle, pucker_z)),
+        "pucker": (pucker, pucker),
         "upper_lip_raise": (pull(0, 5.5 * middle, 0.8 * middle), pull(0, 0, 0)),
         "lower_lip_drop": (pull(0, 0, 0), pull(0, -6.0 * middle, 1.0 * middle)),
         "frown": (frown, frown),

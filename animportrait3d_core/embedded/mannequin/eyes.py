@@ -15,8 +15,11 @@ EYE_RINGS = (5.0, 9.5, 11.0, 16.0, 21.0, 25.0, 26.5, 29.0, 35.0, 44.0, 56.0, 70.
 IRIS_DEGREES = 26.5
 CORNEA_BULGE = 0.01
 CORNEA_DEGREES = 29.0
-# radius (mm) with open and with closed lid, degrees under the lid
-RIM_RINGS = ((14.15, 14.9, 0.5), (13.75, 14.75, 7.0), (13.7, 14.65, 22.0))
+# Rings of the rim under an open lid: radius (mm), degrees under the lid.
+OPEN_RINGS = ((14.15, 0.5), (13.75, 7.0), (12.6, 24.0))
+# Rings under a closed lid: depth under the lid's border (mm), degrees under the lid. The margin reaches a little past
+# the slit, behind the other lid, so that the skin stays smooth across the lash line.
+CLOSED_RINGS = ((0.5, -1.3), (0.9, 4.0), (2.2, 24.0))
 
 
 def eyeball_points(center: np.ndarray) -> np.ndarray:
@@ -58,20 +61,31 @@ def eyeball(base: int, side: int) -> Part:
     return still_part(name, "eyeball", name, name, points, (faces, chart[faces - base]))
 
 
-def _rim_rings(loop_points: np.ndarray, center: np.ndarray, lean: np.ndarray, is_open: bool) -> np.ndarray:
-    """Rings [3, m, 3] inward from the lid border; lean [m] in -1..1 says how far the border is from the corners."""
-    relative = loop_points - center
-    rings = []
-    for radius_open, radius_closed, under in RIM_RINGS:
-        radius = radius_open if is_open else radius_closed
-        flattened = relative * np.array([1.0, 1.0, 1.0]) + (1 - np.abs(lean[:, None])) * relative * [0, 0, -0.38]
-        unit = flattened / np.linalg.norm(flattened, axis=1, keepdims=True)
-        rings.append(rotate_about_eye(center + unit * radius, center, np.deg2rad(under) * lean))
-    reach = np.linalg.norm(loop_points - rings[1], axis=1, keepdims=True)
-    share = np.minimum(1.0, 1.3 / np.maximum(reach, 1e-6))
+def _open_rings(border: np.ndarray, center: np.ndarray, lean: np.ndarray) -> np.ndarray:
+    """Rings [3, m, 3] inward from the border [m, 3] of open lids; at the corners they pass beside the eyeball."""
+    relative = border - center
     corner = 1 - np.abs(lean[:, None])
-    rings[0] = rings[0] * (1 - corner) + corner * (loop_points + (rings[1] - loop_points) * share)
+    flattened = relative + corner * relative * [0, 0, -0.38]
+    unit = flattened / np.linalg.norm(flattened, axis=1, keepdims=True)
+    rings = [rotate_about_eye(center + unit * radius, center, np.deg2rad(under) * lean) for radius, under in OPEN_RINGS]
+    reach = np.linalg.norm(border - rings[1], axis=1, keepdims=True)
+    share = np.minimum(1.0, 1.3 / np.maximum(reach, 1e-6))
+    rings[0] = rings[0] * (1 - corner) + corner * (border + (rings[1] - border) * share)
     return np.stack(rings)
+
+
+def _closed_rings(border: np.ndarray, center: np.ndarray, lean: np.ndarray) -> np.ndarray:
+    """Rings [3, m, 3] inward from the border [m, 3] of closed lids."""
+    relative = border - center
+    # Near the corners the skin around the slit turns inward: there the rim has to lie deeper to stay behind it.
+    radius = np.linalg.norm(relative, axis=1, keepdims=True) - 2.4 * (1 - np.abs(lean[:, None]))
+    unit = relative / np.linalg.norm(relative, axis=1, keepdims=True)
+    return np.stack(
+        [
+            rotate_about_eye(center + unit * (radius - depth), center, np.deg2rad(under) * lean)
+            for depth, under in CLOSED_RINGS
+        ]
+    )
 
 
 def lid_rim(base: int, slit: Slit, side: int, closed_skin: np.ndarray, open_skin: np.ndarray) -> Part:
@@ -80,9 +94,9 @@ def lid_rim(base: int, slit: Slit, side: int, closed_skin: np.ndarray, open_skin
     center = mirrored(np.array(distance.EYE_CENTER), side)
     upper, lower = opening_profile(slit, side)
     lean = np.concatenate([np.minimum(1.0, upper * 1.3), -np.minimum(1.0, lower[-2:0:-1] * 1.3)])
-    closed = _rim_rings(closed_skin[loop], center, lean, is_open=False).reshape(-1, 3)
-    opened = _rim_rings(open_skin[loop], center, lean, is_open=True).reshape(-1, 3)
-    rings = len(RIM_RINGS)
+    closed = _closed_rings(closed_skin[loop], center, lean).reshape(-1, 3)
+    opened = _open_rings(open_skin[loop], center, lean).reshape(-1, 3)
+    rings = len(OPEN_RINGS)
     ids = np.concatenate([loop[None], base + np.arange(rings * len(loop)).reshape(rings, -1)])
     faces, uvs = grid_faces(ids, wrap=True)
     follows, zeros = np.tile(loop, rings), np.zeros(rings * len(loop))

@@ -13,29 +13,32 @@ from functools import lru_cache
 import numpy as np
 
 from . import distance
+from .fields import smoothstep
 
 FRONT_COLUMNS = 42
 FRONT_LIMIT_DEGREES = 64.0
-BACK_COLUMNS = 12
-LAST_COLUMN = FRONT_COLUMNS + BACK_COLUMNS  # the column at the back of the head, its own mirror image
+# The columns behind the front half (degrees); the ear sits between the fourth and the seventh.
+BACK_DEGREES = (68.0, 72.8, 78.2, 84.0, 94.0, 104.0, 113.0, 125.5, 139.0, 152.5, 166.0, 180.0)
+LAST_COLUMN = FRONT_COLUMNS + len(BACK_DEGREES)  # the column at the back of the head, its own mirror image
 
 # rows to the next knot, height of the ray origin (mm), ray elevation (degrees) at front, back and side
 ROW_KNOTS: tuple[tuple[str, int, float, float, float, float], ...] = (
-    ("crown", 8, 0, 84, 84, 84),
-    ("hairline", 8, 0, 44, 40, 44),
-    ("brow", 10, 0, 18.5, 8, 10),
-    ("eye", 9, 0, 1.2, -5, -2.5),
-    ("cheek", 7, 0, -11, -11, -11),
-    ("nose_tip", 10, 0, -21.0, -16, -18),
-    ("nose_base", 9, 0, -30.2, -21, -27),
+    ("crown", 7, 0, 84, 84, 84),
+    ("hairline", 7, 0, 44, 46, 46),
+    ("brow", 10, 0, 18.5, 16, 14),
+    ("eye", 9, 0, 1.2, 2, 0),
+    ("cheek", 6, 0, -11, -5.5, -9),
+    ("nose_tip", 5, 0, -20.0, -11, -16),
+    ("nose_under", 8, 0, -25.2, -15, -21),
+    ("nose_base", 8, 0, -30.6, -19, -26),
     ("mouth", 9, 0, -37.2, -26, -36),
-    ("lip_bottom", 6, 0, -43.5, -31, -44),
-    ("chin", 4, 0, -54.0, -35, -51),
-    ("throat", 4, -38, -56, -26, -46),
+    ("lip_bottom", 6, 0, -43.5, -32, -44),
+    ("chin", 4, 0, -54.0, -38, -51),
+    ("throat", 4, -38, -56, -29, -46),
     ("neck", 5, -112, -36, -12, -20),
     ("collar", 4, -185, -14, 3, 0),
     ("shoulder", 4, -240, 3, 12, 16),
-    ("chest", 2, -300, -4, -4, 3),
+    ("chest", 1, -300, -8, -8, -2),
     ("bottom", 0, -345, -18, -18, -10),
 )
 # Columns of the front half, as (share of the columns, degrees): one profile for the height of the eyes, one for mouth.
@@ -94,8 +97,7 @@ def column_azimuths(marks: dict[str, int], rows: int) -> np.ndarray:
     toward_mouth = np.interp(np.arange(rows), [marks["eye"] + 5, marks["nose_tip"]], [0.0, 1.0])
     toward_mouth = toward_mouth**2 * (3 - 2 * toward_mouth)
     front = eye[None] * (1 - toward_mouth[:, None]) + mouth[None] * toward_mouth[:, None]
-    back = np.linspace(FRONT_LIMIT_DEGREES, 180.0, BACK_COLUMNS + 1)[1:]
-    return np.deg2rad(np.concatenate([front, np.broadcast_to(back, (rows, BACK_COLUMNS))], axis=1))
+    return np.deg2rad(np.concatenate([front, np.broadcast_to(BACK_DEGREES, (rows, len(BACK_DEGREES)))], axis=1))
 
 
 def _directions(table: np.ndarray, azimuth: np.ndarray, extra_elevation: np.ndarray) -> np.ndarray:
@@ -145,10 +147,9 @@ def ray_grid() -> RayGrid:
         points = origins + directions * cast(origins, directions, template)[..., None]
         eye, mouth = marks["eye"], marks["mouth"]
         x = points[..., 0]
-        extra = extra + near_front * (
-            _line_correction(points, eye, eye_line(x[eye]), 7.0)
-            + _line_correction(points, mouth, mouth_line(x[mouth]), 6.0)
-        )
+        to_lids = _line_correction(points, eye, eye_line(x[eye]), 7.0)
+        to_lips = _line_correction(points, mouth, mouth_line(x[mouth]), 6.0)
+        extra = extra + near_front * (to_lids + to_lips * (1 - smoothstep(27.0, 50.0, x[mouth])))
     directions = _directions(table, azimuth, extra)
     points = origins + directions * cast(origins, directions, template)[..., None]
     near = [int(np.argmin(np.abs(points[marks["eye"], :FRONT_COLUMNS, 0] - corner))) for corner in EYE_CORNERS]

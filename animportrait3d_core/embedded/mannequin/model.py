@@ -9,6 +9,7 @@ from functools import lru_cache
 import numpy as np
 
 from . import atlas, landmarks, regions, rig
+from .ambient import ambient_openness
 from .bust import Bust, displacement, template_bust
 from .expressions import EXPRESSION_NAMES, expression_directions
 from .parameters import PARAMETER_NAMES, SHAPE_DIRECTIONS, parameter_index
@@ -33,7 +34,7 @@ class Mannequin:
     (u0, v0, u1, v1) of the texture.  skin_grid: [n, 2] row and signed column of the skin vertices in the ray grid.
     face_regions: name -> [F] bool.  landmark_faces [70], landmark_barycentric [70, 3]: 68 iBUG, left and right pupil.
     vertex_labels: [V] condition-map labels.  slits: "left_eye", "right_eye", "mouth" -> (upper [m], lower [m]) vertices
-    from the subject's right to left.
+    from the subject's right to left.  ambient_openness: [V] in 0..1, low in nostrils, mouth and ears.
     """
 
     vertices: np.ndarray
@@ -57,6 +58,7 @@ class Mannequin:
     landmark_barycentric: np.ndarray
     vertex_labels: np.ndarray
     slits: Mapping[str, tuple[np.ndarray, np.ndarray]]
+    ambient_openness: np.ndarray
     part_names: tuple[str, ...] = LABELS
     shape_names: tuple[str, ...] = tuple(name for name, _ in SHAPE_DIRECTIONS)
     expression_names: tuple[str, ...] = EXPRESSION_NAMES
@@ -128,12 +130,13 @@ def build_mannequin() -> Mannequin:
         landmark_barycentric=landmark_barycentric,
         vertex_labels=regions.vertex_labels(bust),
         slits={name: (slit.upper, slit.lower) for name, slit in topology.slits.items()},
+        ambient_openness=ambient_openness(bust),
     )
 
 
 def sample_parameters(generator: np.random.Generator) -> np.ndarray:
-    """Random identity parameters [len(PARAMETER_NAMES)], standard normal clipped to +-2."""
-    return np.clip(generator.normal(size=len(PARAMETER_NAMES)), -2.0, 2.0)
+    """Random identity parameters [len(PARAMETER_NAMES)], normal of deviation 0.8 clipped to +-1.8."""
+    return np.clip(0.8 * generator.normal(size=len(PARAMETER_NAMES)), -1.8, 1.8)
 
 
 @lru_cache(maxsize=1)

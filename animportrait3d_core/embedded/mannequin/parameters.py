@@ -1,61 +1,24 @@
 """Names of the identity parameters of the mannequin, and how they are paired into the ten shape directions.
 
 Every parameter is a standardised offset: 0 is the template, about +-2 the far ends of the population.
-SCULPT parameters change the signed distance function (the form of nose, jaw, cheeks ...); WARP parameters move whole
-features afterwards by a smooth field, so that lids, lips, mouth cavity and teeth travel together.
+SCULPT parameters change the signed distance function (the large forms: skull, jaw, cheeks, neck); WARP parameters move
+the vertices afterwards by smooth fields, so that fine forms (nostrils, lips, ears) keep their vertices and lids, lips,
+mouth cavity and teeth travel together.
 """
 
 from __future__ import annotations
 
 SCULPT_PARAMETERS: tuple[str, ...] = (
-    "head_width",
-    "head_height",
-    "head_depth",
-    "jaw_width",
-    "chin_height",
-    "chin_projection",
-    "cheek_fullness",
-    "cheekbone",
-    "brow_ridge",
-    "socket_depth",
-    "nose_width",
-    "nose_projection",
-    "nose_bridge",
-    "nose_hump",
-    "nose_tip_size",
-    "nose_tip_height",
-    "alar_flare",
-    "lip_fullness",
-    "upper_lip_share",
-    "muzzle",
-    "neck_width",
-    "shoulder_width",
-    "shoulder_height",
-    "forehead_bulge",
-    "temple_hollow",
-    "nasolabial_fold",
-    "chin_width",
-    "jaw_angle",
-    "neck_muscle",
-    "ear_size",
-    "ear_angle",
-    "ear_lobe",
-)
+    "head_width", "head_height", "head_depth", "jaw_width", "chin_height", "chin_projection", "cheek_fullness",
+    "cheekbone", "brow_ridge", "socket_depth", "muzzle", "neck_width", "shoulder_width", "shoulder_height",
+    "forehead_bulge", "temple_hollow", "nasolabial_fold", "chin_width", "jaw_angle", "neck_muscle",
+)  # fmt: skip
 WARP_PARAMETERS: tuple[str, ...] = (
-    "eye_spacing",
-    "eye_height",
-    "eye_tilt",
-    "mouth_width",
-    "mouth_height",
-    "nose_length",
-    "face_length",
-    "lower_face_width",
-    "brow_height",
-    "nose_shift",
-    "chin_shift",
-    "mouth_slant",
-    "cheek_asymmetry",
-)
+    "nose_width", "nose_length", "nose_projection", "nose_bridge", "nose_hump", "nose_tip_size", "nose_tip_height",
+    "alar_flare", "lip_fullness", "upper_lip_share", "mouth_width", "mouth_height", "eye_spacing", "eye_height",
+    "eye_tilt", "brow_height", "face_length", "lower_face_width", "ear_size", "ear_angle", "ear_lobe",
+    "nose_shift", "chin_shift", "mouth_slant", "cheek_asymmetry",
+)  # fmt: skip
 PARAMETER_NAMES: tuple[str, ...] = SCULPT_PARAMETERS + WARP_PARAMETERS
 SCULPT_COUNT = len(SCULPT_PARAMETERS)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.optimize import nnls
 
 from . import distance
 from .bust import Bust, jaw_field
@@ -19,8 +18,8 @@ PARENTS = np.array(
 )
 _SPINE_AT = (0.0, -285.0, -32.0)
 _NAMED = {SPINE: _SPINE_AT, NECK: (0.0, -190.0, -40.0), HEAD: (0.0, -75.0, -28.0), JAW: (0.0, -24.0, 6.0)}
-_SHOULDER = {13: (60.0, -230.0, -38.0), 16: (160.0, -258.0, -42.0)}
-_ARM_AT = (175.0, -310.0, -42.0)  # elbows, wrists and fingers do not exist: their joints rest in the upper arm
+_SHOULDER = {13: (60.0, -230.0, -38.0), 16: (150.0, -258.0, -42.0)}
+_ARM_AT = (150.0, -305.0, -42.0)  # elbows, wrists and fingers do not exist: their joints rest in the upper arm
 
 
 def joint_locations() -> np.ndarray:
@@ -67,20 +66,25 @@ def skinning_weights(bust: Bust) -> np.ndarray:
     return weights / weights.sum(axis=1, keepdims=True)
 
 
-def _convex_weights(points: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """Small, spread, non-negative weights [k] with sum 1 and weighted mean `target`."""
-    offset = points - target
-    scale = np.abs(offset).max()
-    exact = 1e5
-    rows = np.concatenate([exact * offset.T / scale, exact * np.ones((1, len(points))), np.eye(len(points))])
-    right = np.concatenate([np.zeros(3), [exact], np.zeros(len(points))])
-    weights, _ = nnls(rows, right, maxiter=50 * len(points))
-    support = weights > 0
-    # The soft constraints leave an error of about 1e-6; remove it inside the support, where no weight is at its bound.
-    system = np.concatenate([offset[support].T / scale, np.ones((1, support.sum()))])
-    residual = np.array([0.0, 0.0, 0.0, 1.0]) - system @ weights[support]
-    weights[support] += np.linalg.lstsq(system, residual, rcond=None)[0]
-    return np.maximum(weights, 0.0) / np.maximum(weights, 0.0).sum()
+def _convex_weights(points: np.ndarray, target: np.ndarray, base: np.ndarray) -> np.ndarray:
+    """Positive weights [k] with sum 1 and weighted mean `target`, as near to `base` [k] as relative entropy allows.
+
+    They have the form base * exp(points @ slope) (maximum entropy under moment constraints); Newton finds the slope.
+    """
+    scale = np.abs(points - target).max()
+    offset = (points - target) / scale
+    slope = np.zeros(3)
+    for _ in range(100):
+        exponent = offset @ slope
+        weights = base * np.exp(exponent - exponent.max())
+        weights /= weights.sum()
+        mean = weights @ offset
+        spread = (offset - mean).T @ ((offset - mean) * weights[:, None])
+        step = np.linalg.solve(spread + 1e-12 * np.eye(3), mean)
+        slope -= step / max(1.0, float(np.linalg.norm(step)))
+        if np.abs(mean).max() < 1e-13:
+            break
+    return weights
 
 
 def joint_regressor(bust: Bust, joints: np.ndarray) -> np.ndarray:
@@ -92,20 +96,19 @@ def joint_regressor(bust: Bust, joints: np.ndarray) -> np.ndarray:
         if part.label == "eyeball":
             span = np.arange(start, start + len(part.closed))
             joint = LEFT_EYE if part.joint == "left_eye" else RIGHT_EYE
-            regressor[joint, span] = _convex_weights(bust.opened[span], joints[joint])
+            regressor[joint, span] = _convex_weights(bust.opened[span], joints[joint], np.ones(len(span)))
         start += len(part.closed)
-    skin = bust.closed[: topology.count]
-    pool = np.flatnonzero((topology.keys[:, 0] % 2 == 0) & (topology.keys[:, 1] % 2 == 0))
+    skin = bust.opened[: topology.count]
     solved: dict[tuple[float, ...], np.ndarray] = {}
     for joint in range(JOINT_COUNT):
         if joint in (LEFT_EYE, RIGHT_EYE):
             continue
         place = tuple(joints[joint])
         if place not in solved:
-            distances = np.linalg.norm(skin[pool] - joints[joint], axis=1)
-            near = pool[np.argsort(distances, kind="stable")[:260]]
+            distances = np.linalg.norm(skin - joints[joint], axis=1)
+            near = np.exp(-0.5 * (distances / (0.6 * distances.min() + 25.0)) ** 2)
             row = np.zeros(len(bust.closed))
-            row[near] = _convex_weights(skin[near], joints[joint])
-            solved[place] = row
+            row[: topology.count] = _convex_weights(skin, joints[joint], near)
+            solved[place] = np.where(row > 1e-12, row, 0.0)
         regressor[joint] = solved[place]
     return regressor

@@ -12,11 +12,12 @@ import numpy as np
 
 from . import distance
 from .fields import smoothed, smoothstep
-from .layout import cast
+from .layout import FRONT_COLUMNS, cast
 from .topology import SkinTopology, Slit, skin_topology
 
+BOTTOM_Y = -380.0  # the bust ends in a level cut
 UPPER_LID_ROWS, LOWER_LID_ROWS = 10, 7
-UPPER_LID_DEGREES, LOWER_LID_DEGREES = 38.0, 8.5
+UPPER_LID_DEGREES, LOWER_LID_DEGREES = 39.5, 10.0
 UPPER_FOLD_DEGREES, LOWER_FOLD_DEGREES = 58.0, -62.0
 
 
@@ -30,9 +31,11 @@ def _smoothing_weight() -> np.ndarray:
     """How much each skin vertex may be smoothed: nothing on slit borders, little where detail is wanted."""
     topology = skin_topology()
     marks, rows, columns = topology.grid.marks, topology.keys[:, 0], np.abs(topology.keys[:, 1])
-    weight = np.full(topology.count, 0.5)
+    # Where the grid is coarse, smoothing would flatten the form.
+    fine = (1 - smoothstep(FRONT_COLUMNS - 16, FRONT_COLUMNS, columns)) * smoothstep(2, marks["hairline"] + 4, rows)
+    weight = 0.1 + 0.4 * fine
     detail = (rows > marks["nose_tip"] - 2) & (rows < marks["lip_bottom"]) & (columns < 26)
-    weight[detail] = 0.18
+    weight[detail] = 0.12
     for border in [slit.loop for slit in topology.slits.values()] + list(topology.ear_loops.values()):
         weight[border] = 0.0
     return weight
@@ -49,6 +52,7 @@ def closed_skin(sculpt: np.ndarray) -> np.ndarray:
     points[topology.pole] = half[0].mean(axis=0) * np.array([0.0, 1.0, 1.0])
     points = smoothed(topology.adjacency, points, 3, _smoothing_weight())
     points = _press_details(points)
+    points[topology.keys[:, 0] == grid.rows - 1, 1] = BOTTOM_Y
     return _keep_lids_outside(points)
 
 
@@ -97,6 +101,22 @@ def rotate_about_eye(points: np.ndarray, center: np.ndarray, angle: np.ndarray) 
     return turned + center
 
 
+def _soft_ends(count: int) -> np.ndarray:
+    along = np.linspace(-1.0, 1.0, count)
+    return np.clip(1 - along**2, 0, 1) ** 0.6
+
+
+def _crease(points: np.ndarray, center: np.ndarray, share: np.ndarray) -> np.ndarray:
+    """Press the fold of the open upper lid into its rows [k, m, 3] and let the skin above hang over it."""
+    relative = points - center
+    angle = np.degrees(np.arctan2(relative[..., 1], relative[..., 2]))
+    above = angle - angle[:1]
+    dip = -1.25 * np.exp(-(((above - 14.0) / 4.5) ** 2))
+    overhang = 1.1 * np.exp(-(((above - 25.0) / 7.5) ** 2))
+    unit = relative / np.linalg.norm(relative, axis=-1, keepdims=True)
+    return points + unit * ((dip + overhang) * share)[..., None]
+
+
 def _lid_band(topology: SkinTopology, slit: Slit, upper: bool) -> tuple[np.ndarray, np.ndarray]:
     """Vertices [k, m] from the slit border outward (first row = border) and the row distance [k]."""
     count = UPPER_LID_ROWS if upper else LOWER_LID_ROWS
@@ -127,8 +147,12 @@ def open_lids(closed: np.ndarray) -> np.ndarray:
             start = angle[:1]
             remaining = np.clip((fold - angle) / (fold - start), 0, 1)
             fade = 1 - smoothstep(0.7 * len(band), len(band), distance_rows)[:, None]
-            turn = np.deg2rad(full * share[None] * remaining**1.1 * fade)
+            wide = smoothstep(0, 5, distance_rows)[:, None]
+            softened = share[None] * (1 - wide) + (share[None] * _soft_ends(len(share))) * wide
+            turn = np.deg2rad(full * softened * remaining**1.1 * fade)
             interior = slice(None) if upper else slice(1, -1)
             moved = rotate_about_eye(points, center, turn)
+            if upper:
+                moved = _crease(moved, center, softened * fade)
             opened[band[:, interior]] = moved[:, interior]
     return opened

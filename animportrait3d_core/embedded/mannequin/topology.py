@@ -16,7 +16,7 @@ from scipy import sparse
 from .layout import FRONT_COLUMNS, LAST_COLUMN, RayGrid, ray_grid
 
 Key = tuple[int, int, bool]  # row, column, lower side of a slit
-EAR_COLUMNS = (FRONT_COLUMNS + 2, FRONT_COLUMNS + 5)
+EAR_COLUMNS = (FRONT_COLUMNS + 4, FRONT_COLUMNS + 7)
 EAR_ROWS_DEGREES = (14.0, -34.0)
 
 
@@ -114,11 +114,11 @@ def _polygon(cell: tuple[int, int, int, int], grid: RayGrid, slit_spans: list[tu
 
 
 def _triangles(polygon: list[Key], point) -> list[tuple[Key, Key, Key]]:
-    """Quads along their shorter diagonal; larger polygons as a fan from a point that is no corner of the cell."""
+    """Quads along one diagonal unless the other is clearly shorter; larger polygons as a fan from a side point."""
     count = len(polygon)
     if count == 4:
         a, b, c, d = (point(key) for key in polygon)
-        start = 0 if np.sum((a - c) ** 2) <= np.sum((b - d) ** 2) else 1
+        start = 0 if np.sum((a - c) ** 2) <= 1.3 * np.sum((b - d) ** 2) else 1
     else:
         rows, columns = {k[0] for k in polygon}, {k[1] for k in polygon}
         corner = {(r, c) for r in (min(rows), max(rows)) for c in (min(columns), max(columns))}
