@@ -6,8 +6,8 @@ of the mesh's height is head. The target's face is laid into each, and the mean 
 Fine: point-to-plane ICP with scale (Chen and Medioni, "Object modelling by registration of multiple range images", 1992,
 with a seventh unknown), from the target's outer surface to the mesh: hair and clothes, which the target lacks, have no
 say. Far pairs are trimmed.
-Last: a face must be there. The relief of the surface in front of the target's face, freed of its overall curvature, is
-correlated with the target's own; a sphere, a box or a car body has none of it.
+Last: a face must be there. The relief of the surface in front of the target's face (nose, orbits, lips; what is
+smoother is filtered out) is compared with the target's own; a sphere, a box or a car body has none of it.
 """
 
 from __future__ import annotations
@@ -33,6 +33,8 @@ NODS = 24
 SEARCH_POINTS, COARSE_POINTS, FINE_POINTS = 200, 300, 1500
 COARSE_SURFACE, FINE_SURFACE = 2500, 12000
 STARTS = 24
+# Relief, in shares of the head's height: ray spacing, width of the filter (about half a nose), largest value.
+RELIEF_STEP, RELIEF_SIGMA, RELIEF_CLIP = 0.015, 0.08, 0.08
 SEARCH_CAP = 0.2  # of the head's height: distances beyond it count as this
 
 
@@ -41,11 +43,11 @@ class SearchLimits:
     """What counts as a head.
 
     residual: largest mean distance of the face to the surface, as a share of the head's height.  relief: least
-    correlation of the face's relief.  body_heads: largest distance from chin to the mesh's lowest point, in heads.
+    agreement of the face's relief.  body_heads: largest distance from chin to the mesh's lowest point, in heads.
     """
 
-    residual: float = 0.05
-    relief: float = 0.35
+    residual: float = 0.03
+    relief: float = 0.4
     body_heads: float = 3.5
 
 
@@ -102,7 +104,7 @@ def _check_head(
     if not (residual <= limits.residual and relief >= limits.relief):
         raise InvalidInput(
             f"find_head: there is no head in the mesh: the best placement leaves the face {100 * residual:.1f} % of a "
-            f"head's height from the surface (limit {100 * limits.residual:.1f} %) with a relief correlation of "
+            f"head's height from the surface (limit {100 * limits.residual:.1f} %) with a relief agreement of "
             f"{relief:.2f} (at least {limits.relief:.2f}). If it is a head, align it by landmarks or by hand."
         )
     heights = pose.scale * mesh.vertices.double().numpy() @ pose.rotation[1] + pose.translation[1]
@@ -256,9 +258,9 @@ class _Search:
         return float(distance[: max(1, int(0.9 * len(distance)))].mean())
 
     def relief(self, pose: _Pose) -> float:
-        """Correlation of the relief of the mesh and of the target over the target's face, seen from the front."""
+        """Agreement of the relief of the mesh and of the target over the target's face, seen from the front."""
         face = self.target.weights >= FACE_WEIGHT
-        return relief_correlation(self.mesh, self.target, face, pose.to_file, pose.rotation)
+        return relief_agreement(self.mesh, self.target, face, pose)
 
 
 def _differ(pose: _Pose, other: _Pose) -> bool:
@@ -300,53 +302,52 @@ def _rotation(vector: np.ndarray) -> np.ndarray:
     return Rotation.from_rotvec(vector).as_matrix()
 
 
-def relief_correlation(mesh: Mesh, target: HeadTarget, face: torch.Tensor, to_file, rotation: np.ndarray) -> float:
-    """Correlation of two reliefs over the target's faces `face` [F] bool, seen along -z, each freed of its quadratic.
+def relief_agreement(mesh: Mesh, target: HeadTarget, face: torch.Tensor, pose: _Pose) -> float:
+    """How well the relief of a mesh agrees with the target's over its faces `face` [F] bool, seen along -z: -1 to 1.
 
-    to_file maps head points [N, 3] to the mesh's frame, rotation [3, 3] turns the mesh's frame to the head's.
+    Both depth maps lose what is smoother than a nose; then <a, b> / max(<a, a>, <b, b>): 1 for the same relief, near 0
+    for a smooth surface or an unrelated one.
     """
-    import igl
+    from scipy.ndimage import gaussian_filter
 
     vertices = target.mesh.vertices.double().numpy()
     corners = vertices[target.mesh.faces[face].numpy()].reshape(-1, 3)
     low, high = corners.min(0), corners.max(0)
-    x, y = np.meshgrid(np.linspace(low[0], high[0], 48), np.linspace(low[1], high[1], 48))
-    start = np.stack([x.ravel(), y.ravel(), np.full(x.size, high[2] + 0.3)], axis=1)
-    target_faces = target.mesh.faces.numpy()
-    hit, own_depth = _first_hits(igl, vertices, target_faces, start, np.array([0.0, 0.0, -1.0]))
-    rays = to_file(start)
-    length = np.linalg.norm(to_file(start[:1] + [[0, 0, 1.0]])[0] - rays[0])
-    mesh_vertices, mesh_faces = mesh.vertices.double().numpy(), mesh.faces.numpy()
-    other_hit, other_depth = _first_hits(igl, mesh_vertices, mesh_faces, rays, -rotation[2])
-    on_face = (hit >= 0) & face.numpy()[np.maximum(hit, 0)] & (other_hit >= 0)
-    if on_face.sum() < 100:
+    step = RELIEF_STEP * target.height
+    x, y = np.meshgrid(np.arange(low[0], high[0], step), np.arange(low[1], high[1], step))
+    start = np.stack([x.ravel(), y.ravel(), np.full(x.size, high[2] + 0.3 * target.height)], axis=1)
+    own_hit, own = _first_hits(vertices, target.mesh.faces.numpy(), start, np.array([0.0, 0.0, -1.0]))
+    other_hit, other = _first_hits(
+        mesh.vertices.double().numpy(), mesh.faces.numpy(), pose.to_file(start), -pose.rotation[2]
+    )
+    seen = (own_hit >= 0) & face.numpy()[np.maximum(own_hit, 0)] & (other_hit >= 0)
+    if seen.mean() < 0.2:
         return 0.0
-    first = _without_quadratic(x.ravel()[on_face], y.ravel()[on_face], own_depth[on_face])
-    second = _without_quadratic(x.ravel()[on_face], y.ravel()[on_face], other_depth[on_face] / length)
-    spread = np.linalg.norm(first) * np.linalg.norm(second)
-    return float(first @ second / spread) if spread > 1e-12 else 0.0
+    sigma, limit = RELIEF_SIGMA / RELIEF_STEP, RELIEF_CLIP * target.height
+    mask = seen.reshape(x.shape).astype(np.float64)
+    weight = np.maximum(gaussian_filter(mask, sigma, mode="constant"), 1e-6)
+    columns = np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], axis=-1)[mask > 0]
+    reliefs = []
+    for depth in (own, other * pose.scale):
+        rest = np.zeros(x.shape)
+        # Bulge and slope go first: at the rim of the face a filter would mistake them for relief.
+        rest[mask > 0] = depth[seen] - columns @ np.linalg.lstsq(columns, depth[seen], rcond=None)[0]
+        relief = (rest - gaussian_filter(rest, sigma, mode="constant") / weight) * mask
+        # A lock of hair or a hole stands out by more than any face does.
+        reliefs.append(np.clip(relief, -limit, limit).ravel())
+    strongest = max(float(relief @ relief) for relief in reliefs)
+    return float(reliefs[0] @ reliefs[1] / strongest) if strongest > 1e-12 else 0.0
 
 
 def _first_hits(
-    igl, vertices: np.ndarray, faces: np.ndarray, start: np.ndarray, direction: np.ndarray
+    vertices: np.ndarray, faces: np.ndarray, start: np.ndarray, direction: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """First face [N] (-1 if none) along rays from start [N, 3], and how far away it is [N]."""
+    import igl
+
     tree = igl.AABB()
     vertices, faces = np.ascontiguousarray(vertices), np.ascontiguousarray(faces)
     tree.init(vertices, faces)
     directions = np.ascontiguousarray(np.broadcast_to(direction, start.shape))
     face, distance, _ = tree.intersect_ray_first(vertices, faces, np.ascontiguousarray(start), directions)
-    return face, distance
-
-
-def _without_quadratic(x: np.ndarray, y: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Values [N] minus their robust quadratic fit in x and y, outliers clipped to three deviations."""
-    columns = np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], axis=1)
-    weights = np.ones(len(x))
-    for _ in range(3):
-        root = np.sqrt(weights)[:, None]
-        fit = columns @ np.linalg.lstsq(columns * root, values * root[:, 0], rcond=None)[0]
-        rest = values - fit
-        scale = max(1.4826 * float(np.median(np.abs(rest))), 1e-9)
-        weights = 1 / (1 + (rest / (3 * scale)) ** 2)
-    return np.clip(rest, -3 * scale, 3 * scale)
+    return face, np.where(face >= 0, distance, 0.0)
