@@ -14,7 +14,6 @@ from typing import Any
 from ..files import write_json
 
 VERSIONED_PACKAGES = (
-    "torch",
     "numpy",
     "numba",
     "scipy",
@@ -61,7 +60,9 @@ class RunReport:
 
 
 def installed_versions() -> dict[str, str]:
-    """Versions of Python, this pack and the packages that shape results, without importing them."""
+    """Versions of Python, this pack and the packages that shape results; torch with its build (+cpu, +cu130)."""
+    import torch
+
     from .. import __version__
 
     versions = {"animportrait3d": __version__, "python": platform.python_version(), "platform": platform.platform()}
@@ -70,7 +71,7 @@ def installed_versions() -> dict[str, str]:
             versions[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return versions
+    return versions | {"torch": torch.__version__}
 
 
 class NodeMeter:

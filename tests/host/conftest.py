@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -31,6 +32,7 @@ class ComfyUI:
         for folder in ("models", "input", "output", "temp", "user", "custom_nodes"):
             (base / folder).mkdir()
         (base / "custom_nodes" / PACK_NAME).symlink_to(ROOT, target_is_directory=True)
+        shutil.copytree(Path(__file__).parent / "probe_pack", base / "custom_nodes" / "ap3d_probe")
         self.log_file = base / "server.log"
         python = os.environ.get("COMFYUI_PYTHON", sys.executable)
         command = [python, "main.py", "--cpu", "--listen", "127.0.0.1", "--port", str(self.port), "--disable-api-nodes"]
@@ -81,6 +83,16 @@ class ComfyUI:
                 return answer.status, json.loads(text) if text else {}
         except urllib.error.HTTPError as error:
             return error.code, json.loads(error.read())
+
+    def wait_for_running(self, prompt_id: str, seconds: float = 30) -> None:
+        """Until the prompt has left the queue and its first node had time to begin."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            if any(entry[1] == prompt_id for entry in self.get_json("/queue")["queue_running"]):
+                time.sleep(0.5)
+                return
+            time.sleep(0.05)
+        raise TimeoutError(f"prompt did not begin within {seconds:.0f} s")
 
     def history(self, prompt_id: str, seconds: float) -> dict:
         """The history entry of a prompt, when it is there: the websocket is told of errors before."""

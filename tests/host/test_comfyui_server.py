@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from pathlib import Path
 
 import pytest
@@ -83,6 +84,36 @@ def test_a_shipped_graph_runs_to_the_end(comfyui_server, registry, file):
         for picture in shown.get("images", []):
             place = f"/view?filename={picture['filename']}&subfolder={picture['subfolder']}&type={picture['type']}"
             assert comfyui_server.get(place)[:4] in (b"\x89PNG", b"\xff\xd8\xff\xe0")
+
+
+PROBE = {
+    "1": {"class_type": "EmptyImage", "inputs": {"width": 16, "height": 16, "batch_size": 1, "color": 0xFFFFFF}},
+    "2": {"class_type": "AP3DProbe_Optimize", "inputs": {"image": ["1", 0], "steps": 30, "pause": 0.0}},
+    "3": {"class_type": "PreviewImage", "inputs": {"images": ["2", 0]}},
+}
+
+
+def test_a_node_optimizes_under_the_hosts_inference_mode(comfyui_server):
+    status, answer = comfyui_server.post("/prompt", {"prompt": PROBE})
+    assert status == 200, answer
+    entry = comfyui_server.history(answer["prompt_id"], 60)
+    assert entry["status"]["status_str"] == "success", entry["status"]["messages"][-1]
+    shown = entry["outputs"]["2"]
+    assert shown["text"] == ["error 0.0000, image was an inference tensor: True, result is one: False"]
+    (picture,) = shown["images"]
+    assert comfyui_server.get(f"/view?filename={picture['filename']}&subfolder=&type=temp")[:4] == b"\x89PNG"
+    assert "AnimPortrait3D probe: error" in comfyui_server.log()
+
+
+def test_the_users_stop_reaches_a_node_at_its_next_step(comfyui_server):
+    slow = {**PROBE, "2": {**PROBE["2"], "inputs": {"image": ["1", 0], "steps": 1000, "pause": 0.05}}}
+    _, answer = comfyui_server.post("/prompt", {"prompt": slow})
+    comfyui_server.wait_for_running(answer["prompt_id"])
+    started = time.monotonic()
+    comfyui_server.post("/interrupt", {})
+    entry = comfyui_server.history(answer["prompt_id"], 20)
+    assert time.monotonic() - started < 10
+    assert entry["status"]["messages"][-1][0] == "execution_interrupted"
 
 
 def test_a_value_out_of_place_is_refused_by_name(comfyui_server):

@@ -48,6 +48,7 @@ def test_the_wheel_holds_what_a_clone_holds(installed):
 def test_the_installed_command_finds_the_nodes(installed, tmp_path):
     graph = installed / "animportrait3d_pack" / "workflows" / "health_check.json"
     environment = {**os.environ, "PYTHONPATH": str(installed)}
-    command = [sys.executable, "-m", "animportrait3d_core", "run", str(graph), "--output", str(tmp_path / "out"), "--json"]
+    command = [sys.executable, "-m", "animportrait3d_core", "run", str(graph), "--json"]
+    command += ["--output", str(tmp_path / "out")]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
     assert [node["type"] for node in json.loads(done.stdout)["nodes"]] == ["AP3D_Doctor"]
