@@ -41,10 +41,10 @@ _LEAF = (
     (7.2, -24.5), (5.6, -23.0), (4.2, -12.0),
 )  # fmt: skip
 GARMENTS: dict[str, Garment] = {
-    "sweater": Garment(5.0, -186, -148, -146, _RIB, folds=2.2),
-    "t-shirt": Garment(3.0, -194, -150, -147, _SEAM, folds=1.5),
+    "sweater": Garment(5.0, -184, -154, -148, _RIB, folds=2.2),
+    "t-shirt": Garment(3.0, -194, -158, -149, _SEAM, folds=1.5),
     "turtleneck": Garment(4.2, -142, -128, -124, _ROLL, folds=2.0),
-    "v-neck": Garment(4.0, -188, -148, -146, _SEAM, vee=64.0, vee_width=24.0, folds=1.6),
+    "v-neck": Garment(4.0, -188, -153, -148, _SEAM, vee=64.0, vee_width=24.0, folds=1.6),
     "shirt": Garment(3.2, -176, -142, -138, _LEAF, vee=34.0, vee_width=11.0, folds=1.6),
 }
 
@@ -75,11 +75,12 @@ def _bridged_skin() -> np.ndarray:
     """Ray length [R, C] of the skin with its hollows spanned, without the repeated last column."""
     pad = 16
     skin = np.pad(cloth_grid().skin_length[:, :-1], ((0, 0), (pad, pad)), mode="wrap")
-    # Rays that graze the collar bones hit the next bulge instead: outliers of a few columns.
-    inner = ndimage.median_filter(skin, size=(5, 7), mode="nearest")
-    bridged = np.maximum(inner, ndimage.gaussian_filter(inner, sigma=(3.0, 5.0), mode="nearest") - 0.5)
-    bridged = np.maximum(inner, ndimage.gaussian_filter(bridged, sigma=(1.2, 2.0), mode="nearest"))
-    return ndimage.gaussian_filter(bridged, sigma=0.7, mode="nearest")[:, pad:-pad]
+    # Rays that graze the collar bones jump from their shelf to their front; cloth spans both.
+    closed = ndimage.grey_closing(skin, size=(13, 25), mode="nearest")
+    smooth = ndimage.gaussian_filter(closed, sigma=(3.0, 4.0), mode="nearest")
+    bridged = ndimage.gaussian_filter(np.maximum(smooth, skin), sigma=(1.6, 2.4), mode="nearest")
+    bridged = np.maximum(bridged, skin - 1.0)
+    return ndimage.gaussian_filter(bridged, sigma=0.8, mode="nearest")[:, pad:-pad]
 
 
 def _draped_length(grid: ShellGrid, garment: Garment, seed: int) -> np.ndarray:
@@ -116,10 +117,14 @@ def build_cloth_shell(name: str, seed: int) -> ClothShell:
     return ClothShell(sheet, bands, points, used_rows(mask))
 
 
-def thread_lengths(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Arc length (mm) across and down [R, C] of grid points [R, C, 3], for knit and weave."""
-    across = np.linalg.norm(np.diff(points, axis=1), axis=-1)
-    # One width for all rows keeps wales vertical; the rows' mean keeps stitches about as wide as they are drawn.
-    mean = np.concatenate([[0.0], np.cumsum(across.mean(axis=0))])
+def thread_lengths(points: np.ndarray) -> np.ndarray:
+    """Coordinates (mm) [R, C, 3] of grid points [R, C, 3]: threads across and down, and the row's own arc length.
+
+    Threads across have one width for all rows, which keeps wales vertical; arc lengths start at the middle of the front.
+    """
+    step = np.linalg.norm(np.diff(points, axis=1), axis=-1)
+    arc = np.concatenate([np.zeros((len(points), 1)), step.cumsum(axis=1)], axis=1)
+    arc = arc - arc[:, arc.shape[1] // 2 :][:, :1]
     down = np.concatenate([np.zeros((1, points.shape[1])), np.linalg.norm(np.diff(points, axis=0), axis=-1).cumsum(0)])
-    return np.broadcast_to(mean - mean[len(mean) // 2], points.shape[:2]), down
+    threads = np.broadcast_to(arc.mean(axis=0), arc.shape)
+    return np.stack([threads, down, arc], axis=-1)

@@ -67,8 +67,8 @@ def identity_mesh(
     )  # fmt: skip
 
 
-def with_vertex_colors(mesh: Mesh, rounds: int = 2) -> Mesh:
-    """A textured identity mesh with vertex colours instead; the face is split finer first, `rounds` times."""
+def with_vertex_colors(mesh: Mesh) -> Mesh:
+    """A textured identity mesh with vertex colours instead; the face is split finer first, eyes and lips twice."""
     body = build_mannequin()
     if mesh.corner_uvs is None or mesh.texture is None:
         raise InvalidInput("with_vertex_colors: the mesh has no texture to take colours from.")
@@ -76,8 +76,10 @@ def with_vertex_colors(mesh: Mesh, rounds: int = 2) -> Mesh:
     chosen = np.zeros(len(faces), dtype=bool)
     regions = body.face_regions
     chosen[: len(body.faces)] = regions["face"] | regions["lips"] | regions["eye_region"] | regions["iris"]
-    for _ in range(rounds):
-        vertices, faces, uvs, chosen = split_faces(vertices, faces, uvs, chosen)
+    fine = np.zeros(len(faces), dtype=bool)
+    fine[: len(body.faces)] = regions["lips"] | regions["eye_region"] | regions["iris"]
+    vertices, faces, uvs, parent = split_faces(vertices, faces, uvs, chosen)
+    vertices, faces, uvs, _ = split_faces(vertices, faces, uvs, fine[parent])
     corners = sample_texture(mesh.texture, torch.from_numpy(uvs).float())
     total = torch.zeros(len(vertices), 3).index_add(0, torch.from_numpy(faces.reshape(-1)), corners.reshape(-1, 3))
     count = torch.bincount(torch.from_numpy(faces.reshape(-1)), minlength=len(vertices)).clamp(min=1)

@@ -41,7 +41,7 @@ class HairStyle:
     cap: thickness on the scalp.  lift: extra thickness at the front top.  flow: "radial" from the crown, "parted" from
     a line at x = `part`, or "back" to a knot.  clump, relief: width and height of the locks.  lobes: length of the
     points in which the border ends.  edge: thickness at the border.  taper: distance over which it grows.
-    curl: 0 straight to 1 tightly curled.  locks, lock_length: loose tapered locks along the border.
+    curl: 0 straight to 1 tightly curled; -1 shaven to stubble.  locks, lock_length: loose tapered locks along the border.
     """
 
     cap: float
@@ -77,14 +77,13 @@ _LONG = Curtain(
 STYLES: dict[str, HairStyle | None] = {
     "bald": None,
     "buzz cut": HairStyle(
-        cap=2.2, relief=0.0, lobes=0.6, edge=0.25, taper=26.0, hairline=_RECEDING, clump=6.0
+        cap=1.8, relief=0.0, lobes=0.6, edge=0.15, taper=26.0, hairline=_RECEDING, clump=6.0, curl=-1.0
     ),
     "short hair": HairStyle(
-        cap=9.0, lift=7.0, clump=13.0, relief=3.0, lobes=5.0, taper=20.0, locks=110, lock_length=26.0
+        cap=8.0, lift=10.0, flow="back", clump=15.0, relief=3.2, lobes=3.0, edge=2.6, taper=13.0
     ),
     "side parting": HairStyle(
-        cap=9.5, lift=9.0, flow="parted", part=26.0, clump=14.0, relief=2.0, lobes=3.0, taper=15.0, locks=60,
-        lock_length=24.0,
+        cap=9.0, lift=10.0, flow="parted", part=26.0, clump=14.0, relief=2.2, lobes=3.0, edge=2.4, taper=12.0
     ),
     "bob": HairStyle(cap=10.0, lift=2.0, flow="parted", part=-14.0, relief=1.8, lobes=5.0, edge=5.0, curtain=_BOB, locks=70),
     "long hair": HairStyle(
@@ -97,7 +96,7 @@ STYLES: dict[str, HairStyle | None] = {
     ),
     "afro": HairStyle(cap=36.0, lift=5.0, clump=10.0, relief=5.0, lobes=2.0, edge=5.0, taper=26.0, curl=1.0),
     "curly hair": HairStyle(
-        cap=17.0, lift=9.0, clump=13.0, relief=7.5, lobes=7.0, edge=4.0, taper=18.0, curl=0.7, locks=0
+        cap=19.0, lift=10.0, clump=15.0, relief=8.5, lobes=7.0, edge=5.0, taper=16.0, curl=0.7
     ),
 }  # fmt: skip
 KNOT_CENTERS = {"bun": (0.0, 96.0, -92.0), "ponytail": (0.0, 62.0, -112.0)}

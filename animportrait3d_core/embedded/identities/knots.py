@@ -78,7 +78,7 @@ def _tail(center: np.ndarray, generator: np.random.Generator) -> np.ndarray:
     third = np.cross(tangent, side)
     angle = np.linspace(0, 2 * np.pi, _COLUMNS + 1)[None]
     grow = np.minimum(steps / 0.12, 1.0)
-    radius = (9.0 + 15.0 * grow * (2 - grow)) * np.clip(1 - steps**3.2, 0.0, 1) ** 0.75 + 0.6
+    radius = (9.0 + 15.0 * grow * (2 - grow)) * np.clip(1 - steps**5.0, 0.0, 1) ** 0.6 * (1 - 0.30 * steps) + 0.5
     radius = radius * (1 + 0.10 * np.sin(5 * angle + 1.3 + steps * 2) * grow)
     ripple = fractal_field(np.stack(np.broadcast_arrays(np.cos(angle) * 3, np.sin(angle) * 3, steps * 4), -1), 2, 5)
     radius = radius * (0.9 + 0.2 * ripple)

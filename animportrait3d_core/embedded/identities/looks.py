@@ -13,7 +13,7 @@ from .skin_texture import SkinLook
 
 _AGE = {"young": 0.0, "middle-aged": 0.42, "old": 1.0}
 _DEPTH = {"pale": 0.0, "fair": 0.1, "olive": 0.3, "tan": 0.45, "brown": 0.75, "dark": 1.0}
-_BROWS = {"straight": (3.3, 1.0, 0.85), "arched": (2.9, 5.5, 0.85), "thick": (4.6, 2.6, 0.97), "thin": (1.9, 4.2, 0.75)}
+_BROWS = {"straight": (2.9, 1.0, 0.80), "arched": (2.5, 5.5, 0.80), "thick": (4.2, 2.6, 0.92), "thin": (1.6, 4.2, 0.70)}
 # density on the cheeks, on the chin, of the moustache; length 0 stubble to 1 full
 _BEARDS = {
     "none": (0.0, 0.0, 0.0, 0.0),

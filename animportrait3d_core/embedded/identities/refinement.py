@@ -10,8 +10,8 @@ def split_faces(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Split every chosen face into four at its edges' midpoints; neighbours are split along the shared edges.
 
-    vertices [V, 3], faces [F, 3], uvs [F, 3, 2], chosen [F] bool. Returns new vertices, faces, uvs, and [F'] bool:
-    which new faces lie in chosen ones.
+    vertices [V, 3], faces [F, 3], uvs [F, 3, 2], chosen [F] bool. Returns new vertices, faces, uvs, and the
+    face that each new one lies in [F'].
     """
     edges = np.sort(np.stack([faces, np.roll(faces, -1, axis=1)], axis=-1), axis=-1)
     key = edges[..., 0] * np.int64(len(vertices)) + edges[..., 1]
@@ -31,7 +31,7 @@ def split_faces(
         places = [np.take_along_axis(a[rows], turn[..., None], 1) for a in (uvs, half)]
         spots = np.concatenate(places, axis=1)
         for triangle in pattern:
-            pieces.append((ids[:, triangle], spots[:, triangle], chosen[rows]))
+            pieces.append((ids[:, triangle], spots[:, triangle], rows))
 
     add(np.flatnonzero(count == 0), np.zeros((count == 0).sum(), int), ((0, 1, 2),))
     rows = np.flatnonzero(count == 1)
@@ -40,5 +40,5 @@ def split_faces(
     add(rows, (np.argmin(is_split[rows], axis=1) + 1) % 3, ((0, 3, 2), (3, 4, 2), (3, 1, 4)))
     rows = np.flatnonzero(count == 3)
     add(rows, np.zeros(len(rows), int), ((0, 3, 5), (3, 1, 4), (5, 4, 2), (3, 4, 5)))
-    new_faces, new_uvs, inside = (np.concatenate([piece[k] for piece in pieces]) for k in range(3))
-    return points, new_faces, new_uvs, inside
+    new_faces, new_uvs, parent = (np.concatenate([piece[k] for piece in pieces]) for k in range(3))
+    return points, new_faces, new_uvs, parent

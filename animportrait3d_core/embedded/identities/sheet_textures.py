@@ -18,7 +18,7 @@ _jit = numba.njit(cache=True, fastmath=True)
 
 
 class HairLook(NamedTuple):
-    """Colour [3], share of white hairs, flow and parting of the style, width of locks (mm), curl 0..1, seed."""
+    """Colour [3], share of white hairs, flow and parting of the style, width of locks (mm), curl of the style, seed."""
 
     color: np.ndarray
     white: float
@@ -75,6 +75,20 @@ def _paint_curls(texel, x, y, z, look, shade):
     texel[4] = 0.25 + 0.3 * coil
 
 
+@_jit
+def _paint_stubble(texel, x, y, z, look, shade):
+    """One texel of shaven hair: dots a millimetre apart, lighter between."""
+    near, number = cells3(x / 0.9, y / 0.9, z / 0.9, look.seed + 8)
+    broad = fractal3(x / 14.0, y / 14.0, z / 14.0, 2, look.seed + 9)
+    light = shade * (1.18 - 0.40 * smoothstep(0.6, 0.1, near) + 0.25 * (broad - 0.5))
+    grey = 1.0 if number < look.white else 0.0
+    for k in range(3):
+        own = look.color[k] * light
+        texel[k] = min(1.0, own + (0.7 * light - own) * grey * 0.7)
+    texel[3] = 0.5 * smoothstep(0.6, 0.1, near)
+    texel[4] = 0.12
+
+
 @numba.njit(cache=True, fastmath=True, parallel=True)
 def paint_hair(fields, rows, columns, look, out):
     """Paint a hair chart: fields [R, C, 5] on the grid (x, y, z in mm, border distance, relief); rows [H], columns [W]
@@ -87,7 +101,9 @@ def paint_hair(fields, rows, columns, look, out):
             across, along = strand_coordinates(x, y, z, look.flow, look.part)
             shade = 0.80 + 0.20 * smoothstep(0.0, 9.0, border)
             shade *= 0.92 + 0.16 * min(1.0, max(-1.0, rise))
-            if look.curl > 0.5:
+            if look.curl < -0.5:
+                _paint_stubble(out[i, j], x, y, z, look, shade)
+            elif look.curl > 0.5:
                 _paint_curls(out[i, j], x, y, z, look, shade)
             else:
                 paint_strand(out[i, j], across, along, look, shade)
@@ -166,8 +182,8 @@ def _knit(u, v, look):
 
 
 @_jit
-def pattern_share(u, y, pattern):
-    """How much of the second colour shows at arc length u and height y (mm), 0..1."""
+def pattern_share(u, y, arc, down, pattern):
+    """How much of the second colour shows, 0..1: thread coordinate u, height y, own arc lengths across and down; mm."""
     if pattern == 1:
         band = y / 27.0
         return smoothstep(0.30, 0.34, abs(band - math.floor(band) - 0.5))
@@ -176,24 +192,25 @@ def pattern_share(u, y, pattern):
         two = smoothstep(0.22, 0.27, abs(u / 30.0 - math.floor(u / 30.0) - 0.5))
         return 0.5 * one + 0.5 * two
     if pattern == 3:
-        row = math.floor(y / 17.0)
-        shifted = u / 19.0 + 0.5 * (row % 2.0)
-        du, dv = (shifted - math.floor(shifted) - 0.5) * 19.0, (y / 17.0 - row - 0.5) * 17.0
+        row = math.floor(down / 17.0)
+        shifted = arc / 19.0 + 0.5 * (row % 2.0)
+        du, dv = (shifted - math.floor(shifted) - 0.5) * 19.0, (down / 17.0 - row - 0.5) * 17.0
         return smoothstep(4.6, 3.8, math.sqrt(du * du + dv * dv))
     return 0.0
 
 
 @numba.njit(cache=True, fastmath=True, parallel=True)
 def paint_cloth(fields, rows, columns, look, out):
-    """Paint a cloth chart: fields [R, C, 5] (x, y, z, arc length across, arc length down; mm); rows [H], columns [W] of
+    """Paint a cloth chart: fields [R, C, 6] (x, y, z, thread coordinates across
+    and down, own arc length across; mm); rows [H], columns [W] of
     the texels in it; out [H, W, 5]."""
     for i in numba.prange(out.shape[0]):
-        field = np.empty(5)
+        field = np.empty(6)
         for j in range(out.shape[1]):
             _bilinear(fields, rows[i], columns[j], field)
             x, y, z, u, v = field[0], field[1], field[2], field[3], field[4]
             relief, shade = _knit(u, v, look)
-            share = pattern_share(u, y, look.pattern)
+            share = pattern_share(u, y, field[5], v, look.pattern)
             mottle = 0.94 + 0.12 * fractal3(x / 19.0, y / 19.0, z / 19.0, 2, look.seed)
             fuzz = 0.97 + 0.06 * noise2(u / 0.9, v / 0.9, look.seed + 1)
             for k in range(3):

@@ -89,12 +89,12 @@ def _complexion(out, x, y, z, look):
     tip = math.exp(-((x / 13.0) ** 2) - (((y + 43.0) / 11.0) ** 2)) * smoothstep(84.0, 98.0, z)
     chin = math.exp(-((x / 16.0) ** 2) - (((y + 103.0) / 11.0) ** 2)) * front
     ear = smoothstep(70.0, 80.0, ax) * smoothstep(-65.0, -45.0, y) * smoothstep(30.0, 10.0, y) * smoothstep(14.0, 0.0, z)
-    red = 0.42 * cheek + 0.55 * tip + 0.22 * chin + 0.5 * ear + look.age * 0.15 * (cheek + tip)
+    red = 0.32 * cheek + 0.45 * tip + 0.18 * chin + 0.45 * ear + look.age * 0.15 * (cheek + tip)
     red *= 1.0 - 0.35 * look.depth
     _scale(out, 1.015, 0.83, 0.80, min(1.0, red * (0.8 + 0.9 * (broad + 0.5) * 0.5)))
     if look.blush > 0.0:
         apple = math.exp(-(((ax - 38.0) / 17.0) ** 2) - (((y + 34.0 - 0.25 * (ax - 38.0)) / 13.0) ** 2)) * front
-        _scale(out, 1.04, 0.66, 0.68, 0.75 * look.blush * apple)
+        _scale(out, 1.02, 0.72, 0.74, 0.52 * look.blush * apple)
     under = math.exp(-(((ax - 31.0) / 17.0) ** 2) - (((y + 9.5) / 5.5) ** 2)) * front
     lid = math.exp(-(((ax - 32.0) / 17.0) ** 2) - (((y - 8.5) / 6.5) ** 2)) * front
     inner = math.exp(-(((ax - 17.0) / 5.0) ** 2) - (((y - 4.0) / 9.0) ** 2)) * front
@@ -111,15 +111,15 @@ def _spots(out, x, y, z, look):
     """Freckles over nose and cheeks, age spots, and a few moles."""
     ax = abs(x)
     if look.freckles > 0.0 and z > 20.0:
-        zone = math.exp(-((ax / 52.0) ** 4) - (((y + 30.0) / 26.0) ** 2)) + 0.25 * math.exp(-(((y - 40.0) / 30.0) ** 2))
+        zone = math.exp(-((ax / 52.0) ** 4) - (((y + 30.0) / 26.0) ** 2)) + 0.18 * math.exp(-(((y - 40.0) / 30.0) ** 2))
         for layer in range(2):
-            size = 3.1 + 1.7 * layer
+            size = 2.5 + 1.4 * layer
             near, number = cells3(x / size, y / size, z / size, look.seed + 40 + layer)
             radius = 0.13 + 0.20 * number
             patch = noise3(x / 14.0, y / 14.0, z / 14.0, look.seed + 50)
             if lattice_hash(int(number * 1e6), 0, 0, 3) < zone * (0.35 + 0.75 * patch):
                 spot = smoothstep(radius + 0.10, radius - 0.08, near)
-                _scale(out, 0.80, 0.66, 0.55, spot * (0.55 + 0.4 * number))
+                _scale(out, 0.83, 0.70, 0.58, spot * (0.45 + 0.5 * number))
     if look.age > 0.6:
         near, number = cells3(x / 13.0, y / 13.0, z / 13.0, look.seed + 60)
         if number < 0.22:
@@ -147,28 +147,28 @@ def _relief(x, y, z, look):
         phase = (y + wobble - 0.0035 * x * x) / 9.5
         line = phase - math.floor(phase)
         strength = 0.35 + 0.65 * noise2(x / 24.0, math.floor(phase) * 3.7, look.seed + 83)
-        height -= 0.62 * deep * fade * strength * bump((line - 0.5) / 0.24)
+        height -= 0.42 * deep * fade * strength * bump((line - 0.5) / 0.30)
     frown = bump((ax - 6.0 - 0.05 * (y - 20.0) + 0.4 * wobble) / 2.0) * bump((y - 22.0) / 13.0) * front
-    height -= 0.55 * deep * frown
+    height -= 0.38 * deep * frown
     # crow's feet fan out from the outer corner of the eye
     dx, dy = ax - 47.0, y - 1.0
     reach = math.sqrt(dx * dx + dy * dy)
     if dx > 0.0 and reach < 24.0:
-        angle = math.atan2(dy, dx) * 4.2 + 0.5 * wobble
+        angle = math.atan2(dy, dx) * 2.9 + 0.5 * wobble + 0.05 * reach
         ray = angle - math.floor(angle)
-        height -= 0.5 * deep * bump((ray - 0.5) / 0.28) * smoothstep(2.0, 7.0, reach) * smoothstep(24.0, 13.0, reach)
+        height -= 0.26 * deep * bump((ray - 0.5) / 0.30) * smoothstep(2.0, 8.0, reach) * smoothstep(21.0, 9.0, reach)
     # nasolabial fold from the wing of the nose past the corner of the mouth, and on to the jaw with age
     t = (-40.0 - y) / 42.0
     fold_x = 19.0 + 13.5 * t + 4.0 * t * t + 0.4 * wobble
-    fold = bump((ax - fold_x) / 3.0) * smoothstep(-38.0, -44.0, y) * smoothstep(-90.0, -76.0, y) * front
-    height -= 1.0 * deep * fold
-    marionette = bump((ax - 27.5 - 0.05 * (-78.0 - y) + 0.3 * wobble) / 2.6)
-    height -= 0.75 * deep * marionette * smoothstep(-76.0, -82.0, y) * smoothstep(-104.0, -92.0, y) * front
+    fold = bump((ax - fold_x) / 4.2) * smoothstep(-38.0, -44.0, y) * smoothstep(-90.0, -76.0, y) * front
+    height -= 0.75 * deep * fold
+    marionette = bump((ax - 27.5 - 0.05 * (-78.0 - y) + 0.3 * wobble) / 3.6)
+    height -= 0.42 * deep * marionette * smoothstep(-76.0, -82.0, y) * smoothstep(-104.0, -92.0, y) * front
     bag = bump((y + 14.5 - 0.010 * (ax - 31.0) ** 2) / 2.4) * math.exp(-(((ax - 31.0) / 13.0) ** 4)) * front
-    height -= 0.55 * deep * bag
+    height -= 0.40 * deep * bag
     neck = (y + 0.004 * x * x + 2.0 * wobble) / 15.0
     ring = neck - math.floor(neck)
-    height -= 0.5 * deep * bump((ring - 0.5) / 0.2) * smoothstep(-118.0, -128.0, y) * smoothstep(-200.0, -185.0, y)
+    height -= 0.34 * deep * bump((ring - 0.5) / 0.22) * smoothstep(-118.0, -128.0, y) * smoothstep(-200.0, -185.0, y)
     return height
 
 
@@ -201,15 +201,15 @@ def brow_cover(x, y, z, look):
 def _beard_zone(x, y, z, look):
     """Density 0..1 of facial hair at a point."""
     ax = abs(x)
-    if z < -12.0 or y > -30.0 or y < -165.0:
+    if z < 2.0 or y > 2.0 or y < -165.0:
         return 0.0
     if look.beard_cheek + look.beard_chin + look.moustache <= 0.0:
         return 0.0
     ragged = 3.0 * (noise2(x / 4.0, y / 4.0, look.seed + 100) - 0.5) + 2.0 * (noise2(x / 1.6, y / 3.0, look.seed + 101) - 0.5)
     # the cheek line falls from the sideburn to the corner of the mouth
-    line = -66.0 + 46.0 * smoothstep(26.0, 70.0, ax) ** 1.5 + ragged
-    cheek = smoothstep(3.5, -4.5, y - line) * smoothstep(-136.0, -122.0, y + ragged + 0.12 * ax)
-    cheek *= smoothstep(-10.0, 4.0, z)
+    line = -68.0 + 14.0 * smoothstep(28.0, 52.0, ax) + 70.0 * smoothstep(50.0, 70.0, ax) ** 2 + ragged
+    cheek = smoothstep(4.5, -5.5, y - line) * smoothstep(-140.0, -120.0, y + ragged + 0.12 * ax)
+    cheek *= smoothstep(3.0, 13.0, z + 0.5 * ragged) * smoothstep(2.0, -14.0, y)
     below_lip = smoothstep(22.0, 12.0, ax + ragged)
     chin = smoothstep(-86.5, -91.0, y + ragged * 0.4) * below_lip * smoothstep(-136.0, -118.0, y)
     side = smoothstep(5.5, 3.0, abs(ax - 25.0 + 0.12 * (y + 80.0)) + 0.5 * ragged) * smoothstep(-70.0, -75.0, y)
@@ -271,7 +271,7 @@ def paint_skin(points, look, out):
         _complexion(texel, x, y, z, look)
         _spots(texel, x, y, z, look)
         height = _relief(x, y, z, look)
-        groove = min(1.0, max(0.0, -height - 0.12) * 0.75)
+        groove = min(1.0, max(0.0, -height - 0.12) * 0.62)
         _scale(texel, 0.72, 0.60, 0.56, groove)
         shine = 0.30 + 0.25 * math.exp(-((x / 22.0) ** 2) - (((y + 5.0) / 60.0) ** 2)) * smoothstep(60.0, 85.0, z)
         lips, grooves = _lips(texel, x, y, z, look)

@@ -111,8 +111,7 @@ def _paint_sheets(atlas: np.ndarray, identity: Identity, figure: Figure, size: i
     cloth = cloth_look(identity)
     low, high = figure.cloth.rows
     points = figure.cloth.points[low : high + 1]
-    along, down = thread_lengths(points)
-    fields = np.ascontiguousarray(np.concatenate([points, along[..., None], down[..., None]], axis=-1))
+    fields = np.ascontiguousarray(np.concatenate([points, thread_lengths(points)], axis=-1))
     window = np.empty(atlas[texel_window("cloth", size)].shape)
     paint_cloth(fields, *_chart_fields(fields, "cloth", size), cloth, window)
     atlas[texel_window("cloth", size)] = window
