@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ..cameras import Cameras
 from ..errors import InvalidInput, check_shape
 from ..mesh_files import MeshReport
-from ..mesh_queries import colors_at
 from ..meshes import Mesh, vertex_normals
-from ..render import MeshImage, rasterize_mesh
+from ..render import rasterize_mesh
+from ..render.threads import run_parallel
 from .alignment import HeadAlignment, crop_to_view
+from .numba_shading import NO_COLORS, NO_NORMALS, NO_TEXTURE, NO_UVS, shade_rows
 from .protocol import SCHEMA_VERSION, PortraitImage
 
 SHADINGS = ("unlit", "soft")
@@ -105,49 +107,46 @@ def render_colored_mesh(
     settings = settings or MeshRenderSettings()
     background = torch.ones(3) if background is None else background.float().cpu()
     check_shape("render_colored_mesh", "background", background, [3])
-    with torch.no_grad():
-        normals = vertex_normals(mesh.vertices, mesh.faces) if settings.shading == "soft" else None
-        # One camera at a time: at 512 pixels and 2 x 2 samples a camera's tables take about 100 MB.
-        pictures = [_render_one(mesh, normals, cameras[index], background, settings) for index in range(len(cameras))]
-    if not pictures:
-        shape = (0, cameras.height, cameras.width)
-        return PortraitImage(torch.zeros(*shape, 3), torch.zeros(shape), torch.zeros(shape))
-    images, masks, depth = (torch.stack(parts) for parts in zip(*pictures))
+    images = torch.zeros(len(cameras), cameras.height, cameras.width, 3)
+    masks, depth = torch.zeros(images.shape[:3]), torch.zeros(images.shape[:3])
+    surface, normals = _surface_arrays(mesh), NO_NORMALS
+    if settings.shading == "soft":
+        normals = vertex_normals(mesh.vertices, mesh.faces).numpy()
+    for index in range(len(cameras)):
+        picture = (images[index].numpy(), masks[index].numpy(), depth[index].numpy())
+        _render_one(surface, normals, cameras[index], (background.numpy(), settings.supersampling), picture)
     return PortraitImage(images, masks, depth)
 
 
+def _surface_arrays(mesh: Mesh) -> tuple[np.ndarray, ...]:
+    """faces, vertices, corner colours, corner uvs and texture as the kernel wants them."""
+    colors, uvs, texture = NO_COLORS, NO_UVS, NO_TEXTURE
+    if mesh.texture is not None and mesh.corner_uvs is not None:
+        uvs, texture = mesh.corner_uvs.contiguous().numpy(), mesh.texture.contiguous().numpy()
+    elif mesh.vertex_colors is not None:
+        colors = mesh.vertex_colors[mesh.faces].contiguous().numpy()
+    else:
+        raise InvalidInput(
+            "render_colored_mesh: the mesh has neither a texture nor vertex colours, expected one of them; give it "
+            "`vertex_colors`."
+        )
+    return mesh.faces.contiguous().numpy(), mesh.vertices.contiguous().numpy(), colors, uvs, texture
+
+
 def _render_one(
-    mesh: Mesh, normals: Tensor | None, camera: Cameras, background: Tensor, settings: MeshRenderSettings
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Image [H, W, 3], mask [H, W] and depth [H, W] of one camera."""
-    samples = settings.supersampling
+    surface: tuple[np.ndarray, ...],
+    normals: np.ndarray,
+    camera: Cameras,
+    blend: tuple[np.ndarray, int],
+    picture: tuple[np.ndarray, ...],
+) -> None:
+    """Draw one camera into `picture` (image, mask, depth); blend is the background and the samples per pixel side."""
+    background, samples = blend
     fine = camera.resized(camera.width * samples, camera.height * samples)
-    raster = rasterize_mesh(mesh.vertices, mesh.faces, fine)
-    covered = raster.mask[0]
-    hit = torch.nonzero(covered.reshape(-1)).squeeze(1)
-    colors = _sample_colors(mesh, normals, raster, hit, camera)
-    full = torch.zeros(covered.numel(), 3).index_copy(0, hit, colors)
-    blocks = (camera.height, samples, camera.width, samples)
-    color = full.view(*blocks, 3).mean(dim=(1, 3))
-    mask = covered.view(blocks).float().mean(dim=(1, 3))
-    nearest = raster.depth[0].where(covered, torch.tensor(torch.inf)).view(blocks).amin(dim=(1, 3))
-    depth = nearest.where(torch.isfinite(nearest), torch.tensor(0.0))
-    return (color + (1 - mask)[..., None] * background).clamp(0, 1), mask, depth
-
-
-def _sample_colors(
-    mesh: Mesh, normals: Tensor | None, raster: MeshImage, hit: Tensor, camera: Cameras
-) -> Tensor:
-    """Colours [P, 3] of the covered samples `hit` [P] of one raster image."""
-    faces, weights = raster.face_id.reshape(-1)[hit], raster.barycentric.reshape(-1, 3)[hit]
-    colors = colors_at(mesh, faces, weights)
-    if normals is None:
-        return colors
-    corners = mesh.faces[faces]
-    normal = torch.nn.functional.normalize((normals[corners] * weights[..., None]).sum(1), dim=-1)
-    point = (mesh.vertices[corners] * weights[..., None]).sum(1)
-    to_camera = camera.camera_centers[0] - point
-    # Meshes are two-sided: the side that is seen is the one that is lit.
-    normal = torch.where((normal * to_camera).sum(-1, keepdim=True) < 0, -normal, normal)
-    light = torch.nn.functional.normalize(torch.tensor(LIGHT_DIRECTION), dim=0)
-    return colors * (AMBIENT + KEY * (normal @ light).clamp(min=-0.3))[:, None]
+    drawn = rasterize_mesh(torch.from_numpy(surface[1]), torch.from_numpy(surface[0]), fine)
+    raster = tuple(values[0].contiguous().numpy() for values in (drawn.face_id, drawn.barycentric, drawn.depth))
+    direction = np.array(LIGHT_DIRECTION) / np.linalg.norm(LIGHT_DIRECTION)
+    light = np.array([*direction, AMBIENT, KEY], dtype=np.float32)
+    eye = camera.camera_centers[0].numpy()
+    lighting = (normals, eye, light)
+    run_parallel(shade_rows, camera.height, raster, surface, lighting, background, samples, picture)
