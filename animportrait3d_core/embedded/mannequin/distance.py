@@ -106,7 +106,7 @@ def _cheeks(d, x, y, z, shape):
 
 @_jit
 def _brow_and_socket(d, x, y, z, shape):
-    ridge = 1.3 * shape[BROW_RIDGE]
+    ridge = 2.4 * shape[BROW_RIDGE]
     d = _union(d, _capsule(x, y, z, 10, 20.0, 80.5 + ridge, 43, 21.0, 63.5 + 0.6 * ridge, 6.8, 6.4), 16)
     deep = 1.2 * shape[SOCKET_DEPTH]
     d = _carve(d, _ellipsoid(x, y, z, EYE_X - 1.0, EYE_Y + 0.5, EYE_Z + 29, 21.0, 13.0, 14.0 + 0.9 * deep), 13)

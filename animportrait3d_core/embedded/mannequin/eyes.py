@@ -18,8 +18,8 @@ CORNEA_DEGREES = 29.0
 # Rings of the rim under an open lid: radius (mm), degrees under the lid.
 OPEN_RINGS = ((14.15, 0.5), (13.75, 7.0), (12.6, 24.0))
 # Rings under a closed lid: depth under the lid's border (mm), degrees under the lid. The margin reaches a little past
-# the slit, behind the other lid, so that the skin stays smooth across the lash line.
-CLOSED_RINGS = ((0.5, -1.3), (0.9, 4.0), (2.2, 24.0))
+# the slit, behind the other lid, so that the skin stays smooth across the lash line. The last ring ends in the eyeball.
+CLOSED_RINGS = ((0.5, -1.3), (0.9, 4.0), (None, 24.0))
 
 
 def eyeball_points(center: np.ndarray) -> np.ndarray:
@@ -82,7 +82,11 @@ def _closed_rings(border: np.ndarray, center: np.ndarray, lean: np.ndarray) -> n
     unit = relative / np.linalg.norm(relative, axis=1, keepdims=True)
     return np.stack(
         [
-            rotate_about_eye(center + unit * (radius - depth), center, np.deg2rad(under) * lean)
+            rotate_about_eye(
+                center + unit * (OPEN_RINGS[-1][0] if depth is None else radius - depth),
+                center,
+                np.deg2rad(under) * lean,
+            )
             for depth, under in CLOSED_RINGS
         ]
     )

@@ -138,7 +138,7 @@ def tongue(base: int) -> Part:
     round_ends = np.sqrt(np.clip(1 - np.abs(2 * (0.06 + 0.88 * along) - 1) ** 3.5, 0, 1))
     cosine, sine = np.cos(around), np.sin(around)
     width = 15.5 * round_ends * (1 - 0.18 * along)
-    groove = 1.7 * round_ends * np.exp(-((cosine / 0.30) ** 2)) * (sine > 0)
+    groove = 1.7 * round_ends * np.exp(-((cosine / 0.30) ** 2)) * (sine > 1e-9)
     x = width * np.sign(cosine) * np.abs(cosine) ** 0.85
     y = -82.6 + 4.2 * (1 - along) + 5.2 * round_ends * sine - groove
     z = 30.0 + 48.5 * along + 0 * around

@@ -28,7 +28,7 @@ SHAPE_DIRECTIONS: tuple[tuple[str, dict[str, float]], ...] = (
     ("long face", {"head_height": 0.8, "face_length": 1.0, "chin_height": 0.8}),
     ("deep head, chin forward", {"head_depth": 1.0, "chin_projection": 1.0}),
     ("full cheeks", {"cheek_fullness": 1.0, "cheekbone": -0.5, "lower_face_width": 0.6}),
-    ("heavy brow", {"brow_ridge": 1.0, "socket_depth": 0.9, "brow_height": -0.6}),
+    ("heavy brow", {"brow_ridge": 1.0, "socket_depth": 0.9, "brow_height": -0.9}),
     ("wide nose", {"nose_width": 1.0, "alar_flare": 0.8, "nose_tip_size": 0.6}),
     ("long nose", {"nose_length": 1.0, "nose_projection": 0.7, "nose_bridge": 0.6}),
     ("full wide mouth", {"lip_fullness": 1.0, "mouth_width": 0.7, "muzzle": 0.5}),
