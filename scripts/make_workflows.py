@@ -36,7 +36,7 @@ def quickstart(graph: WorkflowBuilder) -> None:
     """A mesh portrait becomes an avatar that opens its mouth, blinks, looks around and turns its head."""
     with graph.stage("1 Body and portrait", QUICKSTART_NOTE):
         body = graph.add("AP3D_LoadSMPLX", shows_picture=True)
-        portrait = graph.add("AP3D_PortraitFromMesh", body=body["body"], shows_picture=True)
+        portrait = graph.add("AP3D_PortraitFromMesh", body=body["body"], shading="unlit", shows_picture=True)
     with graph.stage("2 Views and fit", "The head is seen from all sides, and the body is fitted to what is seen."):
         views = graph.add("AP3D_RenderViews", subject=portrait["portrait"], shows_picture=True)
         fit = graph.add(

@@ -25,7 +25,7 @@ from .definitions import InputDefinition, NodeDefinition, Registry, define_node,
 
 FORMAT_VERSION = 0.4
 REGISTRY_ID = "animportrait3d"
-NODE_WIDTH, GAP, MARGIN, TITLE_HEIGHT = 340, 50, 20, 40
+NODE_WIDTH, GAP, MARGIN, TITLE_HEIGHT = 340, 74, 20, 60
 SLOT_HEIGHT, WIDGET_HEIGHT, MULTILINE_HEIGHT, PICTURE_HEIGHT = 20, 24, 110, 260
 NOTE_LINE_HEIGHT, NOTE_CHARACTERS_PER_LINE = 20, 42
 STAGE_COLORS = ("#3f789e", "#8a5a9e", "#a1683f", "#5a8a4a", "#9e4f5c", "#4a8a8a")
@@ -203,7 +203,7 @@ class WorkflowBuilder:
         height = 10 + SLOT_HEIGHT * max(inputs, len(definition.return_types)) + WIDGET_HEIGHT * rows
         height += MULTILINE_HEIGHT * multiline + (PICTURE_HEIGHT if shows_picture else 0)
         place = {"pos": [self._column_x, self._next_y], "size": [NODE_WIDTH, height]}
-        # The title bar of a node stands above its position.
+        # The title bar of a node stands above its position, and the badge with the name of its pack above that.
         self._next_y += height + GAP
         return place
 
