@@ -97,7 +97,7 @@ class SaveAvatar:
 
     @host.plain_torch
     def execute(self, avatar: Any, filename: str) -> dict[str, Any]:
-        from animportrait3d_core.avatar import save_avatar
+        from animportrait3d_core.avatar.io import save_avatar
 
         target = host.save_path("AP3D_SaveAvatar", filename, ".safetensors")
         save_avatar(avatar, target.path)
@@ -142,7 +142,7 @@ class LoadAvatar:
 
     @host.plain_torch
     def execute(self, file: str, body: Any = None) -> dict[str, Any]:
-        from animportrait3d_core.avatar import load_avatar
+        from animportrait3d_core.avatar.io import load_avatar
 
         avatar = load_avatar(host.input_file("AP3D_LoadAvatar", file), body=body)
         return host.node_result(avatar, avatar.body, avatar.prompt)

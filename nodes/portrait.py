@@ -170,7 +170,7 @@ class LoadLandmarks:
     def execute(self, file: str, portrait: Any = None) -> dict[str, Any]:
         import dataclasses
 
-        from animportrait3d_core.body.landmarks import read_landmarks
+        from animportrait3d_core.body.landmark_files import read_landmarks
 
         _, path = portrait_path("AP3D_LoadLandmarks", file)
         landmarks = read_landmarks(path)

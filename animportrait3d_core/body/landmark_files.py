@@ -1,0 +1,35 @@
+"""Landmark files: 68 points of a mesh, as JSON beside it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+
+from ..errors import InvalidInput
+from ..files import require_file
+from .landmarks import NUM_LANDMARKS, Landmarks
+
+LAYOUT = f'{{"landmarks": [[x, y, z], ...]}} with {NUM_LANDMARKS} points in iBUG order'
+
+
+def read_landmarks(path: str | Path) -> Landmarks:
+    """Landmarks in space [68, 3], in the coordinates of the mesh file they belong to.
+
+    Raises `MissingModelFile` without the file and `InvalidInput` if it does not hold 68 finite points.
+    """
+    where = "read_landmarks"
+    path = require_file(where, path, f"Expected a JSON file {LAYOUT}, named like the mesh.")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise InvalidInput(f"{where}: '{path}' is not JSON ({error}); expected {LAYOUT}.") from error
+    rows = content.get("landmarks") if isinstance(content, dict) else None
+    try:
+        points = torch.tensor(rows, dtype=torch.float32)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InvalidInput(f"{where}: '{path}' does not hold numbers as {LAYOUT} ({error}).") from error
+    if list(points.shape) != [NUM_LANDMARKS, 3]:
+        raise InvalidInput(f"{where}: '{path}' holds landmarks of shape {list(points.shape)}, expected {LAYOUT}.")
+    return Landmarks(points_3d=points)
