@@ -1,0 +1,327 @@
+"""Multi-view fit of a body to a static portrait: shape, expression, pose, scale and translation.
+
+Upstream tracks FLAME in nine views and regresses SMPL-X onto it. Here SMPL-X is fitted at once, by damped Gauss-Newton
+steps on its distances to the portrait's surface, masks and landmarks, robust (Geman-McClure) and coarse to fine: place
+the neutral body, then turn neck and head, then shape and expression. Deterministic for a given generator.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import InvalidInput, check_finite
+from ..meshes import Mesh
+from ..views import Views
+from .fit_start import INITIAL_SCALE, start_from_landmarks, start_from_masks, start_from_mesh
+from .fit_terms import BodyRegions, LandmarkTerm, SilhouetteTerm, SurfaceTerm, body_regions
+from .fit_variables import (
+    Column,
+    NormalEquations,
+    PosedBody,
+    columns_of,
+    get_values,
+    pose_with_derivatives,
+    set_values,
+)
+from .landmarks import Landmarks, mean_landmark_error, outer_eye_distance, triangulate
+from .model import BodyModel
+from .parameters import BodyParameters
+
+SCHEMA_VERSION = 1
+_RENEW_DERIVATIVES = 4  # steps
+Progress = Callable[..., Any]  # progress(step, total, preview=None)
+
+
+@dataclasses.dataclass(frozen=True)
+class FitSettings:
+    """Weights and limits of a fit; lengths in world units, angles in radians.
+
+    Each *_noise is the distance that counts as one standard deviation; surface_points and silhouette_points are the
+    numbers of independent observations that the whole term stands for (neighbouring points err together). Each
+    *_spread is the standard deviation of a prior around the neutral body. num_betas, num_expression: how many
+    coefficients are fitted, at most the body's own; the rest stay 0.  fit_expression: False keeps the face neutral.
+    view_count, view_size: how many views, and how large, the silhouettes use.  max_surface_error: limit of the metric
+    `surface_rms`.  max_landmark_error: limit of `landmark_error`.  allow_poor_fit: return a fit beyond the limits.
+    """
+
+    num_betas: int = 40
+    num_expression: int = 20
+    fit_expression: bool = True
+    surface_noise: float = 0.004
+    surface_points: float = 400.0
+    silhouette_noise: float = 0.01
+    silhouette_points: float = 400.0
+    landmark_noise: float = 0.004
+    betas_spread: float = 1.0
+    expression_spread: float = 0.5
+    rotation_spread: float = 0.15
+    jaw_spread: float = 0.05
+    scale_spread: float = 0.3
+    place_iterations: int = 10
+    turn_iterations: int = 8
+    shape_iterations: int = 20
+    max_points: int = 4000
+    view_count: int = 8
+    view_size: int = 128
+    max_surface_error: float = 0.1
+    max_landmark_error: float = 0.15
+    allow_poor_fit: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class BodyFit:
+    """A body posed as a portrait.
+
+    parameters: batch of one.  body: the model they belong to.  metrics: `surface_rms` (root mean square distance of
+    the closest 80 % of face, ears and neck to the mesh, over the outer-eye distance; the rest may lie under hair or
+    cloth), `landmark_error` (mean distance to the given landmarks, over the same), `silhouette_iou` and
+    `silhouette_inside` (share of the body's picture inside the masks); each only if what it needs was given.
+    """
+
+    parameters: BodyParameters
+    body: BodyModel
+    metrics: Mapping[str, float]
+    schema_version: int = SCHEMA_VERSION
+
+
+@dataclasses.dataclass(frozen=True)
+class _Problem:
+    """A fit's fixed side: body, terms and priors."""
+
+    body: BodyModel
+    settings: FitSettings
+    surface: SurfaceTerm | None
+    regions: BodyRegions
+    silhouette: SilhouetteTerm
+    landmarks: LandmarkTerm | None
+    centre: BodyParameters  # of the priors
+
+
+@dataclasses.dataclass(frozen=True)
+class _Stage:
+    """Unknowns of one stage, and the width of the robust loss from its first to its last step."""
+
+    columns: Sequence[Column]
+    iterations: int
+    first_width: float
+    last_width: float
+
+
+def fit_body(
+    views: Views,
+    body: BodyModel,
+    mesh: Mesh | None = None,
+    landmarks: Landmarks | None = None,
+    settings: FitSettings | None = None,
+    generator: torch.Generator | None = None,
+    progress: Progress | None = None,
+) -> BodyFit:
+    """Fit a body to a portrait.
+
+    views: pictures with masks and cameras.  mesh: the portrait's surface in the world, wound outward; without it
+    shape comes from silhouettes and landmarks alone.  landmarks: of the same views, if known.  generator: chooses the
+    points of the mesh that are compared; None stands for seed 0.  progress: called as progress(step, total,
+    preview=None); what it raises ends the fit.
+
+    Raises `InvalidInput` if inputs are not finite, the fit diverges, or it ends beyond the limits of the settings.
+    """
+    settings = settings or FitSettings()
+    with torch.inference_mode(False), torch.no_grad():
+        _check_inputs(views, mesh, landmarks)
+        generator = generator or torch.Generator().manual_seed(0)
+        regions = body_regions(body, settings.max_points)
+        few = _few_views(views, settings)
+        problem = _Problem(
+            body=body,
+            settings=settings,
+            surface=None if mesh is None else SurfaceTerm(mesh, regions, settings.max_points, generator),
+            regions=regions,
+            silhouette=SilhouetteTerm(few, body, regions, settings.max_points),
+            landmarks=None if landmarks is None else LandmarkTerm(landmarks, views.cameras),
+            centre=body.neutral_parameters().replace(scale=torch.full((1, 1), INITIAL_SCALE)),
+        )
+        starts = _starts(problem, views, few, mesh, landmarks)
+        parameters = _run(problem, starts, _Counter(progress, _total_steps(settings, len(starts))))
+        metrics = _metrics(problem, parameters, few, landmarks, views)
+        _check_limits(metrics, settings)
+        return BodyFit(parameters, body, metrics)
+
+
+def _check_inputs(views: Views, mesh: Mesh | None, landmarks: Landmarks | None) -> None:
+    check_finite("fit_body", "views.masks", views.masks)
+    if mesh is not None:
+        check_finite("fit_body", "mesh.vertices", mesh.vertices)
+        if len(mesh.faces) < 100:
+            raise InvalidInput(f"fit_body: the mesh has {len(mesh.faces)} faces, expected a head with at least 100.")
+    if landmarks is not None and landmarks.points_2d is not None and len(landmarks.points_2d) != len(views):
+        raise InvalidInput(f"fit_body: landmarks of {len(landmarks.points_2d)} views, expected {len(views)} as given.")
+    if not bool((views.masks > 0.5).any()):
+        raise InvalidInput("fit_body: all masks are empty; the views show no subject.")
+
+
+def _few_views(views: Views, settings: FitSettings) -> Views:
+    """Every n-th view at a small size: silhouettes need neither all views nor all pixels."""
+    count = min(settings.view_count, len(views))
+    chosen = views[torch.linspace(0, len(views) - 1, count).round().long()]
+    height, width = chosen.masks.shape[1:]
+    shrink = min(1.0, settings.view_size / max(height, width))
+    size = (max(1, round(height * shrink)), max(1, round(width * shrink)))
+    resize = torch.nn.functional.adaptive_avg_pool2d
+    return Views(
+        images=resize(chosen.images.permute(0, 3, 1, 2), size).permute(0, 2, 3, 1),
+        masks=resize(chosen.masks[:, None], size)[:, 0],
+        cameras=chosen.cameras.resized(size[1], size[0]),
+        background=chosen.background,
+    )
+
+
+def _starts(
+    problem: _Problem, views: Views, few: Views, mesh: Mesh | None, landmarks: Landmarks | None
+) -> list[BodyParameters]:
+    if landmarks is not None:
+        return [start_from_landmarks(problem.body, problem.body.neutral_parameters(), views, landmarks)]
+    if mesh is not None:
+        return start_from_mesh(problem.body, problem.body.neutral_parameters(), mesh, problem.regions)
+    return start_from_masks(problem.body, problem.body.neutral_parameters(), few, problem.regions)
+
+
+def _stages(body: BodyModel, settings: FitSettings) -> tuple[_Stage, _Stage, _Stage]:
+    placement = columns_of(scale=1, translation=3)
+    rotation = columns_of(neck_pose=3, head_pose=3)
+    shape = columns_of(betas=min(settings.num_betas, body.num_betas))
+    if settings.fit_expression:
+        shape += columns_of(expression=min(settings.num_expression, body.num_expression), jaw_pose=1)
+    return (
+        _Stage(placement, settings.place_iterations, 0.15, 0.06),
+        _Stage(placement + rotation, settings.turn_iterations, 0.06, 0.04),
+        _Stage(placement + rotation + shape, settings.shape_iterations, 0.04, 0.012),
+    )
+
+
+def _total_steps(settings: FitSettings, num_starts: int) -> int:
+    return num_starts * settings.place_iterations + settings.turn_iterations + settings.shape_iterations
+
+
+class _Counter:
+    """Counts steps and reports them."""
+
+    def __init__(self, progress: Progress | None, total: int) -> None:
+        self.progress, self.total, self.done = progress, total, 0
+
+    def step(self) -> None:
+        self.done += 1
+        if self.progress is not None:
+            self.progress(self.done, self.total, preview=None)
+
+
+def _run(problem: _Problem, starts: Sequence[BodyParameters], counter: _Counter) -> BodyParameters:
+    """Place the body from every start, then turn and shape the best one."""
+    place, turn, shape = _stages(problem.body, problem.settings)
+    placed = [_optimize(problem, place, start, counter) for start in starts]
+    energies = [energy for energy, _ in placed]
+    best = placed[energies.index(min(energies))][1]
+    _, parameters = _optimize(problem, turn, best, counter)
+    return _optimize(problem, shape, parameters, counter)[1]
+
+
+def _optimize(
+    problem: _Problem, stage: _Stage, parameters: BodyParameters, counter: _Counter
+) -> tuple[float, BodyParameters]:
+    """The stage's damped Gauss-Newton steps; returns the last energy and the parameters."""
+    energy, posed = 0.0, None
+    for iteration in range(stage.iterations):
+        share = iteration / max(stage.iterations - 1, 1)
+        width = stage.first_width * (stage.last_width / stage.first_width) ** share
+        posed = pose_with_derivatives(
+            problem.body,
+            parameters,
+            stage.columns,
+            problem.regions.outer_faces,
+            nearby=posed if iteration % _RENEW_DERIVATIVES else None,
+        )
+        system = _linearize(problem, stage, parameters, posed, width)
+        step = _limited(system.step(damping=0.02), stage.columns)
+        values = get_values(parameters, stage.columns) + step
+        scale = values[stage.columns.index(("scale", 0))]
+        if not bool(torch.isfinite(values).all()) or float(scale) <= 0.05:
+            raise InvalidInput(
+                f"fit_body: the fit diverged at step {counter.done + 1} (scale {float(scale):.3g}); check that the mesh "
+                "is a head that faces +z in the usual frame, or give landmarks."
+            )
+        energy, parameters = system.energy, set_values(parameters, stage.columns, values)
+        counter.step()
+    return energy, parameters
+
+
+def _limited(step: Tensor, columns: Sequence[Column]) -> Tensor:
+    """No unknown moves further in one step than correspondences stay meaningful."""
+    limits = {"scale": 0.3, "translation": 0.1, "betas": 1.0, "expression": 0.5}
+    limit = torch.tensor([limits.get(name, 0.2) for name, _ in columns])
+    return torch.maximum(torch.minimum(step, limit), -limit)
+
+
+def _linearize(
+    problem: _Problem, stage: _Stage, parameters: BodyParameters, posed: PosedBody, width: float
+) -> NormalEquations:
+    """All terms and priors around the parameters."""
+    settings, columns = problem.settings, stage.columns
+    system = NormalEquations.of_size(len(columns))
+    if problem.surface is not None:
+        problem.surface.add_to(system, posed, width, settings.surface_points / settings.surface_noise**2)
+    problem.silhouette.add_to(system, posed, width, settings.silhouette_points / settings.silhouette_noise**2)
+    if problem.landmarks is not None:
+        problem.landmarks.add_to(system, posed, 2 * width, 1 / settings.landmark_noise**2)
+    spreads = {
+        "betas": settings.betas_spread,
+        "expression": settings.expression_spread,
+        "neck_pose": settings.rotation_spread,
+        "head_pose": settings.rotation_spread,
+        "jaw_pose": settings.jaw_spread,
+        "scale": settings.scale_spread,
+    }
+    weights = torch.tensor([spreads[name] ** -2 if name in spreads else 0.0 for name, _ in columns])
+    offset = get_values(parameters, columns) - get_values(problem.centre, columns)
+    system.add(offset, torch.eye(len(columns)), weights)
+    return system
+
+
+def _metrics(
+    problem: _Problem, parameters: BodyParameters, few: Views, landmarks: Landmarks | None, views: Views
+) -> dict[str, float]:
+    from ..render import rasterize_mesh
+
+    output = problem.body(parameters)
+    unit = float(outer_eye_distance(output.landmarks[0]))
+    metrics = {}
+    if problem.surface is not None:
+        distances = problem.surface.distances(output.vertices[0]).sort().values
+        closest = distances[: max(1, int(0.8 * len(distances)))]
+        metrics["surface_rms"] = float(closest.square().mean().sqrt()) / unit
+    if landmarks is not None:
+        target, known = landmarks.points_3d, landmarks.confidence_3d > 0
+        if target is None:
+            target, known = triangulate(views.cameras, landmarks)
+        distances = (output.landmarks[0, : len(target)] - target).norm(dim=-1)[known]
+        metrics["landmark_error"] = float(distances.mean()) / unit
+    drawn = rasterize_mesh(output.vertices[0], problem.regions.outer_faces, few.cameras).face_id >= 0
+    masks = few.masks > 0.5
+    both = float((drawn & masks).sum())
+    metrics["silhouette_iou"] = both / max(float((drawn | masks).sum()), 1.0)
+    metrics["silhouette_inside"] = both / max(float(drawn.sum()), 1.0)
+    return metrics
+
+
+def _check_limits(metrics: Mapping[str, float], settings: FitSettings) -> None:
+    limits = {"surface_rms": settings.max_surface_error, "landmark_error": settings.max_landmark_error}
+    for name, limit in limits.items():
+        found = metrics.get(name, 0.0)
+        if found > limit and not settings.allow_poor_fit:
+            raise InvalidInput(
+                f"fit_body: {name} is {found:.3f} of the outer-eye distance, expected at most {limit:.3f}. The mesh may "
+                "be no head, or not face +z in the usual frame: align it, give landmarks, or allow a poor fit."
+            )
