@@ -42,8 +42,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _fail(options: argparse.Namespace, code: int, kind: str, message: str) -> int:
+    """Print the message of the error being handled and return the exit code; with --debug raise it again."""
     if options.debug and code != EXIT_INTERRUPTED:
-        raise  # noqa: PLE0704  (always called while an exception is handled)
+        raise
     listener = getattr(options, "listener", None)
     node = listener.current if listener is not None else ""
     if options.json:

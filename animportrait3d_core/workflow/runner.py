@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InvalidInput
-from .context import Interrupted, RunContext, RunListener, activate, plain_context
+from .context import RunContext, RunListener, activate, plain_context
 from .definitions import NodeDefinition, Registry
 from .fingerprint import fingerprint
 from .graph import Link, PromptNode, is_ui_graph, prompt_to_json, read_graph_file
@@ -296,5 +296,3 @@ def _split_result(node: PromptNode, definition: NodeDefinition, value: Any) -> t
         )
     return outputs, ui
 
-
-__all__ = ["Interrupted", "NodeResult", "OutputCache", "RunResult", "RunSettings", "run"]

@@ -119,14 +119,29 @@ def test_wrong_input_is_2(call, capsys, tmp_path):
     assert usage.value.code == 2
 
 
-def test_ctrl_c_stops_the_run_with_130_and_leaves_nothing_half_written(pack, tmp_path):
+@pytest.fixture()
+def slow_process(pack, tmp_path):
+    """A run that has begun its node and will take a minute."""
     command = [sys.executable, "-m", "animportrait3d_core", "run", str(pack / "graph.json"), "--pack", str(pack)]
     command += ["--output", str(tmp_path / "out"), "--set", "1.seconds=60"]
     process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
-    assert process.stderr is not None
-    line = process.stderr.readline()
-    assert "AP3D_Slow (#1)" in line
+    assert "AP3D_Slow (#1)" in process.stderr.readline()
     time.sleep(0.5)
+    yield process
+    process.kill()
+    process.wait()
+
+
+def test_a_killed_run_leaves_nothing_and_the_next_one_works(slow_process, call, tmp_path):
+    slow_process.kill()
+    slow_process.wait()
+    assert list((tmp_path / "out").iterdir()) == []
+    assert call() == 0
+    assert [file.name for file in (tmp_path / "out").iterdir()] == ["report.json"]
+
+
+def test_ctrl_c_stops_the_run_with_130_and_leaves_nothing_half_written(slow_process, tmp_path):
+    process = slow_process
     started = time.monotonic()
     process.send_signal(signal.SIGINT)
     rest = process.communicate(timeout=20)[1]

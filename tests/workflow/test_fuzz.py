@@ -44,7 +44,7 @@ def damaged(graph, draw):
     return graph
 
 
-def prepared_or_refused(graph, registry):
+def check_prepared_or_refused(graph, registry):
     try:
         plan = prepare(graph, registry)
     except AnimPortraitError as error:
@@ -59,27 +59,27 @@ def prepared_or_refused(graph, registry):
 @QUICK
 @given(data=st.data())
 def test_damaged_ui_graphs(chain, registry, data):
-    prepared_or_refused(damaged(chain, data.draw), registry)
+    check_prepared_or_refused(damaged(chain, data.draw), registry)
 
 
 @QUICK
 @given(data=st.data())
 def test_damaged_api_graphs(chain, registry, data):
     api = json.loads(json.dumps(prompt_to_json(prepare(chain, registry).prompt)))
-    prepared_or_refused(damaged(api, data.draw), registry)
+    check_prepared_or_refused(damaged(api, data.draw), registry)
 
 
 @pytest.mark.fuzz
 @LONG
 @given(data=st.data())
 def test_damaged_ui_graphs_for_long(chain, registry, data):
-    prepared_or_refused(damaged(chain, data.draw), registry)
+    check_prepared_or_refused(damaged(chain, data.draw), registry)
 
 
 @QUICK
 @given(graph=st.dictionaries(st.text(max_size=6), JSON_VALUES, max_size=4))
 def test_any_json_object(registry, graph):
-    prepared_or_refused(graph, registry)
+    check_prepared_or_refused(graph, registry)
 
 
 def test_a_long_chain_needs_no_deep_stack(registry):
@@ -89,4 +89,4 @@ def test_a_long_chain_needs_no_deep_stack(registry):
         inputs = {"first": [str(index - 1), 0], "amount": 0.0}
         graph[str(index)] = {"class_type": "AP3D_Add", "inputs": inputs}
     graph["end"] = {"class_type": "AP3D_Save", "inputs": {"toy": ["2999", 0], "prefix": ""}}
-    assert len(prepared_or_refused(graph, registry).order) == 3001
+    assert len(check_prepared_or_refused(graph, registry).order) == 3001
