@@ -120,11 +120,15 @@ def build_cloth_shell(name: str, seed: int) -> ClothShell:
 def thread_lengths(points: np.ndarray) -> np.ndarray:
     """Coordinates (mm) [R, C, 3] of grid points [R, C, 3]: threads across and down, and the row's own arc length.
 
-    Threads across have one width for all rows, which keeps wales vertical; arc lengths start at the middle of the front.
+    Threads across have one width for all rows, which keeps wales vertical; arc lengths start at the middle of front and
+    back.
     """
     step = np.linalg.norm(np.diff(points, axis=1), axis=-1)
     arc = np.concatenate([np.zeros((len(points), 1)), step.cumsum(axis=1)], axis=1)
-    arc = arc - arc[:, arc.shape[1] // 2 :][:, :1]
+    front = arc - arc[:, arc.shape[1] // 2 :][:, :1]
+    side = arc.shape[1] // 4
+    threads = np.broadcast_to(front.mean(axis=0), arc.shape)
+    # Patterns start at the middle of the front and at that of the back, and meet under the arms.
+    arc = np.where(np.arange(arc.shape[1]) < side, arc, np.where(np.arange(arc.shape[1]) > 3 * side, arc - arc[:, -1:], front))
     down = np.concatenate([np.zeros((1, points.shape[1])), np.linalg.norm(np.diff(points, axis=0), axis=-1).cumsum(0)])
-    threads = np.broadcast_to(arc.mean(axis=0), arc.shape)
     return np.stack([threads, down, arc], axis=-1)

@@ -187,7 +187,7 @@ def _band_piece(band: Band, offset: np.ndarray, skinning: np.ndarray) -> _Piece:
 def _lash_piece(identity: Identity, moved: np.ndarray, body: Mannequin) -> _Piece:
     woman = identity.attributes.sex == "woman"
     generator = np.random.default_rng(identity.seed + 37)
-    lashes = build_lashes(body, 5.4 if woman else 3.8, 0.42 if woman else 0.34, generator)
+    lashes = build_lashes(body, 5.0 if woman else 3.2, 0.40 if woman else 0.30, generator)
     closing = lashes.closed - lashes.opened
     lids = np.stack([closing * lashes.left[:, None], closing * ~lashes.left[:, None]])
     points = lashes.opened + moved[lashes.follows]

@@ -34,6 +34,13 @@ def _interpolate(knots: tuple[tuple[float, float], ...], at: np.ndarray) -> np.n
     return np.interp(at, table[:, 0], table[:, 1])
 
 
+def _softened(knots: tuple[tuple[float, float], ...], at: np.ndarray) -> np.ndarray:
+    """Knots read through a window of 56 mm, so that hanging hair has no creases."""
+    shifts = np.linspace(-28, 28, 9)
+    weights = 1 - (shifts / 35) ** 2
+    return sum(w * _interpolate(knots, at + s) for w, s in zip(weights, shifts)) / weights.sum()
+
+
 def _rounded(knots: tuple[tuple[float, float], ...], at: np.ndarray, width: float) -> np.ndarray:
     """Knots with their corners rounded over `width`: the mean of five shifted readings."""
     return np.mean([_interpolate(knots, np.abs(at + width * shift)) for shift in (-1, -0.5, 0, 0.5, 1)], axis=0)
@@ -59,6 +66,16 @@ def strand_coordinates(x: float, y: float, z: float, flow: int, part: float) -> 
         v = -py * az + pz * ay
         return np.arctan2(x, -v) * 95.0, along
     return np.arctan2(x, z + 12.0) * 95.0, np.arccos(min(1.0, max(-1.0, (y - 20.0) / 125.0))) * 110.0
+
+
+@numba.njit(cache=True, fastmath=True)
+def whorl_distance(x: float, y: float, z: float, flow: int) -> float:
+    """Distance (mm) from the axis at which all strands meet; far away if there is none."""
+    if flow == PARTED:
+        return 100.0
+    if flow == BACK:
+        return np.sqrt(x * x + (0.866 * (y - 20.0) + 0.5 * (z + 12.0)) ** 2)
+    return np.sqrt(x * x + (z + 12.0) ** 2)
 
 
 @numba.njit(cache=True, fastmath=True)
@@ -110,7 +127,7 @@ def _curtain_length(grid: ShellGrid, curtain: Curtain) -> np.ndarray:
     level = np.hypot(grid.directions[..., 0], grid.directions[..., 2])
     for _ in range(4):
         height = grid.origins[..., 1] + grid.directions[..., 1] * length
-        width, depth = _interpolate(curtain.width, height), _interpolate(curtain.depth, height)
+        width, depth = _softened(curtain.width, height), _softened(curtain.depth, height)
         offset = grid.origins[..., 2] + 12.0
         radius = 1 / np.sqrt((sine / width) ** 2 + (cosine / depth) ** 2) - offset * cosine
         length = 0.5 * length + 0.5 * radius / np.maximum(level, 0.25)
@@ -118,11 +135,11 @@ def _curtain_length(grid: ShellGrid, curtain: Curtain) -> np.ndarray:
 
 
 def _lobes(points: np.ndarray, style: HairStyle, seed: int) -> np.ndarray:
-    """Border offset [R, C] in mm: the points in which locks end, along the flow."""
+    """Offset [R, C] of the border in about -1..1, constant along strands: the points in which locks end."""
     flat = points.reshape(-1, 3)
     out = np.empty(len(flat))
     _lobe_kernel(np.ascontiguousarray(flat), np.array([FLOWS[style.flow], style.part, style.clump]), seed, out)
-    return style.lobes * out.reshape(points.shape[:-1])
+    return out.reshape(points.shape[:-1])
 
 
 @numba.njit(cache=True, fastmath=True)
@@ -152,7 +169,7 @@ def build_hair_shell(style_name: str, seed: int, hairline_shift: float = 0.0) ->
         gap = np.clip(0.5 + (hanging - cap) / 12.0, 0, 1)
         length = cap * (1 - gap) + hanging * gap + 3.0 * gap * (1 - gap)
         behind = smooth_ramp(95, 125, np.abs(azimuth)) * smooth_ramp(-10, -80, height)
-        over = np.minimum(grid.skin_length + 7.0, length + 25.0)
+        over = np.minimum(grid.skin_length + 7.0, length + 18.0)
         length = np.maximum(length, over * behind)
         ahead = smooth_ramp(75, 60, np.abs(azimuth)) * smooth_ramp(-100, -150, height)
         length = np.maximum(length, over * ahead)
@@ -179,12 +196,15 @@ def _mask(
     line = _rounded(style.hairline, azimuth, 3.0) + shift * smooth_ramp(62, 40, np.abs(azimuth))
     slope = np.gradient(line, axis=1) / np.maximum(1.6, 1e-6)
     mask = (skin[..., 1] - line) / np.sqrt(1 + np.minimum(slope**2, 9.0))
-    if style.curtain is not None:
-        height = points[..., 1]
-        front = (np.abs(azimuth) - _interpolate(style.curtain.front, height)) * 1.5
-        bottom = height - _interpolate(style.curtain.bottom, np.abs(azimuth))
-        mask = np.maximum(mask, np.minimum(front, bottom))
-    return mask + _lobes(skin if style.curtain is None else points, style, seed)
+    if style.curtain is None:
+        return mask + style.lobes * _lobes(skin, style, seed)
+    height = points[..., 1]
+    lobes = _lobes(points, style, seed)
+    front = (np.abs(azimuth) - _interpolate(style.curtain.front, height)) * 1.5 + lobes
+    bottom = height - _interpolate(style.curtain.bottom, np.abs(azimuth)) + style.lobes * lobes
+    # Where it would lie inside the shoulders it ends, instead of spreading over them.
+    outside = np.linalg.norm(points - grid.origins, axis=-1) - grid.skin_length + 1.0
+    return np.maximum(mask + lobes, np.minimum(np.minimum(front, bottom), outside + 30.0 * (height > -110)))
 
 
 def _with_wall(sheet: Sheet) -> Sheet:

@@ -28,6 +28,10 @@ def build_locks(grid: ShellGrid, shell: HairShell, style: HairStyle, generator: 
     rows, columns = grid.shape
     border_row = _border_rows(shell.mask)
     usable = np.flatnonzero(border_row > 6)
+    if style.curtain is not None:
+        # Hanging hair frays at its lower end only; at a parted forehead loose locks would read as spikes.
+        ends = shell.points[border_row[usable].astype(int), usable]
+        usable = usable[ends[:, 1] < -30.0]
     column = generator.choice(usable, size=style.locks) + generator.uniform(0, 1, style.locks)
     length = style.lock_length * generator.uniform(0.7, 1.25, style.locks)
     width = 0.5 * generator.uniform(2.2, 4.6, style.locks)

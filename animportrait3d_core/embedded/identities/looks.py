@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..mannequin import build_mannequin
 from . import palette
 from .hair import FLOWS
 from .hair_styles import STYLES
@@ -24,12 +25,22 @@ _BEARDS = {
 }
 
 
-def skin_look(identity: Identity) -> SkinLook:
+def _spots(generator: np.random.Generator, count: int, size: tuple[float, float]) -> np.ndarray:
+    """Places and radii (mm) [count, 4] scattered over face and neck of the template."""
+    from .figure import template_origin
+
+    body = build_mannequin()
+    corners = body.vertices[body.faces[body.face_regions["face"]]]
+    points = (corners[generator.integers(len(corners), size=count)].mean(axis=1) - template_origin()) * 1e3
+    return np.concatenate([points.reshape(count, 3), generator.uniform(*size, (count, 1))], axis=1)
+
+
+def skin_look(identity: Identity, pores: bool = True) -> SkinLook:
     """Everything that the painter of the skin needs to know."""
     a = identity.attributes
     generator = np.random.default_rng(identity.seed + 41)
     tone = palette.varied(palette.SKIN[a.skin_tone], generator, 0.04)
-    lip = tone * np.array([0.93, 0.66, 0.66])
+    lip = tone * np.array([0.90, 0.68, 0.67])
     if a.sex == "woman":
         lip = lip * np.array([1.0, 0.93, 0.95])
     if a.lips != "natural":
@@ -46,6 +57,8 @@ def skin_look(identity: Identity) -> SkinLook:
         beard_cheek=cheek, beard_chin=chin, moustache=moustache, beard_length=length,
         scalp_density=0.10 if bald else 0.85, freckles=float(a.freckles), blush=float(a.blush), age=_AGE[a.age],
         male=float(a.sex == "man"), lipstick=float(a.lips != "natural"), depth=_DEPTH[a.skin_tone],
+        moles=_spots(generator, int(generator.integers(0, 5)), (0.6, 1.1)),
+        age_spots=_spots(generator, 14 if a.age == "old" else 0, (1.5, 4.0)), pores=float(pores),
         seed=identity.seed * 1000 % 65536,
     )  # fmt: skip
 

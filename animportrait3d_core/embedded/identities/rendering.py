@@ -14,9 +14,9 @@ from ...cameras import Cameras
 from ...errors import InvalidInput, ShapeMismatch
 from ...render import rasterize_mesh
 from ..mannequin import build_mannequin
-from .figure import MOUTH_INTERIOR, Figure, build_figure, figure_normals, posed_vertices
+from .figure import Figure, build_figure, figure_normals, posed_vertices
 from .identity import Identity, true_parameters
-from .occlusion import bake_occlusion
+from .occlusion import SKY_DIRECTIONS, bake_occlusion
 from .pose import joint_transforms
 from .shading import Lighting, Scene, default_lighting, shade_image, texel_density
 from .textures import mip_levels, paint_atlas
@@ -78,17 +78,25 @@ class PreparedIdentity:
     atlas: np.ndarray
 
 
-def prepare_identity(identity: Identity, texture_size: int = 1024, lighting: Lighting | None = None) -> PreparedIdentity:
-    """Build figure and texture and bake the shadow of the resting figure; do it once and render many views."""
+def prepare_identity(
+    identity: Identity,
+    texture_size: int = 1024,
+    lighting: Lighting | None = None,
+    sky_directions: int = SKY_DIRECTIONS,
+) -> PreparedIdentity:
+    """Build figure and texture and bake the shadow of the resting figure; do it once and render many views.
+
+    Datasets of small images do with a texture of 512 texels and 12 `sky_directions`.
+    """
     figure = build_figure(identity)
     atlas = paint_atlas(identity, figure, texture_size)
     texels, starts = mip_levels(atlas)
     lights = lighting or default_lighting()
     vertices = pose_figure(figure, true_parameters(identity))
     normals = figure_normals(figure, vertices)
-    outside = figure.faces[figure.face_parts != MOUTH_INTERIOR]
-    sky, key = bake_occlusion(vertices, normals, outside, lights.directions[0])
-    sky, key = _soften(figure, sky, key)
+    inside = _mouth_vertices(len(vertices))
+    sky, key = bake_occlusion(vertices, normals, ~inside, lights.directions[0], sky_directions)
+    sky, key = _soften(inside, sky, key)
     density = np.empty(len(figure.faces))
     texel_density(vertices, figure.faces, figure.corner_uvs, texture_size, density)
     return PreparedIdentity(identity, figure, texels, starts, texture_size, sky, key, density, atlas)
@@ -103,16 +111,23 @@ def scene_of(prepared: PreparedIdentity, vertices: np.ndarray, normals: np.ndarr
     )  # fmt: skip
 
 
-def _soften(figure: Figure, sky: np.ndarray, key: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Keep baked shadow off what the rest pose hides but others show: the inside of the mouth and folded lids."""
+def _mouth_vertices(count: int) -> np.ndarray:
+    """Which of a figure's vertices [count] lie inside the mouth."""
     body = build_mannequin()
-    inside = np.zeros(len(sky), dtype=bool)
+    inside = np.zeros(count, dtype=bool)
     for name in ("teeth", "gum", "tongue", "mouth_bag"):
-        inside[: figure.num_body] |= body.vertex_parts == body.part_names.index(name)
-    sky = np.where(inside, 0.85, sky)
-    key = np.where(inside, 0.6, key)
-    sky = 0.12 + 0.88 * np.clip(sky, 0, 1) ** 0.85
-    return sky, 0.12 + 0.88 * key
+        inside[: len(body.vertices)] |= body.vertex_parts == body.part_names.index(name)
+    return inside
+
+
+def _soften(inside: np.ndarray, sky: np.ndarray, key: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Keep baked shadow off what the rest pose hides but others show: the inside of the mouth and the lid margins."""
+    body = build_mannequin()
+    rim = np.zeros(len(sky), dtype=bool)
+    rim[: len(body.vertices)] = body.vertex_parts == body.part_names.index("lid_rim")
+    sky, key = np.where(inside, 0.85, sky), np.where(inside, 0.6, key)
+    sky, key = np.where(rim, np.maximum(sky, 0.65), sky), np.where(rim, np.maximum(key, 0.6), key)
+    return 0.12 + 0.88 * np.clip(sky, 0, 1) ** 0.85, 0.12 + 0.88 * key
 
 
 def pose_figure(figure: Figure, parameters: BodyParameters, state: int = 0) -> np.ndarray:

@@ -177,7 +177,7 @@ def _gloss(normal, view, part, gloss, key_share, lighting):
     total = 0.0
     power, strength = 18.0, 0.055
     if part == EYES:
-        power, strength = 220.0, 0.75
+        power, strength = 260.0, 1.15
     elif part == TEETH:
         power, strength = 50.0, 0.16
     elif part == LIPS:
@@ -279,8 +279,6 @@ def shade_image(scene, lighting, samples, camera, background, images):
                 face = face_id[y, x]
                 if face < 0:
                     votes[0] += 1.0
-                    for k in range(3):
-                        color[k] += background[k]
                     continue
                 weights = barycentric[y, x]
                 for k in range(3):
@@ -292,14 +290,15 @@ def shade_image(scene, lighting, samples, camera, background, images):
                 level = math.log2(max(scene.density[face] * depth[y, x] / focal, 1e-6))
                 _shade_sample(scene, lighting, face, weights, center, position, level, work, out)
                 for k in range(3):
-                    color[k] += to_srgb(out[k])
+                    color[k] += min(1.0, out[k])
                     normal[k] += out[3 + k]
                 votes[scene.parts[face]] += 1.0
             covered = 1.0 - votes[0] * weight
             alpha[row, column] = covered
             parts[row, column] = np.argmax(votes)
             for k in range(3):
-                rgb[row, column, k] = color[k] * weight
+                own = to_srgb(color[k] * weight / max(covered, weight))
+                rgb[row, column, k] = own * covered + background[k] * (1.0 - covered)
             if covered > 0.0:
                 normalize(normal)
             # OpenCV camera axes to OpenGL: y and z change sign

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numba
 import numpy as np
 
-from .hair import strand_coordinates
+from .hair import strand_coordinates, whorl_distance
 from .noise import cells3, fractal3, noise2, smoothstep
 
 KNITS = {"sweater": 0, "t-shirt": 1, "turtleneck": 2, "v-neck": 3, "shirt": 4}
@@ -40,22 +40,23 @@ class ClothLook(NamedTuple):
 
 
 @_jit
-def paint_strand(texel, across, along, look, shade):
-    """One texel of straight hair from its strand coordinates (mm); `shade` multiplies the colour."""
+def paint_strand(texel, across, along, look, shade, contrast):
+    """One texel of straight hair from its strand coordinates (mm); `shade` multiplies the colour, `contrast` 0..1
+    fades the strands out where they crowd together at a whorl."""
     wander = 2.2 * (noise2(along / 30.0, across / 25.0, look.seed + 4) - 0.5)
     a = across + wander
     strand = noise2(a / 0.85, along / 55.0, look.seed)
     thread = noise2(a / 2.1, along / 70.0, look.seed + 1)
     lock = noise2(a / (0.55 * look.clump), along / 90.0, look.seed + 2)
-    value = 0.42 * strand + 0.34 * thread + 0.24 * lock
+    value = 0.5 + contrast * (0.42 * strand + 0.34 * thread + 0.24 * lock - 0.5)
     light = shade * (0.50 + 0.98 * value)
     grey = smoothstep(1.0 - look.white, 1.02 - look.white, noise2(a / 0.8, along / 160.0, look.seed + 3))
     for k in range(3):
         own = look.color[k] * light
         # sun-bleached strands are warmer and lighter, deep ones more saturated
         own *= 1.0 + (0.06, 0.0, -0.08)[k] * (thread - 0.5) * 2.0
-        texel[k] = min(1.0, max(0.0, own + (0.80 * light - own) * grey))
-    texel[3] = 0.9 * (0.55 * strand + 0.45 * thread) + 0.5 * lock
+        texel[k] = min(1.0, max(0.0, own + (0.66 * light - own) * 0.75 * grey))
+    texel[3] = contrast * (0.9 * (0.55 * strand + 0.45 * thread) + 0.5 * lock)
     texel[4] = 0.35 + 0.65 * strand
 
 
@@ -106,7 +107,7 @@ def paint_hair(fields, rows, columns, look, out):
             elif look.curl > 0.5:
                 _paint_curls(out[i, j], x, y, z, look, shade)
             else:
-                paint_strand(out[i, j], across, along, look, shade)
+                paint_strand(out[i, j], across, along, look, shade, smoothstep(4.0, 34.0, whorl_distance(x, y, z, look.flow)))
 
 
 @numba.njit(cache=True, fastmath=True)
@@ -120,7 +121,7 @@ def paint_locks(look, seeds, out):
             n = min(int(place), count - 1)
             side = place - n - 0.5
             shade = (0.88 + 0.20 * noise2(seeds[n], 0.0, look.seed + 7)) * (1.0 - 0.8 * side * side)
-            paint_strand(out[i, j], seeds[n] + side * 6.0, 40.0 * (i + 0.5) / height, look, shade)
+            paint_strand(out[i, j], seeds[n] + side * 6.0, 40.0 * (i + 0.5) / height, look, shade, 1.0)
 
 
 @numba.njit(cache=True, fastmath=True)
@@ -131,7 +132,7 @@ def paint_knot(look, around, along, out):
         for j in range(width):
             turn = 2.0 * math.pi * (j + 0.5) / width
             shade = 0.80 + 0.22 * smoothstep(0.0, 0.15, (i + 0.5) / height)
-            paint_strand(out[i, j], turn / (2.0 * math.pi) * around, along * (i + 0.5) / height, look, shade)
+            paint_strand(out[i, j], turn / (2.0 * math.pi) * around, along * (i + 0.5) / height, look, shade, 1.0)
 
 
 @numba.njit(cache=True, fastmath=True)

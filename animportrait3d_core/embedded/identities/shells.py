@@ -44,12 +44,12 @@ class ShellGrid:
 
 
 # height of the ray origin (mm), elevation (degrees) at front, back and side, rows to the next knot
-HAIR_KNOTS = ((20, 88, 88, 88, 62), (20, -8, -8, -8, 8), (0, -12, -10, -12, 30), (-150, -12, -8, -6, 12), (-225, -8, 0, 0, 0))
+HAIR_KNOTS = ((20, 88, 88, 88, 48), (20, -8, -8, -8, 6), (0, -12, -10, -12, 22), (-150, -12, -8, -6, 10), (-225, -8, 0, 0, 0))
 CLOTH_KNOTS = (
-    (-60, -46, -22, -38, 12), (-112, -36, -12, -20, 14), (-185, -14, 3, 0, 14), (-240, 3, 12, 16, 14),
-    (-300, -4, -4, 3, 10), (-345, -18, -18, -10, 0),
+    (-60, -46, -22, -38, 10), (-112, -36, -12, -20, 13), (-185, -14, 3, 0, 12), (-240, 3, 12, 16, 10),
+    (-300, -4, -4, 3, 6), (-345, -18, -18, -10, 0),
 )  # fmt: skip
-HAIR_COLUMNS, CLOTH_COLUMNS = 240, 192
+HAIR_COLUMNS, CLOTH_COLUMNS = 192, 152
 
 
 def _ray_grid(knots: tuple[tuple[float, ...], ...], columns: int) -> ShellGrid:

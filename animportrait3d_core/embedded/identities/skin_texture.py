@@ -41,6 +41,9 @@ class SkinLook(NamedTuple):
     male: float
     lipstick: float
     depth: float
+    moles: np.ndarray  # [M, 4] place (mm) and radius
+    age_spots: np.ndarray  # [M, 4] likewise
+    pores: float  # 0 where texels are too coarse to show them
     seed: int
 
 
@@ -94,7 +97,7 @@ def _complexion(out, x, y, z, look):
     _scale(out, 1.015, 0.83, 0.80, min(1.0, red * (0.8 + 0.9 * (broad + 0.5) * 0.5)))
     if look.blush > 0.0:
         apple = math.exp(-(((ax - 38.0) / 17.0) ** 2) - (((y + 34.0 - 0.25 * (ax - 38.0)) / 13.0) ** 2)) * front
-        _scale(out, 1.02, 0.72, 0.74, 0.52 * look.blush * apple)
+        _scale(out, 1.01, 0.76, 0.78, 0.42 * look.blush * apple)
     under = math.exp(-(((ax - 31.0) / 17.0) ** 2) - (((y + 9.5) / 5.5) ** 2)) * front
     lid = math.exp(-(((ax - 32.0) / 17.0) ** 2) - (((y - 8.5) / 6.5) ** 2)) * front
     inner = math.exp(-(((ax - 17.0) / 5.0) ** 2) - (((y - 4.0) / 9.0) ** 2)) * front
@@ -112,21 +115,25 @@ def _spots(out, x, y, z, look):
     ax = abs(x)
     if look.freckles > 0.0 and z > 20.0:
         zone = math.exp(-((ax / 52.0) ** 4) - (((y + 30.0) / 26.0) ** 2)) + 0.18 * math.exp(-(((y - 40.0) / 30.0) ** 2))
-        for layer in range(2):
+        patch = noise3(x / 14.0, y / 14.0, z / 14.0, look.seed + 50)
+        for layer in range(2 if zone > 0.04 else 0):
             size = 2.5 + 1.4 * layer
             near, number = cells3(x / size, y / size, z / size, look.seed + 40 + layer)
             radius = 0.13 + 0.20 * number
-            patch = noise3(x / 14.0, y / 14.0, z / 14.0, look.seed + 50)
             if lattice_hash(int(number * 1e6), 0, 0, 3) < zone * (0.35 + 0.75 * patch):
-                spot = smoothstep(radius + 0.10, radius - 0.08, near)
-                _scale(out, 0.83, 0.70, 0.58, spot * (0.45 + 0.5 * number))
-    if look.age > 0.6:
-        near, number = cells3(x / 13.0, y / 13.0, z / 13.0, look.seed + 60)
-        if number < 0.22:
-            _scale(out, 0.84, 0.74, 0.66, 0.5 * smoothstep(0.30, 0.12, near + 0.10 * noise3(x / 2, y / 2, z / 2, 1)))
-    near, number = cells3(x / 38.0, y / 38.0, z / 38.0, look.seed + 70)
-    if number < 0.22:
-        _scale(out, 0.45, 0.34, 0.30, 0.85 * smoothstep(0.034, 0.022, near))
+                spot_share = smoothstep(radius + 0.10, radius - 0.08, near)
+                _scale(out, 0.83, 0.70, 0.58, spot_share * (0.45 + 0.5 * number))
+    for n in range(look.age_spots.shape[0]):
+        spot = look.age_spots[n]
+        squared = (x - spot[0]) ** 2 + (y - spot[1]) ** 2 + (z - spot[2]) ** 2
+        if squared < 4.0 * spot[3] ** 2:
+            ragged = spot[3] * (0.6 + 0.9 * noise3(x / 2.0, y / 2.0, z / 2.0, look.seed + 61))
+            _scale(out, 0.84, 0.74, 0.66, 0.5 * smoothstep(ragged, 0.55 * ragged, math.sqrt(squared)))
+    for n in range(look.moles.shape[0]):
+        spot = look.moles[n]
+        squared = (x - spot[0]) ** 2 + (y - spot[1]) ** 2 + (z - spot[2]) ** 2
+        if squared < 2.0 * spot[3] ** 2:
+            _scale(out, 0.45, 0.34, 0.30, 0.85 * smoothstep(1.15 * spot[3], 0.75 * spot[3], math.sqrt(squared)))
 
 
 @_jit
@@ -134,9 +141,11 @@ def _relief(x, y, z, look):
     """Fine relief in mm: pores, and with age lines of the forehead, crow's feet, folds beside nose and mouth."""
     ax = abs(x)
     front = smoothstep(15.0, 50.0, z)
-    near, number = cells3(x / 1.5, y / 1.5, z / 1.5, look.seed + 80)
-    zone = math.exp(-((ax / 30.0) ** 2) - (((y + 36.0) / 24.0) ** 2)) * front
-    height = -(0.030 + 0.075 * zone) * smoothstep(0.42, 0.10, near) * (0.4 + 0.6 * number)
+    height = 0.0
+    if look.pores > 0.0 and front > 0.0:
+        near, number = cells3(x / 1.5, y / 1.5, z / 1.5, look.seed + 80)
+        zone = math.exp(-((ax / 30.0) ** 2) - (((y + 36.0) / 24.0) ** 2)) * front
+        height = -(0.030 + 0.075 * zone) * smoothstep(0.42, 0.10, near) * (0.4 + 0.6 * number)
     height += 0.07 * (fractal3(x / 2.3, y / 2.3, z / 2.3, 2, look.seed + 81) - 0.5)
     if look.age <= 0.0:
         return height
@@ -267,6 +276,10 @@ def paint_skin(points, look, out):
     for i in numba.prange(points.shape[0]):
         x, y, z = points[i, 0], points[i, 1], points[i, 2]
         texel = out[i]
+        if y < -232.0:
+            # always under cloth
+            texel[0], texel[1], texel[2], texel[3], texel[4] = look.tone[0], look.tone[1], look.tone[2], 0.0, 0.3
+            continue
         texel[0], texel[1], texel[2] = look.tone[0], look.tone[1], look.tone[2]
         _complexion(texel, x, y, z, look)
         _spots(texel, x, y, z, look)
@@ -286,8 +299,9 @@ def paint_skin(points, look, out):
         height += fuzz
         if look.scalp_density > 0.0 and y > -75.0:
             cover = look.scalp_density * smoothstep(64.0, 82.0, y + 0.55 * max(0.0, 30.0 - z))
-            near, _ = cells3(x / 1.1, y / 1.1, z / 1.1, look.seed + 130)
-            _mix(texel, look.scalp[0], look.scalp[1], look.scalp[2], cover * (0.35 + 0.4 * smoothstep(0.5, 0.2, near)))
+            if cover > 0.0:
+                dots = noise3(x / 0.8, y / 0.8, z / 0.8, look.seed + 130)
+                _mix(texel, look.scalp[0], look.scalp[1], look.scalp[2], cover * (0.35 + 0.4 * smoothstep(0.4, 0.7, dots)))
         texel[3] = height
         texel[4] = shine
         for k in range(3):

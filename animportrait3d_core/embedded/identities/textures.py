@@ -38,10 +38,10 @@ def paint_atlas(identity: Identity, figure: Figure, size: int) -> np.ndarray:
     """The atlas [size, size, 5] float32 of an identity: sRGB-coded colour 0..1, relief (mm), gloss 0..1."""
     index, points, pieces = _texel_points(size)
     names = build_mannequin().part_names
-    look = skin_look(identity)
-    flat = np.zeros((size * size, CHANNELS))
+    look = skin_look(identity, pores=size >= 1024)
+    flat = np.zeros((size * size, CHANNELS), np.float32)
     skin_like = np.isin(pieces, [names.index("skin"), names.index("ear"), names.index("lid_rim")])
-    painted = np.empty((int(skin_like.sum()), CHANNELS))
+    painted = np.empty((int(skin_like.sum()), CHANNELS), np.float32)
     paint_skin(points[skin_like], look, painted)
     flat[index[skin_like]] = painted
     rim = pieces == names.index("lid_rim")
@@ -52,12 +52,12 @@ def paint_atlas(identity: Identity, figure: Figure, size: int) -> np.ndarray:
     atlas = flat[body_texels(size)[2]].reshape(size, size, CHANNELS)
     for name, side in (("left_eye", 1), ("right_eye", 2)):
         rows, columns = texel_window(name, size)
-        eye = np.empty((rows.stop - rows.start, columns.stop - columns.start, CHANNELS))
+        eye = np.empty((rows.stop - rows.start, columns.stop - columns.start, CHANNELS), np.float32)
         paint_eye(iris_color(identity), identity.seed % 977 + side, look.age, eye)
         atlas[rows, columns] = eye
     _paint_sheets(atlas, identity, figure, size)
     atlas[texel_window("lash", size)] = (*palette.LASH, 0.0, 0.2)
-    return np.clip(atlas, -4.0, 4.0).astype(np.float32)
+    return atlas
 
 
 def _inside_paint(points: np.ndarray, pieces: np.ndarray, lip: np.ndarray, names: tuple[str, ...]) -> np.ndarray:
@@ -97,26 +97,26 @@ def _paint_sheets(atlas: np.ndarray, identity: Identity, figure: Figure, size: i
         points = figure.hair.points[low : high + 1]
         extra = np.stack([figure.hair.mask[low : high + 1], relief(points, style, identity.seed + 17)], axis=-1)
         fields = np.ascontiguousarray(np.concatenate([points, extra], axis=-1))
-        window = np.empty(atlas[texel_window("hair", size)].shape)
+        window = np.empty_like(atlas[texel_window("hair", size)])
         paint_hair(fields, *_chart_fields(fields, "hair", size), look, window)
         atlas[texel_window("hair", size)] = window
         if figure.locks is not None:
-            window = np.empty(atlas[texel_window("locks", size)].shape)
+            window = np.empty_like(atlas[texel_window("locks", size)])
             paint_locks(look, strand_seeds(figure.locks, style), window)
             atlas[texel_window("locks", size)] = window
         if style.knot != "none":
-            window = np.empty(atlas[texel_window("knot", size)].shape)
+            window = np.empty_like(atlas[texel_window("knot", size)])
             paint_knot(look, 210.0, 190.0 if style.knot == "ponytail" else 90.0, window)
             atlas[texel_window("knot", size)] = window
     cloth = cloth_look(identity)
     low, high = figure.cloth.rows
     points = figure.cloth.points[low : high + 1]
     fields = np.ascontiguousarray(np.concatenate([points, thread_lengths(points)], axis=-1))
-    window = np.empty(atlas[texel_window("cloth", size)].shape)
+    window = np.empty_like(atlas[texel_window("cloth", size)])
     paint_cloth(fields, *_chart_fields(fields, "cloth", size), cloth, window)
     atlas[texel_window("cloth", size)] = window
     if figure.cloth.collar:
-        window = np.empty(atlas[texel_window("collar", size)].shape)
+        window = np.empty_like(atlas[texel_window("collar", size)])
         paint_collar(cloth, figure.cloth.collar[0].length, window)
         atlas[texel_window("collar", size)] = window
 
