@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -104,7 +105,7 @@ def _moves(body: BodyModel, settings: StressClipSettings) -> dict[str, _Move]:
         "head right": lambda rest, a: turn_head(rest, -a * turn, share),
     }
     for index in range(min(body.num_expression, settings.max_expressions)):
-        moves[f"expression {index}"] = lambda rest, a, k=index: add_expression(rest, k, a * settings.expression)
+        moves[f"expression {index}"] = partial(_express, index, settings.expression)
 
     def everything(rest: BodyParameters, a: float) -> BodyParameters:
         pose = turn_eyes(open_jaw(rest, a * settings.jaw_degrees), -a * sideways, a * up_down)
@@ -112,6 +113,10 @@ def _moves(body: BodyModel, settings: StressClipSettings) -> dict[str, _Move]:
         return add_expression(pose, 0, a * settings.expression) if body.num_expression else pose
 
     return moves | {"everything": everything}
+
+
+def _express(index: int, extreme: float, rest: BodyParameters, amount: float) -> BodyParameters:
+    return add_expression(rest, index, amount * extreme)
 
 
 def _rotated(first: Tensor, degrees: tuple[float, float, float]) -> Tensor:

@@ -131,7 +131,9 @@ class AvatarTrainer:
             losses = self._losses(image, target, mask)
             names = list(self._table.parameters)
             values = list(self._table.parameters.values())
-            gradients = self._backward(sum(losses.values()), values, means2d if collecting else None)
+            gradients = self._backward(
+                torch.stack(list(losses.values())).sum(), values, means2d if collecting else None
+            )
             self._after_backward(dict(zip(names, gradients[: len(names)], strict=True)), gradients[len(names) :], image)
         return {name: float(value.detach()) for name, value in losses.items()}, image.color.detach()
 

@@ -46,11 +46,13 @@ class PointSettings:
     """Points altogether. The authors take more than 477,000, which a CPU cannot train in minutes."""
     sampling: Literal["budget", "paper"] = "budget"
     """`budget`: `count` points, even over the surface. `paper`: 1 + 3m per body face, 7 per hair and clothes face."""
-    eye_density: float = 6.0
-    """Points per area on eyes and lids, relative to the skin: they are small, and looked at first."""
-    lip_density: float = 4.0
+    eye_density: float = 8.0
+    """Points per area on eyeballs and lids, relative to the skin: they are small, and looked at first."""
+    iris_density: float = 40.0
+    """The same for iris and pupil, the finest detail of a face."""
+    lip_density: float = 8.0
     """The same for the lips."""
-    mouth_density: float = 1.5
+    mouth_density: float = 2.0
     """The same for teeth and the inside of the mouth, which show only while the mouth is open."""
     hidden_density: float = 0.25
     """The same for scalp and body that hair or clothes cover."""
@@ -294,6 +296,7 @@ def _density(body: PosedBody, mesh: Mesh, settings: PointSettings) -> Tensor:
     density = torch.ones(len(body.faces))
     for part, value in by_part.items():
         density[body.part_of_face == part] = value
+    density[body.regions["iris"]] = settings.iris_density
     covered = body.regions["scalp"] | body.regions["body"]
     centroids = body.vertices[body.faces].mean(dim=1)
     distances = SurfaceTree(mesh.vertices, mesh.faces).closest(centroids).distances
