@@ -1,0 +1,47 @@
+"""Portrait3D's static portraits: a pyramid of trigrids with a small decoder, volume-rendered.
+
+Here: the portrait as a value, its files (the official pickles are read without running anything in them), the reference
+renderer in torch, the fast one in Numba, density grids, and the fitter that makes a portrait of posed pictures. Not
+here: other kinds of portrait, meshes made of the density (`surface`), the embedded identities.
+"""
+
+from .data import Decoder, ToRgb, TrigridPortrait, constant_background
+from .density import (
+    DensityGrid,
+    NormalImage,
+    density_grid,
+    density_normals,
+    query_density,
+    render_normals,
+)
+from .files import load_trigrid_portrait, save_trigrid_portrait
+from .generator import Generator, read_generator, save_generator
+from .march import RaySamples
+from .render import TrigridImage, render_background, render_trigrid, to_uint8
+from .settings import SAMPLING_PRESETS, FieldSettings, RenderSettings
+
+__all__ = [
+    "SAMPLING_PRESETS",
+    "Decoder",
+    "DensityGrid",
+    "FieldSettings",
+    "Generator",
+    "NormalImage",
+    "RaySamples",
+    "RenderSettings",
+    "ToRgb",
+    "TrigridImage",
+    "TrigridPortrait",
+    "constant_background",
+    "density_grid",
+    "density_normals",
+    "load_trigrid_portrait",
+    "query_density",
+    "read_generator",
+    "render_background",
+    "render_normals",
+    "render_trigrid",
+    "save_generator",
+    "save_trigrid_portrait",
+    "to_uint8",
+]
