@@ -46,7 +46,9 @@ class HeadAlignment:
         check_finite("HeadAlignment", "translation", self.translation)
         error = float((self.rotation.double() @ self.rotation.double().T - torch.eye(3).double()).abs().max())
         if not error < 1e-4 or float(torch.linalg.det(self.rotation.double())) < 0:
-            raise InvalidInput(f"HeadAlignment: `rotation` is off a proper rotation by {error:.3g}, expected under 1e-4.")
+            raise InvalidInput(
+                f"HeadAlignment: `rotation` is off a proper rotation by {error:.3g}, expected under 1e-4."
+            )
         if not (math.isfinite(self.scale) and self.scale > 0):
             raise InvalidInput(f"HeadAlignment: scale {self.scale}, expected more than 0.")
 
@@ -146,8 +148,8 @@ def fit_similarity(
     """
     check_shape("fit_similarity", "target", target, [len(source), 3])
     source, target = source.double(), target.double()
-    weights = torch.ones(len(source)) if weights is None else weights
-    share = (weights / weights.sum().clamp(min=1e-30)).double()
+    weights = torch.ones(len(source)).double() if weights is None else weights.double()
+    share = weights / weights.sum().clamp(min=1e-30)
     source_mean, target_mean = share @ source, share @ target
     centred_source, centred_target = source - source_mean, target - target_mean
     spread = torch.linalg.svdvals(centred_source * share.sqrt()[:, None])
@@ -182,8 +184,8 @@ def crop_to_view(mesh: Mesh) -> Mesh:
     if not bool(keep.any()):
         low, high = vertices.min(0).values.tolist(), vertices.max(0).values.tolist()
         raise InvalidInput(
-            f"crop_to_view: no face of the mesh is in view: it lies at {_numbers(low)} to {_numbers(high)}, the view is "
-            f"above y = {VIEW_BOTTOM} and within {VIEW_RADIUS} of the vertical axis; align the mesh first."
+            f"crop_to_view: no face of the mesh is in view: it lies at {_numbers(low)} to {_numbers(high)}, the view "
+            f"is above y = {VIEW_BOTTOM} and within {VIEW_RADIUS} of the vertical axis; align the mesh first."
         )
     return compact(mesh, keep)
 

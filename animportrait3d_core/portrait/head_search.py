@@ -3,9 +3,9 @@
 Coarse: a head is symmetric, and the normal of a mirror plane is a principal axis of the surface, so the candidates are
 the axis-aligned orientations and, about each principal axis, a full turn of nods; each with several guesses of how much
 of the mesh's height is head. The target's face is laid into each, and the mean distance to the surface decides.
-Fine: point-to-plane ICP with scale (Chen and Medioni, "Object modelling by registration of multiple range images", 1992,
-with a seventh unknown), from the target's outer surface to the mesh: hair and clothes, which the target lacks, have no
-say. Far pairs are trimmed.
+Fine: point-to-plane ICP with scale (Chen and Medioni, "Object modelling by registration of multiple range images",
+1992, with a seventh unknown), from the target's outer surface to the mesh: hair and clothes, which the target lacks,
+have no say. Far pairs are trimmed.
 Last: a face must be there. The relief of the surface in front of the target's face (nose, orbits, lips; what is
 smoother is filtered out) is compared with the target's own; a sphere, a box or a car body has none of it.
 """
@@ -112,7 +112,7 @@ def _check_head(
     if below > limits.body_heads:
         raise InvalidInput(
             f"find_head: the mesh goes on for {below:.1f} head heights below the chin, expected at most "
-            f"{limits.body_heads:.1f}: it seems to be a whole body. Cut it at the chest and keep the head and shoulders."
+            f"{limits.body_heads:.1f}: it seems to be a whole body. Cut it at the chest and keep head and shoulders."
         )
 
 
@@ -197,13 +197,13 @@ class _Search:
         centered = points - points.mean(0)
         _, axes = np.linalg.eigh(centered.T @ centered)
         for axis in range(3):
-            left, first = axes[:, axis], axes[:, (axis + 1) % 3]
-            second = np.cross(left, first)
+            normal, first = axes[:, axis], axes[:, (axis + 1) % 3]
+            second = np.cross(normal, first)
             for step in range(NODS):
                 angle = 2 * math.pi * step / NODS
-                up = math.cos(angle) * first + math.sin(angle) * second
+                nod = math.cos(angle) * first + math.sin(angle) * second
                 for sign in (1, -1):
-                    found.append(np.stack([sign * left, up, np.cross(sign * left, up)]))
+                    found.append(np.stack([sign * normal, nod, np.cross(sign * normal, nod)]))
         return found
 
     def _placements(self, rotation: np.ndarray) -> list[_Pose]:
@@ -269,9 +269,7 @@ def _differ(pose: _Pose, other: _Pose) -> bool:
     return cosine < math.cos(math.radians(17)) or abs(math.log(pose.scale / other.scale)) > 0.12
 
 
-def _icp_step(
-    pose: _Pose, samples: _Samples, closest: np.ndarray, normals: np.ndarray, distance: np.ndarray
-) -> _Pose:
+def _icp_step(pose: _Pose, samples: _Samples, closest: np.ndarray, normals: np.ndarray, distance: np.ndarray) -> _Pose:
     """One damped Gauss-Newton step of weighted point-to-plane distances in rotation, scale and translation.
 
     closest, normals: [N, 3] of the mesh, in its frame, for each sample of the target.

@@ -68,7 +68,7 @@ class HeadTarget:
 
 
 def standard_placement(body: BodyModel) -> BodyParameters:
-    """Neutral parameters that put the body into the head frame: scale 2.78, eyes at y = 0.42, middle of the face at x = 0.
+    """Neutral parameters that put the body into the head frame: scale 2.78, eyes at y = 0.42, the face at x = 0.
 
     The z of the template is kept: its head stands above the origin.
     """

@@ -92,7 +92,7 @@ def portrait_from_mesh(
     rendering: MeshRenderSettings | None = None,
     report: MeshReport | None = None,
 ) -> MeshPortrait:
-    """A portrait of a mesh, moved by `alignment` into the head frame (None: it is there already) and cropped to view."""
+    """A portrait of a mesh, moved by `alignment` into the head frame (None: it is there already) and cropped."""
     aligned = mesh if alignment is None else alignment.apply_to_mesh(mesh)
     return MeshPortrait(crop_to_view(aligned), prompt, rendering or MeshRenderSettings(), report, alignment)
 

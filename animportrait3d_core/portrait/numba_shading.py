@@ -15,7 +15,7 @@ NO_NORMALS = np.zeros((0, 3), np.float32)
 
 @numba.njit(error_model="numpy", nogil=True)
 def _texture_color(texture, u, v, color):
-    """Bilinear colour into color [3]; the rules of `meshes.sample_texture`: repeating, v up, centres at half integers."""
+    """Bilinear colour into color [3]; by the rules of `meshes.sample_texture`: repeating, v up."""
     height, width = texture.shape[0], texture.shape[1]
     x, y = u * width - 0.5, (1.0 - v) * height - 0.5
     left, top = math.floor(x), math.floor(y)
@@ -34,7 +34,11 @@ def _light_factor(corners, weights, vertices, normals, eye, light):
     nx, ny, nz, px, py, pz = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
     for corner in range(3):
         vertex, weight = corners[corner], weights[corner]
-        nx, ny, nz = nx + weight * normals[vertex, 0], ny + weight * normals[vertex, 1], nz + weight * normals[vertex, 2]
+        nx, ny, nz = (
+            nx + weight * normals[vertex, 0],
+            ny + weight * normals[vertex, 1],
+            nz + weight * normals[vertex, 2],
+        )
         px, py, pz = (
             px + weight * vertices[vertex, 0],
             py + weight * vertices[vertex, 1],

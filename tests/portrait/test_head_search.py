@@ -1,0 +1,159 @@
+"""Finding heads: placement against the truth, crops, hair, and shapes that are no heads."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+import torch
+import trimesh
+from scipy.spatial.transform import Rotation
+
+from animportrait3d_core.errors import InvalidInput
+from animportrait3d_core.meshes import Mesh, compact, vertex_normals
+from animportrait3d_core.portrait.alignment import align_by_landmarks
+from animportrait3d_core.portrait.head_search import find_head, sample_surface
+from animportrait3d_core.portrait.head_target import head_target, standard_placement
+
+UPRIGHT_Z = np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]])  # as many modelling tools write it: z up
+
+
+@pytest.fixture(scope="module")
+def target(mannequin_body):
+    return head_target(mannequin_body)
+
+
+def bust(body, betas: torch.Tensor | None = None, lowest: float | None = None) -> tuple[Mesh, torch.Tensor]:
+    """A bust in the head frame, cut at height `lowest`, and its 68 landmarks."""
+    parameters = standard_placement(body)
+    output = body(parameters if betas is None else parameters.replace(betas=betas))
+    vertices = output.vertices[0].detach()
+    mesh = Mesh(vertices, body.faces_outward)
+    if lowest is not None:
+        mesh = compact(mesh, (vertices[mesh.faces][..., 1] > lowest).all(1))
+    return mesh, output.landmarks[0, :68].detach()
+
+
+def move(mesh: Mesh, rotation: np.ndarray, scale: float, shift: np.ndarray) -> Mesh:
+    moved = scale * mesh.vertices.double().numpy() @ rotation.T + shift
+    return dataclasses.replace(mesh, vertices=torch.from_numpy(moved).float())
+
+
+def errors(alignment, landmarks: torch.Tensor, truth, target) -> tuple[float, float]:
+    """Mean distance of the landmarks in head heights and angle in degrees, from where the true landmarks would put it.
+
+    For a head of the target's own shape that is the inverse of `truth`; for another it is the best similarity.
+    """
+    rotation, scale, shift = truth
+    in_file = torch.from_numpy(scale * landmarks.double().numpy() @ rotation.T + shift)
+    best = align_by_landmarks(in_file.float(), target)
+    distance = float((alignment.apply(in_file) - best.apply(in_file)).norm(dim=1).mean()) / target.height
+    cosine = (np.trace(alignment.rotation.double().numpy() @ best.rotation.double().numpy().T) - 1) / 2
+    return distance, math.degrees(math.acos(min(1.0, cosine)))
+
+
+# Rotation (None is random), scale, height of the cut, spread of the shape coefficients.
+CASES = [
+    (None, 1000.0, None, 0.0),
+    (UPRIGHT_Z, 0.01, -0.1, 0.5),
+    (None, 3.0, 0.05, 1.0),
+    (np.eye(3), 100.0, None, 0.5),
+]
+
+
+@pytest.mark.parametrize("case", range(len(CASES)))
+def test_placement_is_recovered_before_any_fit(mannequin_body, target, case):
+    """Within 1.5 % of the head's height and 2 degrees, for any orientation, unit, crop and other heads' shapes."""
+    rotation, scale, lowest, spread = CASES[case]
+    rng = np.random.default_rng(case)
+    betas = torch.from_numpy(rng.normal(size=(1, mannequin_body.num_betas)) * spread).float()
+    mesh, landmarks = bust(mannequin_body, betas, lowest)
+    rotation = Rotation.random(random_state=rng).as_matrix() if rotation is None else rotation
+    truth = (rotation, scale, rng.normal(size=3) * scale)
+    alignment = find_head(move(mesh, *truth), target)
+    distance, angle = errors(alignment, landmarks, truth, target)
+    assert distance < 0.015 and angle < 2.0, (distance, angle)
+    assert alignment.method == "found" and alignment.relief > 0.8 and alignment.residual < 0.01
+
+
+def with_hair_and_torso(body) -> Mesh:
+    """A bust with a shell of hair that falls over the forehead, and a torso below."""
+    mesh, _ = bust(body)
+    outward = mesh.vertices + 0.1 * vertex_normals(mesh.vertices, mesh.faces)
+    scalp = mesh.faces[body.assets.face_regions["scalp"]]
+    torso = trimesh.creation.capsule(height=1.2, radius=0.42)
+    torso.apply_transform(trimesh.transformations.rotation_matrix(np.pi / 2, [1, 0, 0]))
+    torso.apply_translation([0, -1.0, -0.1])
+    count = len(mesh.vertices)
+    vertices = torch.cat([mesh.vertices, outward, torch.tensor(torso.vertices).float()])
+    faces = torch.cat([mesh.faces, scalp + count, torch.tensor(torso.faces).long() + 2 * count])
+    return compact(Mesh(vertices, faces), torch.ones(len(faces), dtype=torch.bool))
+
+
+def test_hair_and_torso_do_not_disturb(mannequin_body, target):
+    truth = (Rotation.from_euler("yxz", [130, 40, -70], degrees=True).as_matrix(), 25.0, np.array([3.0, -40, 7]))
+    alignment = find_head(move(with_hair_and_torso(mannequin_body), *truth), target)
+    distance, angle = errors(alignment, target.landmarks[:68], truth, target)
+    assert distance < 0.015 and angle < 2.0
+
+
+def test_the_search_is_deterministic(mannequin_body, target):
+    mesh, _ = bust(mannequin_body, lowest=0.0)
+    first, second = find_head(mesh, target), find_head(mesh, target)
+    assert torch.equal(first.rotation, second.rotation) and first.scale == second.scale
+
+
+def shape(name: str) -> trimesh.Trimesh:
+    create = trimesh.creation
+    if name == "cube":
+        return create.box()
+    if name == "sphere":
+        return create.icosphere(4)
+    if name == "egg":
+        egg = create.icosphere(4)
+        egg.vertices *= [0.75, 1.0, 0.85]
+        return egg
+    boxes = [create.box([1.8, 0.6, 4.2]), create.box([1.6, 0.5, 2.0])]
+    boxes[1].apply_translation([0, 0.55, -0.2])
+    for x in (-0.9, 0.9):
+        for z in (-1.3, 1.3):
+            wheel = create.cylinder(radius=0.35, height=0.2)
+            wheel.apply_transform(trimesh.transformations.rotation_matrix(np.pi / 2, [0, 1, 0]))
+            wheel.apply_translation([x, -0.3, z])
+            boxes.append(wheel)
+    return trimesh.util.concatenate(boxes)
+
+
+@pytest.mark.parametrize("name", ["cube", "sphere", "egg", "car"])
+def test_what_is_no_head_is_refused_with_numbers(target, name):
+    solid = shape(name)
+    mesh = Mesh(torch.tensor(solid.vertices).float() * 17 + 3, torch.tensor(solid.faces).long())
+    with pytest.raises(
+        InvalidInput, match=r"no head in the mesh.*\(limit 3.0 %\).*agreement of -?0\.\d\d \(at least 0.40\)"
+    ):
+        find_head(mesh, target)
+
+
+def test_a_whole_body_is_refused_as_such(mannequin_body, target):
+    mesh = with_hair_and_torso(mannequin_body)
+    legs = trimesh.creation.cylinder(radius=0.3, height=2.6)
+    legs.apply_transform(trimesh.transformations.rotation_matrix(np.pi / 2, [1, 0, 0]))
+    legs.apply_translation([0, -3.2, -0.1])
+    vertices = torch.cat([mesh.vertices, torch.tensor(legs.vertices).float()])
+    whole = Mesh(vertices, torch.cat([mesh.faces, torch.tensor(legs.faces).long() + len(mesh.vertices)]))
+    with pytest.raises(InvalidInput, match=r"7\.0 head heights below the chin, expected at most 3.5: .* whole body"):
+        find_head(whole, target)
+
+
+def test_surface_samples_follow_area_and_weight():
+    """A square of which one half counts three times: three quarters of the samples, evenly spread."""
+    vertices = torch.tensor([[0.0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0], [2, 0, 0], [2, 1, 0]])
+    faces = torch.tensor([[0, 1, 2], [0, 2, 3], [1, 4, 5], [1, 5, 2]])
+    samples = sample_surface(Mesh(vertices, faces), torch.tensor([3.0, 3, 1, 1]), 2000)
+    left = samples.points[:, 0] < 1
+    assert abs(left.mean() - 0.75) < 0.01
+    assert np.abs(samples.points[left].mean(0) - [0.5, 0.5, 0]).max() < 0.02
+    assert np.abs(samples.points[~left].mean(0) - [1.5, 0.5, 0]).max() < 0.03
+    assert np.allclose(samples.normals, [0, 0, 1]) and np.abs(samples.points[:, 2]).max() == 0
