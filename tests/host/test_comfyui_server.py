@@ -68,6 +68,7 @@ def test_model_folders_are_known(comfyui_server):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("file", GRAPHS, ids=lambda file: file.stem)
 def test_a_shipped_graph_runs_to_the_end(comfyui_server, registry, file):
     graph = read_graph_file(file)
