@@ -32,7 +32,7 @@ PAPER_EXTENT = 2.98471
 class TrainSettings:
     """Loss weights and learning rates. The default (`fixed`) is tuned for 60 views and minutes on two CPU cores."""
 
-    iterations: int = 1500
+    iterations: int = 1000
     """Steps of one view each. 3000 in `paper`."""
     l1_weight: float = 0.8
     ssim_weight: float = 0.2
@@ -43,13 +43,16 @@ class TrainSettings:
     background: Literal["views", "random"] = "views"
     """`views`: the colour they are composited over, as in `paper`. `random`: another colour each step; the views are
     recomposited with their masks."""
-    means_rate: float = 5e-4 * PAPER_EXTENT
+    means_rate: float = 8e-3
+    """Learning rates of Adam; positions and scales in triangle units. In `paper` this one is 1.49e-3: with 30,000 instead
+    of 500,000 Gaussians each has farther to go, and there are fewer steps (300 steps: 34.5 dB instead of 30.3)."""
+    sh0_rate: float = 1.2e-2
+    """3.75e-3 in `paper`, for the same reason."""
     quats_rate: float = 1.5e-3
     log_scales_rate: float = 0.0255
     opacities_rate: float = 0.075
-    sh0_rate: float = 3.75e-3
     sh_rest_rate: float = 1.875e-4
-    """Learning rates of Adam; positions and scales in triangle units."""
+    """These are the authors' in both."""
     final_rate: float = 0.1
     """All learning rates fall exponentially to this fraction at the end: a short run must settle. 1 in `paper`."""
     sh_interval: int = 1000
@@ -74,7 +77,7 @@ class TrainSettings:
     def paper(cls) -> TrainSettings:
         """The authors' losses, learning rates and schedule."""
         return cls(
-            iterations=3000, alpha_weight=0.0, final_rate=1.0,
+            iterations=3000, alpha_weight=0.0, final_rate=1.0, means_rate=5e-4 * PAPER_EXTENT, sh0_rate=3.75e-3,
             regularizer=RegularizerSettings.paper(), densify=DensifySettings.paper(),
         )  # fmt: skip
 
