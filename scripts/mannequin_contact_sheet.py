@@ -80,7 +80,9 @@ class Painter:
         vertices = self.body(parameters).vertices[0]
         return vertices if extra is None else vertices + torch.from_numpy(extra).float()
 
-    def draw(self, vertices: torch.Tensor, frame: str = "face", yaw: float = 0.0, elevation: float = 0.0) -> Image.Image:
+    def draw(
+        self, vertices: torch.Tensor, frame: str = "face", yaw: float = 0.0, elevation: float = 0.0
+    ) -> Image.Image:
         camera = _camera(frame, yaw, elevation, self.tile * SUPERSAMPLING)
         image = rasterize_mesh(vertices, self.faces, camera)
         normals = vertex_normals(vertices, self.faces)
@@ -134,8 +136,8 @@ def _tiles(painter: Painter) -> list[tuple[str, Image.Image]]:
     jaw = {"jaw_pose": (0.4, 0, 0)}
     tiles.append(("jaw 0.2", draw(pose(jaw_pose=(0.2, 0, 0)))))
     tiles.append(("jaw 0.4", draw(pose(**jaw))))
-    tiles += [(f"jaw 0.4, {name}", draw(pose(**jaw), "mouth", *view))
-              for name, view in (("front", (0, 0)), ("side", (40, 0)), ("above", (0, 30)), ("below", (0, -30)))]  # fmt: skip
+    views = {"front": (0, 0), "side": (40, 0), "above": (0, 30), "below": (0, -30)}
+    tiles += [(f"jaw 0.4, {name}", draw(pose(**jaw), "mouth", *view)) for name, view in views.items()]
     tiles += [("eye", draw(neutral_vertices, "eye")), ("eye 40", draw(neutral_vertices, "eye", 40))]
     tiles += [(f"blink {b}", draw(pose(eyelids=(b, b)), "eye")) for b in (0.5, 1.0)]
     for gaze in ((-0.25, 0.0, 0.0), (0.0, 0.5, 0.0)):

@@ -150,8 +150,9 @@ def _neck_and_shoulders(d, x, y, z, shape):
     d = _union(d, _capsule(x, y, z, 30, -225, -45, 168 * wide, -258 - drop, -42, 36, 47), 42)
     d = _union(d, _ellipsoid(x, y, z, 0, -350, -32, 172 * wide, 160, 100), 45)
     d = _union(d, _capsule(x, y, z, 170 * wide, -262 - drop, -42, 190 * wide, -420, -35, 46, 40), 30)
-    d = _union(d, _capsule(x, y, z, 15, -216, 24, 70 * wide, -207, 22, 5.5, 5.0), 14)
-    d = _union(d, _capsule(x, y, z, 70 * wide, -207, 22, 140 * wide, -213 - drop, -18, 5.0, 6.0), 14)
+    d = _union(d, _capsule(x, y, z, 40, -206, -4, 95 * wide, -212 - drop, -22, 13, 16), 22)
+    d = _union(d, _capsule(x, y, z, 15, -217, 22, 68 * wide, -213, 15, 5.5, 5.0), 18)
+    d = _union(d, _capsule(x, y, z, 68 * wide, -213, 15, 140 * wide, -220 - drop, -24, 5.0, 6.0), 20)
     return _carve(d, _sphere(x, y, z, 0, -207, 38, 9.0), 14)
 
 

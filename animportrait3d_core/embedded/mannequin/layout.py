@@ -36,9 +36,9 @@ ROW_KNOTS: tuple[tuple[str, int, float, float, float, float], ...] = (
     ("chin", 4, 0, -54.0, -38, -51),
     ("throat", 4, -38, -56, -29, -46),
     ("neck", 5, -112, -36, -12, -20),
-    ("collar", 4, -185, -14, 3, 0),
-    ("shoulder", 4, -240, 3, 12, 16),
-    ("chest", 1, -300, -8, -8, -2),
+    ("collar", 4, -174, -28, -4, -8),
+    ("shoulder", 4, -230, -8, 6, 9),
+    ("chest", 1, -300, -9, -8, -3),
     ("bottom", 0, -345, -18, -18, -10),
 )
 # Columns of the front half, as (share of the columns, degrees): one profile for the height of the eyes, one for mouth.

@@ -11,8 +11,8 @@ from functools import lru_cache
 import numpy as np
 
 from . import distance
-from .fields import smoothed, smoothstep
-from .layout import FRONT_COLUMNS, cast
+from .fields import smoothstep
+from .layout import FRONT_COLUMNS, LAST_COLUMN, cast
 from .topology import SkinTopology, Slit, skin_topology
 
 BOTTOM_Y = -380.0  # the bust ends in a level cut
@@ -28,17 +28,31 @@ def mirrored(points: np.ndarray, side: int) -> np.ndarray:
 
 @lru_cache(maxsize=1)
 def _smoothing_weight() -> np.ndarray:
-    """How much each skin vertex may be smoothed: nothing on slit borders, little where detail is wanted."""
-    topology = skin_topology()
-    marks, rows, columns = topology.grid.marks, topology.keys[:, 0], np.abs(topology.keys[:, 1])
+    """How much each point of the half grid [rows, columns] may be smoothed: not on slits, little where detail is."""
+    grid = skin_topology().grid
+    marks = grid.marks
+    rows, columns = np.meshgrid(np.arange(grid.rows), np.arange(LAST_COLUMN + 1), indexing="ij")
     # Where the grid is coarse, smoothing would flatten the form.
     fine = (1 - smoothstep(FRONT_COLUMNS - 16, FRONT_COLUMNS, columns)) * smoothstep(2, marks["hairline"] + 4, rows)
     weight = 0.1 + 0.4 * fine
     detail = (rows > marks["nose_tip"] - 2) & (rows < marks["lip_bottom"]) & (columns < 26)
     weight[detail] = 0.12
-    for border in [slit.loop for slit in topology.slits.values()] + list(topology.ear_loops.values()):
-        weight[border] = 0.0
-    return weight
+    inner, outer = grid.eye_columns
+    weight[marks["eye"], inner : outer + 1] = 0.0
+    weight[marks["mouth"], : grid.mouth_column + 1] = 0.0
+    return weight[..., None]
+
+
+def _smoothed_grid(half: np.ndarray) -> np.ndarray:
+    """Three rounds of smoothing of the half grid [rows, columns, 3], continued by mirroring across the middle."""
+    mirror = np.array([-1.0, 1.0, 1.0])
+    weight = _smoothing_weight()
+    for _ in range(3):
+        wide = np.concatenate([half[:, 1:2] * mirror, half, half[:, -2:-1] * mirror], axis=1)
+        tall = np.concatenate([half[:1], half, half[-1:]], axis=0)
+        mean = 0.25 * (wide[:, :-2] + wide[:, 2:] + tall[:-2] + tall[2:])
+        half = half + weight * (mean - half)
+    return half
 
 
 def closed_skin(sculpt: np.ndarray) -> np.ndarray:
@@ -47,10 +61,10 @@ def closed_skin(sculpt: np.ndarray) -> np.ndarray:
     grid = topology.grid
     half = grid.origins + grid.directions * cast(grid.origins, grid.directions, sculpt)[..., None]
     half[:, [0, -1], 0] = 0.0
+    half = _smoothed_grid(half)
     points = half[topology.keys[:, 0], np.abs(topology.keys[:, 1])]
     points[topology.keys[:, 1] < 0, 0] *= -1.0
     points[topology.pole] = half[0].mean(axis=0) * np.array([0.0, 1.0, 1.0])
-    points = smoothed(topology.adjacency, points, 3, _smoothing_weight())
     points = _press_details(points)
     points[topology.keys[:, 0] == grid.rows - 1, 1] = BOTTOM_Y
     return _keep_lids_outside(points)

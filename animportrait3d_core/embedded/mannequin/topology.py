@@ -64,7 +64,7 @@ class SkinTopology:
 
 def coarse_rows(grid: RayGrid) -> tuple[int, int]:
     """Rows above the first and below the second keep only every second front column."""
-    top, bottom = grid.marks["hairline"], grid.marks["throat"]
+    top, bottom = grid.marks["hairline"] + 2, grid.marks["throat"] + 2
     return top - top % 2, bottom + bottom % 2
 
 
@@ -114,11 +114,18 @@ def _polygon(cell: tuple[int, int, int, int], grid: RayGrid, slit_spans: list[tu
 
 
 def _triangles(polygon: list[Key], point) -> list[tuple[Key, Key, Key]]:
-    """Quads along one diagonal unless the other is clearly shorter; larger polygons as a fan from a side point."""
+    """Quads along one diagonal unless the other is clearly shorter; larger polygons as a fan from a side point.
+
+    Beside the middle line, where both halves meet, diagonals alternate from row to row: otherwise every vertex there
+    would belong to more triangles above than below, and its normal would show as a line.
+    """
     count = len(polygon)
     if count == 4:
         a, b, c, d = (point(key) for key in polygon)
         start = 0 if np.sum((a - c) ** 2) <= 1.3 * np.sum((b - d) ** 2) else 1
+        if any(key[1] in (0, LAST_COLUMN) for key in polygon):
+            top, height = polygon[0][0], polygon[2][0] - polygon[0][0]
+            start = (top // height + 1) % 2
     else:
         rows, columns = {k[0] for k in polygon}, {k[1] for k in polygon}
         corner = {(r, c) for r in (min(rows), max(rows)) for c in (min(columns), max(columns))}
