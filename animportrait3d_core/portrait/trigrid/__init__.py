@@ -19,8 +19,10 @@ from .generator import Generator, read_generator, save_generator
 from .march import RaySamples
 from .render import TrigridImage, render_background, render_trigrid, to_uint8
 from .settings import SAMPLING_PRESETS, FieldSettings, RenderSettings
+from .surface import MESH_PRESETS, surface_colors, trigrid_mesh
 
 __all__ = [
+    "MESH_PRESETS",
     "SAMPLING_PRESETS",
     "Decoder",
     "DensityGrid",
@@ -43,5 +45,7 @@ __all__ = [
     "render_trigrid",
     "save_generator",
     "save_trigrid_portrait",
+    "surface_colors",
     "to_uint8",
+    "trigrid_mesh",
 ]

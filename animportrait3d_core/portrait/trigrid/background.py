@@ -51,7 +51,7 @@ def _run_blocks(weights: Mapping[str, Tensor], ws: Tensor) -> Tensor:
     """All blocks; each reads one row per convolution and one more, shared with the next block, for its ToRGB."""
     constant = weights["b4.const"].float()
     x = constant[None] if constant.ndim == 3 else constant
-    image, row = None, 0
+    image, row = x, 0
     for resolution in RESOLUTIONS:
         block = f"b{resolution}."
         if resolution > 4:
@@ -60,7 +60,7 @@ def _run_blocks(weights: Mapping[str, Tensor], ws: Tensor) -> Tensor:
         x = _styled_convolution(weights, block + "conv1.", x, ws[row], upsample=False)
         row += 1
         contribution = _to_image(weights, block + "torgb.", x, ws[row])
-        image = contribution if image is None else _upsample(image) + contribution
+        image = contribution if resolution == 4 else _upsample(image) + contribution
     check_shape(_WHERE, "the network's output", image, [1, FEATURES, BACKGROUND_SIZE, BACKGROUND_SIZE])
     return image[0]
 

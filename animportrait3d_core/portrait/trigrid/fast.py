@@ -106,12 +106,12 @@ def _merged_grid(levels: dict[int, Tensor]) -> tuple[Tensor, tuple[float, float]
     finest, outside = max(levels), max(levels) // min(levels)
     side = 2 * (finest + outside) + 1
     positions = (torch.arange(side, dtype=torch.float64) - outside) / finest - 1
-    total: Tensor | float = 0.0
+    total = torch.zeros(())
     for resolution, grid in levels.items():
         texel = (positions + 1) / 2 * resolution - 0.5
         weights = (1 - (texel[:, None] - torch.arange(resolution)).abs()).clamp(min=0).float()
         total = total + weights @ grid.float() @ weights.T
-    return torch.as_tensor(total), (float(finest), float(finest + outside))
+    return total, (float(finest), float(finest + outside))
 
 
 def _flatten(grids: list[Tensor], slices: int) -> tuple[np.ndarray, np.ndarray]:
@@ -146,7 +146,7 @@ def march_rays_fast(
     march = MarchArrays(
         prepared.bounds,
         np.float32(prepared.extent),
-        (origin / field.half_cube).float().numpy(),
+        np.ascontiguousarray((origin.reshape(-1, 3) / field.half_cube).float().numpy()),
         np.float32(1 / field.half_cube),
         np.float32(2 * field.crop_limit / field.box_warp),
         np.float32(near),

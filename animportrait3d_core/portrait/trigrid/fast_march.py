@@ -19,7 +19,7 @@ _plain = numba.njit(cache=True, fastmath=True, error_model="numpy")
 class MarchArrays(NamedTuple):
     """What rays need besides the field.
 
-    bounds, extent: see `density_bounds`.  origin: [3] in cube coordinates.  per_world: cube units per world unit.
+    bounds, extent: see `density_bounds`.  origins: [1 or N, 3] in cube coordinates.  per_world: cube units per world unit.
     crop: in cube coordinates.  near, step: first depth and spacing of the coarse samples, in world units.
     jitter: [1 or N, S].  quantiles: [1 or N, F], rising.  empty: intervals whose bound of the averaged density stays
     below it are skipped.  least: a ray ends when less than this passes.
@@ -27,7 +27,7 @@ class MarchArrays(NamedTuple):
 
     bounds: np.ndarray
     extent: np.float32
-    origin: np.ndarray
+    origins: np.ndarray
     per_world: np.float32
     crop: np.float32
     near: np.float32
@@ -39,16 +39,17 @@ class MarchArrays(NamedTuple):
 
 
 @_inline
-def _position(march, direction, depth):
+def _position(march, ray, depth):
+    """A ray's point in cube coordinates; a ray is (origin [3], direction [3])."""
+    origin, direction = ray
     along = depth * march.per_world
-    origin = march.origin
     return origin[0] + along * direction[0], origin[1] + along * direction[1], origin[2] + along * direction[2]
 
 
 @_inline
-def _bound(march, direction, depth):
+def _bound(march, ray, depth):
     """Upper bound of the cropped raw density at a depth of the ray."""
-    x, y, z = _position(march, direction, depth)
+    x, y, z = _position(march, ray, depth)
     if abs(x) > march.crop or abs(z) > march.crop:
         return np.float32(CROPPED)
     side = march.bounds.shape[0]
@@ -60,9 +61,9 @@ def _bound(march, direction, depth):
 
 
 @_plain
-def _evaluate(field, march, direction, depth, features, hidden):
+def _evaluate(field, march, ray, depth, features, hidden):
     """Cropped raw density at a depth; the hidden layer goes to hidden [32]."""
-    x, y, z = _position(march, direction, depth)
+    x, y, z = _position(march, ray, depth)
     raw = query(field, x, y, z, features, hidden)
     return np.float32(CROPPED) if abs(x) > march.crop or abs(z) > march.crop else raw
 
@@ -74,7 +75,7 @@ def _alpha(first, second, step):
 
 
 @_plain
-def _coarse_pass(field, march, direction, depths, bounds, raw, hidden, known, weights, features):
+def _coarse_pass(field, march, ray, depths, bounds, raw, hidden, known, weights, features):
     """Weights [S - 1] of the coarse samples; fills raw [S], hidden [S, 32] where known [S] becomes 1."""
     count = depths.shape[0]
     known[:] = 0
@@ -85,7 +86,7 @@ def _coarse_pass(field, march, direction, depths, bounds, raw, hidden, known, we
             continue
         for s in range(i, i + 2):
             if not known[s]:
-                raw[s] = _evaluate(field, march, direction, depths[s], features, hidden[s])
+                raw[s] = _evaluate(field, march, ray, depths[s], features, hidden[s])
                 known[s] = 1
         alpha = _alpha(raw[i], raw[i + 1], depths[i + 1] - depths[i])
         weights[i] = alpha * passed
@@ -123,7 +124,7 @@ def _fine_depths(depths, weights, quantiles, cumulative, fine):
 
 
 @_plain
-def _merge(march, direction, depths, bounds, fine, all_depths, all_bounds, source):
+def _merge(march, ray, depths, bounds, fine, all_depths, all_bounds, source):
     """Both lists of depths as one rising list; source is the coarse index, or -1 for a fine sample."""
     coarse_count, fine_count = depths.shape[0], fine.shape[0]
     i, f = 0, 0
@@ -132,12 +133,12 @@ def _merge(march, direction, depths, bounds, fine, all_depths, all_bounds, sourc
             all_depths[s], all_bounds[s], source[s] = depths[i], bounds[i], i
             i += 1
         else:
-            all_depths[s], all_bounds[s], source[s] = fine[f], _bound(march, direction, fine[f]), -1
+            all_depths[s], all_bounds[s], source[s] = fine[f], _bound(march, ray, fine[f]), -1
             f += 1
 
 
 @_plain
-def _final_pass(field, march, direction, samples, coarse, scratch, result):
+def _final_pass(field, march, ray, samples, coarse, scratch, result):
     """Accumulate the hidden layer [32] of the ray into result; returns (coverage, weighted sum of depths).
 
     samples: (depths, bounds, source) of all samples.  coarse: (raw, hidden, known).  scratch: (features [16],
@@ -159,7 +160,7 @@ def _final_pass(field, march, direction, samples, coarse, scratch, result):
                 for j in range(HIDDEN):
                     pair[s & 1, j] = hidden[c, j]
             else:
-                value = _evaluate(field, march, direction, depths[s], features, pair[s & 1])
+                value = _evaluate(field, march, ray, depths[s], features, pair[s & 1])
             values = (values[1], value)
         ready = i + 1
         alpha = _alpha(values[0], values[1], depths[i + 1] - depths[i])
@@ -187,16 +188,17 @@ def march_range(field, march, directions, hidden_sums, coverages, depths_out, be
     source = np.empty(every, np.int64)
     features, pair = np.empty(LANES, np.float32), np.empty((2, HIDDEN), np.float32)
     samples, coarse, scratch = (all_depths, all_bounds, source), (raw, hidden, known), (features, pair)
-    for ray in range(begin, end):
-        direction = directions[ray]
-        jitter, quantiles = march.jitter[ray % march.jitter.shape[0]], march.quantiles[ray % march.quantiles.shape[0]]
+    for index in range(begin, end):
+        ray = (march.origins[index % march.origins.shape[0]], directions[index])
+        jitter = march.jitter[index % march.jitter.shape[0]]
+        quantiles = march.quantiles[index % march.quantiles.shape[0]]
         for i in range(coarse_count):
             depths[i] = march.near + (np.float32(i) + jitter[i]) * march.step
-            bounds[i] = _bound(march, direction, depths[i])
-        _coarse_pass(field, march, direction, depths, bounds, raw, hidden, known, weights, features)
+            bounds[i] = _bound(march, ray, depths[i])
+        _coarse_pass(field, march, ray, depths, bounds, raw, hidden, known, weights, features)
         _fine_depths(depths, weights, quantiles, cumulative, fine)
-        _merge(march, direction, depths, bounds, fine, all_depths, all_bounds, source)
-        hidden_sums[ray] = 0
-        coverage, weighted = _final_pass(field, march, direction, samples, coarse, scratch, hidden_sums[ray])
-        coverages[ray] = coverage
-        depths_out[ray] = weighted / max(coverage, np.float32(1e-12))
+        _merge(march, ray, depths, bounds, fine, all_depths, all_bounds, source)
+        hidden_sums[index] = 0
+        coverage, weighted = _final_pass(field, march, ray, samples, coarse, scratch, hidden_sums[index])
+        coverages[index] = coverage
+        depths_out[index] = weighted / max(coverage, np.float32(1e-12))

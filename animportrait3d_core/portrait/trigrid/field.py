@@ -20,7 +20,7 @@ def sample_trigrids(levels: Mapping[int, Tensor], positions: Tensor) -> Tensor:
 
     Trilinear, texel centres at half integers, zero outside (so features fade near the border, most on coarse levels).
     """
-    total: Tensor | float = 0.0
+    total = torch.zeros(())
     for grid in levels.values():
         grid = grid.to(positions.dtype)
         for plane, axes in enumerate(PLANE_AXES):

@@ -86,7 +86,7 @@ def march_rays(
     interval: tuple[float, float],
     samples: RaySamples | None = None,
 ) -> RayResult:
-    """Both passes of rays from one origin [3] along unit directions [N, 3], every sample evaluated.
+    """Both passes of rays from one origin [3], or [N, 3], along unit directions [N, 3], every sample evaluated.
 
     `interval`: see `ray_interval`. Deterministic: without `samples`, mid-step jitter and quantiles from 0 to 1 with
     both ends, which is upstream's own deterministic switch.
@@ -115,7 +115,7 @@ def march_rays(
 
 def _evaluate(portrait: TrigridPortrait, origin: Tensor, directions: Tensor, depths: Tensor) -> tuple[Tensor, Tensor]:
     """(raw density [N, S], cropped, and features [N, S, 32]) at depths [N, S]."""
-    points = (origin + depths[..., None] * directions[:, None]).reshape(-1, 3)
+    points = (origin.reshape(-1, 1, 3) + depths[..., None] * directions[:, None]).reshape(-1, 3)
     density, features = query_field(portrait, points)
     shape = depths.shape
     return crop_density(portrait.field, points, density).reshape(shape), features.reshape(*shape, -1)

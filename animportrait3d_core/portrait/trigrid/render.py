@@ -63,12 +63,12 @@ def render_trigrid(
         check_finite(_WHERE, "background", background)
     _check_samples(portrait, cameras, samples)
     height, width = cameras.height, cameras.width
-    behind = None if background is not None else resize_background(portrait.background_features, height, width)
+    behind = _behind(portrait, background, height, width)
     origins, directions = camera_rays(cameras)
     pictures, coverages, depths = [], [], []
     for origin, rays in zip(origins, directions):
         result = _trace(portrait, origin, rays, samples)
-        pictures.append(_colors(portrait, result, behind, background).reshape(height, width, 3))
+        pictures.append(_colors(portrait, result, behind).reshape(height, width, 3))
         coverages.append(result.coverage.reshape(height, width))
         depths.append(result.depth.reshape(height, width))
     return TrigridImage(torch.stack(pictures), torch.stack(coverages), torch.stack(depths))
@@ -109,14 +109,19 @@ def _chunks(portrait: TrigridPortrait, rays: int) -> Iterator[tuple[int, int]]:
         yield start, min(start + step, rays)
 
 
-def _colors(portrait: TrigridPortrait, result: RayResult, behind: Tensor | None, color: Tensor | None) -> Tensor:
-    """Raw colours [N, 3] of rays over features `behind` [N, 32] or over a plain colour [3] in 0..1."""
+def _behind(portrait: TrigridPortrait, color: Tensor | None, height: int, width: int) -> Tensor:
+    """Raw colours [H * W, 3] or [3] behind the subject."""
+    if color is not None:
+        return 2 * color.float() - 1
     matrix, bias = portrait.to_rgb.matrix(portrait.ws[STYLE_ROW])
-    remaining = 1 - result.coverage[:, None]
-    if behind is not None:
-        return (result.features + remaining * behind) @ matrix.T + bias
-    # ToRGB is affine, so a colour behind is mixed in after it.
-    return result.features @ matrix.T + result.coverage[:, None] * bias + remaining * (2 * color.float() - 1)
+    return resize_background(portrait.background_features, height, width) @ matrix.T + bias
+
+
+def _colors(portrait: TrigridPortrait, result: RayResult, behind: Tensor) -> Tensor:
+    """Raw colours [N, 3]. ToRGB is affine, so what is behind may be mixed in after it instead of before."""
+    matrix, bias = portrait.to_rgb.matrix(portrait.ws[STYLE_ROW])
+    covered = result.coverage[:, None]
+    return result.features @ matrix.T + covered * bias + (1 - covered) * behind
 
 
 def resize_background(features: Tensor, height: int, width: int) -> Tensor:
