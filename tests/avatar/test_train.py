@@ -26,6 +26,7 @@ from animportrait3d_core.errors import InvalidInput
 from animportrait3d_core.evaluation import psnr
 from animportrait3d_core.gaussians import Gaussians
 from animportrait3d_core.rigging.parts import MOUTH_INTERIOR, TEETH
+from animportrait3d_core.rotations import quaternion_to_matrix
 from animportrait3d_core.views import Views
 
 SIZE = 48
@@ -224,8 +225,10 @@ def test_densification_keeps_binding_parts_and_every_face(truth, around_parent: 
     center = frames[truth.binding[parents]].center if not around_parent else world.means[parents]
     grown = dataclasses.replace(truth, gaussians=table.gaussians(), binding=table.binding, part_id=table.part_id)
     placed = pose_avatar(grown, truth.parameters).means.detach()[-children:]
-    reach = world.log_scales[parents].exp().amax(dim=-1)
-    assert ((placed - center).norm(dim=-1) < 5 * reach).all()
+    # The children are draws of their parent: the same numbers, turned and scaled as the parent is.
+    draws = torch.randn(children, 3, generator=seeded()) * world.scales[parents]
+    offset = (quaternion_to_matrix(world.quats[parents]) @ draws[..., None])[..., 0]
+    torch.testing.assert_close(placed, center + offset, rtol=0, atol=1e-5)
     assert torch.equal(table.anchor_means[-children:], born["means"])
 
 
