@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ...files import atomic_write, cache_directory
 from .model import Mannequin, build_mannequin
+
+if TYPE_CHECKING:
+    from ...body.assets import BodyAssets
 
 MODEL_NAME = "SMPLX_NEUTRAL.npz"
 ASSETS_NAME = "body_assets.safetensors"
@@ -51,7 +55,7 @@ def smplx_arrays(mannequin: Mannequin) -> dict[str, np.ndarray]:
     }
 
 
-def mannequin_assets(mannequin: Mannequin):
+def mannequin_assets(mannequin: Mannequin) -> BodyAssets:
     """The mannequin's `BodyAssets`: every vertex is kept, faces stay wound outward."""
     import torch
 
@@ -74,13 +78,13 @@ def mannequin_assets(mannequin: Mannequin):
 def mannequin_body_files(cache_dir: str | Path | None = None) -> tuple[Path, Path]:
     """Paths of the mannequin's SMPLX_NEUTRAL.npz and body assets file; written on first use, then reused.
 
-    cache_dir: folder for the files; default `cache_directory()`. They lie in a subfolder named by the version of the
-    code that makes them, so an older file is never mistaken for a current one.
+    cache_dir: folder for the files; default `cache_directory()`. They lie in a subfolder named by the versions of the
+    code that makes them and of the assets' format, so an older file is never mistaken for a current one.
     """
-    from ...body.assets import save_body_assets
+    from ...body.assets import SCHEMA_VERSION, save_body_assets
 
     folder = Path(cache_dir) if cache_dir is not None else cache_directory()
-    folder = folder / "mannequin" / code_version()
+    folder = folder / "mannequin" / f"{code_version()}-{SCHEMA_VERSION}"
     model_path, assets_path = folder / MODEL_NAME, folder / ASSETS_NAME
     if not (model_path.is_file() and assets_path.is_file()):
         mannequin = build_mannequin()

@@ -7,6 +7,7 @@ from functools import lru_cache
 
 import numpy as np
 
+from ...errors import check_shape
 from . import distance, ears, eyes, mouth, warp
 from .fields import harmonic, smoothed, smoothstep
 from .parameters import PARAMETER_NAMES, SCULPT_COUNT
@@ -119,8 +120,7 @@ def displacement(parameters: np.ndarray) -> np.ndarray:
     without a gap, and keeps them outside the eyeballs.
     """
     parameters = np.asarray(parameters, dtype=np.float64)
-    if parameters.shape != (len(PARAMETER_NAMES),):
-        raise ValueError(f"displacement: parameters have shape {parameters.shape}, expected ({len(PARAMETER_NAMES)},)")
+    check_shape("displacement", "parameters", parameters, [len(PARAMETER_NAMES)])
     template, zone = template_bust(), lid_zone()
     sculpt = parameters[:SCULPT_COUNT]
     closed = build_bust(sculpt).closed if sculpt.any() else template.closed

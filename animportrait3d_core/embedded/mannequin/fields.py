@@ -7,7 +7,7 @@ from scipy import sparse
 from scipy.sparse.linalg import splu
 
 
-def smoothstep(low: float, high: float, value: np.ndarray) -> np.ndarray:
+def smoothstep(low: float, high: float, value: np.ndarray | float) -> np.ndarray:
     """Cubic ramp from 0 at `low` to 1 at `high` (which may be the smaller one)."""
     share = np.clip((np.asarray(value) - low) / (high - low), 0.0, 1.0)
     return share * share * (3.0 - 2.0 * share)

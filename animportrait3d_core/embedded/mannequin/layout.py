@@ -14,6 +14,7 @@ import numpy as np
 
 from . import distance
 from .fields import smoothstep
+from .parameters import SCULPT_COUNT
 
 FRONT_COLUMNS = 42
 FRONT_LIMIT_DEGREES = 64.0
@@ -65,7 +66,8 @@ class RayGrid:
 
 def row_table() -> tuple[np.ndarray, dict[str, int]]:
     """Origin height and elevations per row [rows, 4], smoothed along the rows, and the row of every knot."""
-    marks, rows = {}, []
+    marks: dict[str, int] = {}
+    rows: list[np.ndarray] = []
     for (name, count, *start), (_, _, *end) in zip(ROW_KNOTS[:-1], ROW_KNOTS[1:], strict=True):
         marks[name] = len(rows)
         for step in range(count):
@@ -140,7 +142,7 @@ def ray_grid() -> RayGrid:
     origins[..., 1] = table[:, :1]
     origins[..., 2] = -30.0 * np.clip(-table[:, :1] / 60.0, 0, 1)
     extra = np.zeros_like(azimuth)
-    template = np.zeros(len(distance._INDEX))
+    template = np.zeros(SCULPT_COUNT)
     near_front = np.clip((np.deg2rad(60) - azimuth) / np.deg2rad(12), 0, 1)
     for _ in range(3):
         directions = _directions(table, azimuth, extra)

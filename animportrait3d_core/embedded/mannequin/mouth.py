@@ -38,7 +38,6 @@ GUM_ROWS = (
     (-0.6, -1.0, 1.0),
     (-1.0, -1.0, 8.0),
 )
-# Rings of the sack: share of the way from lips to throat, half height (mm), widening, roundness towards the corners
 SACK_RINGS = 7
 TONGUE_ROWS, TONGUE_SEGMENTS = 10, 16
 
@@ -66,7 +65,7 @@ def _tooth_columns(widths: tuple[float, ...], heights: tuple[float, ...]) -> np.
     """Columns of the half row from the middle back: arc position, bulge, shortening, height, thickness [c, 5]."""
     columns, start = [], 0.0
     for number, (width, height) in enumerate(zip(widths, heights, strict=True)):
-        thickness = np.interp(number, [0, 2, 3, 5], [4.2, 5.5, 6.8, 8.5])
+        thickness = float(np.interp(number, [0, 2, 3, 5], [4.2, 5.5, 6.8, 8.5]))
         for share, bulge, short in TOOTH_COLUMNS:
             columns.append((start + share * width, bulge, short, height, thickness))
         start += width

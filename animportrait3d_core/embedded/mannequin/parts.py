@@ -49,8 +49,8 @@ def grid_faces(ids: np.ndarray, wrap: bool, flip: bool = False) -> tuple[np.ndar
     """
     rows, columns = ids.shape
     right = columns if wrap else columns - 1
-    i, j = np.meshgrid(np.arange(rows - 1), np.arange(right), indexing="ij")
-    i, j = i.ravel(), j.ravel()
+    row_grid, column_grid = np.meshgrid(np.arange(rows - 1), np.arange(right), indexing="ij")
+    i, j = row_grid.ravel(), column_grid.ravel()
     corners = {"a": (i, j), "b": (i, j + 1), "c": (i + 1, j), "d": (i + 1, j + 1)}
     ends = columns if wrap else columns - 1
     triangles, uvs = [], []

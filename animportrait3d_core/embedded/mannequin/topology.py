@@ -13,7 +13,8 @@ from functools import lru_cache
 import numpy as np
 from scipy import sparse
 
-from .layout import FRONT_COLUMNS, LAST_COLUMN, RayGrid, ray_grid
+from .layout import FRONT_COLUMNS, LAST_COLUMN, RayGrid, cast, ray_grid
+from .parameters import SCULPT_COUNT
 
 Key = tuple[int, int, bool]  # row, column, lower side of a slit
 EAR_COLUMNS = (FRONT_COLUMNS + 4, FRONT_COLUMNS + 7)
@@ -186,9 +187,6 @@ def _ear_loop(grid: RayGrid, number: dict[Key, int], side: int) -> np.ndarray:
 @lru_cache(maxsize=1)
 def skin_topology() -> SkinTopology:
     """Built once; the same for every identity."""
-    from .layout import cast
-    from .parameters import SCULPT_COUNT
-
     grid = ray_grid()
     template = grid.origins + grid.directions * cast(grid.origins, grid.directions, np.zeros(SCULPT_COUNT))[..., None]
     half = _half_triangles(grid, template)

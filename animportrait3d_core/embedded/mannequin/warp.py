@@ -99,4 +99,4 @@ def _ears(points: np.ndarray, amount: dict[str, float]) -> np.ndarray:
 def warp(points: np.ndarray, amounts: np.ndarray) -> np.ndarray:
     """Displacement (mm) [n, 3] of points [n, 3] in the local frame for WARP parameters [len(WARP_PARAMETERS)]."""
     amount = {name: float(amounts[k]) for name, k in _INDEX.items()}
-    return sum(field(points, amount) for field in (_eyes, _nose, _mouth, _lower_face, _ears))
+    return np.sum([field(points, amount) for field in (_eyes, _nose, _mouth, _lower_face, _ears)], axis=0)
