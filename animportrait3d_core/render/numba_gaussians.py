@@ -72,7 +72,7 @@ class _CompositeGaussians(torch.autograd.Function):
         )
         sums = np.zeros((len(bins[3]) - 1, rows.shape[1]), np.float32)
         run_parallel(sum_rows, len(sums), rows, bins[3], sums)
-        summed = torch.from_numpy(sums).view(*geometry[1].shape[:2], -1)
+        summed = torch.from_numpy(sums).view(*geometry[1].shape[:2], rows.shape[1])
         grad_channels = dict(zip(columns, summed[..., GEOMETRY_COLUMNS:].unbind(-1)))
         return _split_gradients(ctx, summed, grad_channels, (grad_color, remaining), (color_shape, feature_shape))
 

@@ -38,18 +38,21 @@ _FASTMATH = {"reassoc", "nsz", "arcp", "contract", "afn"}
 
 @numba.njit(nogil=True, error_model="numpy")
 def _sort_by_depth(depths, boxes, order, spare):
-    """Indices of the Gaussians with a box, near to far, into order; returns how many. A stable radix sort."""
+    """Indices of the Gaussians with a box, near to far, into order; returns how many. A stable radix sort.
+
+    Three passes of 11 bits go to and fro between the two buffers, so the first one must end up in `order`.
+    """
     count = 0
     for i in range(depths.shape[0]):
         if boxes[i, 0] <= boxes[i, 2]:
-            order[count] = i
+            spare[count] = i
             count += 1
     bits = depths.view(np.uint32)  # depths are positive, so that their bits sort like the numbers
-    histogram = np.empty(2048, np.int64)
-    source, target = order, spare
+    histogram = np.empty(2048, np.int64)  # three digits of 11 bits
+    source, target = spare, order
     for digit in range(3):
         shift = np.uint32(11 * digit)
-        histogram[:] = 0
+        histogram.fill(0)
         for k in range(count):
             histogram[(bits[source[k]] >> shift) & np.uint32(2047)] += 1
         total = 0
@@ -63,7 +66,6 @@ def _sort_by_depth(depths, boxes, order, spare):
             target[histogram[value]] = i
             histogram[value] += 1
         source, target = target, source
-    order[:count] = source[:count]
     return count
 
 
@@ -91,7 +93,7 @@ def bin_gaussians(depths, boxes, size):
     for tile in range(num_cameras * tiles):
         tile_starts[tile + 1] += tile_starts[tile]
     ids = np.empty(tile_starts[num_cameras * tiles], np.int32)
-    cursor = tile_starts[:-1].copy()
+    cursor = tile_starts.copy()
     order, spare = np.empty(num_gaussians, np.int32), np.empty(num_gaussians, np.int32)
     for b in range(num_cameras):
         count = _sort_by_depth(depths[b], boxes[b], order, spare)
@@ -187,8 +189,8 @@ def composite_forward(geometry, channels, background, bins, outputs, begin, end)
     accumulated = np.empty((num_channels, 2 * _LANES), np.float32)
     for task in range(begin, end):
         tile, b, origin_x, origin_y = _place_tile(task, num_cameras, (width, height))
-        transmittance[:] = _ONE
-        accumulated[:] = _ZERO
+        transmittance.fill(_ONE)
+        accumulated.fill(_ZERO)
         for k in range(tile_starts[tile], tile_starts[tile + 1]):
             i = ids[k] - b * num_gaussians
             box, conic, value = boxes[b, i], conics[b, i], channels[b % channels.shape[0], i]
@@ -257,9 +259,9 @@ def _load_gradients(rendered, gradients, corner, state):
     grad_image, grad_alpha = gradients
     transmittance, behind, grad_channels = state
     b, origin_y, origin_x = corner
-    transmittance[:] = -_ONE  # pixels outside of the image have ended before they begin
-    behind[:] = _ZERO
-    grad_channels[:] = _ZERO
+    transmittance.fill(-_ONE)  # pixels outside of the image have ended before they begin
+    behind.fill(_ZERO)
+    grad_channels.fill(_ZERO)
     for y in range(min(TILE, remaining.shape[1] - origin_y)):
         for x in range(min(TILE, remaining.shape[2] - origin_x)):
             row, column, lane = origin_y + y, origin_x + x, (x // 8) * _LANES + y * 8 + x % 8
@@ -293,12 +295,12 @@ def composite_backward(geometry, channels, bins, rendered, gradients, rows, begi
             row = rows[row_starts[ids[k]] + above * (box[2] // TILE - box[0] // TILE + 1) + left]
             first_row, count = _run_of_rows(box, origin_y)
             mean_y = means2d[b, i, 1] - f32(origin_y + first_row) - _HALF
-            moments[:] = _ZERO
+            moments.fill(_ZERO)
             for strip in range(max(box[0] - origin_x, 0) // 8, min(box[2] - origin_x, TILE - 1) // 8 + 1):
                 mean_x = means2d[b, i, 0] - f32(origin_x + 8 * strip) - _HALF
                 start = strip * _LANES + 8 * first_row
                 stop = start + count
-                dot[:count] = _ZERO
+                dot.fill(_ZERO)
                 for c in range(num_channels):
                     level, grad_row = value[c], grad_channels[c, start:stop]
                     for lane in range(count):
