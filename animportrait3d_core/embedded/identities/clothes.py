@@ -17,6 +17,7 @@ class Garment:
     """One cut: distance to the skin, height of the neckline over the azimuth, and the profile of its collar.
 
     front, side, back: height of the neckline.  vee: how far it dips in front, vee_width: over how many degrees.
+    folds: height of the drapery.
     collar: profile (outward, across; mm) swept along the neckline; across > 0 leads off the cloth.
     """
 
@@ -28,6 +29,7 @@ class Garment:
     vee: float = 0.0
     vee_width: float = 20.0
     folds: float = 1.5
+    leaf_fold: int = 0  # profile step at which a shirt collar folds down; 0: the collar is a closed band
 
 
 _RIB = ((-0.3, -3.0), (1.0, -1.2), (1.9, 1.5), (2.2, 5.0), (1.9, 9.0), (0.8, 11.2), (-1.2, 11.4), (-2.6, 9.0), (-3.0, 3.0))
@@ -37,15 +39,15 @@ _ROLL = (
     (7.0, -29.5), (4.6, -28.5), (3.5, -24.0),
 )  # fmt: skip
 _LEAF = (
-    (-0.5, -1.5), (0.2, 3.5), (1.2, 5.8), (3.0, 6.2), (4.8, 4.2), (6.0, 0.0), (7.2, -9.0), (8.0, -18.0), (8.2, -23.0),
-    (7.2, -24.5), (5.6, -23.0), (4.2, -12.0),
+    (-0.5, -1.5), (0.0, 4.0), (0.4, 9.0), (1.2, 13.0), (2.8, 14.8), (4.8, 13.6), (6.2, 9.0), (7.6, 2.0), (9.4, -7.0),
+    (11.0, -15.0), (11.6, -18.0), (10.4, -18.6), (8.8, -16.0), (7.0, -8.0), (5.0, 2.0),
 )  # fmt: skip
 GARMENTS: dict[str, Garment] = {
     "sweater": Garment(5.0, -184, -154, -148, _RIB, folds=2.2),
     "t-shirt": Garment(3.0, -194, -158, -149, _SEAM, folds=1.5),
     "turtleneck": Garment(4.2, -142, -128, -124, _ROLL, folds=2.0),
     "v-neck": Garment(4.0, -188, -153, -148, _SEAM, vee=64.0, vee_width=24.0, folds=1.6),
-    "shirt": Garment(3.2, -176, -142, -138, _LEAF, vee=34.0, vee_width=11.0, folds=1.6),
+    "shirt": Garment(3.2, -166, -146, -141, _LEAF, vee=12.0, vee_width=16.0, folds=1.6, leaf_fold=4),
 }
 
 
@@ -83,10 +85,24 @@ def _bridged_skin() -> np.ndarray:
     return ndimage.gaussian_filter(bridged, sigma=0.8, mode="nearest")[:, pad:-pad]
 
 
+@lru_cache(maxsize=1)
+def _along_ray() -> np.ndarray:
+    """Length [R, C + 1] along each ray that makes a unit of thickness across the cloth: more where rays graze."""
+    grid = cloth_grid()
+    bridged = _bridged_skin()
+    points = grid.points(np.concatenate([bridged, bridged[:, :1]], axis=1))
+    down, across = np.gradient(points, axis=0), np.gradient(points, axis=1)
+    across[:, [0, -1]] = 0.5 * (across[:, [0]] + across[:, [-1]])
+    normal = np.cross(down, across)
+    normal /= np.maximum(np.linalg.norm(normal, axis=-1, keepdims=True), 1e-9)
+    cosine = np.abs(np.sum(normal * grid.directions, axis=-1))
+    return ndimage.gaussian_filter(1 / np.clip(cosine, 0.3, 1.0), sigma=1.5, mode="nearest")
+
+
 def _draped_length(grid: ShellGrid, garment: Garment, seed: int) -> np.ndarray:
     """Ray length of the outer side: off the skin, bridging its hollows, with a few soft folds."""
     bridged = _bridged_skin()
-    length = np.concatenate([bridged, bridged[:, :1]], axis=1) + garment.thickness
+    length = np.concatenate([bridged, bridged[:, :1]], axis=1) + garment.thickness * _along_ray()
     points = grid.points(length)
     height = points[..., 1]
     low = smooth_ramp(-190, -250, height)
@@ -109,12 +125,30 @@ def build_cloth_shell(name: str, seed: int) -> ClothShell:
     mask[0] = -5.0
     # The hem of the neckline lies close; a loose garment would show its inside.
     near = smooth_ramp(0.0, 14.0, mask)
-    length = grid.skin_length + (length - grid.skin_length) * (0.45 + 0.55 * near) + 0.2
+    length = grid.skin_length + (length - grid.skin_length) * (0.55 + 0.45 * near) + 0.3
     points = grid.points(length)
     sheet = clipped_sheet(grid, points, mask)
     profile = np.array(garment.collar)
     bands = [band for band in sweep_border(sheet, profile) if band.points.shape[1] > 40]
+    if garment.leaf_fold:
+        bands = [_collar_leaf(band, garment.leaf_fold, grid.azimuth) for band in bands]
     return ClothShell(sheet, bands, points, used_rows(mask))
+
+
+def _collar_leaf(band: Band, fold: int, azimuth: np.ndarray) -> Band:
+    """Open a closed collar at the front and let its leaf grow longer towards the two points."""
+    count = band.points.shape[1] - 1
+    degrees = azimuth[band.source.first[:count] % len(azimuth)]
+    start = int(np.argmin(np.abs(degrees)))
+    order = np.roll(np.arange(count), -start)
+    order = order[np.abs(degrees[order]) > 3.5]
+    near_front = np.clip(1 - np.abs(degrees[order]) / 58.0, 0, 1)
+    grow = (1 + 0.75 * near_front**1.6)[None, :, None]
+    points = band.points[:, order].copy()
+    points[fold:] = points[fold : fold + 1] + (points[fold:] - points[fold : fold + 1]) * grow
+    along = np.linspace(0, 1, len(order))
+    chart = np.stack([np.broadcast_to(along, points.shape[:2]), band.chart[:, order, 1]], axis=-1)
+    return dataclasses.replace(band, points=points, chart=chart, source=band.source.take(order), closed=False)
 
 
 def thread_lengths(points: np.ndarray) -> np.ndarray:

@@ -51,3 +51,28 @@ def skin_vertices(rest, weights, transforms):
                 pz += w * (t[2, 0] * x + t[2, 1] * y + t[2, 2] * z + t[2, 3])
         out[v, 0], out[v, 1], out[v, 2] = px, py, pz
     return out
+
+
+@numba.njit(cache=True, fastmath=True)
+def smoothed_over_mesh(values, faces, weld, rounds):
+    """Values [V, k] averaged `rounds` times with those of their neighbours; welded vertices stay equal."""
+    for _ in range(rounds):
+        total = np.zeros_like(values)
+        count = np.zeros(values.shape[0])
+        for f in range(faces.shape[0]):
+            a, b, c = weld[faces[f, 0]], weld[faces[f, 1]], weld[faces[f, 2]]
+            for k in range(values.shape[1]):
+                mean = (values[a, k] + values[b, k] + values[c, k]) / 3.0
+                total[a, k] += mean
+                total[b, k] += mean
+                total[c, k] += mean
+            count[a] += 1.0
+            count[b] += 1.0
+            count[c] += 1.0
+        result = values.copy()
+        for v in range(values.shape[0]):
+            if count[weld[v]] > 0.0:
+                for k in range(values.shape[1]):
+                    result[v, k] = total[weld[v], k] / count[weld[v]]
+        values = result
+    return values

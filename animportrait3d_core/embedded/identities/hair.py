@@ -169,7 +169,7 @@ def build_hair_shell(style_name: str, seed: int, hairline_shift: float = 0.0) ->
         gap = np.clip(0.5 + (hanging - cap) / 12.0, 0, 1)
         length = cap * (1 - gap) + hanging * gap + 3.0 * gap * (1 - gap)
         behind = smooth_ramp(95, 125, np.abs(azimuth)) * smooth_ramp(-10, -80, height)
-        over = np.minimum(grid.skin_length + 7.0, length + 18.0)
+        over = np.where(grid.skin_length < length + 9.0, grid.skin_length + 7.0, length)
         length = np.maximum(length, over * behind)
         ahead = smooth_ramp(75, 60, np.abs(azimuth)) * smooth_ramp(-100, -150, height)
         length = np.maximum(length, over * ahead)
@@ -203,7 +203,7 @@ def _mask(
     front = (np.abs(azimuth) - _interpolate(style.curtain.front, height)) * 1.5 + lobes
     bottom = height - _interpolate(style.curtain.bottom, np.abs(azimuth)) + style.lobes * lobes
     # Where it would lie inside the shoulders it ends, instead of spreading over them.
-    outside = np.linalg.norm(points - grid.origins, axis=-1) - grid.skin_length + 1.0
+    outside = np.linalg.norm(points - grid.origins, axis=-1) - grid.skin_length - 5.5
     return np.maximum(mask + lobes, np.minimum(np.minimum(front, bottom), outside + 30.0 * (height > -110)))
 
 

@@ -47,7 +47,7 @@ def build_locks(grid: ShellGrid, shell: HairShell, style: HairStyle, generator: 
     center, outward, sideways = _surface(shell.points, row, column[:, None] + sway)
     taper = np.sqrt(np.clip(1 - steps**2.2, 0, 1)) * (0.55 + 0.45 * np.minimum(1, steps * 4))
     rise = (np.sin(np.pi * np.clip(steps, 0, 1) ** 0.8) * 1.0 - 0.5)[None] * lift[:, None]
-    middle = center + outward * (rise + 0.5)[..., None]
+    middle = center + outward * (rise + 0.5 - 1.4 * (1 - steps[None]) ** 3)[..., None]
     half = sideways * (width[:, None] * taper[None])[..., None]
     sunk = outward * (-0.7 * taper[None, :, None])
     points = np.stack([middle - half + sunk, middle, middle + half + sunk], axis=2)

@@ -15,6 +15,7 @@ from ...errors import InvalidInput, ShapeMismatch
 from ...render import rasterize_mesh
 from ..mannequin import build_mannequin
 from .figure import Figure, build_figure, figure_normals, posed_vertices
+from .geometry import smoothed_over_mesh
 from .identity import Identity, true_parameters
 from .occlusion import SKY_DIRECTIONS, bake_occlusion
 from .pose import joint_transforms
@@ -96,7 +97,7 @@ def prepare_identity(
     normals = figure_normals(figure, vertices)
     inside = _mouth_vertices(len(vertices))
     sky, key = bake_occlusion(vertices, normals, ~inside, lights.directions[0], sky_directions)
-    sky, key = _soften(inside, sky, key)
+    sky, key = _soften(figure, inside, np.stack([sky, key], axis=1))
     density = np.empty(len(figure.faces))
     texel_density(vertices, figure.faces, figure.corner_uvs, texture_size, density)
     return PreparedIdentity(identity, figure, texels, starts, texture_size, sky, key, density, atlas)
@@ -120,20 +121,31 @@ def _mouth_vertices(count: int) -> np.ndarray:
     return inside
 
 
-def _soften(inside: np.ndarray, sky: np.ndarray, key: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Keep baked shadow off what the rest pose hides but others show: the inside of the mouth and the lid margins."""
+def _soften(figure: Figure, inside: np.ndarray, light: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Blur baked light [V, 2] over the mesh, and keep shadow off what the rest pose hides but others show: the inside
+    of the mouth, lid margins and the folded skin of the lids."""
     body = build_mannequin()
-    rim = np.zeros(len(sky), dtype=bool)
-    rim[: len(body.vertices)] = body.vertex_parts == body.part_names.index("lid_rim")
-    sky, key = np.where(inside, 0.85, sky), np.where(inside, 0.6, key)
-    sky, key = np.where(rim, np.maximum(sky, 0.65), sky), np.where(rim, np.maximum(key, 0.6), key)
-    return 0.12 + 0.88 * np.clip(sky, 0, 1) ** 0.85, 0.12 + 0.88 * key
+    light = smoothed_over_mesh(light, figure.faces, figure.weld, 5)
+    travel = np.linalg.norm(figure.lids, axis=-1).max(axis=0)
+    folded = np.clip((travel - 0.001) / 0.004, 0, 1)[:, None]
+    folded[: len(body.vertices)][body.vertex_parts == body.part_names.index("lid_rim")] = 1.0
+    light = light + folded * np.clip([0.68, 0.75] - light, 0, None)
+    light = np.where(inside[:, None], [0.85, 0.6], light)
+    return 0.12 + 0.88 * np.clip(light[:, 0], 0, 1) ** 0.85, 0.12 + 0.88 * light[:, 1]
+
+
+@lru_cache(maxsize=1)
+def _joint_expressions() -> np.ndarray:
+    """How each expression moves the joints [55, 3, 10], metres."""
+    body = build_mannequin()
+    return np.einsum("jv,vce->jce", body.joint_regressor, body.expression_directions)
 
 
 def pose_figure(figure: Figure, parameters: BodyParameters, state: int = 0) -> np.ndarray:
     """World vertices [V, 3] float64 of a figure in one state of the parameters; `betas` are the identity's own."""
-    transforms = joint_transforms(figure.joints, parameters, state)
     expression = parameters.expression[state].double().numpy()
+    # As in SMPL-X, joints are regressed from the face with its expression.
+    transforms = joint_transforms(figure.joints + _joint_expressions() @ expression, parameters, state)
     lids = parameters.eyelids[state].double().numpy()
     return posed_vertices(figure, transforms, expression, lids)
 

@@ -9,7 +9,7 @@ import numba
 import numpy as np
 
 from .hair import strand_coordinates, whorl_distance
-from .noise import cells3, fractal3, noise2, smoothstep
+from .noise import bump, cells3, fractal3, noise2, smoothstep
 
 KNITS = {"sweater": 0, "t-shirt": 1, "turtleneck": 2, "v-neck": 3, "shirt": 4}
 PATTERN_CODES = {"plain": 0, "striped": 1, "checked": 2, "dotted": 3}
@@ -68,7 +68,7 @@ def _paint_curls(texel, x, y, z, look, shade):
     bend = fractal3(x / 4.0, y / 4.0, z / 4.0, 2, look.seed + 6)
     coil = 0.5 + 0.5 * math.sin(near * 11.0 + 6.0 * bend + 6.3 * number)
     broad, _ = cells3(x / look.clump, y / look.clump, z / look.clump, look.seed + 2)
-    light = shade * (0.45 + 0.55 * coil) * (1.12 - 0.62 * min(1.0, broad))
+    light = shade * (0.58 + 0.52 * coil) * (1.12 - 0.42 * min(1.0, broad))
     for k in range(3):
         own = look.color[k] * light
         texel[k] = min(1.0, max(0.0, own + (0.8 * light - own) * look.white * 0.8))
@@ -120,7 +120,7 @@ def paint_locks(look, seeds, out):
             place = (j + 0.5) / width * count
             n = min(int(place), count - 1)
             side = place - n - 0.5
-            shade = (0.88 + 0.20 * noise2(seeds[n], 0.0, look.seed + 7)) * (1.0 - 0.8 * side * side)
+            shade = (0.93 + 0.14 * noise2(seeds[n], 0.0, look.seed + 7)) * (1.0 - 0.5 * side * side)
             paint_strand(out[i, j], seeds[n] + side * 6.0, 40.0 * (i + 0.5) / height, look, shade, 1.0)
 
 
@@ -200,6 +200,25 @@ def pattern_share(u, y, arc, down, pattern):
     return 0.0
 
 
+@_jit
+def _placket(texel, arc, down):
+    """The button border of a shirt: two seams and a button every 64 mm; arc and down in mm from the middle front."""
+    if abs(arc) > 15.0:
+        return
+    seam = max(bump((abs(arc) - 12.0) / 1.1), 0.6 * bump((abs(arc) - 10.2) / 0.8))
+    spot = down / 64.0
+    along = (spot - math.floor(spot) - 0.5) * 64.0
+    radius = math.sqrt(arc * arc + along * along)
+    button = smoothstep(5.4, 4.8, radius)
+    holes = min(1.0, bump((abs(arc) - 1.3) / 0.8) * bump((abs(along) - 1.3) / 0.8))
+    for k in range(3):
+        texel[k] *= 1.0 - 0.38 * seam
+        texel[k] += ((0.86, 0.84, 0.78)[k] * (1.0 - 0.7 * holes) - texel[k]) * button
+        texel[k] *= 1.0 - 0.3 * bump((radius - 5.7) / 0.8)
+    texel[3] += 1.2 * button - 0.3 * seam
+    texel[4] += 0.5 * button
+
+
 @numba.njit(cache=True, fastmath=True, parallel=True)
 def paint_cloth(fields, rows, columns, look, out):
     """Paint a cloth chart: fields [R, C, 6] (x, y, z, thread coordinates across
@@ -219,3 +238,5 @@ def paint_cloth(fields, rows, columns, look, out):
                 out[i, j, k] = min(1.0, base * shade * mottle * fuzz)
             out[i, j, 3] = relief
             out[i, j, 4] = 0.12
+            if look.knit == 4:
+                _placket(out[i, j], field[5], v)

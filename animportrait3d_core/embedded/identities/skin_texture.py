@@ -219,7 +219,11 @@ def _beard_zone(x, y, z, look):
     line = -68.0 + 14.0 * smoothstep(28.0, 52.0, ax) + 70.0 * smoothstep(50.0, 70.0, ax) ** 2 + ragged
     cheek = smoothstep(4.5, -5.5, y - line) * smoothstep(-140.0, -120.0, y + ragged + 0.12 * ax)
     cheek *= smoothstep(3.0, 13.0, z + 0.5 * ragged) * smoothstep(2.0, -14.0, y)
-    below_lip = smoothstep(22.0, 12.0, ax + ragged)
+    # hair ends under the chin and does not run down the neck
+    throat = 1.0 - smoothstep(-104.0, -112.0, y) * (1.0 - smoothstep(22.0, 42.0, z + 0.6 * ragged))
+    cheek *= throat
+    wide = 20.0 + 9.0 * smoothstep(-90.0, -97.0, y)
+    below_lip = smoothstep(wide, wide - 8.0, ax + ragged) * throat
     chin = smoothstep(-86.5, -91.0, y + ragged * 0.4) * below_lip * smoothstep(-136.0, -118.0, y)
     side = smoothstep(5.5, 3.0, abs(ax - 25.0 + 0.12 * (y + 80.0)) + 0.5 * ragged) * smoothstep(-70.0, -75.0, y)
     goatee = max(chin, side * smoothstep(-100.0, -92.0, y))
