@@ -9,7 +9,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from animportrait3d_core.cameras import orbit_cameras
+from animportrait3d_core.cameras import orbit_cameras, project
 from animportrait3d_core.embedded.identities import (
     PARTS,
     PORTRAIT_NAMES,
@@ -26,7 +26,8 @@ from animportrait3d_core.embedded.identities import (
 from animportrait3d_core.embedded.identities.rendering import condition_map, pose_figure
 from animportrait3d_core.embedded.mannequin import build_mannequin
 from animportrait3d_core.errors import InvalidInput, ShapeMismatch
-from animportrait3d_core.meshes import vertex_normals
+from animportrait3d_core.mesh_files import load_mesh
+from animportrait3d_core.meshes import sample_texture, vertex_normals
 from animportrait3d_core.render import rasterize_mesh
 from scipy import ndimage
 
@@ -56,8 +57,8 @@ def states(prepared, count: int):
 
 
 def test_no_background_shows_through_the_figure(prepared):
-    count = 14
-    yaw = torch.linspace(-180, 154, count)
+    count = 10
+    yaw = torch.linspace(-180, 144, count)
     cameras = orbit_cameras(yaw, 15 * torch.sin(yaw / 37), 128, **HEAD)
     view = render_identity(prepared, states(prepared, count), cameras, SMALL)
     for alpha, rgb in zip(view.alpha.numpy(), view.rgb.numpy()):
@@ -71,16 +72,16 @@ def test_no_background_shows_through_the_figure(prepared):
 
 
 def test_skin_of_the_bare_head_has_no_cracks(prepared):
-    """Every ray that meets the bare head's convex core meets its surface: no background inside an eroded silhouette."""
+    """No pixel of the background is enclosed by the bare head, at a resolution where a crack of 1 mm would show."""
     body = build_mannequin()
-    parameters = states(prepared, 6)
-    cameras = orbit_cameras([-80, -40, 0, 40, 80, 150], [0, 10, 0, -10, 0, 5], 192, **HEAD)
-    for view in range(6):
+    parameters = states(prepared, 8)
+    cameras = orbit_cameras([-120, -80, -40, 0, 40, 80, 120, 170], [0, 10, 0, -10, 20, 10, 0, 5], 384, **HEAD)
+    for view in range(8):
         vertices = pose_figure(prepared.figure, parameters, view)[: prepared.figure.num_body]
         image = rasterize_mesh(torch.from_numpy(vertices).float(), torch.from_numpy(body.faces), cameras[view])
         hit = image.face_id[0].numpy() >= 0
-        inside = ndimage.binary_erosion(ndimage.binary_closing(hit, iterations=3), iterations=4)
-        assert (hit | ~inside).all()
+        assert hit.sum() > 10_000
+        assert (ndimage.binary_fill_holes(hit) == hit).all()
 
 
 def test_alpha_is_the_silhouette(prepared):
@@ -183,8 +184,6 @@ def test_lights_are_fixed_to_the_world():
     cameras = orbit_cameras([-25, 0, 25], [0, 0, 0], 256, target=(0.0, 0.40, 0.0), fov_degrees=14.0)
     view = render_identity(prepared, None, cameras, RenderSettings(texture_size=512, condition=False))
     point = view.landmarks_3d[0, 27] + torch.tensor([0.0, 0.09, -0.01])
-    from animportrait3d_core.cameras import project
-
     pixels = project(cameras, point[None])[0][:, 0].long()
     colors = torch.stack([view.rgb[k, y - 3 : y + 4, x - 3 : x + 4].mean(dim=(0, 1)) for k, (x, y) in enumerate(pixels)])
     assert (colors - colors.mean(dim=0)).abs().max() < 0.05
@@ -217,8 +216,6 @@ def test_mesh_shown_unlit_looks_like_the_render():
     assert mesh.texture is not None and torch.isfinite(mesh.texture).all()
     camera = orbit_cameras([30], [0], 128, **HEAD)
     image = rasterize_mesh(mesh.vertices, mesh.faces, camera)
-    from animportrait3d_core.meshes import sample_texture
-
     hit = image.face_id[0] >= 0
     uvs = (mesh.corner_uvs[image.face_id[0].clamp(min=0)] * image.barycentric[0][..., None]).sum(dim=-2)
     unlit = torch.where(hit[..., None], sample_texture(mesh.texture, uvs), torch.ones(3))
@@ -246,8 +243,9 @@ def test_exported_files_load_in_trimesh(exported):
         low, high = geometry.bounds
         assert 0.6 < high[1] < 1.0 and low[1] < -0.4 and abs(low[0] + high[0]) < 0.2
     assert next(iter(textured.geometry.values())).visual.material.baseColorTexture.size == (1024, 1024)
-    colors = next(iter(colored.geometry.values())).visual.vertex_colors
-    assert len(np.unique(colors, axis=0)) > 1000
+    assert len(next(iter(colored.geometry.values())).vertices) > 40_000
+    colors = load_mesh(exported[2]).vertex_colors
+    assert colors is not None and len(torch.unique((colors * 255).round(), dim=0)) > 1000
 
 
 def test_exported_landmarks_lie_on_the_mesh(exported):
