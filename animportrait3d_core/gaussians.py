@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import math
 
-import torch
 from torch import Tensor
 
 from .errors import ShapeMismatch, check_finite, check_shape

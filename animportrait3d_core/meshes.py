@@ -17,8 +17,8 @@ class Mesh:
     """A triangle mesh, counter-clockwise when seen from outside.
 
     vertices: [V, 3] float32.  faces: [F, 3] int64.  vertex_colors: [V, 3] float32 in 0..1 or None.
-    corner_uvs: [F, 3, 2] float32, v upwards as in OpenGL, or None.  texture: [H, W, 3] float32 in 0..1 with row 0 at the
-    top (v = 1), or None.
+    corner_uvs: [F, 3, 2] float32, v upwards as in OpenGL, or None.  texture: [H, W, 3] float32 in 0..1 with row 0 at
+    the top (v = 1), or None.
     """
 
     vertices: Tensor
@@ -71,7 +71,7 @@ def vertex_normals(vertices: Tensor, faces: Tensor) -> Tensor:
 
 
 def sample_texture(texture: Tensor, uvs: Tensor) -> Tensor:
-    """Colours [..., C] of a texture [H, W, C] at uvs [..., 2], bilinear, repeating outside 0..1 as glTF does by default.
+    """Colours [..., C] of a texture [H, W, C] at uvs [..., 2], bilinear, repeating outside 0..1 as in glTF.
 
     Texel centres lie at half integers; v points up, row 0 is at the top.
     """

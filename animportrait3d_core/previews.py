@@ -70,7 +70,7 @@ def colored_faces(mesh: Mesh, face_colors: Tensor, cameras: Cameras) -> Tensor:
     return torch.where((face_id >= 0)[..., None], flat, torch.ones_like(flat))
 
 
-def points_picture(positions: Tensor, colors: Tensor, cameras: Cameras, radius: float = 0.004) -> Tensor:
+def points_picture(positions: Tensor, colors: Tensor, cameras: Cameras, radius: float = 0.008) -> Tensor:
     """Pictures [B, H, W, 3] of points [N, 3] as small round splats of the world radius given, over white."""
     with torch.no_grad():
         count = len(positions)
@@ -98,7 +98,9 @@ def draw_points(images: Tensor, pixels: Tensor, color: Sequence[float], radius: 
     for image, points in zip(drawn, pixels):
         for x, y in points.floor().long().tolist():
             if 0 <= x < width and 0 <= y < height:
-                image[max(0, y - radius) : y + radius + 1, max(0, x - radius) : x + radius + 1] = image.new_tensor(color)
+                image[max(0, y - radius) : y + radius + 1, max(0, x - radius) : x + radius + 1] = image.new_tensor(
+                    color
+                )
     return drawn
 
 

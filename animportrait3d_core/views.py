@@ -59,7 +59,7 @@ def replace_pictures(views: Views, images: Tensor, masks: Tensor | None = None) 
     where = "replace_pictures"
     if images.ndim != 4 or len(images) != len(views) or images.shape[-1] not in (3, 4):
         raise InvalidInput(
-            f"{where}: pictures have shape {list(images.shape)}, expected [{len(views)}, H, W, 3]: one per view, in order."
+            f"{where}: pictures have shape {list(images.shape)}, expected [{len(views)}, H, W, 3]: one per view."
         )
     height, width = images.shape[1:3]
     old = views.cameras

@@ -53,7 +53,9 @@ class AnimateAvatar:
     """The avatar in motion: frames and an mp4 film."""
 
     CATEGORY = "AnimPortrait3D/animation"
-    DESCRIPTION = "Poses the avatar in each frame of the motion, renders it, and saves an mp4 film in the output folder."
+    DESCRIPTION = (
+        "Poses the avatar in each frame of the motion, renders it, and saves an mp4 film in the output folder."
+    )
     SEARCH_ALIASES = ["video", "turntable", "render motion", "mp4"]
     FUNCTION = "execute"
     RETURN_TYPES = ("IMAGE", "STRING")
@@ -82,6 +84,7 @@ class AnimateAvatar:
         self, avatar: Any, motion: Any, camera: str, size: int, background: str, filename: str
     ) -> dict[str, Any]:
         import torch
+
         from animportrait3d_core.animation import front_cameras, render_motion, turntable_cameras, write_mp4
 
         cameras = turntable_cameras(len(motion), size) if camera == "turntable" else front_cameras(len(motion), size)

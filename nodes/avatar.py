@@ -7,7 +7,6 @@ from typing import Any
 from . import host
 
 
-
 class InitializeAvatar:
     """Rigged points become 3D Gaussians, trained on the views."""
 
@@ -31,13 +30,19 @@ class InitializeAvatar:
                 "fit": ("AP3D_FIT", {"tooltip": "The fit that the points are bound in; it becomes the rest pose."}),
                 "preset": (
                     ["fixed", "paper"],
-                    {"default": "fixed", "tooltip": "fixed: made for few points and minutes. paper: the authors' numbers."},
+                    {
+                        "default": "fixed",
+                        "tooltip": "fixed: made for few points and minutes. paper: the authors' numbers.",
+                    },
                 ),
                 "iterations": (
                     "INT",
                     {"default": 1500, "min": 0, "max": 100000, "step": 50, "tooltip": "Training steps, one view each."},
                 ),
-                "seed": ("INT", {"default": 0, "min": 0, "max": 2**32 - 1, "tooltip": "Order of the views, and splits."}),
+                "seed": (
+                    "INT",
+                    {"default": 0, "min": 0, "max": 2**32 - 1, "tooltip": "Order of the views, and splits."},
+                ),
             },
             "optional": {
                 "prompt": ("STRING", {"default": "", "forceInput": True, "tooltip": "Kept with the avatar."}),
@@ -51,6 +56,7 @@ class InitializeAvatar:
         import dataclasses
 
         import torch
+
         from animportrait3d_core import previews
         from animportrait3d_core.avatar import (
             InitializeSettings,
@@ -78,7 +84,9 @@ class SaveAvatar:
     """The avatar as one safetensors file."""
 
     CATEGORY = "AnimPortrait3D/avatar"
-    DESCRIPTION = "Saves the avatar with its rig as one safetensors file in the output folder; Load Avatar reads it back."
+    DESCRIPTION = (
+        "Saves the avatar with its rig as one safetensors file in the output folder; Load Avatar reads it back."
+    )
     SEARCH_ALIASES = ["write avatar", "safetensors"]
     FUNCTION = "execute"
     RETURN_TYPES = ("STRING",)
@@ -134,11 +142,7 @@ class LoadAvatar:
 
     @classmethod
     def IS_CHANGED(cls, file: str, **inputs: Any) -> str:
-        try:
-            path = host.input_file("AP3D_LoadAvatar", file)
-            return f"{path.stat().st_mtime_ns} {path.stat().st_size}"
-        except OSError as error:
-            return str(error)  # the run itself reports what is wrong
+        return host.input_file_stamp("AP3D_LoadAvatar", file)
 
     @host.plain_torch
     def execute(self, file: str, body: Any = None) -> dict[str, Any]:
@@ -153,7 +157,7 @@ class ExportAvatar:
 
     CATEGORY = "AnimPortrait3D/avatar"
     DESCRIPTION = (
-        "Writes the avatar as PLY. rigged: the authors' columns with bindings and part masks, relative to the triangles. "
+        "Writes the avatar as PLY. rigged: the authors' columns with bindings and part masks, in triangle frames. "
         "splat: plain 3D Gaussians in the world at rest, for any splat viewer (turned to the viewers' y-down axes)."
     )
     SEARCH_ALIASES = ["ply", "splat", "3DGS file"]
@@ -174,7 +178,7 @@ class ExportAvatar:
                     ["corrected", "legacy"],
                     {
                         "default": "corrected",
-                        "tooltip": "legacy: the order in which the authors' viewer composes rotations. Only for `rigged`.",
+                        "tooltip": "legacy: the order in which the authors' viewer turns them. Only for `rigged`.",
                     },
                 ),
             }

@@ -46,7 +46,10 @@ class LoadSMPLX:
                 ),
                 "eyelid_mode": (
                     ["fixed", "paper"],
-                    {"default": "fixed", "tooltip": "fixed: lids turn with the head. paper: as the authors' code adds them."},
+                    {
+                        "default": "fixed",
+                        "tooltip": "fixed: lids turn with the head. paper: as the authors' code adds them.",
+                    },
                 ),
             }
         }
@@ -75,7 +78,7 @@ class FitSMPLX:
 
     CATEGORY = "AnimPortrait3D/body"
     DESCRIPTION = (
-        "Fits shape, pose, scale and position of the body to the portrait, by silhouettes, by the distance to its surface "
+        "Fits shape, pose, scale and position of the body to the portrait, by silhouettes, distance to its surface "
         "and by landmarks where they are given (paper, section 3.1.1)."
     )
     SEARCH_ALIASES = ["head tracking", "register body", "SMPL-X fit"]

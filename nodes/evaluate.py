@@ -37,7 +37,9 @@ class EvaluateAvatar:
             "optional": {
                 "true_landmarks": (
                     "AP3D_LANDMARKS",
-                    {"tooltip": "Landmarks known to be right: the fit's error to them is reported. Used for nothing else."},
+                    {
+                        "tooltip": "Landmarks known to be right: the fit's error to them is reported, nothing else."
+                    },
                 )
             },
         }
@@ -63,7 +65,9 @@ class ContactSheet:
     """Pictures of several batches as one sheet, saved as PNG."""
 
     CATEGORY = "AnimPortrait3D/views"
-    DESCRIPTION = "Picks pictures evenly from up to four batches, sets them in captioned rows and saves the sheet as PNG."
+    DESCRIPTION = (
+        "Picks pictures evenly from up to four batches, sets them in captioned rows and saves the sheet as PNG."
+    )
     SEARCH_ALIASES = ["grid", "overview", "image sheet"]
     FUNCTION = "execute"
     RETURN_TYPES = ("IMAGE", "STRING")
@@ -78,7 +82,10 @@ class ContactSheet:
             "required": {
                 "row_1": ("IMAGE", row),
                 "columns": ("INT", {"default": 6, "min": 1, "max": 24, "tooltip": "Pictures per row."}),
-                "tile_size": ("INT", {"default": 256, "min": 32, "max": 1024, "step": 8, "tooltip": "Pixels per picture."}),
+                "tile_size": (
+                    "INT",
+                    {"default": 256, "min": 32, "max": 1024, "step": 8, "tooltip": "Pixels per picture."},
+                ),
                 "captions": (
                     "STRING",
                     {"default": "", "multiline": True, "tooltip": "One caption a line, from the first row on."},

@@ -1,4 +1,4 @@
-"""AP3D_SplitPartsByDistance, AP3D_RigPoints, AP3D_ColorPoints: from a portrait's surface to points on the body's faces."""
+"""AP3D_SplitPartsByDistance, AP3D_RigPoints, AP3D_ColorPoints: from a surface to points on the body's faces."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ class SplitPartsByDistance:
 
     CATEGORY = "AnimPortrait3D/initialization"
     DESCRIPTION = (
-        "Divides the portrait's surface into skin, hair and clothes by its distance to the fitted body: what lies close "
-        "to the bare face is skin, the rest is hair or clothes, whichever of scalp and torso is nearer."
+        "Divides the portrait's surface into skin, hair and clothes by its distance to the fitted body: what lies "
+        "close to the bare face is skin, the rest is hair or clothes, whichever of scalp and torso is nearer."
     )
     SEARCH_ALIASES = ["segment mesh", "hair", "clothes", "asset mesh"]
     FUNCTION = "execute"
@@ -33,7 +33,7 @@ class SplitPartsByDistance:
                     "FLOAT",
                     {
                         "default": 0.02, "min": 0.0, "max": 0.5, "step": 0.001, "round": False,
-                        "tooltip": "Surface closer to the bare face than this is skin. World units: a head is 0.65 high.",
+                        "tooltip": "Surface closer to the bare face than this is skin. A head is 0.65 high.",
                     },
                 ),
                 "cover_distance": (
@@ -64,8 +64,8 @@ class RigPoints:
 
     CATEGORY = "AnimPortrait3D/initialization"
     DESCRIPTION = (
-        "Samples points on the fitted body, on hair and on clothes, and binds each to a face of the body: body points to "
-        "their own face, hair to the nearest scalp face, clothes to the nearest torso face (paper, section 3.1.2)."
+        "Samples points on the fitted body, on hair and on clothes, and binds each to a face of the body: body points "
+        "to their own face, hair to the nearest scalp face, clothes to the nearest torso face (paper, section 3.1.2)."
     )
     SEARCH_ALIASES = ["bind points", "rig", "point cloud"]
     FUNCTION = "execute"
@@ -88,7 +88,7 @@ class RigPoints:
                 ),
                 "sampling": (
                     ["budget", "paper"],
-                    {"default": "budget", "tooltip": "paper: the authors' counts per face, about half a million points."},
+                    {"default": "budget", "tooltip": "paper: the authors' counts per face, half a million points."},
                 ),
                 "seed": ("INT", {"default": 0, "min": 0, "max": 2**32 - 1, "tooltip": "Seed of the sampling."}),
             }
@@ -99,6 +99,7 @@ class RigPoints:
         import dataclasses
 
         import torch
+
         from animportrait3d_core import previews
         from animportrait3d_core.rigging.points import PointSettings, PosedBody, sample_points
 
@@ -117,8 +118,8 @@ class ColorPoints:
 
     CATEGORY = "AnimPortrait3D/initialization"
     DESCRIPTION = (
-        "Gives each point the colour of the portrait's surface nearest to it. Teeth and the inside of the mouth, which a "
-        "closed mouth hides, get the paper's generic colours."
+        "Gives each point the colour of the portrait's surface nearest to it. Teeth and the inside of the mouth, which "
+        "a closed mouth hides, get the paper's generic colours."
     )
     SEARCH_ALIASES = ["texture points", "appearance initialization"]
     FUNCTION = "execute"

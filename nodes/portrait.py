@@ -61,13 +61,13 @@ class PortraitFromMesh:
                     ["find", "landmarks", "by hand", "none"],
                     {
                         "default": "find",
-                        "tooltip": "find: search axes, size and place. landmarks: by the points connected below. by hand: "
-                        "by the axes below. none: the file is in the head frame already.",
+                        "tooltip": "find: search axes, size and place. landmarks: by the points connected below. by "
+                        "hand: by the axes below. none: the file is in the head frame already.",
                     },
                 ),
                 "shading": (
                     ["soft", "unlit"],
-                    {"default": "soft", "tooltip": "soft: a gentle light shows the shape. unlit: colours as in the file."},
+                    {"default": "soft", "tooltip": "soft: a gentle light shows the shape. unlit: as in the file."},
                 ),
                 "up": (AXES, {"default": "+y", "tooltip": f"{by_hand}the file's axis that points up."}),
                 "face": (AXES, {"default": "+z", "tooltip": f"{by_hand}the file's axis out of the face."}),
@@ -92,19 +92,14 @@ class PortraitFromMesh:
 
     @classmethod
     def IS_CHANGED(cls, file: str, **inputs: Any) -> str:
-        if file.startswith(EMBEDDED_PREFIX):
-            return file
-        try:
-            stat = host.input_file("AP3D_PortraitFromMesh", file).stat()
-        except OSError as error:
-            return str(error)  # the run itself reports what is wrong
-        return f"{stat.st_mtime_ns} {stat.st_size}"
+        return file if file.startswith(EMBEDDED_PREFIX) else host.input_file_stamp("AP3D_PortraitFromMesh", file)
 
     @host.plain_torch
     def execute(
         self, file: str, body: Any, prompt: str, alignment: str, shading: str, landmarks: Any = None, **by_hand: Any
     ) -> dict[str, Any]:
         import torch
+
         from animportrait3d_core import previews
         from animportrait3d_core.mesh_files import load_mesh_with_report
         from animportrait3d_core.portrait.mesh import MeshRenderSettings, portrait_from_mesh
@@ -134,8 +129,8 @@ class PortraitFromMesh:
             return find_head(mesh, head_target(body))
         if landmarks is None or landmarks.points_3d is None:
             raise InvalidInput(
-                "AP3D_PortraitFromMesh: alignment `landmarks` needs 3D landmarks; connect AP3D_LoadLandmarks, or choose "
-                "`find` or `by hand`."
+                "AP3D_PortraitFromMesh: alignment `landmarks` needs 3D landmarks; connect AP3D_LoadLandmarks, or "
+                "choose `find` or `by hand`."
             )
         return align_by_landmarks(landmarks.points_3d, head_target(body))
 
@@ -145,7 +140,7 @@ class LoadLandmarks:
 
     CATEGORY = "AnimPortrait3D/portrait"
     DESCRIPTION = (
-        "Reads 68 facial landmarks (iBUG order) in the coordinates of a mesh file, from the JSON file of the same name: "
+        "Reads 68 facial landmarks (iBUG order) in the coordinates of a mesh file, from the JSON of the same name: "
         '{"landmarks": [[x, y, z], ...]}. Connect a portrait to have them in its head frame.'
     )
     SEARCH_ALIASES = ["keypoints", "iBUG 68", "face landmarks"]

@@ -28,8 +28,8 @@ def health_check(graph: WorkflowBuilder) -> None:
 
 QUICKSTART_NOTE = """**From a static head to an animatable avatar**, on any computer, without licensed files.
 
-Press *Run*. Choose another head in *Portrait from Mesh*: one of the pack's own, or any GLB, OBJ or PLY head in the input
-folder."""
+Press *Run*. Choose another head in *Portrait from Mesh*: one of the pack's own, or any GLB, OBJ or PLY head in the
+input folder."""
 
 
 def quickstart(graph: WorkflowBuilder) -> None:

@@ -8,6 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from animportrait3d_core.cameras import (
     Cameras,
     concatenate_cameras,
@@ -20,8 +23,6 @@ from animportrait3d_core.cameras import (
     yaw_of,
 )
 from animportrait3d_core.errors import InvalidInput, ShapeMismatch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 ORACLE = np.load(Path(__file__).parent / "data" / "cameras_oracle.npz")
 

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from animportrait3d_core import files, meshes, rotations
 from animportrait3d_core.errors import InvalidInput, MissingModelFile, ShapeMismatch, check_finite
 from animportrait3d_core.gaussians import Gaussians, rgb_to_sh0, sh0_to_rgb
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 NOUNS = ["errors", "rotations", "gaussians", "cameras", "views", "meshes", "files"]
 unit = st.floats(-1, 1, allow_nan=False)

@@ -1,4 +1,4 @@
-"""What is measured on a finished avatar: likeness at rest, holes in motion, landmarks (design of the report's metrics)."""
+"""What is measured on a finished avatar: likeness at rest, holes in motion, landmarks (the report's metrics)."""
 
 from __future__ import annotations
 

@@ -10,6 +10,7 @@ from .environment import check_interrupt, device, in_comfyui, report_metrics
 from .folders import (
     SavePath,
     input_file,
+    input_file_stamp,
     input_files,
     input_folder,
     model_file,
@@ -33,6 +34,7 @@ __all__ = [
     "device",
     "in_comfyui",
     "input_file",
+    "input_file_stamp",
     "input_files",
     "input_folder",
     "model_file",

@@ -92,6 +92,15 @@ def input_file(where: str, name: str) -> Path:
     return _inside(where, input_folder(), name)
 
 
+def input_file_stamp(where: str, name: str) -> str:
+    """What IS_CHANGED of a loader returns: time and size of the file, or why it cannot be read; the run reports that."""
+    try:
+        stat = input_file(where, name).stat()
+    except (OSError, InvalidInput) as error:
+        return str(error)
+    return f"{stat.st_mtime_ns} {stat.st_size}"
+
+
 def output_folder() -> Path:
     """Where results are saved."""
     folder_paths = comfy_module("folder_paths")
