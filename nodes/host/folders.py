@@ -93,7 +93,7 @@ def input_file(where: str, name: str) -> Path:
 
 
 def input_file_stamp(where: str, name: str) -> str:
-    """What IS_CHANGED of a loader returns: time and size of the file, or why it cannot be read; the run reports that."""
+    """What IS_CHANGED of a loader returns: time and size of the file, or why it cannot be read (the run tells)."""
     try:
         stat = input_file(where, name).stat()
     except (OSError, InvalidInput) as error:
