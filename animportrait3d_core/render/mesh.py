@@ -110,7 +110,7 @@ def interpolate(
     flat, index = attributes, corners
     if attributes.ndim == 3:
         flat, index = attributes.flatten(0, 1), corners + view[:, None] * attributes.shape[1]
-    values = flat.index_select(0, index.reshape(-1)).view(len(pixel), 3, -1)
+    values = flat.index_select(0, index.reshape(-1)).view(len(pixel), 3, flat.shape[1])
     values = (values * weights[..., None]).sum(1)
     image = values.new_zeros(batch * height * width, values.shape[1])
     return image.index_copy(0, pixel, values).view(batch, height, width, -1)
