@@ -2,8 +2,8 @@
 """Draw the contact sheet of the embedded identities: docs/images/identities.png.
 
 usage: identity_contact_sheet.py [--output FILE] [--tile PIXELS] [--texture TEXELS]
-Rows: the exported portraits from four sides; every hair style; every garment and pattern; ages and beards; eyes from open to
-closed; mouths from closed to wide; the maps of one view.
+Rows: the exported portraits from four sides; every hair style; every garment and pattern; ages and beards; eyes from
+open to closed; mouths from closed to wide; the maps of one view.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from animportrait3d_core.cameras import Cameras, orbit_cameras  # noqa: E402
 from animportrait3d_core.embedded.identities import (  # noqa: E402
-    PORTRAIT_NAMES,
     PARTS,
+    PORTRAIT_NAMES,
     PreparedIdentity,
     RenderSettings,
     exported_identity,
@@ -74,7 +74,11 @@ def styles(size: int, texture: int) -> list[np.ndarray]:
     people: list[tuple[int, dict[str, str | bool], float]] = [
         (41, {"hair_style": "bald", "sex": "man", "beard": "full beard"}, 15),
         (42, {"hair_style": "buzz cut", "sex": "man", "skin_tone": "brown", "garment": "t-shirt"}, -30),
-        (43, {"hair_style": "short hair", "sex": "man", "hair_color": "blond", "garment": "shirt", "beard": "none"}, 25),
+        (
+            43,
+            {"hair_style": "short hair", "sex": "man", "hair_color": "blond", "garment": "shirt", "beard": "none"},
+            25,
+        ),
         (44, {"hair_style": "side parting", "sex": "man", "hair_color": "dark brown", "beard": "moustache"}, -15),
         (45, {"hair_style": "bob", "sex": "woman", "hair_color": "red", "freckles": True, "pattern": "striped"}, 20),
         (46, {"hair_style": "long hair", "sex": "woman", "hair_color": "blond", "garment": "v-neck"}, -25),
@@ -106,7 +110,9 @@ def crops(size: int, texture: int) -> list[np.ndarray]:
         look = [0.1, 0.45, 0.0]
         front = crop_camera(prepared, eye, 0, 5.5, size)
         tiles.append(picture(prepared, front))
-        tiles.append(picture(prepared, crop_camera(prepared, eye, 25, 5.5, size), left_eye_pose=look, eyelids=[0.25, 0.25]))
+        tiles.append(
+            picture(prepared, crop_camera(prepared, eye, 25, 5.5, size), left_eye_pose=look, eyelids=[0.25, 0.25])
+        )
         tiles.append(picture(prepared, front, eyelids=[0.55, 0.55]))
         tiles.append(picture(prepared, front, eyelids=[1.0, 1.0]))
         smile = [0.9] + [0.0] * 9
@@ -136,9 +142,13 @@ def maps(size: int, texture: int) -> list[np.ndarray]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--output", type=Path, default=Path(__file__).resolve().parents[1] / "docs/images/identities.png")
+    parser.add_argument(
+        "--output", type=Path, default=Path(__file__).resolve().parents[1] / "docs/images/identities.png"
+    )
     parser.add_argument("--tile", type=int, default=512, help="pixels of a tile when it is drawn")
-    parser.add_argument("--shown", type=int, default=0, help="pixels of a tile in the sheet; 0: as many as fit the file")
+    parser.add_argument(
+        "--shown", type=int, default=0, help="pixels of a tile in the sheet; 0: as many as fit the file"
+    )
     parser.add_argument("--texture", type=int, default=1024)
     options = parser.parse_args()
     tiles = []

@@ -6,12 +6,13 @@ import dataclasses
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from animportrait3d_core.embedded.identities import Attributes, parse_prompt, sample_attributes
 from animportrait3d_core.embedded.identities.attributes import CHOICES, FLAGS
 from animportrait3d_core.embedded.identities.prompts import attributes_from_prompt
 from animportrait3d_core.errors import InvalidInput
-from hypothesis import given
-from hypothesis import strategies as st
 
 
 @st.composite
@@ -45,7 +46,10 @@ def test_the_example_of_the_documentation():
     [
         ("an elderly lady with grey curls", {"age": "old", "sex": "woman"}),
         ("ginger bob", {"hair_style": "bob", "hair_color": "red"}),
-        ("a bearded blond guy in a navy striped jumper", {"beard": "full beard", "hair_color": "blond", "pattern": "striped"}),
+        (
+            "a bearded blond guy in a navy striped jumper",
+            {"beard": "full beard", "hair_color": "blond", "pattern": "striped"},
+        ),
         ("eyes green, skin dark", {"iris_color": "green", "skin_tone": "dark"}),
         ("a bald man with bushy black eyebrows", {"hair_style": "bald", "hair_color": "black", "brow_shape": "thick"}),
         ("dark brown hair in a bun, plum lipstick", {"hair_style": "bun", "hair_color": "dark brown", "lips": "plum"}),

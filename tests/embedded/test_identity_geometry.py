@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+
 from animportrait3d_core.embedded.identities import exported_identity, sample_identity, true_parameters
 from animportrait3d_core.embedded.identities.clipping import border_chains, clip_faces
 from animportrait3d_core.embedded.identities.clothes import GARMENTS, build_cloth_shell
@@ -98,9 +99,7 @@ def test_hair_borders_are_smooth_and_closed_by_a_wall(style):
     assert shell is not None
     sheet = shell.sheet
     assert np.isfinite(sheet.points).all()
-    angles = np.concatenate(
-        [turning(sheet.points[chain]) for chain in border_chains(sheet.border) if len(chain) > 30]
-    )
+    angles = np.concatenate([turning(sheet.points[chain]) for chain in border_chains(sheet.border) if len(chain) > 30])
     assert np.mean(angles) < np.deg2rad(22)
     welded = sheet.weld[sheet.faces]
     whole = (welded[:, 0] != welded[:, 1]) & (welded[:, 1] != welded[:, 2]) & (welded[:, 0] != welded[:, 2])
@@ -114,7 +113,9 @@ def test_hair_has_no_spikes(style):
     shell = build_hair_shell(style, 8)
     assert shell is not None
     a, b, c = shell.sheet.points[shell.sheet.faces].transpose(1, 0, 2)
-    longest = np.max([np.linalg.norm(a - b, axis=1), np.linalg.norm(b - c, axis=1), np.linalg.norm(c - a, axis=1)], axis=0)
+    longest = np.max(
+        [np.linalg.norm(a - b, axis=1), np.linalg.norm(b - c, axis=1), np.linalg.norm(c - a, axis=1)], axis=0
+    )
     assert longest.max() < 30.0
     assert np.quantile(longest, 0.99) < 16.0
 
@@ -194,7 +195,9 @@ def test_the_bare_figure_moves_as_the_body_model(tmp_path):
 def test_hair_and_clothes_follow_head_and_shoulders():
     figure = build_figure(exported_identity("viktor"))
     rest = true_parameters(exported_identity("viktor"))
-    turned = rest.replace(head_pose=rest.head_pose + torch.tensor([[0.0, 0.5, 0.0]]), jaw_pose=torch.tensor([[0.3, 0.0, 0.0]]))
+    turned = rest.replace(
+        head_pose=rest.head_pose + torch.tensor([[0.0, 0.5, 0.0]]), jaw_pose=torch.tensor([[0.3, 0.0, 0.0]])
+    )
     moved = np.linalg.norm(pose_figure(figure, turned) - pose_figure(figure, rest), axis=1)
     hair = np.unique(figure.faces[figure.face_parts == HAIR])
     clothes = np.unique(figure.faces[figure.face_parts == CLOTHES])

@@ -9,6 +9,8 @@ import math
 import numpy as np
 import pytest
 import torch
+from scipy import ndimage
+
 from animportrait3d_core.cameras import orbit_cameras, project
 from animportrait3d_core.embedded.identities import (
     PARTS,
@@ -29,7 +31,6 @@ from animportrait3d_core.errors import InvalidInput, ShapeMismatch
 from animportrait3d_core.mesh_files import load_mesh
 from animportrait3d_core.meshes import sample_texture, vertex_normals
 from animportrait3d_core.render import rasterize_mesh
-from scipy import ndimage
 
 SMALL = RenderSettings(texture_size=256)
 HEAD = {"target": (0.0, 0.34, 0.0), "fov_degrees": 24.0}
@@ -51,7 +52,7 @@ def states(prepared, count: int):
     gaze = some(3, -0.25, 0.25)
     rest = true_parameters(prepared.identity).expand(count)
     return rest.replace(
-        expression=some(10, -0.7, 0.7), jaw_pose=jaw, left_eye_pose=gaze, right_eye_pose=gaze, eyelids=some(2, 0.0, 1.0),
+        expression=some(10, -0.7, 0.7), jaw_pose=jaw, left_eye_pose=gaze, right_eye_pose=gaze, eyelids=some(2, 0, 1),
         neck_pose=some(3, -0.25, 0.25), head_pose=some(3, -0.2, 0.2),
     )  # fmt: skip
 
@@ -185,7 +186,9 @@ def test_lights_are_fixed_to_the_world():
     view = render_identity(prepared, None, cameras, RenderSettings(texture_size=512, condition=False))
     point = view.landmarks_3d[0, 27] + torch.tensor([0.0, 0.09, -0.01])
     pixels = project(cameras, point[None])[0][:, 0].long()
-    colors = torch.stack([view.rgb[k, y - 3 : y + 4, x - 3 : x + 4].mean(dim=(0, 1)) for k, (x, y) in enumerate(pixels)])
+    colors = torch.stack(
+        [view.rgb[k, y - 3 : y + 4, x - 3 : x + 4].mean(dim=(0, 1)) for k, (x, y) in enumerate(pixels)]
+    )
     assert (colors - colors.mean(dim=0)).abs().max() < 0.05
 
 
@@ -219,7 +222,9 @@ def test_mesh_shown_unlit_looks_like_the_render():
     hit = image.face_id[0] >= 0
     uvs = (mesh.corner_uvs[image.face_id[0].clamp(min=0)] * image.barycentric[0][..., None]).sum(dim=-2)
     unlit = torch.where(hit[..., None], sample_texture(mesh.texture, uvs), torch.ones(3))
-    truth = render_identity(prepare_identity(identity, 512), None, camera, RenderSettings(texture_size=512, condition=False))
+    truth = render_identity(
+        prepare_identity(identity, 512), None, camera, RenderSettings(texture_size=512, condition=False)
+    )
     both = hit & (truth.alpha[0] > 0.99)
     error = ((unlit - truth.rgb[0])[both] ** 2).mean()
     assert -10 * math.log10(float(error)) > 24
@@ -255,7 +260,9 @@ def test_exported_landmarks_lie_on_the_mesh(exported):
         content = json.loads(side_car.read_text())
         assert content["prompt"] and len(content["landmarks"]) == 68
         (geometry,) = trimesh.load(mesh_path).geometry.values()
-        distance = np.linalg.norm(geometry.vertices[None] - np.array(content["landmarks"])[:, None], axis=-1).min(axis=1)
+        distance = np.linalg.norm(geometry.vertices[None] - np.array(content["landmarks"])[:, None], axis=-1).min(
+            axis=1
+        )
         assert distance.max() < 0.03
 
 

@@ -48,9 +48,7 @@ def clip_faces(faces: np.ndarray, scalar: np.ndarray) -> Clipped:
     inverse = inverse.reshape(-1)
     parts = [len(scalar) + part for part in np.split(inverse, np.cumsum([len(one), len(one), len(two)]))]
     ab, ac, pq, pr = parts
-    kept = np.concatenate(
-        [whole, np.stack([a, ab, ac], 1), np.stack([pq, q, r], 1), np.stack([pq, r, pr], 1)]
-    )
+    kept = np.concatenate([whole, np.stack([a, ab, ac], 1), np.stack([pq, q, r], 1), np.stack([pq, r, pr], 1)])
     border = np.concatenate([np.stack([ab, ac], 1), np.stack([pr, pq], 1)])
     low, high = unique.T if len(unique) else (np.zeros(0, np.int64), np.zeros(0, np.int64))
     share = scalar[low] / (scalar[low] - scalar[high])

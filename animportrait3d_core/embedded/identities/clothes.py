@@ -9,7 +9,7 @@ import numpy as np
 from scipy import ndimage
 
 from .noise_fields import fractal_field
-from .shells import Band, Sheet, ShellGrid, cloth_grid, clipped_sheet, smooth_ramp, sweep_border, used_rows
+from .shells import Band, Sheet, ShellGrid, clipped_sheet, cloth_grid, smooth_ramp, sweep_border, used_rows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +32,17 @@ class Garment:
     leaf_fold: int = 0  # profile step at which a shirt collar folds down; 0: the collar is a closed band
 
 
-_RIB = ((-0.3, -3.0), (1.0, -1.2), (1.9, 1.5), (2.2, 5.0), (1.9, 9.0), (0.8, 11.2), (-1.2, 11.4), (-2.6, 9.0), (-3.0, 3.0))
+_RIB = (
+    (-0.3, -3.0),
+    (1.0, -1.2),
+    (1.9, 1.5),
+    (2.2, 5.0),
+    (1.9, 9.0),
+    (0.8, 11.2),
+    (-1.2, 11.4),
+    (-2.6, 9.0),
+    (-3.0, 3.0),
+)
 _SEAM = ((-0.2, -2.5), (0.7, -1.0), (1.1, 1.0), (1.1, 5.0), (0.8, 8.5), (0.0, 9.6), (-1.2, 8.8), (-1.6, 3.0))
 _ROLL = (
     (-0.5, -1.0), (0.5, 4.0), (2.2, 7.6), (5.0, 8.8), (7.8, 7.0), (9.0, 2.5), (9.2, -8.0), (9.0, -18.0), (8.4, -27.0),
@@ -163,6 +173,8 @@ def thread_lengths(points: np.ndarray) -> np.ndarray:
     side = arc.shape[1] // 4
     threads = np.broadcast_to(front.mean(axis=0), arc.shape)
     # Patterns start at the middle of the front and at that of the back, and meet under the arms.
-    arc = np.where(np.arange(arc.shape[1]) < side, arc, np.where(np.arange(arc.shape[1]) > 3 * side, arc - arc[:, -1:], front))
+    arc = np.where(
+        np.arange(arc.shape[1]) < side, arc, np.where(np.arange(arc.shape[1]) > 3 * side, arc - arc[:, -1:], front)
+    )
     down = np.concatenate([np.zeros((1, points.shape[1])), np.linalg.norm(np.diff(points, axis=0), axis=-1).cumsum(0)])
     return np.stack([threads, down, arc], axis=-1)

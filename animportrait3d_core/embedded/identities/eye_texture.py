@@ -56,7 +56,12 @@ def _sclera(texel, degrees, around, x, y, seed, age):
     texel[1] *= (1.0 - 0.09 * away) * (1.0 - 0.36 * strength)
     texel[2] *= (1.0 - 0.11 * away - 0.05 * age) * (1.0 - 0.34 * strength)
     # the lids' own shadow: darker above and towards the corners
-    shade = 1.0 - 0.26 * smoothstep(0.08, 0.34, y) - 0.13 * smoothstep(0.05, 0.34, -y) - 0.16 * smoothstep(0.30, 0.50, abs(x))
+    shade = (
+        1.0
+        - 0.26 * smoothstep(0.08, 0.34, y)
+        - 0.13 * smoothstep(0.05, 0.34, -y)
+        - 0.16 * smoothstep(0.30, 0.50, abs(x))
+    )
     for k in range(3):
         texel[k] *= shade
 

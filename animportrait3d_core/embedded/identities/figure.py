@@ -148,7 +148,13 @@ def _lock_piece(locks: Locks, field: np.ndarray) -> _Piece:
     moved = np.repeat(field[locks.place], SEGMENTS * 3, axis=0)
     flow = np.tile([0.0, 1.0], (len(flat), 1))
     return _Piece(
-        flat * _MM + moved, faces.reshape(-1, 3), uvs.reshape(-1, 2), HAIR, _hair_weights(flat), np.arange(len(flat)), flow
+        flat * _MM + moved,
+        faces.reshape(-1, 3),
+        uvs.reshape(-1, 2),
+        HAIR,
+        _hair_weights(flat),
+        np.arange(len(flat)),
+        flow,
     )
 
 

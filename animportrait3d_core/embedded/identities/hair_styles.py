@@ -25,7 +25,8 @@ _RECEDING: Knots = (
 class Curtain:
     """Hair that hangs beside the face: its cross-section is an ellipse whose half-axes vary with height.
 
-    front: (height, azimuth) of the edge beside the face.  width, depth: (height, half-axis).  bottom: (azimuth, height).
+    front: (height, azimuth) of the edge beside the face.  width, depth: (height, half-axis).  bottom: (azimuth,
+    height).
     """
 
     front: Knots
@@ -41,7 +42,8 @@ class HairStyle:
     cap: thickness on the scalp.  lift: extra thickness at the front top.  flow: "radial" from the crown, "parted" from
     a line at x = `part`, or "back" to a knot.  clump, relief: width and height of the locks.  lobes: length of the
     points in which the border ends.  edge: thickness at the border.  taper: distance over which it grows.
-    curl: 0 straight to 1 tightly curled; -1 shaven to stubble.  locks, lock_length: loose tapered locks along the border.
+    curl: 0 straight to 1 tightly curled; -1 shaven to stubble.  locks, lock_length: loose tapered locks along the
+    border.
     """
 
     cap: float
@@ -85,14 +87,20 @@ STYLES: dict[str, HairStyle | None] = {
     "side parting": HairStyle(
         cap=9.0, lift=10.0, flow="parted", part=26.0, clump=14.0, relief=2.2, lobes=3.0, edge=2.4, taper=12.0
     ),
-    "bob": HairStyle(cap=10.0, lift=2.0, flow="parted", part=-14.0, relief=1.8, lobes=5.0, edge=5.0, curtain=_BOB, locks=70),
+    "bob": HairStyle(
+        cap=10.0, lift=2.0, flow="parted", part=-14.0, relief=1.8, lobes=5.0, edge=5.0, curtain=_BOB, locks=70
+    ),
     "long hair": HairStyle(
         cap=9.5, lift=2.0, flow="parted", part=0.0, clump=16.0, relief=2.6, lobes=16.0, edge=5.0, curtain=_LONG,
         locks=90, lock_length=40.0,
     ),
-    "bun": HairStyle(cap=6.5, lift=2.0, flow="back", clump=9.0, relief=0.9, lobes=2.0, edge=1.0, taper=12.0, knot="bun", locks=40, lock_length=16.0),
+    "bun": HairStyle(
+        cap=6.5, lift=2.0, flow="back", clump=9.0, relief=0.9, lobes=2.0, edge=1.0, taper=12.0, knot="bun", locks=40,
+        lock_length=16.0,
+    ),
     "ponytail": HairStyle(
-        cap=6.5, lift=2.0, flow="back", clump=9.0, relief=0.9, lobes=2.0, edge=1.0, taper=12.0, knot="ponytail", locks=40, lock_length=16.0
+        cap=6.5, lift=2.0, flow="back", clump=9.0, relief=0.9, lobes=2.0, edge=1.0, taper=12.0, knot="ponytail", locks=40,
+        lock_length=16.0,
     ),
     "afro": HairStyle(cap=36.0, lift=5.0, clump=10.0, relief=5.0, lobes=2.0, edge=5.0, taper=26.0, curl=1.0),
     "curly hair": HairStyle(

@@ -85,7 +85,9 @@ def _blades(
     middle = root[:, None] + steps * start[:, None] + bend * up
     half = 0.5 * blades.thickness * np.array(_WIDTHS)[None, :, None] * tangent[:, None]
     left, right = middle - half, middle + half
-    return np.concatenate([np.stack([left[:, :3], right[:, :3]], axis=2).reshape(len(root), 6, 3), middle[:, 3:]], axis=1)
+    return np.concatenate(
+        [np.stack([left[:, :3], right[:, :3]], axis=2).reshape(len(root), 6, 3), middle[:, 3:]], axis=1
+    )
 
 
 def _blade_faces(count: int) -> np.ndarray:

@@ -82,4 +82,5 @@ def _surface(points: np.ndarray, row: np.ndarray, column: np.ndarray) -> tuple[n
 def strand_seeds(locks: Locks, style: HairStyle) -> np.ndarray:
     """Strand coordinate [N] at which each lock starts, so that its paint continues that of the shell."""
     flow = FLOWS[style.flow]
-    return np.array([strand_coordinates(*point, flow, style.part)[0] for point in locks.points[:, 0, 1]])
+    roots = locks.points[:, 0, 1]
+    return np.array([strand_coordinates(x, y, z, flow, style.part)[0] for x, y, z in roots])

@@ -87,4 +87,3 @@ def cloth_look(identity: Identity) -> ClothLook:
     color = palette.varied(palette.GARMENT[a.garment_color], generator, 0.06)
     second = np.asarray(palette.GARMENT_SECOND[a.garment_color])
     return ClothLook(color, second, KNITS[a.garment], PATTERN_CODES[a.pattern], identity.seed % 9973)
-

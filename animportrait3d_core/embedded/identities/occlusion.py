@@ -1,7 +1,7 @@
 """Baked shadow: how much of the sky and of the key light each vertex sees, from depth maps of the resting figure.
 
-The maps are splatted from the vertices, which lie closer together than a map's pixels: that takes a tenth of the time of
-drawing the triangles and is as good for light that is blurred anyway.
+The maps are splatted from the vertices, which lie closer together than a map's pixels: that takes a tenth of the time
+of drawing the triangles and is as good for light that is blurred anyway.
 """
 
 from __future__ import annotations

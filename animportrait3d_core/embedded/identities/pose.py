@@ -43,4 +43,3 @@ def _about(rotation: np.ndarray, center: np.ndarray) -> np.ndarray:
     matrix[:3, :3] = rotation
     matrix[:3, 3] = center - rotation @ center
     return matrix
-

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -168,22 +169,30 @@ def render_identity(
         prepared = prepare_identity(prepared, settings.texture_size, settings.lighting)
     parameters = true_parameters(prepared.identity) if parameters is None else parameters
     if len(parameters) not in (1, len(cameras)):
-        raise ShapeMismatch(f"render_identity: {len(parameters)} states for {len(cameras)} cameras, expected 1 or as many.")
+        raise ShapeMismatch(
+            f"render_identity: {len(parameters)} states for {len(cameras)} cameras, expected 1 or as many."
+        )
     views, posed = [], {}
     for view in range(len(cameras)):
         state = view if len(parameters) > 1 else 0
         if state not in posed:
             posed = {state: pose_figure(prepared.figure, parameters, state)}
         views.append(_render_view(prepared, posed[state], cameras[view], parameters, settings))
-    stacked = {
-        field.name: None if getattr(views[0], field.name) is None else torch.cat([getattr(v, field.name) for v in views])
-        for field in dataclasses.fields(IdentityImage)
-    }
-    return IdentityImage(**stacked)
+    return IdentityImage(**{field.name: _stacked(views, field.name) for field in dataclasses.fields(IdentityImage)})
+
+
+def _stacked(views: list[IdentityImage], name: str) -> Any:
+    """One field of all views in a batch; None stays None."""
+    values = [getattr(view, name) for view in views]
+    return None if values[0] is None else torch.cat(values)
 
 
 def _render_view(
-    prepared: PreparedIdentity, vertices: np.ndarray, camera: Cameras, parameters: BodyParameters, settings: RenderSettings
+    prepared: PreparedIdentity,
+    vertices: np.ndarray,
+    camera: Cameras,
+    parameters: BodyParameters,
+    settings: RenderSettings,
 ) -> IdentityImage:
     figure = prepared.figure
     grain, width, height = settings.supersampling, camera.width, camera.height
@@ -256,4 +265,3 @@ def condition_map(vertices: np.ndarray, normals: np.ndarray, camera: Cameras, gr
     label = torch.from_numpy(labels).float()[whole.face_id[0].clamp(min=0)] * (whole.face_id[0] >= 0)
     packed = torch.cat([coded, label[..., None]], dim=-1)
     return packed.reshape(camera.height, grain, camera.width, grain, 4).mean(dim=(1, 3))
-

@@ -43,8 +43,8 @@ class Scene(NamedTuple):
     """A posed figure ready to be shaded.
 
     vertices, normals [V, 3]; faces [F, 3]; uvs [F, 3, 2] v up; parts [F]; flow [V, 2]; open_sky [V] share of the sky
-    that a vertex sees, key_light [V] share of the key light; texels, starts, size: mip levels of the atlas; density [F]:
-    texels per world unit at level 0; relief_scale: world units per millimetre.
+    that a vertex sees, key_light [V] share of the key light; texels, starts, size: mip levels of the atlas; density
+    [F]: texels per world unit at level 0; relief_scale: world units per millimetre.
     """
 
     vertices: np.ndarray
@@ -312,8 +312,16 @@ def texel_density(vertices, faces, uvs, size, out):
     """Texels per world unit [F] of every face at the finest level."""
     for f in range(faces.shape[0]):
         a, b, c = faces[f, 0], faces[f, 1], faces[f, 2]
-        e1x, e1y, e1z = vertices[b, 0] - vertices[a, 0], vertices[b, 1] - vertices[a, 1], vertices[b, 2] - vertices[a, 2]
-        e2x, e2y, e2z = vertices[c, 0] - vertices[a, 0], vertices[c, 1] - vertices[a, 1], vertices[c, 2] - vertices[a, 2]
+        e1x, e1y, e1z = (
+            vertices[b, 0] - vertices[a, 0],
+            vertices[b, 1] - vertices[a, 1],
+            vertices[b, 2] - vertices[a, 2],
+        )
+        e2x, e2y, e2z = (
+            vertices[c, 0] - vertices[a, 0],
+            vertices[c, 1] - vertices[a, 1],
+            vertices[c, 2] - vertices[a, 2],
+        )
         nx, ny, nz = e1y * e2z - e1z * e2y, e1z * e2x - e1x * e2z, e1x * e2y - e1y * e2x
         area = math.sqrt(nx * nx + ny * ny + nz * nz)
         chart = abs(

@@ -107,12 +107,14 @@ def paint_hair(fields, rows, columns, look, out):
             elif look.curl > 0.5:
                 _paint_curls(out[i, j], x, y, z, look, shade)
             else:
-                paint_strand(out[i, j], across, along, look, shade, smoothstep(4.0, 34.0, whorl_distance(x, y, z, look.flow)))
+                paint_strand(
+                    out[i, j], across, along, look, shade, smoothstep(4.0, 34.0, whorl_distance(x, y, z, look.flow))
+                )
 
 
 @numba.njit(cache=True, fastmath=True)
 def paint_locks(look, seeds, out):
-    """Paint the chart of loose locks side by side: out [H, W, 5], one column per lock of seeds [N], roots at the top."""
+    """Paint the chart of loose locks side by side: out [H, W, 5], one column per lock of seeds [N], roots on top."""
     height, width = out.shape[0], out.shape[1]
     count = seeds.shape[0]
     for i in range(height):

@@ -1,7 +1,7 @@
 """Shells: sheets of hair and cloth sampled on a fixed ray grid around the template's skin, and bands swept along them.
 
-All lengths are millimetres in the mannequin's local frame (origin between the eyes, y up, z out of the face). A shell is
-built around the *template*; `figure` carries it to an identity by the displacement of the skin underneath.
+All lengths are millimetres in the mannequin's local frame (origin between the eyes, y up, z out of the face). A shell
+is built around the *template*; `figure` carries it to an identity by the displacement of the skin underneath.
 """
 
 from __future__ import annotations
@@ -44,7 +44,13 @@ class ShellGrid:
 
 
 # height of the ray origin (mm), elevation (degrees) at front, back and side, rows to the next knot
-HAIR_KNOTS = ((20, 88, 88, 88, 48), (20, -8, -8, -8, 6), (0, -12, -10, -12, 22), (-150, -12, -8, -6, 10), (-225, -8, 0, 0, 0))
+HAIR_KNOTS = (
+    (20, 88, 88, 88, 48),
+    (20, -8, -8, -8, 6),
+    (0, -12, -10, -12, 22),
+    (-150, -12, -8, -6, 10),
+    (-225, -8, 0, 0, 0),
+)
 CLOTH_KNOTS = (
     (-60, -46, -22, -38, 10), (-112, -36, -12, -20, 13), (-185, -14, 3, 0, 12), (-240, 3, 12, 16, 10),
     (-300, -4, -4, 3, 6), (-345, -18, -18, -10, 0),
@@ -65,9 +71,7 @@ def _ray_grid(knots: tuple[tuple[float, ...], ...], columns: int) -> ShellGrid:
     front, back, side = (np.deg2rad(table[:, k : k + 1]) for k in (1, 2, 3))
     cosine = np.cos(angle)
     elevation = side + 0.5 * (front - back) * cosine + (0.5 * (front + back) - side) * cosine**2
-    directions = np.stack(
-        [np.sin(angle) * np.cos(elevation), np.sin(elevation), cosine * np.cos(elevation)], axis=-1
-    )
+    directions = np.stack([np.sin(angle) * np.cos(elevation), np.sin(elevation), cosine * np.cos(elevation)], axis=-1)
     origins = np.zeros_like(directions)
     origins[..., 1] = table[:, :1]
     origins[..., 2] = -12.0 - 18.0 * np.clip((-40 - table[:, :1]) / 60.0, 0, 1)
@@ -131,7 +135,7 @@ class Sheet:
 
 
 def grid_triangles(rows: int, columns: int) -> np.ndarray:
-    """Triangles [F, 3] of a rows x columns vertex grid seen from outside: rows downwards, columns to the left's side."""
+    """Triangles [F, 3] of a rows x columns vertex grid seen from outside: rows go down, columns to the left side."""
     index = np.arange(rows * columns).reshape(rows, columns)
     a, b, c, d = index[:-1, :-1], index[:-1, 1:], index[1:, :-1], index[1:, 1:]
     return np.concatenate([np.stack([a, c, b], -1).reshape(-1, 3), np.stack([b, c, d], -1).reshape(-1, 3)])

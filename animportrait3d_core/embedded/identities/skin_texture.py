@@ -1,7 +1,7 @@
 """The skin, painted in space: for every texel's place on the template, colour, relief and gloss.
 
-Everything is a function of the template position in millimetres (origin between the eyes, x to the subject's left, y up,
-z out of the face), so that paint follows anatomy and knows no seams of the chart. Colours are sRGB-coded 0..1.
+Everything is a function of the template position in millimetres (origin between the eyes, x to the subject's left, y
+up, z out of the face), so that paint follows anatomy and knows no seams of the chart. Colours are sRGB-coded 0..1.
 """
 
 from __future__ import annotations
@@ -91,7 +91,9 @@ def _complexion(out, x, y, z, look):
     cheek = math.exp(-(((ax - 43.0) / 17.0) ** 2) - (((y + 37.0) / 16.0) ** 2)) * front
     tip = math.exp(-((x / 13.0) ** 2) - (((y + 43.0) / 11.0) ** 2)) * smoothstep(84.0, 98.0, z)
     chin = math.exp(-((x / 16.0) ** 2) - (((y + 103.0) / 11.0) ** 2)) * front
-    ear = smoothstep(70.0, 80.0, ax) * smoothstep(-65.0, -45.0, y) * smoothstep(30.0, 10.0, y) * smoothstep(14.0, 0.0, z)
+    ear = (
+        smoothstep(70.0, 80.0, ax) * smoothstep(-65.0, -45.0, y) * smoothstep(30.0, 10.0, y) * smoothstep(14.0, 0.0, z)
+    )
     red = 0.32 * cheek + 0.45 * tip + 0.18 * chin + 0.45 * ear + look.age * 0.15 * (cheek + tip)
     red *= 1.0 - 0.35 * look.depth
     _scale(out, 1.015, 0.83, 0.80, min(1.0, red * (0.8 + 0.9 * (broad + 0.5) * 0.5)))
@@ -201,7 +203,9 @@ def brow_cover(x, y, z, look):
     stroke = noise2(along / 0.62 + side, (y - center) / 5.0 + 40.0 * s, look.seed + 90)
     second = noise2((ax - (lean - 0.5) * (y - center)) / 0.8 + side, (y - center) / 6.0, look.seed + 91)
     ragged = 0.35 * (noise2(along / 1.2 + side, 3.0, look.seed + 92) - 0.5)
-    body = smoothstep(1.15, 0.45, abs(d) + ragged) * smoothstep(-0.05, 0.10, s + 0.2 * ragged) * smoothstep(1.06, 0.86, s)
+    body = (
+        smoothstep(1.15, 0.45, abs(d) + ragged) * smoothstep(-0.05, 0.10, s + 0.2 * ragged) * smoothstep(1.06, 0.86, s)
+    )
     hairs = smoothstep(0.30, 0.62, 0.6 * stroke + 0.4 * second + 0.30 * body)
     return min(1.0, body * (0.38 + 0.75 * hairs)) * look.brow_density
 
@@ -214,7 +218,9 @@ def _beard_zone(x, y, z, look):
         return 0.0
     if look.beard_cheek + look.beard_chin + look.moustache <= 0.0:
         return 0.0
-    ragged = 3.0 * (noise2(x / 4.0, y / 4.0, look.seed + 100) - 0.5) + 2.0 * (noise2(x / 1.6, y / 3.0, look.seed + 101) - 0.5)
+    ragged = 3.0 * (noise2(x / 4.0, y / 4.0, look.seed + 100) - 0.5) + 2.0 * (
+        noise2(x / 1.6, y / 3.0, look.seed + 101) - 0.5
+    )
     # the cheek line falls from the sideburn to the corner of the mouth
     line = -68.0 + 14.0 * smoothstep(28.0, 52.0, ax) + 70.0 * smoothstep(50.0, 70.0, ax) ** 2 + ragged
     cheek = smoothstep(4.5, -5.5, y - line) * smoothstep(-140.0, -120.0, y + ragged + 0.12 * ax)
@@ -230,7 +236,9 @@ def _beard_zone(x, y, z, look):
     upper = smoothstep(-55.5, -59.0, y + 0.10 * ax + 0.3 * ragged) * smoothstep(-80.0, -72.0, y)
     moustache = upper * smoothstep(31.0, 26.0, ax + 0.4 * ragged) * (1.0 - 0.55 * math.exp(-((x / 2.2) ** 2)))
     clear = math.exp(-((x / 13.0) ** 2) - (((y + 87.0) / 2.6) ** 2))
-    cover = max(look.beard_cheek * cheek * (1.0 - 0.75 * clear), max(look.beard_chin * goatee, look.moustache * moustache))
+    cover = max(
+        look.beard_cheek * cheek * (1.0 - 0.75 * clear), max(look.beard_chin * goatee, look.moustache * moustache)
+    )
     return cover * (1.0 - lip_share(x, y, z))
 
 
@@ -244,7 +252,9 @@ def _beard(out, x, y, z, look):
         near, number = cells3(x / 0.95, y / 0.95, z / 0.95, look.seed + 110)
         dot = smoothstep(0.42, 0.18, near) * smoothstep(0.0, 0.5, zone)
         _mix(out, look.beard[0], look.beard[1], look.beard[2], 0.36 * zone)
-        _mix(out, look.beard[0] * 0.7, look.beard[1] * 0.7, look.beard[2] * 0.7, 0.6 * zone * dot * (0.4 + 0.6 * number))
+        _mix(
+            out, look.beard[0] * 0.7, look.beard[1] * 0.7, look.beard[2] * 0.7, 0.6 * zone * dot * (0.4 + 0.6 * number)
+        )
         return 0.05 * dot
     sway = 2.5 * (noise2(x / 9.0, y / 9.0, look.seed + 111) - 0.5)
     across = x * (1.0 + 0.004 * (y + 90.0)) + 0.25 * abs(z - 60.0) * (1.0 if x > 0 else -1.0) + sway
@@ -305,7 +315,13 @@ def paint_skin(points, look, out):
             cover = look.scalp_density * smoothstep(64.0, 82.0, y + 0.55 * max(0.0, 30.0 - z))
             if cover > 0.0:
                 dots = noise3(x / 0.8, y / 0.8, z / 0.8, look.seed + 130)
-                _mix(texel, look.scalp[0], look.scalp[1], look.scalp[2], cover * (0.35 + 0.4 * smoothstep(0.4, 0.7, dots)))
+                _mix(
+                    texel,
+                    look.scalp[0],
+                    look.scalp[1],
+                    look.scalp[2],
+                    cover * (0.35 + 0.4 * smoothstep(0.4, 0.7, dots)),
+                )
         texel[3] = height
         texel[4] = shine
         for k in range(3):
