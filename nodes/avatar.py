@@ -37,7 +37,7 @@ class InitializeAvatar:
                 ),
                 "iterations": (
                     "INT",
-                    {"default": 1500, "min": 0, "max": 100000, "step": 50, "tooltip": "Training steps, one view each."},
+                    {"default": 1000, "min": 0, "max": 100000, "step": 50, "tooltip": "Training steps, one view each."},
                 ),
                 "seed": (
                     "INT",
