@@ -10,6 +10,7 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -136,7 +137,8 @@ def assets_from_tensors(
         raise IncompatibleCheckpoint(f"{where}: body assets lack {missing}.")
     with torch.inference_mode(False):
         regions = {name: ordinary_tensor(tensors[f"face_regions.{name}"]).bool() for name in FACE_REGIONS}
-    return BodyAssets(**{name: ordinary_tensor(tensors[name]) for name in _TENSORS}, face_regions=regions, **fields)
+    arrays: dict[str, Any] = {name: ordinary_tensor(tensors[name]) for name in _TENSORS}
+    return BodyAssets(**arrays, face_regions=regions, **fields)
 
 
 def ordinary_tensor(tensor: Tensor) -> Tensor:

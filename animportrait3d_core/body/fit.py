@@ -17,7 +17,7 @@ from torch import Tensor
 from ..errors import InvalidInput, check_finite
 from ..meshes import Mesh
 from ..views import Views
-from .fit_start import INITIAL_SCALE, start_from_landmarks, start_from_masks, start_from_mesh
+from .fit_start import INITIAL_SCALE, start_from_landmarks, start_from_mesh
 from .fit_terms import BodyRegions, LandmarkTerm, SilhouetteTerm, SurfaceTerm, body_regions
 from .fit_variables import (
     Column,
@@ -28,7 +28,7 @@ from .fit_variables import (
     pose_with_derivatives,
     set_values,
 )
-from .landmarks import Landmarks, mean_landmark_error, outer_eye_distance, triangulate
+from .landmarks import Landmarks, outer_eye_distance, triangulate
 from .model import BodyModel
 from .parameters import BodyParameters
 
@@ -68,8 +68,8 @@ class FitSettings:
     max_points: int = 4000
     view_count: int = 8
     view_size: int = 128
-    max_surface_error: float = 0.1
-    max_landmark_error: float = 0.15
+    max_surface_error: float = 0.03
+    max_landmark_error: float = 0.1
     allow_poor_fit: bool = False
 
 
@@ -123,10 +123,10 @@ def fit_body(
 ) -> BodyFit:
     """Fit a body to a portrait.
 
-    views: pictures with masks and cameras.  mesh: the portrait's surface in the world, wound outward; without it
-    shape comes from silhouettes and landmarks alone.  landmarks: of the same views, if known.  generator: chooses the
-    points of the mesh that are compared; None stands for seed 0.  progress: called as progress(step, total,
-    preview=None); what it raises ends the fit.
+    views: pictures with masks and cameras.  mesh: the portrait's surface in the world, wound outward.  landmarks: of
+    the same views, if known. At least one of mesh and landmarks is needed: silhouettes alone do not tell a face from
+    hair.  generator: chooses the points of the mesh that are compared; None stands for seed 0.  progress: called as
+    progress(step, total, preview=None); what it raises ends the fit.
 
     Raises `InvalidInput` if inputs are not finite, the fit diverges, or it ends beyond the limits of the settings.
     """
@@ -145,7 +145,7 @@ def fit_body(
             landmarks=None if landmarks is None else LandmarkTerm(landmarks, views.cameras),
             centre=body.neutral_parameters().replace(scale=torch.full((1, 1), INITIAL_SCALE)),
         )
-        starts = _starts(problem, views, few, mesh, landmarks)
+        starts = _starts(problem, views, mesh, landmarks)
         parameters = _run(problem, starts, _Counter(progress, _total_steps(settings, len(starts))))
         metrics = _metrics(problem, parameters, few, landmarks, views)
         _check_limits(metrics, settings)
@@ -180,14 +180,16 @@ def _few_views(views: Views, settings: FitSettings) -> Views:
     )
 
 
-def _starts(
-    problem: _Problem, views: Views, few: Views, mesh: Mesh | None, landmarks: Landmarks | None
-) -> list[BodyParameters]:
+def _starts(problem: _Problem, views: Views, mesh: Mesh | None, landmarks: Landmarks | None) -> list[BodyParameters]:
+    neutral = problem.body.neutral_parameters()
     if landmarks is not None:
-        return [start_from_landmarks(problem.body, problem.body.neutral_parameters(), views, landmarks)]
-    if mesh is not None:
-        return start_from_mesh(problem.body, problem.body.neutral_parameters(), mesh, problem.regions)
-    return start_from_masks(problem.body, problem.body.neutral_parameters(), few, problem.regions)
+        return [start_from_landmarks(problem.body, neutral, views, landmarks)]
+    if mesh is None:
+        raise InvalidInput(
+            "fit_body: neither mesh nor landmarks are given; masks alone cannot tell the face from hair and clothes. "
+            "Connect the portrait's mesh, or landmarks."
+        )
+    return start_from_mesh(problem.body, neutral, mesh, problem.regions)
 
 
 def _stages(body: BodyModel, settings: FitSettings) -> tuple[_Stage, _Stage, _Stage]:
@@ -250,8 +252,8 @@ def _optimize(
         scale = values[stage.columns.index(("scale", 0))]
         if not bool(torch.isfinite(values).all()) or float(scale) <= 0.05:
             raise InvalidInput(
-                f"fit_body: the fit diverged at step {counter.done + 1} (scale {float(scale):.3g}); check that the mesh "
-                "is a head that faces +z in the usual frame, or give landmarks."
+                f"fit_body: the fit diverged at step {counter.done + 1} (scale {float(scale):.3g}); check that the "
+                "mesh is a head that faces +z in the usual frame, or give landmarks."
             )
         energy, parameters = system.energy, set_values(parameters, stage.columns, values)
         counter.step()
@@ -322,6 +324,7 @@ def _check_limits(metrics: Mapping[str, float], settings: FitSettings) -> None:
         found = metrics.get(name, 0.0)
         if found > limit and not settings.allow_poor_fit:
             raise InvalidInput(
-                f"fit_body: {name} is {found:.3f} of the outer-eye distance, expected at most {limit:.3f}. The mesh may "
-                "be no head, or not face +z in the usual frame: align it, give landmarks, or allow a poor fit."
+                f"fit_body: {name} is {found:.3f} of the outer-eye distance, expected at most {limit:.3f}. The "
+                "portrait may be no head, or not face +z in the usual frame: align it, give landmarks, or allow a "
+                "poor fit."
             )

@@ -1,4 +1,4 @@
-"""Where a fit begins: scale and translation of the neutral body, from landmarks, the mesh or the masks."""
+"""Where a fit begins: scale and translation of the neutral body, from landmarks or the mesh."""
 
 from __future__ import annotations
 
@@ -79,21 +79,3 @@ def _front_distance(front: Tensor, face: Tensor) -> Tensor:
     if int(inside.sum()) < 20:
         return torch.tensor(0.2)
     return torch.cdist(front[inside], face).min(1).values.clamp(max=0.2).mean()
-
-
-def start_from_masks(
-    body: BodyModel, parameters: BodyParameters, views: Views, regions: BodyRegions, size: int = 48, most: int = 3
-) -> list[BodyParameters]:
-    """The `most` best places of a grid, by the overlap of the body's picture and the masks at a small size."""
-    from ..render import rasterize_mesh
-
-    grid = _candidates(body, parameters)
-    posed = body(grid).vertices
-    masks = torch.nn.functional.adaptive_avg_pool2d(views.masks[:, None], (size, size))[:, 0] > 0.5
-    cameras = views.cameras.resized(size, size)
-    scores = []
-    for vertices in posed:
-        drawn = rasterize_mesh(vertices, regions.outer_faces, cameras).face_id >= 0
-        scores.append(float((drawn & masks).sum()) / max(float((drawn | masks).sum()), 1.0))
-    order = sorted(range(len(grid)), key=lambda i: -scores[i])
-    return [grid[i] for i in order[:most]]

@@ -30,8 +30,8 @@ _SLIDE_WEIGHT = 0.01  # of the full offset beside the distance along the normal:
 class BodyRegions:
     """Places of a body that a fit looks at.
 
-    outer_faces: [n, 3] int64, outward, without teeth and mouth.  outer_is_attracted: [n] bool, those not of
-    scalp and trunk.  attracted: [m] vertices of face, eyes, ears and neck, which lie on the portrait's surface.  covered: [k]
+    outer_faces: [n, 3] int64, outward, without teeth and mouth.  outer_is_attracted: [n] bool, those not of scalp and
+    trunk.  attracted: [m] vertices of face, eyes, ears and neck, which lie on the portrait's surface.  covered: [k]
     vertices of scalp and trunk, which lie on or under it.
     """
 
@@ -111,7 +111,8 @@ class SurfaceTerm:
         if int(usable.sum()) < _LEAST_POINTS:
             return
         corners, shares = corners[usable], shares[usable]
-        derivatives = sum(posed.d_vertices[corners[:, k]] * shares[:, k, :, None] for k in range(3))
+        per_corner = [posed.d_vertices[corners[:, k]] * shares[:, k, :, None] for k in range(3)]
+        derivatives = per_corner[0] + per_corner[1] + per_corner[2]
         robust = geman_mcclure_weights(hit.distances[usable], width) * (weight / len(corners))
         offset = hit.points[usable] - self.samples[usable]
         _add_point_to_plane(system, offset, normals[usable], derivatives, robust)

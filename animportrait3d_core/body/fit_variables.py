@@ -106,7 +106,7 @@ class NormalEquations:
 
 
 def geman_mcclure_weights(residuals: Tensor, width: float) -> Tensor:
-    """Weights in 0..1 of the Geman-McClure loss r^2 / (1 + r^2 / width^2): residuals far above `width` count no more."""
+    """Weights in 0..1 of the Geman-McClure loss r^2 / (1 + r^2 / width^2): those far above `width` count no more."""
     return (1 + (residuals / width) ** 2) ** -2
 
 

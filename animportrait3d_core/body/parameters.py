@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -87,7 +88,7 @@ class BodyParameters:
             )
         free = {"betas": num_betas, "expression": num_expression}
         widths = {name: free[name] if width is None else width for name, width in PARAMETER_WIDTHS.items()}
-        values = {name: torch.zeros(batch, width) for name, width in widths.items()}
+        values: dict[str, Any] = {name: torch.zeros(batch, width) for name, width in widths.items()}
         values["scale"] = torch.ones(batch, 1)
         return cls(**values)
 
@@ -100,9 +101,9 @@ class BodyParameters:
             if not -len(self) <= index < len(self):
                 raise InvalidInput(f"BodyParameters: state {index} of {len(self)}; count from 0 to {len(self) - 1}.")
             index = [index]
-        return dataclasses.replace(self, **{name: value[index] for name, value in self.items()})
+        return self._map(lambda value: value[index])
 
-    def replace(self, **changes: Tensor) -> BodyParameters:
+    def replace(self, **changes: Any) -> BodyParameters:
         """The same states with some fields changed; a changed field of batch B repeats the others if they have batch 1.
 
         >>> BodyParameters.neutral().replace(eyelids=torch.ones(4, 2)).betas.shape
@@ -117,7 +118,11 @@ class BodyParameters:
         """A batch of one, repeated `batch` times without a copy."""
         if len(self) not in (1, batch):
             raise ShapeMismatch(f"BodyParameters.expand: a batch of {len(self)} cannot become {batch}.")
-        return dataclasses.replace(self, **{name: value.expand(batch, -1) for name, value in self.items()})
+        return self._map(lambda value: value.expand(batch, -1))
+
+    def _map(self, function: Callable[[Tensor], Tensor]) -> BodyParameters:
+        changed: dict[str, Any] = {name: function(value) for name, value in self.items()}
+        return dataclasses.replace(self, **changed)
 
     def items(self) -> Iterator[tuple[str, Tensor]]:
         """Names and tensors of all parameters."""
@@ -125,18 +130,18 @@ class BodyParameters:
 
     def to(self, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> BodyParameters:
         """The same states on another device or in another floating-point type."""
-        return dataclasses.replace(self, **{name: value.to(device=device, dtype=dtype) for name, value in self.items()})
+        return self._map(lambda value: value.to(device=device, dtype=dtype))
 
     def detach(self) -> BodyParameters:
         """The same states without a gradient history."""
-        return dataclasses.replace(self, **{name: value.detach() for name, value in self.items()})
+        return self._map(Tensor.detach)
 
     def to_tensors(self) -> dict[str, Tensor]:
         """Contiguous tensors by name, as a safetensors file wants them."""
         return {name: value.detach().clone(memory_format=torch.contiguous_format) for name, value in self.items()}
 
     @classmethod
-    def from_tensors(cls, tensors: Mapping[str, Tensor]) -> BodyParameters:
+    def from_tensors(cls, tensors: Mapping[str, Any]) -> BodyParameters:
         """Inverse of `to_tensors`; other names are refused, missing ones named."""
         missing, unknown = set(PARAMETER_WIDTHS) - set(tensors), set(tensors) - set(PARAMETER_WIDTHS)
         if missing or unknown:
@@ -154,4 +159,5 @@ def stack_parameters(parts: Sequence[BodyParameters]) -> BodyParameters:
     counts = {(part.betas.shape[1], part.expression.shape[1]) for part in parts}
     if len(counts) != 1:
         raise ShapeMismatch(f"stack_parameters: (betas, expression) counts {sorted(counts)} differ; expected one pair.")
-    return BodyParameters(**{name: torch.cat([getattr(part, name) for part in parts]) for name in PARAMETER_WIDTHS})
+    joined: dict[str, Any] = {name: torch.cat([getattr(part, name) for part in parts]) for name in PARAMETER_WIDTHS}
+    return BodyParameters(**joined)
