@@ -45,8 +45,8 @@ class TrainSettings:
     recomposited with their masks."""
     means_rate: float = 1.6e-2
     """Learning rates of Adam; positions and scales in triangle units. In `paper` this one is 1.49e-3: with 30,000
-    instead of 500,000 Gaussians each has farther to go, in fewer steps (on one embedded identity, after 300 steps: 33.0 dB
-    at 4e-3, 34.5 at 8e-3, 35.2 at 1.6e-2)."""
+    instead of 500,000 Gaussians each has farther to go, in fewer steps. One embedded identity after 300 steps: 33.0 dB
+    at 4e-3, 34.5 at 8e-3, 35.2 at 1.6e-2."""
     sh0_rate: float = 2.4e-2
     """3.75e-3 in `paper`, for the same reason."""
     quats_rate: float = 1.5e-3

@@ -43,7 +43,7 @@ def skinning_weights(bust: Bust) -> np.ndarray:
     count = len(bust.closed)
     x, y, z = bust.opened.T
     head = smoothstep(-168.0, -88.0, y + 0.25 * np.clip(-z - 30, 0, 100) + 0.6 * np.clip(z - 15, 0, 70))
-    # Shoulders belong to the torso up to the root of the neck, however high they rise: else turned heads drag them along.
+    # Shoulders belong to the torso up to the root of the neck, however high: a turned head must not drag them.
     from_neck_axis = np.hypot(x, z + 40.0)
     shoulders = smoothstep(55.0, 105.0, from_neck_axis) * smoothstep(-118.0, -150.0, y)
     torso = np.maximum(1 - smoothstep(-238.0, -172.0, y), shoulders)
