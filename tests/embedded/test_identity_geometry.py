@@ -6,16 +6,18 @@ import numpy as np
 import pytest
 import torch
 
+from animportrait3d_core.cameras import orbit_cameras
 from animportrait3d_core.embedded.identities import exported_identity, sample_identity, true_parameters
 from animportrait3d_core.embedded.identities.clipping import border_chains, clip_faces
-from animportrait3d_core.embedded.identities.clothes import GARMENTS, build_cloth_shell
-from animportrait3d_core.embedded.identities.figure import CLOTHES, HAIR, build_figure
+from animportrait3d_core.embedded.identities.clothes import GARMENTS, build_cloth_shell, neckline
+from animportrait3d_core.embedded.identities.figure import CLOTHES, HAIR, build_figure, template_origin
 from animportrait3d_core.embedded.identities.hair import build_hair_shell
 from animportrait3d_core.embedded.identities.hair_styles import STYLES
 from animportrait3d_core.embedded.identities.refinement import split_faces
 from animportrait3d_core.embedded.identities.rendering import pose_figure
 from animportrait3d_core.embedded.identities.shells import grid_triangles
 from animportrait3d_core.embedded.mannequin import build_mannequin, detail_rms
+from animportrait3d_core.render import rasterize_mesh
 
 HAIRY = [name for name, style in STYLES.items() if style is not None]
 
@@ -212,3 +214,19 @@ def test_placement_stays_within_its_limits():
         parameters = true_parameters(sample_identity(seed))
         assert 2.78 * 0.969 < float(parameters.scale) < 2.78 * 1.031
         assert parameters.head_pose.abs().max() <= 0.06 and parameters.neck_pose.abs().max() <= 0.05
+
+
+@pytest.mark.parametrize("garment", sorted(GARMENTS))
+def test_no_skin_pokes_through_clothes(garment):
+    body = build_mannequin()
+    cameras = orbit_cameras([0, 90, 180, -90], [0, 10, 0, -5], 256, target=(0.0, -0.1, 0.0), fov_degrees=26.0)
+    center = (body.vertices[body.faces].mean(axis=1) - template_origin()) * 1e3
+    azimuth = np.degrees(np.arctan2(center[:, 0], center[:, 2] + 30))
+    covered = neckline(GARMENTS[garment], azimuth) - center[:, 1] > 12.0
+    for seed in (100, 101):
+        identity = sample_identity(seed, garment=garment, hair_style="bald")
+        figure = build_figure(identity)
+        vertices = torch.from_numpy(pose_figure(figure, true_parameters(identity))).float()
+        face = rasterize_mesh(vertices, torch.from_numpy(figure.faces), cameras).face_id.numpy()
+        skin = (face >= 0) & (face < figure.num_body_faces)
+        assert covered[face[skin]].sum() <= 4

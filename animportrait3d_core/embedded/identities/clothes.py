@@ -135,7 +135,7 @@ def build_cloth_shell(name: str, seed: int) -> ClothShell:
     mask[0] = -5.0
     # The hem of the neckline lies close; a loose garment would show its inside.
     near = smooth_ramp(0.0, 14.0, mask)
-    length = grid.skin_length + (length - grid.skin_length) * (0.55 + 0.45 * near) + 0.3
+    length = grid.skin_length + (length - grid.skin_length) * (0.75 + 0.25 * near) + 0.5
     points = grid.points(length)
     sheet = clipped_sheet(grid, points, mask)
     profile = np.array(garment.collar)

@@ -8,7 +8,7 @@ import numba
 import numpy as np
 
 from .hair_styles import KNOT_CENTERS, STYLES, Curtain, HairStyle
-from .noise import cells3, noise2, noise3
+from .noise import cells3, noise2, noise3, smoothstep
 from .shells import Sheet, ShellGrid, clipped_sheet, hair_grid, join_sources, smooth_ramp, used_rows
 
 RADIAL, PARTED, BACK = 0, 1, 2
@@ -70,12 +70,16 @@ def strand_coordinates(x: float, y: float, z: float, flow: int, part: float) -> 
 
 @numba.njit(cache=True, fastmath=True)
 def whorl_distance(x: float, y: float, z: float, flow: int) -> float:
-    """Distance (mm) from the axis at which all strands meet; far away if there is none."""
+    """Distance (mm) from where strands meet, at a whorl or behind it; far away if they do not."""
     if flow == PARTED:
         return 100.0
     if flow == BACK:
-        return np.sqrt(x * x + (0.866 * (y - 20.0) + 0.5 * (z + 12.0)) ** 2)
-    return np.sqrt(x * x + (z + 12.0) ** 2)
+        below = -0.866 * (y - 20.0) - 0.5 * (z + 12.0)
+    else:
+        below = -(z + 12.0)
+    axis = np.sqrt(x * x + below * below)
+    # Behind, the angle around the axis jumps: strands of both sides meet there.
+    return min(axis, 4.0 + 6.0 * abs(x)) if below > 0.0 else axis
 
 
 @numba.njit(cache=True, fastmath=True)
@@ -93,6 +97,8 @@ def _relief(points, style, seed, out):
             near, _ = cells3(x / clump, y / clump, z / clump, seed + 2)
             broad = noise3(x / 31.0, y / 31.0, z / 31.0, seed + 3) - 0.5
             straight = (1.0 - curl) * straight + curl * ((0.62 - near) * 1.1 + 0.8 * broad)
+        if curl <= 0.0:
+            straight *= smoothstep(4.0, 30.0, whorl_distance(x, y, z, flow))
         out[i] = straight
 
 

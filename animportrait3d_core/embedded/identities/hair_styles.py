@@ -99,8 +99,8 @@ STYLES: dict[str, HairStyle | None] = {
         lock_length=16.0,
     ),
     "ponytail": HairStyle(
-        cap=6.5, lift=2.0, flow="back", clump=9.0, relief=0.9, lobes=2.0, edge=1.0, taper=12.0, knot="ponytail", locks=40,
-        lock_length=16.0,
+        cap=6.5, lift=2.0, flow="back", clump=9.0, relief=0.9, lobes=2.0, edge=1.0, taper=12.0, knot="ponytail",
+        locks=40, lock_length=16.0,
     ),
     "afro": HairStyle(cap=36.0, lift=5.0, clump=10.0, relief=5.0, lobes=2.0, edge=5.0, taper=26.0, curl=1.0),
     "curly hair": HairStyle(

@@ -15,7 +15,7 @@ from ...cameras import Cameras
 from ...errors import InvalidInput, ShapeMismatch
 from ...render import rasterize_mesh
 from ..mannequin import build_mannequin
-from .figure import Figure, build_figure, figure_normals, posed_vertices
+from .figure import CLOTHES, HAIR, Figure, build_figure, figure_normals, posed_vertices
 from .geometry import smoothed_over_mesh
 from .identity import Identity, true_parameters
 from .occlusion import SKY_DIRECTIONS, bake_occlusion
@@ -101,6 +101,11 @@ def prepare_identity(
     sky, key = _soften(figure, inside, np.stack([sky, key], axis=1))
     density = np.empty(len(figure.faces))
     texel_density(vertices, figure.faces, figure.corner_uvs, texture_size, density)
+    for part in (HAIR, CLOTHES):
+        # One level of detail for the whole piece: steps of sharpness between rows of triangles would show as bands.
+        faces = figure.face_parts == part
+        if faces.any():
+            density[faces] = np.median(density[faces])
     return PreparedIdentity(identity, figure, texels, starts, texture_size, sky, key, density, atlas)
 
 

@@ -240,5 +240,5 @@ def paint_cloth(fields, rows, columns, look, out):
                 out[i, j, k] = min(1.0, base * shade * mottle * fuzz)
             out[i, j, 3] = relief
             out[i, j, 4] = 0.12
-            if look.knit == 4:
+            if look.knit == 4 and z > 0.0:
                 _placket(out[i, j], field[5], v)

@@ -53,7 +53,7 @@ HAIR_KNOTS = (
 )
 CLOTH_KNOTS = (
     (-60, -46, -22, -38, 10), (-112, -36, -12, -20, 13), (-185, -14, 3, 0, 12), (-240, 3, 12, 16, 10),
-    (-300, -4, -4, 3, 6), (-345, -18, -18, -10, 0),
+    (-300, -4, -4, 3, 6), (-345, -18, -18, -10, 3), (-385, -18, -18, -10, 0),
 )  # fmt: skip
 HAIR_COLUMNS, CLOTH_COLUMNS = 192, 152
 
@@ -150,13 +150,22 @@ def clipped_sheet(grid: ShellGrid, points: np.ndarray, mask: np.ndarray) -> Shee
     clipped = clip_faces(grid_triangles(rows, columns), mask.reshape(-1))
     row, column = np.divmod(np.arange(rows * columns), columns)
     low, high = used_rows(mask)
-    chart = np.stack([column / (columns - 1), (row - low) / max(high - low, 1)], axis=1)
+    down = np.interp(np.arange(rows), np.arange(low, high + 1), chart_rows(points, (low, high)))
+    chart = np.stack([column / (columns - 1), down[row]], axis=1)
     same = np.where(column == columns - 1, row * columns, row * columns + column)
     return Sheet(
         clipped.gather(points.reshape(-1, 3)), clipped.faces, clipped.gather(chart),
         clipped.gather(grid.skin_points.reshape(-1, 3)), clipped.border, _weld(clipped, same),
         GridSource(clipped.first, clipped.second, clipped.share),
     )  # fmt: skip
+
+
+def chart_rows(points: np.ndarray, rows: tuple[int, int]) -> np.ndarray:
+    """Chart coordinate (0..1, down) of the rows low..high of a shell [R, C + 1, 3]: their mean distance along it, so
+    that texels are about equally dense everywhere."""
+    steps = np.linalg.norm(np.diff(points[rows[0] : rows[1] + 1], axis=0), axis=-1).mean(axis=1)
+    length = np.concatenate([[0.0], np.cumsum(steps)])
+    return length / length[-1]
 
 
 def used_rows(mask: np.ndarray) -> tuple[int, int]:

@@ -223,8 +223,9 @@ def _beard_zone(x, y, z, look):
     )
     # the cheek line falls from the sideburn to the corner of the mouth
     line = -68.0 + 14.0 * smoothstep(28.0, 52.0, ax) + 70.0 * smoothstep(50.0, 70.0, ax) ** 2 + ragged
-    cheek = smoothstep(4.5, -5.5, y - line) * smoothstep(-140.0, -120.0, y + ragged + 0.12 * ax)
-    cheek *= smoothstep(3.0, 13.0, z + 0.5 * ragged) * smoothstep(2.0, -14.0, y)
+    soft = 2.4 if look.beard_length < 0.3 else 1.0  # stubble thins out, a beard is trimmed
+    cheek = smoothstep(4.5 * soft, -5.5 * soft, y - line) * smoothstep(-140.0, -120.0, y + ragged + 0.12 * ax)
+    cheek *= smoothstep(2.0, 5.0 + 8.0 * soft, z + 0.5 * ragged) * smoothstep(2.0, -14.0, y)
     # hair ends under the chin and does not run down the neck
     throat = 1.0 - smoothstep(-104.0, -112.0, y) * (1.0 - smoothstep(22.0, 42.0, z + 0.6 * ragged))
     cheek *= throat
@@ -251,7 +252,7 @@ def _beard(out, x, y, z, look):
     if look.beard_length < 0.3:
         near, number = cells3(x / 0.95, y / 0.95, z / 0.95, look.seed + 110)
         dot = smoothstep(0.42, 0.18, near) * smoothstep(0.0, 0.5, zone)
-        _mix(out, look.beard[0], look.beard[1], look.beard[2], 0.36 * zone)
+        _mix(out, look.beard[0], look.beard[1], look.beard[2], 0.24 * zone)
         _mix(
             out, look.beard[0] * 0.7, look.beard[1] * 0.7, look.beard[2] * 0.7, 0.6 * zone * dot * (0.4 + 0.6 * number)
         )

@@ -19,6 +19,7 @@ from .identity import Identity
 from .locks import strand_seeds
 from .looks import cloth_look, hair_look, iris_color, skin_look
 from .sheet_textures import paint_cloth, paint_collar, paint_hair, paint_knot, paint_locks
+from .shells import chart_rows
 from .skin_texture import paint_skin
 
 
@@ -83,9 +84,10 @@ def _inside_paint(points: np.ndarray, pieces: np.ndarray, lip: np.ndarray, names
 
 
 def _chart_fields(fields: np.ndarray, name: str, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Row and column of the fields [R, C, k] at every texel centre of a chart: [H], [W] float64."""
+    """Row and column of the fields [R, C, k] (position in mm first) at every texel centre of a chart: [H], [W]."""
     across, down = chart_grid(name, size)
-    return np.clip(down, 0, 1) * (fields.shape[0] - 1), np.clip(across, 0, 1) * (fields.shape[1] - 1)
+    rows = chart_rows(fields[..., :3], (0, len(fields) - 1))
+    return np.interp(down, rows, np.arange(len(rows))), np.clip(across, 0, 1) * (fields.shape[1] - 1)
 
 
 def _paint_sheets(atlas: np.ndarray, identity: Identity, figure: Figure, size: int) -> None:
