@@ -159,11 +159,9 @@ def main() -> None:
     rows = [np.concatenate(tiles[k : k + columns], axis=1) for k in range(0, len(tiles), columns)]
     sheet = Image.fromarray(np.concatenate(rows, axis=0))
     options.output.parent.mkdir(parents=True, exist_ok=True)
-    for shown in [options.shown] if options.shown else range(192, 95, -8):
-        small = sheet.resize((columns * shown, len(rows) * shown), Image.Resampling.LANCZOS)
-        small = small.quantize(256, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.FLOYDSTEINBERG)
-        small.save(options.output, optimize=True)
-        if options.shown or options.output.stat().st_size <= MOST_BYTES:
+    for shown in [options.shown] if options.shown else range(224, 95, -4):
+        sheet.resize((columns * shown, len(rows) * shown), Image.Resampling.LANCZOS).save(options.output, optimize=True)
+        if options.output.stat().st_size <= MOST_BYTES:
             break
     print(f"{options.output}: {options.output.stat().st_size / 1000:.0f} kB")
 
