@@ -16,8 +16,8 @@ import torch
 from ..cameras import Cameras
 from ..errors import InvalidInput, check_shape
 from .backends import choose_backend
-from .gaussians import usable_tensor
 from .images import MeshImage
+from .inputs import usable_tensor
 from .mesh import camera_points, check_mesh
 from .scene import NEAR_PLANE
 from .silhouettes import Crossings

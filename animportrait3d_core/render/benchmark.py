@@ -16,13 +16,14 @@ from .antialias import antialias, mesh_edges
 from .gaussians import rasterize_gaussians
 from .mesh import interpolate, rasterize_mesh
 
+Clock = Callable[[], float]
 Stages = Callable[[], list[float]]
 """Does a job once and returns the seconds that each of its stages took."""
 
 
 @dataclass(frozen=True)
 class BenchmarkSettings:
-    """What to time: numbers of Gaussians and faces, square image sizes, SH degree, repetitions, back-end, seed."""
+    """What to time: numbers of Gaussians and faces, square image sizes, SH degree, repetitions, back-end, clock."""
 
     gaussians: tuple[int, ...] = (10_000, 40_000)
     gaussian_sizes: tuple[int, ...] = (128, 256, 512)
@@ -32,6 +33,7 @@ class BenchmarkSettings:
     repeats: int = 9
     backend: str = "auto"
     seed: int = 0
+    clock: Clock = time.perf_counter
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ class BenchmarkRow:
 
 @dataclass(frozen=True)
 class GaussianCase:
-    """Leaf tensors and the camera of one Gaussian benchmark."""
+    """Leaf tensors by the names of `rasterize_gaussians`, and the camera of one Gaussian benchmark."""
 
     leaves: dict[str, torch.Tensor]
     cameras: Cameras
@@ -98,25 +100,30 @@ def bumpy_sphere(faces: int) -> tuple[torch.Tensor, torch.Tensor]:
     return vertices, torch.cat(triangles)
 
 
-def gaussian_stages(case: GaussianCase, backend: str) -> Stages:
+def gaussian_stages(case: GaussianCase, backend: str, clock: Clock = time.perf_counter) -> Stages:
     """Stages "forward" and "backward" of one rendering, gradients of all inputs, as in one training step."""
-    size = case.cameras.width
+    size, leaves = case.cameras.width, case.leaves
     weight = torch.rand(1, size, size, 3, generator=torch.Generator().manual_seed(1))
 
     def run() -> list[float]:
-        for leaf in case.leaves.values():
+        for leaf in leaves.values():
             leaf.grad = None
-        start = time.perf_counter()
-        image = rasterize_gaussians(**case.leaves, cameras=case.cameras, backend=backend)
+        start = clock()
+        image = rasterize_gaussians(
+            leaves["means"], leaves["quats"], leaves["scales"], leaves["opacities"], leaves["colors_or_sh"],
+            case.cameras, backend=backend,
+        )
         loss = (image.color * weight).sum()
-        middle = time.perf_counter()
+        middle = clock()
         loss.backward()
-        return [middle - start, time.perf_counter() - middle]
+        return [middle - start, clock() - middle]
 
     return run
 
 
-def mesh_stages(vertices: torch.Tensor, faces: torch.Tensor, size: int, backend: str) -> Stages:
+def mesh_stages(
+    vertices: torch.Tensor, faces: torch.Tensor, size: int, backend: str, clock: Clock = time.perf_counter
+) -> Stages:
     """Stages "raster", "interpolate", "antialias", "backward" with six channels."""
     cameras, edges = front_camera(size), mesh_edges(faces)
     vertices = vertices.clone().requires_grad_()
@@ -124,15 +131,15 @@ def mesh_stages(vertices: torch.Tensor, faces: torch.Tensor, size: int, backend:
 
     def run() -> list[float]:
         vertices.grad = attributes.grad = None
-        times = [time.perf_counter()]
+        times = [clock()]
         image = rasterize_mesh(vertices, faces, cameras, backend=backend)
-        times.append(time.perf_counter())
+        times.append(clock())
         color = interpolate(image, faces, attributes, vertices, cameras)
-        times.append(time.perf_counter())
+        times.append(clock())
         color = antialias(color, image, vertices, faces, cameras, edges)
-        times.append(time.perf_counter())
+        times.append(clock())
         color.square().sum().backward()
-        times.append(time.perf_counter())
+        times.append(clock())
         return [end - start for start, end in zip(times[:-1], times[1:])]
 
     return run
@@ -173,11 +180,11 @@ def benchmark_rasterizers(
         for size in settings.gaussian_sizes:
             case = gaussian_case(count, size, settings.sh_degree, settings.seed)
             name = f"{count} Gaussians, SH {settings.sh_degree}, {size} x {size}"
-            add(name, ("forward", "backward"), gaussian_stages(case, settings.backend))
+            add(name, ("forward", "backward"), gaussian_stages(case, settings.backend, settings.clock))
     for count in settings.faces:
         vertices, faces = bumpy_sphere(count)
         for size in settings.mesh_sizes:
             stage_names = ("raster", "interpolate", "antialias", "backward")
-            job = mesh_stages(vertices, faces, size, settings.backend)
+            job = mesh_stages(vertices, faces, size, settings.backend, settings.clock)
             add(f"{len(faces)} faces, 6 channels, {size} x {size}", stage_names, job)
     return rows

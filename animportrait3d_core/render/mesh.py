@@ -9,8 +9,8 @@ import torch
 from ..cameras import Cameras
 from ..errors import InvalidInput, ShapeMismatch, check_finite, check_shape
 from .backends import choose_backend
-from .gaussians import Size, resize_cameras, usable_tensor
 from .images import MeshImage
+from .inputs import Size, resize_cameras, usable_tensor
 from .torch_mesh import edge_products, pixel_rays
 
 _WHERE = "rasterize_mesh"

@@ -17,8 +17,6 @@ What makes it fast on a CPU:
 
 from __future__ import annotations
 
-import math
-
 import numba
 import numpy as np
 
@@ -128,25 +126,22 @@ def _exp(x):
 def _place_tile(task, num_cameras, size):
     """(tile, camera, origin x, origin y) of a task.
 
-    Tasks walk the tiles by a stride coprime to their number, so that every thread gets a like share of busy and empty
-    tiles.
+    Tasks walk the tiles in long strides, so that every thread gets a like share of busy and empty tiles.
     """
     columns = (size[0] + TILE - 1) // TILE
     tiles = columns * ((size[1] + TILE - 1) // TILE)
     total = tiles * num_cameras
-    stride = max(1, int(total * 0.618))
-    while math.gcd(stride, total) != 1:
-        stride += 1
+    stride = 7919 if total % 7919 != 0 else 7907  # primes, so that every tile has its turn
     tile = (task * stride) % total
     local = tile % tiles
     return tile, tile // tiles, (local % columns) * TILE, (local // columns) * TILE
 
 
 @numba.njit(nogil=True, error_model="numpy")
-def _run_of_rows(box, origin_y):
+def _run_of_rows(y0, y1, origin_y):
     """First row in the tile, made even, and the number of pixels of the strip's run, a multiple of 16."""
-    first = max(box[1] - origin_y, 0) & ~1
-    last = min(box[3] - origin_y, TILE - 1) | 1
+    first = max(y0 - origin_y, 0) & ~1
+    last = min(y1 - origin_y, TILE - 1) | 1
     return first, (last - first + 1) * 8
 
 
@@ -193,17 +188,17 @@ def composite_forward(geometry, channels, background, bins, outputs, begin, end)
         accumulated.fill(_ZERO)
         for k in range(tile_starts[tile], tile_starts[tile + 1]):
             i = ids[k] - b * num_gaussians
-            box, conic, value = boxes[b, i], conics[b, i], channels[b % channels.shape[0], i]
-            opacity = opacities[b % opacities.shape[0], i]
-            first_row, count = _run_of_rows(box, origin_y)
+            shared, opacity = b % channels.shape[0], opacities[b % opacities.shape[0], i]
+            xx, xy, yy = conics[b, i, 0], conics[b, i, 1], conics[b, i, 2]
+            first_row, count = _run_of_rows(boxes[b, i, 1], boxes[b, i, 3], origin_y)
             mean_y = means2d[b, i, 1] - f32(origin_y + first_row) - _HALF
-            for strip in range(max(box[0] - origin_x, 0) // 8, min(box[2] - origin_x, TILE - 1) // 8 + 1):
+            for strip in range(max(boxes[b, i, 0] - origin_x, 0) // 8, min(boxes[b, i, 2] - origin_x, TILE - 1) // 8 + 1):
                 mean_x = means2d[b, i, 0] - f32(origin_x + 8 * strip) - _HALF
                 start = strip * _LANES + 8 * first_row
-                gaussian = (mean_x, mean_y, conic[0], conic[1], conic[2], opacity)
+                gaussian = (mean_x, mean_y, xx, xy, yy, opacity)
                 _weigh(gaussian, transmittance[start : start + count], weight)
                 for c in range(num_channels):
-                    level, row = value[c], accumulated[c, start : start + count]
+                    level, row = channels[shared, i, c], accumulated[c, start : start + count]
                     for lane in range(count):
                         row[lane] += weight[lane] * level
             if (k - tile_starts[tile]) % _STOP_CHECK == _STOP_CHECK - 1 and _all_ended(transmittance):
@@ -283,41 +278,40 @@ def composite_backward(geometry, channels, bins, rendered, gradients, rows, begi
     transmittance, behind = np.empty(2 * _LANES, np.float32), np.empty(2 * _LANES, np.float32)
     grad_channels = np.empty((num_channels, 2 * _LANES), np.float32)
     weight, dot = np.empty(_LANES, np.float32), np.empty(_LANES, np.float32)
-    moments = np.empty(6, np.float32)
     for task in range(begin, end):
         tile, b, origin_x, origin_y = _place_tile(task, num_cameras, (width, height))
         _load_gradients(rendered, gradients, (b, origin_y, origin_x), (transmittance, behind, grad_channels))
         for k in range(tile_starts[tile], tile_starts[tile + 1]):
             i = ids[k] - b * num_gaussians
-            box, conic, value = boxes[b, i], conics[b, i], channels[b % channels.shape[0], i]
-            opacity = opacities[b % opacities.shape[0], i]
-            above, left = origin_y // TILE - box[1] // TILE, origin_x // TILE - box[0] // TILE
-            row = rows[row_starts[ids[k]] + above * (box[2] // TILE - box[0] // TILE + 1) + left]
-            first_row, count = _run_of_rows(box, origin_y)
+            shared, opacity = b % channels.shape[0], opacities[b % opacities.shape[0], i]
+            xx, xy, yy = conics[b, i, 0], conics[b, i, 1], conics[b, i, 2]
+            above, left = origin_y // TILE - boxes[b, i, 1] // TILE, origin_x // TILE - boxes[b, i, 0] // TILE
+            row = row_starts[ids[k]] + above * (boxes[b, i, 2] // TILE - boxes[b, i, 0] // TILE + 1) + left
+            first_row, count = _run_of_rows(boxes[b, i, 1], boxes[b, i, 3], origin_y)
             mean_y = means2d[b, i, 1] - f32(origin_y + first_row) - _HALF
-            moments.fill(_ZERO)
-            for strip in range(max(box[0] - origin_x, 0) // 8, min(box[2] - origin_x, TILE - 1) // 8 + 1):
+            s0, sx, sxx, sy, sxy, syy = _ZERO, _ZERO, _ZERO, _ZERO, _ZERO, _ZERO
+            for strip in range(max(boxes[b, i, 0] - origin_x, 0) // 8, min(boxes[b, i, 2] - origin_x, TILE - 1) // 8 + 1):
                 mean_x = means2d[b, i, 0] - f32(origin_x + 8 * strip) - _HALF
                 start = strip * _LANES + 8 * first_row
                 stop = start + count
-                dot.fill(_ZERO)
+                for lane in range(count):
+                    dot[lane] = _ZERO
                 for c in range(num_channels):
-                    level, grad_row = value[c], grad_channels[c, start:stop]
+                    level, grad_row = channels[shared, i, c], grad_channels[c, start:stop]
                     for lane in range(count):
                         dot[lane] += grad_row[lane] * level
-                gaussian = (mean_x, mean_y, conic[0], conic[1], conic[2], opacity)
+                gaussian = (mean_x, mean_y, xx, xy, yy, opacity)
                 sums = _weigh_backward(gaussian, transmittance[start:stop], behind[start:stop], dot, weight)
-                for j in range(6):
-                    moments[j] += sums[j]
+                s0, sx, sxx = s0 + sums[0], sx + sums[1], sxx + sums[2]
+                sy, sxy, syy = sy + sums[3], sxy + sums[4], syy + sums[5]
                 for c in range(num_channels):
                     total, grad_row = _ZERO, grad_channels[c, start:stop]
                     for lane in range(count):
                         total += weight[lane] * grad_row[lane]
-                    row[GEOMETRY_COLUMNS + c] += total
-            row[0] = -(conic[0] * moments[1] + conic[1] * moments[3])
-            row[1] = -(conic[1] * moments[1] + conic[2] * moments[3])
-            row[2], row[3], row[4] = _HALF * moments[2], moments[4], _HALF * moments[5]
-            row[5] = -moments[0] / opacity
+                    rows[row, GEOMETRY_COLUMNS + c] += total
+            rows[row, 0], rows[row, 1] = -(xx * sx + xy * sy), -(xy * sx + yy * sy)
+            rows[row, 2], rows[row, 3], rows[row, 4] = _HALF * sxx, sxy, _HALF * syy
+            rows[row, 5] = -s0 / opacity
             if (k - tile_starts[tile]) % _STOP_CHECK == _STOP_CHECK - 1 and _all_ended(transmittance):
                 break
 

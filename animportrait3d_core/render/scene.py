@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 
 import torch
 
-# The constants of gsplat 1.5 (and of the original 3DGS rasteriser), shared by all back-ends.
+# The constants of gsplat 1.5 (and of the original 3DGS rasteriser), shared by all back-ends. Numba bakes them into its
+# cached kernels and does not notice a change in here: clear its cache after one.
 NEAR_PLANE = 0.01
 BLUR = 0.3  # eps2d: added to the diagonal of the projected covariance, in squared pixels
 MIN_ALPHA = 1.0 / 255.0
