@@ -55,12 +55,12 @@ def restricted_unpickle(
     persistent: Callable[[Any], Any] | None = None,
     others: Builder | None = None,
 ) -> Any:
-    """Value of a pickle, in which only the names in `builders` may occur, or any name if there is a builder for `others`.
+    """Value of a pickle, in which only the names in `builders` may occur, or any if there is a builder for `others`.
 
     data: the pickle.  builders: 'module.name' -> function that makes a value of a `Record` whose arguments and state
     are already values (`NUMPY_BUILDERS` is a start).  source: the file's name, for messages.  persistent: makes a value
-    of a persistent id (torch checkpoints name their storages so); refused if None.  others: makes a value of a record of
-    any other name, for pickles of whole networks that mention classes nobody needs; refused if None.
+    of a persistent id (torch checkpoints name their storages so); refused if None.  others: makes a value of a record
+    of any other name, for pickles of whole networks that mention classes nobody needs; refused if None.
 
     Raises `IncompatibleCheckpoint` for a name that is not allowed, `InvalidInput` for a damaged pickle.
     """

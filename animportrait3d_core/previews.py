@@ -136,20 +136,22 @@ def stack_rows(rows: Sequence[Tensor], background: float = 1.0) -> Tensor:
     return torch.cat(padded)
 
 
-def contact_sheet(batches: Sequence[Tensor], captions: Sequence[str], columns: int, size: int) -> Tensor:
-    """One picture [H, W, 3]: a captioned row for each batch [B_i, H_i, W_i, 3 or more], `columns` pictures from each.
+def contact_sheet(
+    batches: Sequence[Tensor], captions: Sequence[str], columns: int, size: int, rows_per_batch: int = 1
+) -> Tensor:
+    """One picture [H, W, 3]: captioned rows of `columns` pictures from each batch [B_i, H_i, W_i, 3 or more].
 
     The pictures are taken evenly from the batch, its first and last included, and resampled to `size` pixels.
     """
     rows = []
     for index, batch in enumerate(batches):
         check_shape("contact_sheet", f"batch {index + 1}", batch, ["B", "H", "W", "C"])
-        chosen = torch.linspace(0, len(batch) - 1, min(columns, len(batch))).round().long()
+        chosen = torch.linspace(0, len(batch) - 1, min(columns * rows_per_batch, len(batch))).round().long()
         channels = batch[chosen][..., :3].permute(0, 3, 1, 2)
         resized = torch.nn.functional.interpolate(
             channels, size=(size, size), mode="bilinear", align_corners=False, antialias=True
         )
-        row = tile(resized.permute(0, 2, 3, 1).clamp(0, 1), columns=len(chosen))
+        row = tile(resized.permute(0, 2, 3, 1).clamp(0, 1), columns=min(columns, len(chosen)))
         rows.append(captioned(row, captions[index]) if index < len(captions) and captions[index] else row)
     return stack_rows(rows)
 

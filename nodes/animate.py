@@ -58,9 +58,9 @@ class AnimateAvatar:
     )
     SEARCH_ALIASES = ["video", "turntable", "render motion", "mp4"]
     FUNCTION = "execute"
-    RETURN_TYPES = ("IMAGE", "STRING")
-    RETURN_NAMES = ("frames", "path")
-    OUTPUT_TOOLTIPS = ("The frames.", "Where the film lies.")
+    RETURN_TYPES = ("IMAGE", "STRING", "IMAGE")
+    RETURN_NAMES = ("frames", "path", "highlights")
+    OUTPUT_TOOLTIPS = ("The frames.", "Where the film lies.", "The frame at the height of each move.")
     OUTPUT_NODE = True
 
     @classmethod
@@ -95,7 +95,8 @@ class AnimateAvatar:
         target = host.save_path("AP3D_AnimateAvatar", filename, ".mp4")
         write_mp4(frames, target.path, fps=motion.fps)
         shown = host.preview_images(frames[:: max(1, len(frames) // 8)][:8], "motion")
-        return host.node_result(frames, str(target.path), ui={**shown, "ap3d_video": [target.ui_entry()]})
+        highlights = frames[motion.highlights()]
+        return host.node_result(frames, str(target.path), highlights, ui={**shown, "ap3d_video": [target.ui_entry()]})
 
 
 NODE_CLASS_MAPPINGS = {"AP3D_LoadMotion": LoadMotion, "AP3D_AnimateAvatar": AnimateAvatar}

@@ -95,17 +95,20 @@ class ContactSheet:
                     {"default": "contact_sheet", "tooltip": "Name in the output folder, without suffix."},
                 ),
             },
-            "optional": {name: ("IMAGE", row) for name in ("row_2", "row_3", "row_4")},
+            "optional": {
+                **{name: ("IMAGE", row) for name in ("row_2", "row_3", "row_4")},
+                "lines": ("INT", {"default": 1, "min": 1, "max": 8, "tooltip": "Lines of pictures per batch."}),
+            },
         }
 
     @host.plain_torch
     def execute(
-        self, row_1: Any, columns: int, tile_size: int, captions: str, filename: str, **rows: Any
+        self, row_1: Any, columns: int, tile_size: int, captions: str, filename: str, lines: int = 1, **rows: Any
     ) -> dict[str, Any]:
         from animportrait3d_core import previews
 
         batches = [row_1, *(rows[name] for name in sorted(rows) if rows[name] is not None)]
-        sheet = previews.contact_sheet(batches, captions.splitlines(), columns, tile_size)
+        sheet = previews.contact_sheet(batches, captions.splitlines(), columns, tile_size, lines)
         target = host.save_path("AP3D_ContactSheet", filename, ".png")
         previews.write_png(sheet, target.path)
         return host.node_result(sheet[None], str(target.path), ui={"images": [target.ui_entry()]})

@@ -133,15 +133,16 @@ class ColorPoints:
             "required": {
                 "points": ("AP3D_POINTS", {"tooltip": "Points bound to the body."}),
                 "mesh": ("AP3D_MESH", {"tooltip": "The portrait's coloured surface."}),
+                "fit": ("AP3D_FIT", {"tooltip": "The body fitted to it: it tells the eyes from the lids."}),
             }
         }
 
     @host.plain_torch
-    def execute(self, points: Any, mesh: Any) -> dict[str, Any]:
+    def execute(self, points: Any, mesh: Any, fit: Any) -> dict[str, Any]:
         from animportrait3d_core import previews
-        from animportrait3d_core.rigging.points import color_points
+        from animportrait3d_core.rigging.points import PosedBody, color_points
 
-        colored = color_points(points, mesh)
+        colored = color_points(points, mesh, PosedBody.of(fit.body, fit.parameters))
         cameras = previews.preview_cameras(PREVIEW_SIZE)
         picture = previews.points_picture(colored.positions, colored.colors, cameras)
         return host.node_result(colored, picture, ui=host.preview_images(picture, "points"))

@@ -45,7 +45,9 @@ def quickstart(graph: WorkflowBuilder) -> None:
     with graph.stage("3 Points", "Points on body, hair and clothes, each bound to a face of the body."):
         parts = graph.add("AP3D_SplitPartsByDistance", mesh=portrait["mesh"], fit=fit["fit"], shows_picture=True)
         points = graph.add("AP3D_RigPoints", parts=parts["parts"], fit=fit["fit"], shows_picture=True)
-        colored = graph.add("AP3D_ColorPoints", points=points["points"], mesh=portrait["mesh"], shows_picture=True)
+        colored = graph.add(
+            "AP3D_ColorPoints", points=points["points"], mesh=portrait["mesh"], fit=fit["fit"], shows_picture=True
+        )
     with graph.stage("4 Avatar", "The points become 3D Gaussians, trained on the views."):
         avatar = graph.add(
             "AP3D_InitializeAvatar",
@@ -88,8 +90,10 @@ def quickstart(graph: WorkflowBuilder) -> None:
             "AP3D_ContactSheet",
             row_1=views["images"],
             row_2=turn["frames"],
-            row_3=clip["frames"],
-            columns=8,
+            row_3=clip["highlights"],
+            columns=10,
+            tile_size=224,
+            lines=2,
             captions="Portrait\nAvatar, turned around\nAvatar in motion",
             shows_picture=True,
         )

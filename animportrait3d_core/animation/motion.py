@@ -37,3 +37,10 @@ class Motion:
     def __getitem__(self, index: slice) -> Motion:
         """A part of the motion."""
         return dataclasses.replace(self, parameters=self.parameters[index], names=self.names[index])
+
+    def highlights(self) -> list[int]:
+        """Index of the middle frame of each run of equally named frames: the height of each move of a clip."""
+        names = self.names or ("",) * len(self)
+        starts = [index for index in range(len(names)) if index == 0 or names[index] != names[index - 1]]
+        ends = [*starts[1:], len(names)]
+        return [(start + end - 1) // 2 for start, end in zip(starts, ends)]

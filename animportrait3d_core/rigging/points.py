@@ -34,6 +34,9 @@ TEETH_COLOR = (141.6 / 255, 133.8 / 255, 122.4 / 255)
 MOUTH_COLOR = (64 / 255, 30.5 / 255, 29.5 / 255)
 """The authors' dark red: 0.5 (128, 61, 59) / 255."""
 
+EYE_TIE = 0.003
+"""World units (1.1 mm): a fit may be off by this much before lids take colours from the eyes."""
+
 MESH_FACE_SAMPLES = 7
 """The authors' points per face of hair and clothes."""
 
@@ -225,25 +228,50 @@ def bind_points(
     return binding, parts
 
 
-def color_points(points: RiggedPoints, mesh: Mesh, hidden_distance: float = 0.02) -> RiggedPoints:
+def color_points(points: RiggedPoints, mesh: Mesh, body: PosedBody, hidden_distance: float = 0.02) -> RiggedPoints:
     """The points with the colours of the nearest visible place on the mesh; teeth and mouth get the authors' generic.
 
-    Parts of the eyeballs further than `hidden_distance` behind the surface (under the lids) would take the skin's
-    colour: they get the median of the eyes' visible, brightest half, which is the white of the eye.
+    Eyes take their colours from the eyes of the mesh alone and everything else from the rest: lids lie closer to the
+    eyeball than the fit is exact, and would blink in white. Parts of the eyeballs further than `hidden_distance` from
+    the mesh's eyes get the median of the eyes' brighter half, which is the white of the eye.
     """
     outer = compact(mesh, visible_faces(mesh))
-    closest = SurfaceTree(outer.vertices, outer.faces).closest(points.positions)
-    colors = colors_at(outer, closest.faces, closest.barycentric).clamp(0, 1)
+    of_eyes = _eye_faces(outer, body)
     eyes = points.part_id == EYES
-    seen = eyes & (closest.distances <= hidden_distance)
-    if bool(seen.any()):
-        visible = colors[seen]
-        brightness = visible.sum(-1)
-        white = visible[brightness >= brightness.median()].median(dim=0).values
-        colors[eyes & ~seen] = white
+    colors = torch.zeros_like(points.positions)
+    for chosen, source in ((eyes, of_eyes), (~eyes, ~of_eyes)):
+        source = source if bool(source.any()) else torch.ones_like(source)
+        closest = SurfaceTree(outer.vertices, outer.faces[source]).closest(points.positions[chosen])
+        faces = source.nonzero()[:, 0][closest.faces]
+        found = colors_at(outer, faces, closest.barycentric).clamp(0, 1)
+        if chosen is eyes:
+            found = _whitened(found, closest.distances > hidden_distance)
+        colors[chosen] = found
     colors[points.part_id == TEETH] = colors.new_tensor(TEETH_COLOR)
     colors[points.part_id == MOUTH_INTERIOR] = colors.new_tensor(MOUTH_COLOR)
     return dataclasses.replace(points, colors=colors)
+
+
+def _eye_faces(mesh: Mesh, body: PosedBody) -> Tensor:
+    """Mask [F] of the mesh's faces to which, of all parts of the body, an eyeball is nearest.
+
+    The rims of the lids touch the eyeballs, so that a tie decides for the eye: an eye with a little lid in its corner
+    is not seen, a lid with a little eye is.
+    """
+    centroids = mesh.vertices[mesh.faces].mean(dim=1)
+    eye = body.part_of_face == EYES
+    to_eye, to_rest = (closest_in(body, mask.nonzero()[:, 0], centroids).distances for mask in (eye, ~eye))
+    return to_eye < to_rest + EYE_TIE
+
+
+def _whitened(colors: Tensor, hidden: Tensor) -> Tensor:
+    """Colours [N, 3] of eye points, the hidden ones [N] bool replaced by the white of the others."""
+    if not bool(hidden.any()) or bool(hidden.all()):
+        return colors
+    visible = colors[~hidden]
+    brightness = visible.sum(-1)
+    white = visible[brightness >= brightness.median()].median(dim=0).values
+    return torch.where(hidden[:, None], white, colors)
 
 
 def rig_points(
@@ -262,7 +290,7 @@ def rig_points(
     posed = PosedBody.of(body, parameters)
     mesh_parts = split_parts(mesh, posed, settings) if mesh_parts is None else mesh_parts
     generator = torch.Generator().manual_seed(0) if generator is None else generator
-    return color_points(sample_points(mesh, mesh_parts, posed, settings, generator), mesh)
+    return color_points(sample_points(mesh, mesh_parts, posed, settings, generator), mesh, posed)
 
 
 def _shares(mesh: Mesh, mesh_parts: Tensor, body: PosedBody, settings: PointSettings) -> tuple[Tensor, Tensor, Tensor]:

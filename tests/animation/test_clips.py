@@ -108,3 +108,13 @@ def test_a_held_pose_and_bad_input(rest) -> None:
         Motion(rest, 25.0, ("a", "b", "c"))
     with pytest.raises(InvalidInput, match="`neck_share` 2"):
         StressClipSettings(neck_share=2.0)
+
+
+def test_highlights_are_the_middle_of_each_move(mannequin_body, rest) -> None:
+    motion = Motion(rest.expand(6), 25.0, ("a", "a", "a", "b", "a", "a"))
+    assert motion.highlights() == [1, 3, 4]
+    clip = stress_clip(mannequin_body, rest)
+    heights = clip.highlights()
+    assert [clip.names[index] for index in heights][:2] == ["jaw open", "blink"]
+    assert float(clip.parameters.eyelids[heights[1]].min()) == 1.0
+    assert len(Motion(rest.expand(3), 25.0).highlights()) == 1
