@@ -1,0 +1,241 @@
+from __future__ import annotations
+
+import dataclasses
+import functools
+
+import pytest
+import torch
+
+from animportrait3d_core.body.fit import FitSettings, fit_body
+from animportrait3d_core.body.landmarks import NUM_LANDMARKS, Landmarks, mean_landmark_error
+from animportrait3d_core.body.parameters import BodyParameters
+from animportrait3d_core.cameras import orbit_cameras, project
+from animportrait3d_core.errors import InvalidInput
+from animportrait3d_core.meshes import Mesh, compact, vertex_normals
+from animportrait3d_core.render import rasterize_mesh
+from animportrait3d_core.views import Views
+
+QUICK = FitSettings(
+    max_points=800, place_iterations=6, turn_iterations=4, shape_iterations=10, view_count=4, view_size=64
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Subject:
+    mesh: Mesh
+    views: Views
+    landmarks: torch.Tensor
+    parameters: BodyParameters
+
+
+def views_of(mesh: Mesh, size: int = 96) -> Views:
+    cameras = orbit_cameras([0, 45, 90, 150, 210, 270, 315, 0], [0, 10, 0, 0, 0, 0, -10, 30], size)
+    masks = (rasterize_mesh(mesh.vertices, mesh.faces, cameras).face_id >= 0).float()
+    return Views(masks[..., None].expand(-1, -1, -1, 3), masks, cameras, torch.ones(3))
+
+
+def make_subject(body, seed: int, detail: bool = True, dressed: bool = True) -> Subject:
+    """A person of random shape, place and pose, with shape outside the fitted basis, a hair cap and a coat."""
+    from animportrait3d_core.embedded.mannequin import identity_skin_displacement
+
+    generator = torch.Generator().manual_seed(seed)
+    neutral = body.neutral_parameters()
+    parameters = neutral.replace(
+        betas=torch.randn(1, body.num_betas, generator=generator).clamp(-2, 2),
+        neck_pose=0.06 * torch.randn(1, 3, generator=generator),
+        head_pose=0.06 * torch.randn(1, 3, generator=generator),
+        scale=2.78 + 0.08 * torch.randn(1, 1, generator=generator),
+    )
+    eyes = body(neutral).landmarks[0, NUM_LANDMARKS:].mean(0)
+    shift = 0.02 * torch.randn(1, 3, generator=generator)
+    parameters = parameters.replace(translation=torch.tensor([[0, 0.42, 0.17]]) + shift - parameters.scale * eyes)
+    shape = body.shape(parameters.betas)
+    if detail:
+        outside = torch.from_numpy(identity_skin_displacement(seed)).float()
+        shape = dataclasses.replace(shape, vertices=shape.vertices + outside)
+    output = body(parameters, shape)
+    vertices, faces = output.vertices[0], body.faces_outward
+    parts = [(vertices, faces)]
+    if dressed:
+        normals = vertex_normals(vertices, faces)
+        wave = 0.6 + 0.4 * torch.sin(40 * vertices[:, :1] + 30 * vertices[:, 1:2])
+        parts += [
+            (vertices + depth * wave * normals, faces[body.region_faces(name)])
+            for name, depth in (("scalp", 0.06), ("body", 0.03))
+        ]
+    starts = [0, len(vertices), 2 * len(vertices)]
+    joined = torch.cat([part_faces + start for (_, part_faces), start in zip(parts, starts)])
+    mesh = compact(Mesh(torch.cat([v for v, _ in parts]), joined), torch.ones(len(joined), dtype=torch.bool))
+    return Subject(mesh, views_of(mesh), output.landmarks[0, :NUM_LANDMARKS], parameters)
+
+
+@pytest.fixture(scope="module")
+def person(mannequin_body):
+    return functools.cache(lambda seed, detail=True, dressed=True: make_subject(mannequin_body, seed, detail, dressed))
+
+
+def error_of(fit, subject: Subject) -> float:
+    return mean_landmark_error(fit.body(fit.parameters).landmarks[0], subject.landmarks)
+
+
+def test_recovers_a_body_inside_its_own_space(mannequin_body, person):
+    subject = person(1, detail=False, dressed=False)
+    fit = fit_body(
+        subject.views, mannequin_body, subject.mesh, settings=dataclasses.replace(QUICK, shape_iterations=20)
+    )
+    assert error_of(fit, subject) < 0.005
+    assert float(fit.parameters.scale) == pytest.approx(float(subject.parameters.scale), rel=0.01)
+    assert float((fit.parameters.neck_pose + fit.parameters.head_pose
+                  - subject.parameters.neck_pose - subject.parameters.head_pose).abs().max()) < 0.05  # fmt: skip
+    assert fit.metrics["surface_rms"] < 0.002
+    assert fit.metrics["silhouette_iou"] > 0.95
+
+
+@pytest.mark.parametrize("seed", [2, 5])
+def test_landmark_error_is_under_two_percent_with_landmarks(mannequin_body, person, seed):
+    """The subject's detail outside the basis alone is 2.2 % of the distance between the eyes."""
+    subject = person(seed)
+    fit = fit_body(subject.views, mannequin_body, subject.mesh, Landmarks(points_3d=subject.landmarks), QUICK)
+    assert error_of(fit, subject) < 0.02
+    assert fit.metrics["landmark_error"] == pytest.approx(error_of(fit, subject), rel=0.1)
+    assert fit.metrics["silhouette_inside"] > 0.95
+
+
+def test_landmark_error_stays_near_without_landmarks(mannequin_body, person):
+    errors = [error_of(fit_body(s.views, mannequin_body, s.mesh, settings=QUICK), s) for s in map(person, (2, 5))]
+    assert sum(errors) / len(errors) < 0.022
+    assert max(errors) < 0.03
+
+
+def test_landmarks_of_pictures_place_the_body_with_and_without_a_mesh(mannequin_body, person):
+    subject = person(5)
+    pixels, _ = project(subject.views.cameras, subject.landmarks)
+    noise = 0.3 * torch.randn(pixels.shape, generator=torch.Generator().manual_seed(1))
+    front = torch.tensor([1.0, 1, 0, 0, 0, 0, 1, 1])[:, None].expand(-1, NUM_LANDMARKS)
+    landmarks = Landmarks(points_2d=pixels + noise, confidence=front)
+    with_mesh = fit_body(subject.views, mannequin_body, subject.mesh, landmarks, QUICK)
+    without = fit_body(subject.views, mannequin_body, None, landmarks, QUICK)
+    assert error_of(with_mesh, subject) < 0.02
+    assert error_of(without, subject) < 0.035
+    assert "surface_rms" not in without.metrics
+
+
+def test_a_few_wrong_landmarks_do_no_harm(mannequin_body, person):
+    subject = person(6)
+    wrong = subject.landmarks.clone()
+    wrong[60:64] += 0.15
+    fit = fit_body(subject.views, mannequin_body, subject.mesh, Landmarks(points_3d=wrong), QUICK)
+    assert error_of(fit, subject) < 0.02
+
+
+@pytest.mark.parametrize("change", ["turned", "larger", "elsewhere"])
+def test_finds_heads_that_are_placed_unlike_the_standard(mannequin_body, person, change):
+    subject = person(6)
+    turn = torch.tensor([[0.94, 0.0, -0.342], [0, 1, 0], [0.342, 0, 0.94]])
+    move = {
+        "turned": lambda points: points @ turn,
+        "larger": lambda points: 1.25 * points,
+        "elsewhere": lambda points: points + torch.tensor([0.05, 0.12, -0.06]),
+    }[change]
+    moved = Mesh(move(subject.mesh.vertices), subject.mesh.faces)
+    target = dataclasses.replace(subject, mesh=moved, views=views_of(moved), landmarks=move(subject.landmarks))
+    assert error_of(fit_body(target.views, mannequin_body, target.mesh, settings=QUICK), target) < 0.03
+
+
+def test_same_seed_same_fit(mannequin_body, person):
+    subject = person(2)
+    short = dataclasses.replace(QUICK, place_iterations=3, turn_iterations=2, shape_iterations=3, allow_poor_fit=True)
+    first = fit_body(subject.views, mannequin_body, subject.mesh, settings=short)
+    with torch.inference_mode():
+        second = fit_body(subject.views, mannequin_body, subject.mesh, settings=short)
+    other = fit_body(
+        subject.views, mannequin_body, subject.mesh, settings=short, generator=torch.Generator().manual_seed(9)
+    )
+    assert all(torch.equal(value, getattr(second.parameters, name)) for name, value in first.parameters.items())
+    assert not torch.equal(first.parameters.betas, other.parameters.betas)
+    assert not second.parameters.betas.is_inference()
+    assert first.metrics == second.metrics
+
+
+def test_limits_on_the_unknowns_are_kept(mannequin_body, person):
+    subject = person(2)
+    few = dataclasses.replace(QUICK, fit_expression=False, num_betas=3)
+    fitted = fit_body(subject.views, mannequin_body, subject.mesh, settings=few).parameters
+    assert int(fitted.betas.count_nonzero()) == 3
+    assert int(fitted.expression.count_nonzero()) == 0
+    for name in ("global_orient", "jaw_pose", "left_eye_pose", "right_eye_pose", "eyelids"):
+        assert int(getattr(fitted, name).count_nonzero()) == 0, name
+
+
+def test_progress_counts_every_step_and_may_end_the_fit(mannequin_body, person):
+    subject = person(2)
+    short = dataclasses.replace(QUICK, place_iterations=2, turn_iterations=1, shape_iterations=2, allow_poor_fit=True)
+    seen = []
+    fit_body(
+        subject.views, mannequin_body, subject.mesh, settings=short,
+        progress=lambda step, total, preview: seen.append((step, total)),
+    )  # fmt: skip
+    assert seen == [(step, 9) for step in range(1, 10)]
+
+    def cancel(step, total, preview):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fit_body(subject.views, mannequin_body, subject.mesh, settings=short, progress=cancel)
+
+
+def sphere_mesh() -> Mesh:
+    import trimesh
+
+    ball = trimesh.creation.icosphere(3, 0.3)
+    return Mesh(torch.from_numpy(ball.vertices + [0, 0.4, 0]).float(), torch.from_numpy(ball.faces).long())
+
+
+def test_what_is_no_head_is_refused(mannequin_body, person):
+    head = person(2).mesh
+    backwards = Mesh(head.vertices * torch.tensor([-1.0, 1, -1]), head.faces)
+    for mesh in (sphere_mesh(), backwards):
+        with pytest.raises(InvalidInput, match="surface_rms is .* expected at most|diverged at step"):
+            fit_body(views_of(mesh), mannequin_body, mesh, settings=QUICK)
+
+
+def test_bad_input_is_named(mannequin_body, person):
+    subject = person(2)
+    views, mesh = subject.views, subject.mesh
+    with pytest.raises(InvalidInput, match="neither mesh nor landmarks"):
+        fit_body(views, mannequin_body)
+    with pytest.raises(InvalidInput, match="masks are empty"):
+        fit_body(dataclasses.replace(views, masks=torch.zeros_like(views.masks)), mannequin_body, mesh)
+    broken = mesh.vertices.clone()
+    broken[3] = torch.nan
+    with pytest.raises(InvalidInput, match="mesh.vertices"):
+        fit_body(views, mannequin_body, Mesh(broken, mesh.faces))
+    with pytest.raises(InvalidInput, match="2 faces"):
+        fit_body(views, mannequin_body, Mesh(mesh.vertices, mesh.faces[:2]))
+    with pytest.raises(InvalidInput, match="landmarks of 3 views, expected 8"):
+        fit_body(views, mannequin_body, mesh, Landmarks(points_2d=torch.zeros(3, 68, 2)))
+    with pytest.raises(InvalidInput, match="0 landmarks can be placed"):
+        alone = torch.zeros(8, 68)
+        alone[0] = 1
+        fit_body(views, mannequin_body, mesh, Landmarks(points_2d=torch.zeros(8, 68, 2), confidence=alone))
+    with pytest.raises(InvalidInput, match="left and right exchanged"):
+        fit_body(views, mannequin_body, mesh, Landmarks(points_3d=-subject.landmarks))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [1, 3])
+def test_embedded_identities_are_fitted_within_two_percent(mannequin_body, seed):
+    from animportrait3d_core.embedded.identities import sample_identity, true_parameters
+    from animportrait3d_core.embedded.identities.export import true_landmarks
+    from animportrait3d_core.embedded.identities.figure import build_figure
+    from animportrait3d_core.embedded.identities.rendering import pose_figure
+
+    identity = sample_identity(seed)
+    figure = build_figure(identity)
+    vertices = torch.from_numpy(pose_figure(figure, true_parameters(identity))).float()
+    mesh = Mesh(vertices, torch.from_numpy(figure.faces).long())
+    truth = true_landmarks(identity)
+    blind = fit_body(views_of(mesh), mannequin_body, mesh)
+    guided = fit_body(views_of(mesh), mannequin_body, mesh, Landmarks(points_3d=truth))
+    assert mean_landmark_error(guided.body(guided.parameters).landmarks[0], truth) < 0.02
+    assert mean_landmark_error(blind.body(blind.parameters).landmarks[0], truth) < 0.025
