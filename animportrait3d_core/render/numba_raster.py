@@ -139,10 +139,16 @@ def _place_tile(task, num_cameras, size):
 
 @numba.njit(nogil=True, error_model="numpy")
 def _run_of_rows(y0, y1, origin_y):
-    """First row in the tile, made even, and the number of pixels of the strip's run, a multiple of 16."""
+    """Of image rows y0..y1: the first in the tile, made even, and the pixels of a strip's run, a multiple of 16."""
     first = max(y0 - origin_y, 0) & ~1
     last = min(y1 - origin_y, TILE - 1) | 1
     return first, (last - first + 1) * 8
+
+
+@numba.njit(nogil=True, error_model="numpy")
+def _strips(x0, x1, origin_x):
+    """First and last strip of a tile that the columns x0..x1 of an image touch."""
+    return max(x0 - origin_x, 0) // 8, min(x1 - origin_x, TILE - 1) // 8
 
 
 @numba.njit(nogil=True, error_model="numpy")
@@ -192,7 +198,8 @@ def composite_forward(geometry, channels, background, bins, outputs, begin, end)
             xx, xy, yy = conics[b, i, 0], conics[b, i, 1], conics[b, i, 2]
             first_row, count = _run_of_rows(boxes[b, i, 1], boxes[b, i, 3], origin_y)
             mean_y = means2d[b, i, 1] - f32(origin_y + first_row) - _HALF
-            for strip in range(max(boxes[b, i, 0] - origin_x, 0) // 8, min(boxes[b, i, 2] - origin_x, TILE - 1) // 8 + 1):
+            first_strip, last_strip = _strips(boxes[b, i, 0], boxes[b, i, 2], origin_x)
+            for strip in range(first_strip, last_strip + 1):
                 mean_x = means2d[b, i, 0] - f32(origin_x + 8 * strip) - _HALF
                 start = strip * _LANES + 8 * first_row
                 gaussian = (mean_x, mean_y, xx, xy, yy, opacity)
@@ -290,7 +297,8 @@ def composite_backward(geometry, channels, bins, rendered, gradients, rows, begi
             first_row, count = _run_of_rows(boxes[b, i, 1], boxes[b, i, 3], origin_y)
             mean_y = means2d[b, i, 1] - f32(origin_y + first_row) - _HALF
             s0, sx, sxx, sy, sxy, syy = _ZERO, _ZERO, _ZERO, _ZERO, _ZERO, _ZERO
-            for strip in range(max(boxes[b, i, 0] - origin_x, 0) // 8, min(boxes[b, i, 2] - origin_x, TILE - 1) // 8 + 1):
+            first_strip, last_strip = _strips(boxes[b, i, 0], boxes[b, i, 2], origin_x)
+            for strip in range(first_strip, last_strip + 1):
                 mean_x = means2d[b, i, 0] - f32(origin_x + 8 * strip) - _HALF
                 start = strip * _LANES + 8 * first_row
                 stop = start + count
