@@ -229,6 +229,17 @@ def test_numba_equals_torch_on_random_triangles(seed, width, height, count):
     torch.testing.assert_close(a.depth[same], b.depth[same], atol=1e-6, rtol=1e-5)
 
 
+def test_numba_equals_torch_on_a_large_mesh():
+    """Enough faces for several chunks, most of them smaller than a pixel: none is lost, the same ones win."""
+    pytest.importorskip("numba")
+    vertices, faces = bumpy_head(20_000)
+    cameras = orbit_cameras([35.0, -140.0], [10.0, -25.0], 96)
+    a, b = (rasterize_mesh(vertices, faces, cameras, backend=name) for name in ("numba", "torch"))
+    assert int(a.mask.sum()) > 2000 and int((a.face_id != b.face_id).sum()) <= 1
+    assert torch.equal(a.mask, b.mask)
+    torch.testing.assert_close(a.depth, b.depth, atol=1e-5, rtol=0)
+
+
 @each_backend
 def test_interpolation_is_perspective_correct(backend):
     vertices = at_pixels([[2.0, 2.0], [30.0, 4.0], [9.0, 30.0]], [0.5, 4.0, 1.5])
