@@ -188,7 +188,18 @@ def _spiral(count: int, size: int, offset: float) -> Cameras:
     return orbit_cameras(yaw, elevation, size)
 
 
-VIEW_PRESETS = ("quickstart", "mesh24", "train120", "heldout", "turntable")
+FACE_CENTER = (0.0, 0.36, 0.15)
+FACE_FOV_DEGREES = 12.0
+
+
+def _face_cameras(size: int) -> Cameras:
+    """24 close views of the face: yaws from -72 to 72 degrees at three elevations."""
+    yaw = torch.linspace(-72.0, 72.0, 8, dtype=torch.float64).repeat(3)
+    elevation = torch.tensor([-15.0, 5.0, 25.0], dtype=torch.float64).repeat_interleave(8)
+    return orbit_cameras(yaw, elevation, size, target=FACE_CENTER, fov_degrees=FACE_FOV_DEGREES)
+
+
+VIEW_PRESETS = ("quickstart", "mesh24", "train120", "heldout", "turntable", "face")
 
 
 def view_preset(name: str, size: int) -> Cameras:
@@ -196,7 +207,8 @@ def view_preset(name: str, size: int) -> Cameras:
 
     quickstart: 60 cameras all around for small machines.  mesh24: the paper's views for mesh refinement, in the
     authors' order.  train120: the paper's views for training the Gaussians.  heldout: 12 cameras that lie in none of
-    the others, for evaluation.  turntable: 90 level cameras in one turn that starts at the front.
+    the others, for evaluation.  turntable: 90 level cameras in one turn that starts at the front.  face: 24 close views of the face, for eyes and
+    lips that are a few pixels large in the others.
     """
     if name == "quickstart":
         return _spiral(60, size, offset=0.0)
@@ -208,6 +220,8 @@ def view_preset(name: str, size: int) -> Cameras:
         return _spiral(12, size, offset=13.0)
     if name == "turntable":
         return orbit_cameras([4.0 * i for i in range(90)], [0.0] * 90, size)
+    if name == "face":
+        return _face_cameras(size)
     raise InvalidInput(f"view_preset: '{name}' is unknown, expected one of {', '.join(VIEW_PRESETS)}.")
 
 

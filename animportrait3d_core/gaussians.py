@@ -64,6 +64,7 @@ class Gaussians:
 def sh_degree(sh: Tensor) -> int:
     """Degree 0..3 of spherical harmonics coefficients [N, K, 3].
 
+    >>> import torch
     >>> sh_degree(torch.zeros(2, 9, 3))
     2
     """
@@ -77,6 +78,7 @@ def sh_degree(sh: Tensor) -> int:
 def rgb_to_sh0(rgb: Tensor) -> Tensor:
     """Constant coefficients [..., 3] that show the colour `rgb` [..., 3] (0..1) from every side.
 
+    >>> import torch
     >>> rgb_to_sh0(torch.tensor([0.5, 0.5, 0.5])).tolist()
     [0.0, 0.0, 0.0]
     """

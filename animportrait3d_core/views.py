@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from .cameras import Cameras, view_word, yaw_of
+from .cameras import Cameras, concatenate_cameras, view_word, yaw_of
 from .errors import InvalidInput, check_finite, check_shape
 
 SCHEMA_VERSION = 1
@@ -48,6 +49,16 @@ class Views:
     def view_words(self) -> tuple[str, ...]:
         """'front view', 'side view' or 'back view' per picture."""
         return tuple(view_word(float(yaw)) for yaw in yaw_of(self.cameras))
+
+
+def concatenate_views(parts: Sequence[Views]) -> Views:
+    """One batch of all views, which must share image size and background."""
+    backgrounds = {tuple(part.background.tolist()) for part in parts}
+    if len(backgrounds) != 1:
+        raise InvalidInput(f"concatenate_views: backgrounds {sorted(backgrounds)} differ; render all over one colour.")
+    cameras = concatenate_cameras([part.cameras for part in parts])
+    images, masks = torch.cat([part.images for part in parts]), torch.cat([part.masks for part in parts])
+    return Views(images, masks, cameras, parts[0].background)
 
 
 def replace_pictures(views: Views, images: Tensor, masks: Tensor | None = None) -> Views:

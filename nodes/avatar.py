@@ -46,12 +46,24 @@ class InitializeAvatar:
             },
             "optional": {
                 "prompt": ("STRING", {"default": "", "forceInput": True, "tooltip": "Kept with the avatar."}),
+                "close_views": (
+                    "AP3D_VIEWS",
+                    {"tooltip": "Further views to train on, as large as the others: close ones keep eyes and lips clean."},
+                ),
             },
         }
 
     @host.plain_torch
     def execute(
-        self, points: Any, views: Any, fit: Any, preset: str, iterations: int, seed: int, prompt: str = ""
+        self,
+        points: Any,
+        views: Any,
+        fit: Any,
+        preset: str,
+        iterations: int,
+        seed: int,
+        prompt: str = "",
+        close_views: Any = None,
     ) -> dict[str, Any]:
         import dataclasses
 
@@ -66,6 +78,7 @@ class InitializeAvatar:
             render_avatar_views,
             train_avatar,
         )
+        from animportrait3d_core.views import concatenate_views
 
         start = InitializeSettings.paper() if preset == "paper" else InitializeSettings()
         avatar = initialize_avatar(points, fit.body, fit.parameters, start, prompt=prompt)
@@ -73,7 +86,8 @@ class InitializeAvatar:
             settings = TrainSettings.paper() if preset == "paper" else TrainSettings()
             settings = dataclasses.replace(settings, iterations=iterations)
             generator = torch.Generator().manual_seed(seed)
-            avatar = train_avatar(avatar, views, settings, generator=generator, progress=host.ProgressBar(iterations))
+            seen = views if close_views is None else concatenate_views([views, close_views])
+            avatar = train_avatar(avatar, seen, settings, generator=generator, progress=host.ProgressBar(iterations))
         shown = views[list(range(0, len(views), max(1, len(views) // 5)))[:5]]
         rendered = render_avatar_views(pose_avatar(avatar, avatar.parameters), shown.cameras, shown.background)
         picture = previews.tile(torch.cat([shown.images, rendered.images]), columns=len(shown))[None]

@@ -42,7 +42,7 @@ class RenderViews:
                     {
                         "default": "quickstart",
                         "tooltip": "quickstart: 60 views all around for small machines. mesh24, train120: the paper's. "
-                        "heldout: 12 views in none of the others. turntable: 90 level views.",
+                        "heldout: 12 views in none of the others. turntable: 90 level views. face: 24 close views.",
                     },
                 ),
                 "size": ("INT", {"default": 256, "min": 32, "max": 2048, "step": 8, "tooltip": "Pixels per side."}),

@@ -39,6 +39,9 @@ def quickstart(graph: WorkflowBuilder) -> None:
         portrait = graph.add("AP3D_PortraitFromMesh", body=body["body"], shading="unlit", shows_picture=True)
     with graph.stage("2 Views and fit", "The head is seen from all sides, and the body is fitted to what is seen."):
         views = graph.add("AP3D_RenderViews", subject=portrait["portrait"], shows_picture=True)
+        close = graph.add(
+            "AP3D_RenderViews", subject=portrait["portrait"], preset="face", title="Close Views", shows_picture=True
+        )
         fit = graph.add(
             "AP3D_FitSMPLX", views=views["views"], body=body["body"], mesh=portrait["mesh"], shows_picture=True
         )
@@ -55,6 +58,7 @@ def quickstart(graph: WorkflowBuilder) -> None:
             views=views["views"],
             fit=fit["fit"],
             prompt=portrait["prompt"],
+            close_views=close["views"],
             shows_picture=True,
         )
         graph.add("AP3D_SaveAvatar", avatar=avatar["avatar"])

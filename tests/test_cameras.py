@@ -90,6 +90,14 @@ def test_resized_cameras_scale_pixels() -> None:
     torch.testing.assert_close(large, small * torch.tensor([2.0, 3.0]))
 
 
+def test_face_views_show_the_face_large() -> None:
+    cameras = view_preset("face", 64)
+    eyes_and_chin = torch.tensor([[0.09, 0.42, 0.2], [-0.09, 0.42, 0.2], [0.0, 0.12, 0.2]])
+    pixels, _ = project(cameras, eyes_and_chin)
+    assert bool(((pixels > 0) & (pixels < 64)).all())
+    assert float((pixels[:, 2] - pixels[:, 0]).norm(dim=-1).min()) > 24
+
+
 def test_heldout_views_are_new() -> None:
     held_out = view_preset("heldout", 64).camera_centers
     for preset in ("quickstart", "train120", "mesh24"):

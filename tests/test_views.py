@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+
 from animportrait3d_core import previews
 from animportrait3d_core.cameras import orbit_cameras, project
 from animportrait3d_core.errors import InvalidInput, ShapeMismatch
 from animportrait3d_core.meshes import Mesh
-from animportrait3d_core.views import Views, replace_pictures
-from PIL import Image
+from animportrait3d_core.views import Views, concatenate_views, replace_pictures
 
 
 def some_views(count: int = 3, size: int = 16) -> Views:
@@ -59,6 +60,17 @@ def test_view_words_and_selection() -> None:
     torch.testing.assert_close(views[1].images[0], views.images[1])
 
 
+def test_views_are_concatenated_in_order() -> None:
+    views = some_views()
+    both = concatenate_views([views[2], views[:2]])
+    torch.testing.assert_close(both.images, views.images[[2, 0, 1]])
+    torch.testing.assert_close(both.cameras.world_to_camera, views.cameras.world_to_camera[[2, 0, 1]])
+    with pytest.raises(InvalidInput, match="image sizes"):
+        concatenate_views([views, replace_pictures(views, torch.zeros(3, 32, 32, 3))])
+    with pytest.raises(InvalidInput, match="backgrounds"):
+        concatenate_views([views, Views(views.images, views.masks, views.cameras, torch.zeros(3))])
+
+
 def test_tiles_lie_in_rows() -> None:
     images = torch.stack([torch.full((2, 3, 3), value) for value in (0.1, 0.2, 0.3)])
     sheet = previews.tile(images, columns=2, padding=1)
@@ -96,7 +108,8 @@ def test_pictures_of_meshes_and_points_show_them_in_place() -> None:
     assert 0.2 < float(clay[inside][0]) < 0.9 and float(clay[0, 0, 0, 0]) == 1.0
     red = previews.colored_faces(mesh, torch.tensor([[0.8, 0.0, 0.0]]), cameras)
     assert float(red[inside][0]) > 0.3 and float(red[inside][1]) == 0.0
-    points = previews.points_picture(mesh.vertices.mean(0, keepdim=True), torch.tensor([[0.0, 0.0, 1.0]]), cameras, 0.05)
+    center, blue = mesh.vertices.mean(0, keepdim=True), torch.tensor([[0.0, 0.0, 1.0]])
+    points = previews.points_picture(center, blue, cameras, 0.05)
     assert float(points[inside][2]) > 0.9 > 0.3 > float(points[inside][0])
     views = Views(torch.zeros(1, 64, 64, 3), torch.ones(1, 64, 64), cameras, torch.ones(3))
     overlay = previews.body_overlay(views, mesh.vertices, mesh.faces)
