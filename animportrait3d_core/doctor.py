@@ -209,7 +209,7 @@ def _devices() -> list[Finding]:
 
 def _backends() -> list[Finding]:
     try:
-        backends = importlib.import_module(".render", __package__).available_backends()
+        backends = importlib.import_module(".render", __package__).available_backends(compile_extensions=True)
     except ImportError as error:
         return [Finding("back-ends", "render", PROBLEM, f"cannot be imported: {error}")]
     findings = []

@@ -48,7 +48,7 @@ class InitializeAvatar:
                 "prompt": ("STRING", {"default": "", "forceInput": True, "tooltip": "Kept with the avatar."}),
                 "close_views": (
                     "AP3D_VIEWS",
-                    {"tooltip": "Further views to train on, as large as the others: close ones keep eyes and lips clean."},
+                    {"tooltip": "More views to train on, as large as the others: close ones keep eyes clean."},
                 ),
             },
         }

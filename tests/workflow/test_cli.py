@@ -124,7 +124,12 @@ def slow_process(pack, tmp_path):
     """A run that has begun its node and will take a minute."""
     command = [sys.executable, "-m", "animportrait3d_core", "run", str(pack / "graph.json"), "--pack", str(pack)]
     command += ["--output", str(tmp_path / "out"), "--set", "1.seconds=60"]
-    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+
+    def heed_ctrl_c() -> None:
+        # Shells start background jobs with SIGINT ignored, and children inherit that.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, preexec_fn=heed_ctrl_c)
     assert "AP3D_Slow (#1)" in process.stderr.readline()
     time.sleep(0.5)
     yield process
