@@ -16,6 +16,7 @@ from animportrait3d_core.embedded.identities import (
     PARTS,
     PORTRAIT_NAMES,
     RenderSettings,
+    condition_map,
     embedded_portrait_files,
     export_identities,
     exported_identity,
@@ -25,7 +26,7 @@ from animportrait3d_core.embedded.identities import (
     sample_identity,
     true_parameters,
 )
-from animportrait3d_core.embedded.identities.rendering import condition_map, pose_figure
+from animportrait3d_core.embedded.identities.rendering import pose_figure
 from animportrait3d_core.embedded.mannequin import build_mannequin
 from animportrait3d_core.errors import InvalidInput, ShapeMismatch
 from animportrait3d_core.mesh_files import load_mesh
@@ -104,6 +105,8 @@ def test_background_is_composited_by_alpha(prepared):
         view = render_identity(prepared, None, camera, RenderSettings(texture_size=256, background=color))
         images.append(view.rgb[0] - (1 - view.alpha[0])[..., None] * torch.tensor(color))
     torch.testing.assert_close(images[0], images[1], atol=1e-5, rtol=0)
+    # Over black no pixel is brighter than its coverage.
+    assert (images[0].amax(dim=-1) <= view.alpha[0] + 1e-5).all()
 
 
 def test_normals_face_the_camera_and_turn_with_it(prepared):

@@ -6,6 +6,7 @@ renders lives elsewhere. Nothing of the method may import this package.
 """
 
 from .attributes import Attributes, sample_attributes
+from .condition import condition_map
 from .export import (
     PORTRAIT_NAMES,
     embedded_portrait_files,
@@ -20,7 +21,6 @@ from .rendering import (
     IdentityImage,
     PreparedIdentity,
     RenderSettings,
-    condition_map,
     prepare_identity,
     render_identity,
 )

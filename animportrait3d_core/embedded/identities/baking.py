@@ -8,7 +8,19 @@ import torch
 
 from ...cameras import Cameras
 from ...render import rasterize_mesh
-from .shading import Lighting, Scene, bend_normal, diffuse_light, normalize, sample_texture, to_srgb
+from .shading import (
+    KEY,
+    NORMAL,
+    SKY,
+    Lighting,
+    Scene,
+    bend_normal,
+    diffuse_light,
+    interpolate,
+    packed_lighting,
+    sample_texture,
+    to_srgb,
+)
 
 
 def baked_texture(scene: Scene, lighting: Lighting) -> np.ndarray:
@@ -25,30 +37,27 @@ def baked_texture(scene: Scene, lighting: Lighting) -> np.ndarray:
     )
     face = image.face_id[0].numpy()
     out = np.zeros((size, size, 3), np.float32)
-    _bake(scene, lighting, face, image.barycentric[0].numpy(), out)
+    _bake(scene, packed_lighting(lighting), face, image.barycentric[0].numpy(), out)
     nearest = ndimage.distance_transform_edt(face < 0, return_distances=False, return_indices=True)
     return out[nearest[0], nearest[1]]
 
 
 @numba.njit(cache=True, fastmath=True, parallel=True)
-def _bake(scene, lighting, face_id, barycentric, out):
+def _bake(scene, lights, face_id, barycentric, out):
     for row in numba.prange(out.shape[0]):
         texel, second, normal, light = np.empty(7), np.empty(7), np.empty(3), np.empty(3)
-        tangents = np.empty((2, 3))
+        tangents, point = np.empty((2, 3)), np.empty(10)
         for column in range(out.shape[1]):
             face = face_id[row, column]
             if face < 0:
                 continue
-            w = barycentric[row, column]
-            a, b, c = scene.faces[face, 0], scene.faces[face, 1], scene.faces[face, 2]
+            w0, w1, w2 = barycentric[row, column, 0], barycentric[row, column, 1], barycentric[row, column, 2]
+            interpolate(scene.attributes, scene.faces, face, w0, w1, w2, point)
             for k in range(3):
-                normal[k] = scene.normals[a, k] * w[0] + scene.normals[b, k] * w[1] + scene.normals[c, k] * w[2]
-            normalize(normal)
+                normal[k] = point[NORMAL + k]
             u, v = (column + 0.5) / scene.size, 1.0 - (row + 0.5) / scene.size
-            sample_texture(scene, u, v, 0.0, texel, second)
-            bend_normal(scene, face, texel, normal, tangents, 1.0)
-            sky = scene.open_sky[a] * w[0] + scene.open_sky[b] * w[1] + scene.open_sky[c] * w[2]
-            key = scene.key_light[a] * w[0] + scene.key_light[b] * w[1] + scene.key_light[c] * w[2]
-            diffuse_light(normal, scene.parts[face], sky, key, lighting, light)
+            sample_texture(scene.texels, scene.starts, scene.size, u, v, 0.0, texel, second)
+            bend_normal(scene.attributes, scene.faces, scene.uvs, face, texel, normal, tangents, scene.relief_scale)
+            diffuse_light(normal, scene.parts[face], point[SKY], point[KEY], lights, light)
             for k in range(3):
                 out[row, column, k] = to_srgb(texel[k] * light[k])

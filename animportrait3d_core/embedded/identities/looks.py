@@ -10,7 +10,7 @@ from .hair import FLOWS
 from .hair_styles import STYLES
 from .identity import Identity
 from .sheet_textures import KNITS, PATTERN_CODES, ClothLook, HairLook
-from .skin_texture import SkinLook
+from .skin_texture import SkinLook, SkinPaint
 
 _AGE = {"young": 0.0, "middle-aged": 0.42, "old": 1.0}
 _DEPTH = {"pale": 0.0, "fair": 0.1, "olive": 0.3, "tan": 0.45, "brown": 0.75, "dark": 1.0}
@@ -25,17 +25,18 @@ _BEARDS = {
 }
 
 
-def _spots(generator: np.random.Generator, count: int, size: tuple[float, float]) -> np.ndarray:
-    """Places and radii (mm) [count, 4] scattered over face and neck of the template."""
+def _spots(generator: np.random.Generator, count: int, size: tuple[float, float], is_mole: bool) -> np.ndarray:
+    """Spots [count, 5] of `SkinPaint` scattered over the face of the template."""
     from .figure import template_origin
 
     body = build_mannequin()
     corners = body.vertices[body.faces[body.face_regions["face"]]]
     points = (corners[generator.integers(len(corners), size=count)].mean(axis=1) - template_origin()) * 1e3
-    return np.concatenate([points.reshape(count, 3), generator.uniform(*size, (count, 1))], axis=1)
+    kind = np.full((count, 1), float(is_mole))
+    return np.concatenate([points.reshape(count, 3), generator.uniform(*size, (count, 1)), kind], axis=1)
 
 
-def skin_look(identity: Identity, pores: bool = True) -> SkinLook:
+def skin_paint(identity: Identity, pores: bool = True) -> SkinPaint:
     """Everything that the painter of the skin needs to know."""
     a = identity.attributes
     generator = np.random.default_rng(identity.seed + 41)
@@ -46,21 +47,20 @@ def skin_look(identity: Identity, pores: bool = True) -> SkinLook:
     if a.lips != "natural":
         lip = palette.varied(palette.LIPS[a.lips], generator, 0.06)
     hair = palette.varied(palette.HAIR[a.hair_color], generator, 0.06)
-    brow = np.asarray(palette.HAIR[a.brow_color])
-    brow = brow * (0.80 if a.brow_color in ("blond", "red", "brown") else 0.9) + 0.02
+    brow = np.asarray(palette.HAIR[a.brow_color]) * (0.80 if a.brow_color in ("blond", "red", "brown") else 0.9) + 0.02
     width, arch, density = _BROWS[a.brow_shape]
     cheek, chin, moustache, length = _BEARDS[a.beard]
     bald = a.hair_style == "bald"
-    return SkinLook(
-        tone=tone, lip=lip, brow=brow, beard=hair * 0.85, scalp=hair * 0.6,
+    look = SkinLook(
         brow_width=width * (1.12 if a.sex == "man" else 0.95), brow_arch=arch, brow_density=density,
         beard_cheek=cheek, beard_chin=chin, moustache=moustache, beard_length=length,
         scalp_density=0.10 if bald else 0.85, freckles=float(a.freckles), blush=float(a.blush), age=_AGE[a.age],
-        male=float(a.sex == "man"), lipstick=float(a.lips != "natural"), depth=_DEPTH[a.skin_tone],
-        moles=_spots(generator, int(generator.integers(0, 5)), (0.6, 1.1)),
-        age_spots=_spots(generator, 14 if a.age == "old" else 0, (1.5, 4.0)), pores=float(pores),
-        seed=identity.seed * 1000 % 65536,
+        lipstick=float(a.lips != "natural"), depth=_DEPTH[a.skin_tone], pores=float(pores),
+        hair_covers=float(not bald), seed=identity.seed * 1000 % 65536,
     )  # fmt: skip
+    moles = _spots(generator, int(generator.integers(0, 5)), (0.6, 1.1), True)
+    age_spots = _spots(generator, 14 if a.age == "old" else 0, (1.5, 4.0), False)
+    return SkinPaint(look, np.stack([tone, lip, brow, hair * 0.85, hair * 0.6]), np.concatenate([moles, age_spots]))
 
 
 def iris_color(identity: Identity) -> np.ndarray:

@@ -15,12 +15,13 @@ from ...cameras import Cameras
 from ...errors import InvalidInput, ShapeMismatch
 from ...render import rasterize_mesh
 from ..mannequin import build_mannequin
+from .condition import condition_map
 from .figure import CLOTHES, HAIR, Figure, build_figure, figure_normals, posed_vertices
 from .geometry import smoothed_over_mesh
 from .identity import Identity, true_parameters
 from .occlusion import SKY_DIRECTIONS, bake_occlusion
 from .pose import joint_transforms
-from .shading import Lighting, Scene, default_lighting, shade_image, texel_density
+from .shading import Lighting, Scene, default_lighting, packed_lighting, shade_image, texel_density, vertex_attributes
 from .textures import mip_levels, paint_atlas
 
 WHITE = (1.0, 1.0, 1.0)
@@ -113,8 +114,9 @@ def scene_of(prepared: PreparedIdentity, vertices: np.ndarray, normals: np.ndarr
     """A posed figure as the shading kernels want it; `scale`: world units per metre of the template."""
     figure = prepared.figure
     return Scene(
-        vertices, normals, figure.faces, figure.corner_uvs, figure.face_parts, figure.flow, prepared.open_sky,
-        prepared.key_light, prepared.texels, prepared.starts, prepared.size, prepared.density, 1e-3 * scale,
+        vertex_attributes(vertices, normals, prepared.open_sky, prepared.key_light, figure.flow), figure.faces,
+        figure.corner_uvs, figure.face_parts, prepared.texels, prepared.starts, prepared.size, prepared.density,
+        1e-3 * scale,
     )  # fmt: skip
 
 
@@ -211,7 +213,7 @@ def _render_view(
     view_normals, parts = np.empty((height, width, 3), np.float32), np.empty((height, width), np.uint8)
     center = camera.camera_centers[0].double().numpy()
     rotation = camera.world_to_camera[0, :3, :3].double().numpy()
-    lights = settings.lighting or default_lighting()
+    lights = packed_lighting(settings.lighting or default_lighting())
     focal = float(fine.K[0, 0, 0])
     shade_image(
         scene, lights, samples, (center, rotation, focal), np.array(settings.background),
@@ -239,34 +241,3 @@ def _landmarks(vertices: np.ndarray, camera: Cameras) -> tuple[Tensor, Tensor]:
     points = np.einsum("nk,nkc->nc", body.landmark_barycentric, corners)
     world = torch.from_numpy(points).float()
     return world[None], project(camera, world)[0]
-
-
-@lru_cache(maxsize=1)
-def _condition_faces() -> tuple[Tensor, Tensor, np.ndarray]:
-    """All faces of the bust, those of the condition map, and the label of every face."""
-    body = build_mannequin()
-    labels = body.vertex_labels[body.faces].max(axis=1)
-    # The ring between iris and sclera belongs to the sclera only outside the iris' border.
-    labels = np.where(body.face_regions["iris"], body.vertex_labels[body.faces].min(axis=1), labels)
-    region = body.faces[body.face_regions["condition_face"]]
-    return torch.from_numpy(body.faces), torch.from_numpy(region), labels
-
-
-def condition_map(vertices: np.ndarray, normals: np.ndarray, camera: Cameras, grain: int = 2) -> Tensor:
-    """Condition map [H, W, 4] in 0..1 of the bare bust: world vertices and unit normals [V, 3], one camera.
-
-    Channels 0..2: camera-space OpenGL normals of the face region alone, coded n / 2 + 1 / 2; where it is not, 1.
-    Channel 3: sclera 1, teeth 125/255, iris 85/255, seen past the whole head; else 0.
-    """
-    faces, region, labels = _condition_faces()
-    fine = camera.resized(camera.width * grain, camera.height * grain)
-    world = torch.from_numpy(vertices).float()
-    whole, face = rasterize_mesh(world, faces, fine), rasterize_mesh(world, region, fine)
-    hit = face.face_id[0] >= 0
-    corners = torch.from_numpy(normals).float()[region[face.face_id[0].clamp(min=0)]]
-    normal = torch.nn.functional.normalize((corners * face.barycentric[0][..., None]).sum(-2), dim=-1)
-    normal = normal @ camera.world_to_camera[0, :3, :3].T * torch.tensor([1.0, -1.0, -1.0])
-    coded = torch.where(hit[..., None], 0.5 * normal + 0.5, 1.0)
-    label = torch.from_numpy(labels).float()[whole.face_id[0].clamp(min=0)] * (whole.face_id[0] >= 0)
-    packed = torch.cat([coded, label[..., None]], dim=-1)
-    return packed.reshape(camera.height, grain, camera.width, grain, 4).mean(dim=(1, 3))

@@ -39,27 +39,41 @@ def default_lighting() -> Lighting:
     return Lighting(directions, colors, np.array([0.40, 0.405, 0.42]), np.array([0.25, 0.235, 0.225]))
 
 
-class Scene(NamedTuple):
-    """A posed figure ready to be shaded.
+def packed_lighting(lighting: Lighting) -> np.ndarray:
+    """What the kernels take [2 + L, 6]: sky, ground, then direction and colour of every light."""
+    ambient = np.stack([lighting.sky, lighting.ground])
+    lights = np.concatenate([lighting.directions, lighting.colors], axis=1)
+    return np.concatenate([np.pad(ambient, ((0, 0), (0, 3))), lights]).astype(np.float64)
 
-    vertices, normals [V, 3]; faces [F, 3]; uvs [F, 3, 2] v up; parts [F]; flow [V, 2]; open_sky [V] share of the sky
-    that a vertex sees, key_light [V] share of the key light; texels, starts, size: mip levels of the atlas; density
-    [F]: texels per world unit at level 0; relief_scale: world units per millimetre.
+
+class Scene(NamedTuple):
+    """A posed figure ready to be shaded. Few arrays, because handing each to a compiled function costs time.
+
+    attributes: [V, 10] position, normal, share of the sky and of the key light that a vertex sees, direction of strands
+    in the chart (across, down); see `vertex_attributes`.  faces: [F, 3].  uvs: [F, 3, 2] v up.  parts: [F].  texels,
+    starts, size: mip levels of the atlas.  density: [F] texels per world unit at level 0.  relief_scale: world units
+    per millimetre.
     """
 
-    vertices: np.ndarray
-    normals: np.ndarray
+    attributes: np.ndarray
     faces: np.ndarray
     uvs: np.ndarray
     parts: np.ndarray
-    flow: np.ndarray
-    open_sky: np.ndarray
-    key_light: np.ndarray
     texels: np.ndarray
     starts: np.ndarray
     size: int
     density: np.ndarray
     relief_scale: float
+
+
+POSITION, NORMAL, SKY, KEY, FLOW = 0, 3, 6, 7, 8
+
+
+def vertex_attributes(
+    vertices: np.ndarray, normals: np.ndarray, open_sky: np.ndarray, key_light: np.ndarray, flow: np.ndarray
+) -> np.ndarray:
+    """The columns of `Scene.attributes` side by side [V, 10]."""
+    return np.concatenate([vertices, normals, open_sky[:, None], key_light[:, None], flow], axis=1)
 
 
 @_jit
@@ -79,15 +93,15 @@ def _fetch(texels, start, size, u, v, out):
 
 
 @_jit
-def sample_texture(scene, u, v, level, texel, second):
+def sample_texture(texels, starts, size, u, v, level, texel, second):
     """Trilinear texel [7] at a fractional mip level."""
-    last = scene.starts.shape[0] - 1
+    last = starts.shape[0] - 1
     level = min(max(level, 0.0), float(last))
     low = int(level)
-    _fetch(scene.texels, scene.starts[low], scene.size >> low, u, v, texel)
+    _fetch(texels, starts[low], size >> low, u, v, texel)
     share = level - low
     if share > 0.02 and low < last:
-        _fetch(scene.texels, scene.starts[low + 1], scene.size >> (low + 1), u, v, second)
+        _fetch(texels, starts[low + 1], size >> (low + 1), u, v, second)
         for k in range(7):
             texel[k] += (second[k] - texel[k]) * share
 
@@ -109,12 +123,26 @@ def normalize(vector):
 
 
 @_jit
-def bend_normal(scene, face, texel, normal, tangents, strength):
-    """Turn `normal` by the relief and leave the chart's tangents (d position / du, / dv) in tangents [2, 3]."""
-    a, b, c = scene.faces[face, 0], scene.faces[face, 1], scene.faces[face, 2]
-    uv = scene.uvs[face]
-    du1, dv1 = uv[1, 0] - uv[0, 0], uv[1, 1] - uv[0, 1]
-    du2, dv2 = uv[2, 0] - uv[0, 0], uv[2, 1] - uv[0, 1]
+def interpolate(attributes, faces, face, w0, w1, w2, out):
+    """Interpolated attributes of a point of a face, into out [10]; the normal is made unit length."""
+    a, b, c = faces[face, 0], faces[face, 1], faces[face, 2]
+    for k in range(10):
+        out[k] = attributes[a, k] * w0 + attributes[b, k] * w1 + attributes[c, k] * w2
+    length = math.sqrt(out[3] * out[3] + out[4] * out[4] + out[5] * out[5]) + 1e-20
+    out[3] /= length
+    out[4] /= length
+    out[5] /= length
+
+
+@_jit
+def bend_normal(attributes, faces, uvs, face, texel, normal, tangents, scale):
+    """Turn `normal` by the relief of a texel and leave the chart's tangents (d position / du, / dv) in tangents [2, 3].
+
+    scale: world units per unit of relief.
+    """
+    a, b, c = faces[face, 0], faces[face, 1], faces[face, 2]
+    du1, dv1 = uvs[face, 1, 0] - uvs[face, 0, 0], uvs[face, 1, 1] - uvs[face, 0, 1]
+    du2, dv2 = uvs[face, 2, 0] - uvs[face, 0, 0], uvs[face, 2, 1] - uvs[face, 0, 1]
     det = du1 * dv2 - du2 * dv1
     if abs(det) < 1e-14:
         for k in range(3):
@@ -122,20 +150,21 @@ def bend_normal(scene, face, texel, normal, tangents, strength):
             tangents[1, k] = 0.0
         return
     for k in range(3):
-        e1 = scene.vertices[b, k] - scene.vertices[a, k]
-        e2 = scene.vertices[c, k] - scene.vertices[a, k]
+        e1 = attributes[b, k] - attributes[a, k]
+        e2 = attributes[c, k] - attributes[a, k]
         tangents[0, k] = (e1 * dv2 - e2 * dv1) / det
         tangents[1, k] = (e2 * du1 - e1 * du2) / det
-    pu, pv = tangents[0], tangents[1]
+    pux, puy, puz = tangents[0, 0], tangents[0, 1], tangents[0, 2]
+    pvx, pvy, pvz = tangents[1, 0], tangents[1, 1], tangents[1, 2]
     nx, ny, nz = normal[0], normal[1], normal[2]
     # gradient = h_u (p_v x n) / d + h_v (n x p_u) / d,  d = p_u . (p_v x n)
-    cx, cy, cz = pv[1] * nz - pv[2] * ny, pv[2] * nx - pv[0] * nz, pv[0] * ny - pv[1] * nx
-    d = pu[0] * cx + pu[1] * cy + pu[2] * cz
+    cx, cy, cz = pvy * nz - pvz * ny, pvz * nx - pvx * nz, pvx * ny - pvy * nx
+    d = pux * cx + puy * cy + puz * cz
     if abs(d) < 1e-12:
         return
-    ex, ey, ez = ny * pu[2] - nz * pu[1], nz * pu[0] - nx * pu[2], nx * pu[1] - ny * pu[0]
-    hu = texel[5] * scene.relief_scale * strength / d
-    hv = texel[6] * scene.relief_scale * strength / d
+    ex, ey, ez = ny * puz - nz * puy, nz * pux - nx * puz, nx * puy - ny * pux
+    hu = texel[5] * scale / d
+    hv = texel[6] * scale / d
     gx, gy, gz = hu * cx + hv * ex, hu * cy + hv * ey, hu * cz + hv * ez
     steep = math.sqrt(gx * gx + gy * gy + gz * gz)
     limit = min(1.0, 1.1 / (steep + 1e-9))
@@ -146,8 +175,8 @@ def bend_normal(scene, face, texel, normal, tangents, strength):
 
 
 @_jit
-def diffuse_light(normal, part, sky_share, key_share, lighting, out):
-    """Light [3] that a surface of a part receives."""
+def diffuse_light(normal, part, sky_share, key_share, lights, out):
+    """Light, into out [3], that a surface of a part receives; lights: [2 + L, 6] of `packed_lighting`."""
     up = 0.5 + 0.5 * normal[1]
     wrap_r, wrap_g, wrap_b = 0.10, 0.10, 0.10
     if part == SKIN or part == LIPS or part == 8:
@@ -155,112 +184,121 @@ def diffuse_light(normal, part, sky_share, key_share, lighting, out):
     elif part == HAIR:
         wrap_r, wrap_g, wrap_b = 0.25, 0.25, 0.25
     for k in range(3):
-        out[k] = (lighting.ground[k] + (lighting.sky[k] - lighting.ground[k]) * up) * sky_share
+        out[k] = (lights[1, k] + (lights[0, k] - lights[1, k]) * up) * sky_share
     if part == SKIN or part == LIPS or part == 8:
         # light that enters around a shadowed place comes out red
         out[0] *= 1.0 + 0.16 * (1.0 - sky_share)
-    for light in range(lighting.directions.shape[0]):
-        direction = lighting.directions[light]
-        facing = normal[0] * direction[0] + normal[1] * direction[1] + normal[2] * direction[2]
+    for light in range(2, lights.shape[0]):
+        facing = normal[0] * lights[light, 0] + normal[1] * lights[light, 1] + normal[2] * lights[light, 2]
         shade_r = shade = sky_share * 0.5 + 0.5
-        if light == 0:
+        if light == 2:
             shade = key_share
             shade_r = key_share + 0.22 * key_share * (1.0 - key_share)
-        out[0] += lighting.colors[light, 0] * max(0.0, (facing + wrap_r) / (1.0 + wrap_r)) * shade_r
-        out[1] += lighting.colors[light, 1] * max(0.0, (facing + wrap_g) / (1.0 + wrap_g)) * shade
-        out[2] += lighting.colors[light, 2] * max(0.0, (facing + wrap_b) / (1.0 + wrap_b)) * shade
+        out[0] += lights[light, 3] * max(0.0, (facing + wrap_r) / (1.0 + wrap_r)) * shade_r
+        out[1] += lights[light, 4] * max(0.0, (facing + wrap_g) / (1.0 + wrap_g)) * shade
+        out[2] += lights[light, 5] * max(0.0, (facing + wrap_b) / (1.0 + wrap_b)) * shade
 
 
 @_jit
-def _gloss(normal, view, part, gloss, key_share, lighting):
+def _squared(value, times):
+    """value ** (2 ** times) by repeated squaring."""
+    for _ in range(times):
+        value *= value
+    return value
+
+
+@_jit
+def _gloss(normal, view, part, gloss, key_share, lights):
     """Specular light of the two front lights; small everywhere but on eyes, where it gives the catch-light."""
     total = 0.0
-    power, strength = 18.0, 0.055
+    doublings, strength = 4, 0.055
     if part == EYES:
-        power, strength = 260.0, 1.15
+        doublings, strength = 8, 1.15
     elif part == TEETH:
-        power, strength = 50.0, 0.16
+        doublings, strength = 6, 0.17
     elif part == LIPS:
-        power, strength = 34.0, 0.16
+        doublings, strength = 5, 0.16
     elif part == MOUTH_INTERIOR:
-        power, strength = 40.0, 0.10
+        doublings, strength = 5, 0.10
     elif part == CLOTHES or part == LASHES:
-        power, strength = 8.0, 0.03
-    for light in range(2):
-        direction = lighting.directions[light]
-        hx, hy, hz = direction[0] + view[0], direction[1] + view[1], direction[2] + view[2]
+        doublings, strength = 3, 0.03
+    for light in range(2, 4):
+        hx, hy, hz = lights[light, 0] + view[0], lights[light, 1] + view[1], lights[light, 2] + view[2]
         length = math.sqrt(hx * hx + hy * hy + hz * hz) + 1e-9
         cosine = max(0.0, (normal[0] * hx + normal[1] * hy + normal[2] * hz) / length)
-        shadow = 0.25 + 0.75 * key_share if light == 0 else 0.5
-        total += cosine**power * shadow
+        shadow = 0.25 + 0.75 * key_share if light == 2 else 0.5
+        total += _squared(cosine, doublings) * shadow
     return total * strength * gloss
 
 
 @_jit
-def _strand_gloss(tangent, normal, view, gloss, key_share, lighting):
+def _strand_gloss(tangent, normal, view, gloss, key_share, lights):
     """Highlight along hair strands, two lobes of which the second is shifted towards the tips."""
     total = 0.0
-    for light in range(lighting.directions.shape[0]):
-        direction = lighting.directions[light]
-        hx, hy, hz = direction[0] + view[0], direction[1] + view[1], direction[2] + view[2]
+    for light in range(2, lights.shape[0]):
+        hx, hy, hz = lights[light, 0] + view[0], lights[light, 1] + view[1], lights[light, 2] + view[2]
         length = math.sqrt(hx * hx + hy * hy + hz * hz) + 1e-9
         along = (tangent[0] * hx + tangent[1] * hy + tangent[2] * hz) / length
-        facing = normal[0] * direction[0] + normal[1] * direction[1] + normal[2] * direction[2]
-        visible = min(1.0, max(0.0, 0.25 + facing)) * (key_share if light == 0 else 0.6)
-        first = math.sqrt(max(0.0, 1.0 - (along + 0.10) ** 2)) ** 90
-        second = math.sqrt(max(0.0, 1.0 - (along - 0.12) ** 2)) ** 26
-        total += visible * (0.55 * first + 0.45 * second)
+        facing = normal[0] * lights[light, 0] + normal[1] * lights[light, 1] + normal[2] * lights[light, 2]
+        visible = min(1.0, max(0.0, 0.25 + facing)) * (key_share if light == 2 else 0.6)
+        # sin^96 and sin^24 of the angle between strand and half vector, from sin^2
+        first = _squared(max(0.0, 1.0 - (along + 0.10) ** 2), 5)
+        second = max(0.0, 1.0 - (along - 0.12) ** 2)
+        second = _squared(second, 3) * _squared(second, 2)
+        total += visible * (0.55 * first * math.sqrt(first) + 0.45 * second)
     return total * gloss
 
 
 @_jit
-def _shade_sample(scene, lighting, face, weights, camera, position, level, work, out):
-    """Colour (linear, out[0:3]) and world normal (out[3:6]) of one sample."""
-    a, b, c = scene.faces[face, 0], scene.faces[face, 1], scene.faces[face, 2]
-    w0, w1, w2 = weights[0], weights[1], weights[2]
-    normal, view, light = work[0], work[1], work[2]
+def _shade_sample(scene, lights, face, w0, w1, w2, camera, level, scratch, out):
+    """Colour (linear, out[0:3]) and world normal (out[3:6]) of one sample; scratch: arrays to work in."""
+    point, normal, view, light, strand, texel, second, tangents = scratch
+    interpolate(scene.attributes, scene.faces, face, w0, w1, w2, point)
     for k in range(3):
-        normal[k] = scene.normals[a, k] * w0 + scene.normals[b, k] * w1 + scene.normals[c, k] * w2
-        view[k] = camera[k] - position[k]
-    normalize(normal)
+        normal[k] = point[NORMAL + k]
+        view[k] = camera[k] - point[k]
     normalize(view)
     facing = normal[0] * view[0] + normal[1] * view[1] + normal[2] * view[2]
     part = scene.parts[face]
-    if facing < 0.0 and (part == HAIR or part == CLOTHES or part == LASHES):
-        for k in range(3):
-            normal[k] = -normal[k]
+    turn = -1.0 if facing < 0.0 and (part == HAIR or part == CLOTHES or part == LASHES) else 1.0
     for k in range(3):
+        normal[k] *= turn
         out[3 + k] = normal[k]
-    texel, second, tangents = work[3], work[4], work[5:7]
-    u = scene.uvs[face, 0, 0] * w0 + scene.uvs[face, 1, 0] * w1 + scene.uvs[face, 2, 0] * w2
-    v = scene.uvs[face, 0, 1] * w0 + scene.uvs[face, 1, 1] * w1 + scene.uvs[face, 2, 1] * w2
-    sample_texture(scene, u, v, level - 0.25 * math.log2(max(abs(facing), 0.15)), texel, second)
-    bend_normal(scene, face, texel, normal, tangents, 1.0)
-    sky = scene.open_sky[a] * w0 + scene.open_sky[b] * w1 + scene.open_sky[c] * w2
-    key = scene.key_light[a] * w0 + scene.key_light[b] * w1 + scene.key_light[c] * w2
-    diffuse_light(normal, part, sky, key, lighting, light)
+    uvs = scene.uvs
+    u = uvs[face, 0, 0] * w0 + uvs[face, 1, 0] * w1 + uvs[face, 2, 0] * w2
+    v = uvs[face, 0, 1] * w0 + uvs[face, 1, 1] * w1 + uvs[face, 2, 1] * w2
+    level -= 0.25 * math.log2(max(abs(facing), 0.15))
+    sample_texture(scene.texels, scene.starts, scene.size, u, v, level, texel, second)
+    bend_normal(scene.attributes, scene.faces, uvs, face, texel, normal, tangents, scene.relief_scale)
+    sky, key = point[SKY], point[KEY]
+    diffuse_light(normal, part, sky, key, lights, light)
     if part == HAIR:
-        fu = scene.flow[a, 0] * w0 + scene.flow[b, 0] * w1 + scene.flow[c, 0] * w2
-        fv = scene.flow[a, 1] * w0 + scene.flow[b, 1] * w1 + scene.flow[c, 1] * w2
-        strand = work[7]
         for k in range(3):
-            strand[k] = fu * tangents[0, k] - fv * tangents[1, k]
+            strand[k] = point[FLOW] * tangents[0, k] - point[FLOW + 1] * tangents[1, k]
         normalize(strand)
-        shine = _strand_gloss(strand, normal, view, texel[4], key, lighting) * sky
+        shine = _strand_gloss(strand, normal, view, texel[4], key, lights) * sky
         for k in range(3):
             out[k] = texel[k] * light[k] + shine * (0.05 + 0.55 * texel[k])
     else:
-        shine = _gloss(normal, view, part, texel[4], key, lighting) * (0.4 + 0.6 * sky)
+        shine = _gloss(normal, view, part, texel[4], key, lights) * (0.4 + 0.6 * sky)
         for k in range(3):
             out[k] = texel[k] * light[k] + shine
 
 
+@_jit
+def _scratch():
+    return (
+        np.empty(10), np.empty(3), np.empty(3), np.empty(3), np.empty(3), np.empty(7), np.empty(7), np.empty((2, 3))
+    )  # fmt: skip
+
+
 @numba.njit(cache=True, fastmath=True, parallel=True)
-def shade_image(scene, lighting, samples, camera, background, images):
+def shade_image(scene, lights, samples, camera, background, images):
     """Shade one view and average the samples of each pixel.
 
-    samples: (face_id, barycentric, depth) of S x supersampling images.  camera: (center [3], world_to_camera [3, 3],
-    focal length in samples).  images: rgb [H, W, 3], alpha [H, W], normals [H, W, 3] camera OpenGL, parts [H, W] u8.
+    lights: of `packed_lighting`.  samples: (face_id, barycentric, depth) of S x supersampling images.  camera: (center
+    [3], world_to_camera [3, 3], focal length in samples).  images: rgb [H, W, 3], alpha [H, W], normals [H, W, 3]
+    camera OpenGL, parts [H, W] u8.
     """
     face_id, barycentric, depth = samples
     center, rotation, focal = camera
@@ -269,26 +307,19 @@ def shade_image(scene, lighting, samples, camera, background, images):
     grain = face_id.shape[0] // height
     weight = 1.0 / (grain * grain)
     for row in numba.prange(height):
-        work, out, position = np.empty((8, 7)), np.empty(6), np.empty(3)
-        votes = np.empty(16)
+        scratch, out, votes = _scratch(), np.empty(6), np.empty(16)
+        color, normal = np.empty(3), np.empty(3)
         for column in range(width):
-            color, normal = np.zeros(3), np.zeros(3)
-            votes[:] = 0.0
+            color[:], normal[:], votes[:] = 0.0, 0.0, 0.0
             for sample in range(grain * grain):
                 y, x = row * grain + sample // grain, column * grain + sample % grain
                 face = face_id[y, x]
                 if face < 0:
                     votes[0] += 1.0
                     continue
-                weights = barycentric[y, x]
-                for k in range(3):
-                    position[k] = (
-                        scene.vertices[scene.faces[face, 0], k] * weights[0]
-                        + scene.vertices[scene.faces[face, 1], k] * weights[1]
-                        + scene.vertices[scene.faces[face, 2], k] * weights[2]
-                    )
+                w0, w1, w2 = barycentric[y, x, 0], barycentric[y, x, 1], barycentric[y, x, 2]
                 level = math.log2(max(scene.density[face] * depth[y, x] / focal, 1e-6))
-                _shade_sample(scene, lighting, face, weights, center, position, level, work, out)
+                _shade_sample(scene, lights, face, w0, w1, w2, center, level, scratch, out)
                 for k in range(3):
                     color[k] += min(1.0, out[k])
                     normal[k] += out[3 + k]

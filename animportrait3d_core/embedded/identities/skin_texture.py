@@ -16,17 +16,14 @@ from .noise import bump, cells3, fractal3, lattice_hash, noise2, noise3, smooths
 
 
 class SkinLook(NamedTuple):
-    """What the skin of one identity looks like; colours [3] sRGB, the other values 0..1 unless said otherwise.
+    """What the skin of one identity looks like; values 0..1 unless said otherwise. Colours and spots travel beside it
+    (`SkinPaint`), because arrays in a tuple cost time at every call of a compiled function.
 
-    brow_*: half thickness in mm, arch in mm, density.  beard: density of cheek-and-chin beard, of the chin, of the
-    moustache; beard_length: 0 stubble to 1 full.  scalp: density of shaven hair under the hairline.
+    brow_width: half thickness in mm; brow_arch: mm; brow_density.  beard_cheek, beard_chin, moustache: density;
+    beard_length: 0 stubble to 1 full.  scalp_density: shaven hair under the hairline.  depth: how deep the tone is.
+    pores: 0 where texels are too coarse to show them.  hair_covers: 1 if hair hides crown and back of the head.
     """
 
-    tone: np.ndarray
-    lip: np.ndarray
-    brow: np.ndarray
-    beard: np.ndarray
-    scalp: np.ndarray
     brow_width: float
     brow_arch: float
     brow_density: float
@@ -38,13 +35,23 @@ class SkinLook(NamedTuple):
     freckles: float
     blush: float
     age: float
-    male: float
     lipstick: float
     depth: float
-    moles: np.ndarray  # [M, 4] place (mm) and radius
-    age_spots: np.ndarray  # [M, 4] likewise
-    pores: float  # 0 where texels are too coarse to show them
+    pores: float
+    hair_covers: float
     seed: int
+
+
+TONE, LIP, BROW, BEARD, SCALP = range(5)  # rows of `SkinPaint.colors`
+
+
+class SkinPaint(NamedTuple):
+    """look; colors: [5, 3] sRGB of TONE, LIP, BROW, BEARD, SCALP; spots: [M, 5] place and radius (mm), 1 for a mole or
+    0 for an age spot."""
+
+    look: SkinLook
+    colors: np.ndarray
+    spots: np.ndarray
 
 
 _jit = numba.njit(cache=True, fastmath=True)
@@ -113,7 +120,7 @@ def _complexion(out, x, y, z, look):
 
 @_jit
 def _spots(out, x, y, z, look):
-    """Freckles over nose and cheeks, age spots, and a few moles."""
+    """Freckles over nose and cheeks, a few on the forehead."""
     ax = abs(x)
     if look.freckles > 0.0 and z > 20.0:
         zone = math.exp(-((ax / 52.0) ** 4) - (((y + 30.0) / 26.0) ** 2)) + 0.18 * math.exp(-(((y - 40.0) / 30.0) ** 2))
@@ -125,17 +132,21 @@ def _spots(out, x, y, z, look):
             if lattice_hash(int(number * 1e6), 0, 0, 3) < zone * (0.35 + 0.75 * patch):
                 spot_share = smoothstep(radius + 0.10, radius - 0.08, near)
                 _scale(out, 0.83, 0.70, 0.58, spot_share * (0.45 + 0.5 * number))
-    for n in range(look.age_spots.shape[0]):
-        spot = look.age_spots[n]
-        squared = (x - spot[0]) ** 2 + (y - spot[1]) ** 2 + (z - spot[2]) ** 2
-        if squared < 4.0 * spot[3] ** 2:
-            ragged = spot[3] * (0.6 + 0.9 * noise3(x / 2.0, y / 2.0, z / 2.0, look.seed + 61))
+
+
+@_jit
+def _moles(out, x, y, z, spots, seed):
+    """Moles and age spots."""
+    for n in range(spots.shape[0]):
+        radius = spots[n, 3]
+        squared = (x - spots[n, 0]) ** 2 + (y - spots[n, 1]) ** 2 + (z - spots[n, 2]) ** 2
+        if squared > 4.0 * radius**2:
+            continue
+        if spots[n, 4] > 0.5:
+            _scale(out, 0.45, 0.34, 0.30, 0.85 * smoothstep(1.15 * radius, 0.75 * radius, math.sqrt(squared)))
+        else:
+            ragged = radius * (0.6 + 0.9 * noise3(x / 2.0, y / 2.0, z / 2.0, seed + 61))
             _scale(out, 0.84, 0.74, 0.66, 0.5 * smoothstep(ragged, 0.55 * ragged, math.sqrt(squared)))
-    for n in range(look.moles.shape[0]):
-        spot = look.moles[n]
-        squared = (x - spot[0]) ** 2 + (y - spot[1]) ** 2 + (z - spot[2]) ** 2
-        if squared < 2.0 * spot[3] ** 2:
-            _scale(out, 0.45, 0.34, 0.30, 0.85 * smoothstep(1.15 * spot[3], 0.75 * spot[3], math.sqrt(squared)))
 
 
 @_jit
@@ -244,7 +255,7 @@ def _beard_zone(x, y, z, look):
 
 
 @_jit
-def _beard(out, x, y, z, look):
+def _beard(out, x, y, z, look, colors):
     """Paint facial hair; returns its relief in mm."""
     zone = _beard_zone(x, y, z, look)
     if zone <= 0.003:
@@ -252,9 +263,13 @@ def _beard(out, x, y, z, look):
     if look.beard_length < 0.3:
         near, number = cells3(x / 0.95, y / 0.95, z / 0.95, look.seed + 110)
         dot = smoothstep(0.42, 0.18, near) * smoothstep(0.0, 0.5, zone)
-        _mix(out, look.beard[0], look.beard[1], look.beard[2], 0.24 * zone)
+        _mix(out, colors[BEARD, 0], colors[BEARD, 1], colors[BEARD, 2], 0.24 * zone)
         _mix(
-            out, look.beard[0] * 0.7, look.beard[1] * 0.7, look.beard[2] * 0.7, 0.6 * zone * dot * (0.4 + 0.6 * number)
+            out,
+            colors[BEARD, 0] * 0.7,
+            colors[BEARD, 1] * 0.7,
+            colors[BEARD, 2] * 0.7,
+            0.6 * zone * dot * (0.4 + 0.6 * number),
         )
         return 0.05 * dot
     sway = 2.5 * (noise2(x / 9.0, y / 9.0, look.seed + 111) - 0.5)
@@ -264,12 +279,12 @@ def _beard(out, x, y, z, look):
     hair = 0.6 * strand + 0.4 * tuft
     shade = 0.55 + 0.85 * hair
     cover = smoothstep(0.05, 0.55, zone * (0.55 + 0.9 * hair))
-    _mix(out, look.beard[0] * shade, look.beard[1] * shade, look.beard[2] * shade, 0.94 * cover)
+    _mix(out, colors[BEARD, 0] * shade, colors[BEARD, 1] * shade, colors[BEARD, 2] * shade, 0.94 * cover)
     return cover * (0.35 + 1.1 * hair)
 
 
 @_jit
-def _lips(out, x, y, z, look):
+def _lips(out, x, y, z, look, colors):
     """Paint the lips; returns (share, relief in mm)."""
     share = lip_share(x, y, z)
     if share <= 0.0:
@@ -278,7 +293,13 @@ def _lips(out, x, y, z, look):
     broad = noise3(x / 4.0, y / 4.0, z / 4.0, look.seed + 121)
     shade = 0.93 + 0.10 * lines + 0.08 * (broad - 0.5)
     rim = smoothstep(1.0, 0.75, share)
-    _mix(out, look.lip[0] * shade, look.lip[1] * shade, look.lip[2] * shade, share * (0.80 + 0.2 * look.lipstick))
+    _mix(
+        out,
+        colors[LIP, 0] * shade,
+        colors[LIP, 1] * shade,
+        colors[LIP, 2] * shade,
+        share * (0.80 + 0.2 * look.lipstick),
+    )
     _scale(out, 0.93, 0.86, 0.86, 0.35 * share * rim * look.lipstick)
     seam = math.exp(-(((y - _SEAM_Y) / 1.5) ** 2))
     _scale(out, 0.62, 0.45, 0.45, 0.6 * share * seam)
@@ -286,31 +307,35 @@ def _lips(out, x, y, z, look):
 
 
 @numba.njit(cache=True, fastmath=True, parallel=True)
-def paint_skin(points, look, out):
-    """Paint texels: points [N, 3] mm, out [N, 5] receives red, green, blue, relief (mm), gloss 0..1."""
+def _paint(points, look, colors, spots, out):
+    """See `paint_skin`."""
     for i in numba.prange(points.shape[0]):
         x, y, z = points[i, 0], points[i, 1], points[i, 2]
         texel = out[i]
-        if y < -232.0:
-            # always under cloth
-            texel[0], texel[1], texel[2], texel[3], texel[4] = look.tone[0], look.tone[1], look.tone[2], 0.0, 0.3
+        if y < -232.0 or (look.hair_covers > 0.0 and (y > 104.0 or (y > 30.0 and z < -8.0))):
+            # always under cloth or hair
+            dark = 1.0 if y < 0.0 else 0.6
+            texel[0], texel[1], texel[2] = colors[TONE, 0] * dark, colors[TONE, 1] * dark, colors[TONE, 2] * dark
+            texel[3], texel[4] = 0.0, 0.3
             continue
-        texel[0], texel[1], texel[2] = look.tone[0], look.tone[1], look.tone[2]
+        texel[0], texel[1], texel[2] = colors[TONE, 0], colors[TONE, 1], colors[TONE, 2]
         _complexion(texel, x, y, z, look)
         _spots(texel, x, y, z, look)
+        if spots.shape[0] > 0:
+            _moles(texel, x, y, z, spots, look.seed)
         height = _relief(x, y, z, look)
         groove = min(1.0, max(0.0, -height - 0.12) * 0.62)
         _scale(texel, 0.72, 0.60, 0.56, groove)
         shine = 0.30 + 0.25 * math.exp(-((x / 22.0) ** 2) - (((y + 5.0) / 60.0) ** 2)) * smoothstep(60.0, 85.0, z)
-        lips, grooves = _lips(texel, x, y, z, look)
+        lips, grooves = _lips(texel, x, y, z, look, colors)
         height += grooves
         shine += lips * (0.35 + 0.35 * look.lipstick)
         brow = brow_cover(x, y, z, look)
         if brow > 0.0:
-            _mix(texel, look.brow[0], look.brow[1], look.brow[2], brow)
+            _mix(texel, colors[BROW, 0], colors[BROW, 1], colors[BROW, 2], brow)
             height += 0.35 * brow
             shine *= 1.0 - 0.6 * brow
-        fuzz = _beard(texel, x, y, z, look)
+        fuzz = _beard(texel, x, y, z, look, colors)
         height += fuzz
         if look.scalp_density > 0.0 and y > -75.0:
             cover = look.scalp_density * smoothstep(64.0, 82.0, y + 0.55 * max(0.0, 30.0 - z))
@@ -318,12 +343,17 @@ def paint_skin(points, look, out):
                 dots = noise3(x / 0.8, y / 0.8, z / 0.8, look.seed + 130)
                 _mix(
                     texel,
-                    look.scalp[0],
-                    look.scalp[1],
-                    look.scalp[2],
+                    colors[SCALP, 0],
+                    colors[SCALP, 1],
+                    colors[SCALP, 2],
                     cover * (0.35 + 0.4 * smoothstep(0.4, 0.7, dots)),
                 )
         texel[3] = height
         texel[4] = shine
         for k in range(3):
             texel[k] = min(1.0, max(0.0, texel[k]))
+
+
+def paint_skin(points: np.ndarray, paint: SkinPaint, out: np.ndarray) -> None:
+    """Paint texels: points [N, 3] mm, out [N, 5] receives red, green, blue, relief (mm), gloss 0..1."""
+    _paint(points, paint.look, paint.colors, paint.spots, out)

@@ -17,10 +17,10 @@ from .hair import relief
 from .hair_styles import STYLES
 from .identity import Identity
 from .locks import strand_seeds
-from .looks import cloth_look, hair_look, iris_color, skin_look
+from .looks import cloth_look, hair_look, iris_color, skin_paint
 from .sheet_textures import paint_cloth, paint_collar, paint_hair, paint_knot, paint_locks
 from .shells import chart_rows
-from .skin_texture import paint_skin
+from .skin_texture import LIP, TONE, paint_skin
 
 
 @lru_cache(maxsize=3)
@@ -39,22 +39,22 @@ def paint_atlas(identity: Identity, figure: Figure, size: int) -> np.ndarray:
     """The atlas [size, size, 5] float32 of an identity: sRGB-coded colour 0..1, relief (mm), gloss 0..1."""
     index, points, pieces = _texel_points(size)
     names = build_mannequin().part_names
-    look = skin_look(identity, pores=size >= 1024)
+    paint = skin_paint(identity, pores=size >= 1024)
     flat = np.zeros((size * size, CHANNELS), np.float32)
     skin_like = np.isin(pieces, [names.index("skin"), names.index("ear"), names.index("lid_rim")])
     painted = np.empty((int(skin_like.sum()), CHANNELS), np.float32)
-    paint_skin(points[skin_like], look, painted)
+    paint_skin(points[skin_like], paint, painted)
     flat[index[skin_like]] = painted
     rim = pieces == names.index("lid_rim")
     flat[index[rim]] = flat[index[rim]] * 0.45
-    flat[index[rim], :3] += 0.55 * np.asarray(palette.LID_RIM) * (0.45 + 0.55 * look.tone)
+    flat[index[rim], :3] += 0.55 * np.asarray(palette.LID_RIM) * (0.45 + 0.55 * paint.colors[TONE])
     flat[index[rim], 3:] = (0.0, 0.8)
-    flat[index[~skin_like]] = _inside_paint(points[~skin_like], pieces[~skin_like], look.lip, names)
+    flat[index[~skin_like]] = _inside_paint(points[~skin_like], pieces[~skin_like], paint.colors[LIP], names)
     atlas = flat[body_texels(size)[2]].reshape(size, size, CHANNELS)
     for name, side in (("left_eye", 1), ("right_eye", 2)):
         rows, columns = texel_window(name, size)
         eye = np.empty((rows.stop - rows.start, columns.stop - columns.start, CHANNELS), np.float32)
-        paint_eye(iris_color(identity), identity.seed % 977 + side, look.age, eye)
+        paint_eye(iris_color(identity), identity.seed % 977 + side, paint.look.age, eye)
         atlas[rows, columns] = eye
     _paint_sheets(atlas, identity, figure, size)
     atlas[texel_window("lash", size)] = (*palette.LASH, 0.0, 0.2)
