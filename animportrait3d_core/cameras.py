@@ -207,8 +207,8 @@ def view_preset(name: str, size: int) -> Cameras:
 
     quickstart: 60 cameras all around for small machines.  mesh24: the paper's views for mesh refinement, in the
     authors' order.  train120: the paper's views for training the Gaussians.  heldout: 12 cameras that lie in none of
-    the others, for evaluation.  turntable: 90 level cameras in one turn that starts at the front.  face: 24 close views of the face, for eyes and
-    lips that are a few pixels large in the others.
+    the others, for evaluation.  turntable: 90 level cameras in one turn that starts at the front.  face: 24 close views
+    of the face, for eyes and lips that are a few pixels large in the others.
     """
     if name == "quickstart":
         return _spiral(60, size, offset=0.0)
