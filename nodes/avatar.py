@@ -46,6 +46,10 @@ class InitializeAvatar:
             },
             "optional": {
                 "prompt": ("STRING", {"default": "", "forceInput": True, "tooltip": "Kept with the avatar."}),
+                "portrait": (
+                    "AP3D_PORTRAIT",
+                    {"tooltip": "How its file was turned and scaled into the head frame is kept with the avatar."},
+                ),
                 "close_views": (
                     "AP3D_VIEWS",
                     {"tooltip": "More views to train on, as large as the others: close ones keep eyes clean."},
@@ -63,6 +67,7 @@ class InitializeAvatar:
         iterations: int,
         seed: int,
         prompt: str = "",
+        portrait: Any = None,
         close_views: Any = None,
     ) -> dict[str, Any]:
         import dataclasses
@@ -88,6 +93,9 @@ class InitializeAvatar:
             generator = torch.Generator().manual_seed(seed)
             seen = views if close_views is None else concatenate_views([views, close_views])
             avatar = train_avatar(avatar, seen, settings, generator=generator, progress=host.ProgressBar(iterations))
+        alignment = getattr(portrait, "alignment", None)
+        metadata = {"seed": str(seed)} | ({"portrait_alignment": alignment.to_json()} if alignment else {})
+        avatar = dataclasses.replace(avatar, metadata=metadata)
         shown = views[list(range(0, len(views), max(1, len(views) // 5)))[:5]]
         rendered = render_avatar_views(pose_avatar(avatar, avatar.parameters), shown.cameras, shown.background)
         picture = previews.tile(torch.cat([shown.images, rendered.images]), columns=len(shown))[None]

@@ -38,7 +38,7 @@ def quickstart(graph: WorkflowBuilder) -> None:
         body = graph.add("AP3D_LoadSMPLX", shows_picture=True)
         portrait = graph.add("AP3D_PortraitFromMesh", body=body["body"], shading="unlit", shows_picture=True)
     with graph.stage("2 Views and fit", "The head is seen from all sides, and the body is fitted to what is seen."):
-        views = graph.add("AP3D_RenderViews", subject=portrait["portrait"], shows_picture=True)
+        views = graph.add("AP3D_RenderViews", subject=portrait["portrait"], title="Views", shows_picture=True)
         close = graph.add(
             "AP3D_RenderViews", subject=portrait["portrait"], preset="face", title="Close Views", shows_picture=True
         )
@@ -58,6 +58,7 @@ def quickstart(graph: WorkflowBuilder) -> None:
             views=views["views"],
             fit=fit["fit"],
             prompt=portrait["prompt"],
+            portrait=portrait["portrait"],
             close_views=close["views"],
             shows_picture=True,
         )

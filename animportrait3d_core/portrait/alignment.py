@@ -6,6 +6,7 @@ The head frame is the world of the standard cameras: y up, face to +z, the subje
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 from collections.abc import Mapping
 
@@ -60,6 +61,19 @@ class HeadAlignment:
     def apply_to_mesh(self, mesh: Mesh) -> Mesh:
         """The mesh in the head frame."""
         return dataclasses.replace(mesh, vertices=self.apply(mesh.vertices))
+
+    def to_json(self) -> str:
+        """The transform as JSON, for the metadata of what is made of the portrait."""
+        values = {"rotation": self.rotation.tolist(), "scale": self.scale, "translation": self.translation.tolist()}
+        return json.dumps({"method": self.method, **values})
+
+    @classmethod
+    def from_json(cls, text: str) -> HeadAlignment:
+        """Inverse of `to_json`."""
+        values = json.loads(text)
+        return cls(
+            torch.tensor(values["rotation"]), values["scale"], torch.tensor(values["translation"]), values["method"]
+        )
 
     def inverse_apply(self, points: Tensor) -> Tensor:
         """Points [..., 3] of the head frame in the file's frame."""

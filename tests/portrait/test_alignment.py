@@ -164,3 +164,11 @@ def test_bad_settings_are_refused(target):
         align_by_landmarks(torch.full((68, 3), float("nan")), target)
     with pytest.raises(InvalidInput, match="proper rotation"):
         HeadAlignment(torch.diag(torch.tensor([1.0, 1, -1])), 1.0, torch.zeros(3), "by hand")
+
+
+def test_alignment_survives_json() -> None:
+    alignment = align_by_hand(HandAlignment("+z", "-x", (5.0, -20.0, 3.0), 0.01, (0.1, 0.2, 0.3)))
+    again = HeadAlignment.from_json(alignment.to_json())
+    points = torch.rand(5, 3, generator=torch.Generator().manual_seed(0)) * 100
+    torch.testing.assert_close(again.apply(points), alignment.apply(points))
+    assert again.method == "by hand"
