@@ -7,6 +7,8 @@ import pytest
 import torch
 
 from animportrait3d_core.body.fit import FitSettings, fit_body
+from animportrait3d_core.body.fit_start import start_from_mesh
+from animportrait3d_core.body.fit_terms import body_regions
 from animportrait3d_core.body.landmarks import NUM_LANDMARKS, Landmarks, mean_landmark_error
 from animportrait3d_core.body.parameters import BodyParameters
 from animportrait3d_core.cameras import orbit_cameras, project
@@ -140,6 +142,19 @@ def test_finds_heads_that_are_placed_unlike_the_standard(mannequin_body, person,
     moved = Mesh(move(subject.mesh.vertices), subject.mesh.faces)
     target = dataclasses.replace(subject, mesh=moved, views=views_of(moved), landmarks=move(subject.landmarks))
     assert error_of(fit_body(target.views, mannequin_body, target.mesh, settings=QUICK), target) < 0.03
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.12, -0.1])
+def test_the_search_starts_near_the_face(mannequin_body, person, shift):
+    """The grid steps by 0.04 in height and 0.08 in depth; sideways the portrait is centred, and steps do the rest."""
+    subject = person(2)
+    moved = Mesh(subject.mesh.vertices + torch.tensor([0.0, shift, 0.0]), subject.mesh.faces)
+    regions = body_regions(mannequin_body, 800)
+    starts = start_from_mesh(mannequin_body, mannequin_body.neutral_parameters(), moved, regions)
+    assert len(starts) == 3
+    true_eyes = subject.landmarks[36:48].mean(0) + torch.tensor([0.0, shift, 0.0])
+    found = mannequin_body(starts[0]).landmarks[0, 36:48].mean(0)
+    assert float((found - true_eyes).abs()[1:].max()) < 0.05
 
 
 def test_same_seed_same_fit(mannequin_body, person):

@@ -203,7 +203,10 @@ def test_works_in_inference_mode_and_trains_afterwards(body_files):
     with torch.inference_mode():
         body = load_body_model(*body_files)
         posed = body(body.neutral_parameters()).vertices
-        again = BodyModel.from_tensors(*body.to_tensors())
+        tensors, metadata = body.to_tensors()
+        read = {name: tensor.clone() for name, tensor in tensors.items()}  # as a file read here gives them
+        again = BodyModel.from_tensors(read, metadata)
+    assert read["template"].is_inference()
     assert posed.is_inference()
     for model in (body, again):
         jaw = torch.zeros(1, 3, requires_grad=True)
