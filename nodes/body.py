@@ -95,12 +95,12 @@ class FitSMPLX:
                 "body": ("AP3D_BODY", {"tooltip": "The body to fit."}),
                 "fit_expression": (
                     "BOOLEAN",
-                    {"default": False, "tooltip": "Also fit the expression; off for a neutral portrait."},
+                    {"default": True, "tooltip": "Also fit the expression: exacter, even for neutral portraits."},
                 ),
                 "error_limit": (
                     "FLOAT",
                     {
-                        "default": 0.1, "min": 0.001, "max": 10.0, "step": 0.001, "round": False,
+                        "default": 0.03, "min": 0.001, "max": 10.0, "step": 0.001, "round": False,
                         "tooltip": "A fit whose face is farther than this from the surface (root mean square, over the "
                         "distance of the outer eye corners) is refused.",
                     },
