@@ -184,7 +184,8 @@ def test_closed_lids_hide_the_labels_of_the_eyes(prepared):
 
 def test_lights_are_fixed_to_the_world():
     """The same patch of forehead keeps its colour while the camera walks round: the light does not walk with it."""
-    prepared = prepare_identity(sample_identity(7, hair_style="bald", sex="woman", skin_tone="fair", freckles=False), 512)
+    person = sample_identity(7, hair_style="bald", sex="woman", skin_tone="fair", freckles=False)
+    prepared = prepare_identity(person, 512)
     cameras = orbit_cameras([-50, -25, 0, 25, 50], [0] * 5, 256, target=(0.0, 0.40, 0.0), fov_degrees=14.0)
     view = render_identity(prepared, None, cameras, RenderSettings(texture_size=512, condition=False))
     point = view.landmarks_3d[0, 27] + torch.tensor([0.0, 0.09, -0.01])

@@ -250,8 +250,13 @@ def _strand_gloss(tangent, normal, view, gloss, key_share, lights):
 
 
 @_jit
-def _shade_sample(scene, lights, face, w0, w1, w2, camera, level, scratch, out):
-    """Colour (linear, out[0:3]) and world normal (out[3:6]) of one sample; scratch: arrays to work in."""
+def _shade_sample(scene, lights, face, weights, view_point, scratch, out):
+    """Colour (linear, out[0:3]) and world normal (out[3:6]) of one sample.
+
+    weights: barycentrics.  view_point: the camera's place [3] and the mip level.  scratch: arrays to work in.
+    """
+    w0, w1, w2 = weights
+    camera, level = view_point
     point, normal, view, light, strand, texel, second, tangents = scratch
     interpolate(scene.attributes, scene.faces, face, w0, w1, w2, point)
     for k in range(3):
@@ -317,9 +322,9 @@ def shade_image(scene, lights, samples, camera, background, images):
                 if face < 0:
                     votes[0] += 1.0
                     continue
-                w0, w1, w2 = barycentric[y, x, 0], barycentric[y, x, 1], barycentric[y, x, 2]
+                weights = barycentric[y, x, 0], barycentric[y, x, 1], barycentric[y, x, 2]
                 level = math.log2(max(scene.density[face] * depth[y, x] / focal, 1e-6))
-                _shade_sample(scene, lights, face, w0, w1, w2, center, level, scratch, out)
+                _shade_sample(scene, lights, face, weights, (center, level), scratch, out)
                 for k in range(3):
                     color[k] += min(1.0, out[k])
                     normal[k] += out[3 + k]
