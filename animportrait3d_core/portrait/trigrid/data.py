@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 import torch
@@ -169,13 +169,18 @@ class TrigridPortrait:
         return trigrid_mesh(self)
 
 
-def check_levels(where: str, levels: Mapping[int, Tensor]) -> None:
-    """Raise unless `levels` are one or more known resolutions of equal channels and depth, square and finite."""
-    if not levels:
+def check_level_names(where: str, levels: Iterable[int]) -> None:
+    """Raise unless there is a level, and all are known resolutions."""
+    if not set(levels):
         raise InvalidInput(f"{where}: there is no trigrid level; expected one or more of {_names(LEVELS)}.")
     unknown = sorted(set(levels) - set(LEVELS))
     if unknown:
         raise InvalidInput(f"{where}: {_names(unknown)} unknown; expected levels among {_names(LEVELS)}.")
+
+
+def check_levels(where: str, levels: Mapping[int, Tensor]) -> None:
+    """Raise unless `levels` are one or more known resolutions of equal channels and depth, square and finite."""
+    check_level_names(where, levels)
     first = min(levels)
     for resolution, grid in sorted(levels.items()):
         name = f"trigrids_{resolution}"

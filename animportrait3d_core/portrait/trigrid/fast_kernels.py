@@ -56,14 +56,19 @@ kernel = numba.njit(cache=True, fastmath=True, error_model="numpy", inline="alwa
 
 
 @kernel
-def softplus(x):
-    """log(1 + exp(x)) in float32, error under 3e-7, without calls that would stop vectorisation."""
-    a = min(abs(x), _TOP) * _LOG2_E
+def exp_negative(a):
+    """exp(-a) in float32 for a >= 0 (0 beyond 80), without calls that would stop vectorisation."""
+    a = min(a, _TOP) * _LOG2_E
     whole = np.floor(_HALF - a)
     f = -a - whole
     power = _E0 + f * (_E1 + f * (_E2 + f * (_E3 + f * (_E4 + f * (_E5 + f * _E6)))))
-    scale = np.int32((np.int32(whole) + np.int32(127)) << np.int32(23)).view(np.float32)
-    y = power * scale
+    return power * np.int32((np.int32(whole) + np.int32(127)) << np.int32(23)).view(np.float32)
+
+
+@kernel
+def softplus(x):
+    """log(1 + exp(x)) in float32, error under 1e-6."""
+    y = exp_negative(abs(x))
     low = _L0 + y * (_L1 + y * (_L2 + y * (_L3 + y * (_L4 + y * (_L5 + y * (_L6 + y * (_L7 + y * (_L8 + y * _L9))))))))
     return max(x, _ZERO) + y * low
 

@@ -19,8 +19,8 @@ _plain = numba.njit(cache=True, fastmath=True, error_model="numpy")
 class MarchArrays(NamedTuple):
     """What rays need besides the field.
 
-    bounds, extent: see `density_bounds`.  origins: [1 or N, 3] in cube coordinates.  per_world: cube units per world unit.
-    crop: in cube coordinates.  near, step: first depth and spacing of the coarse samples, in world units.
+    bounds, extent: see `density_bounds`.  origins: [1 or N, 3] in cube coordinates.  per_world: cube units per world
+    unit.  crop: in cube coordinates.  near, step: first depth and spacing of the coarse samples, in world units.
     jitter: [1 or N, S].  quantiles: [1 or N, F], rising.  empty: intervals whose bound of the averaged density stays
     below it are skipped.  least: a ray ends when less than this passes.
     """
