@@ -2,7 +2,8 @@
 
 Here: the portrait as a value, its files (the official pickles are read without running anything in them), the reference
 renderer in torch, the fast one in Numba, density grids, and the fitter that makes a portrait of posed pictures. Not
-here: other kinds of portrait, meshes made of the density (`surface`), the embedded identities.
+here: other kinds of portrait, marching cubes (`surface`), the embedded identities. Modules that need Numba (`fast`,
+`fit`) are not imported with the package.
 """
 
 from .data import Decoder, ToRgb, TrigridPortrait, constant_background

@@ -75,8 +75,12 @@ def _alpha(first, second, step):
 
 
 @_plain
-def _coarse_pass(field, march, ray, depths, bounds, raw, hidden, known, weights, features):
-    """Weights [S - 1] of the coarse samples; fills raw [S], hidden [S, 32] where known [S] becomes 1."""
+def _coarse_pass(field, march, ray, line, coarse, weights, features):
+    """Weights [S - 1] of the samples on a line (depths [S], bounds [S]).
+
+    Fills of coarse = (raw [S], hidden [S, 32], known [S]) what it evaluates, where known becomes 1.
+    """
+    (depths, bounds), (raw, hidden, known) = line, coarse
     count = depths.shape[0]
     known[:] = 0
     weights[:] = 0
@@ -195,7 +199,7 @@ def march_range(field, march, directions, hidden_sums, coverages, depths_out, be
         for i in range(coarse_count):
             depths[i] = march.near + (np.float32(i) + jitter[i]) * march.step
             bounds[i] = _bound(march, ray, depths[i])
-        _coarse_pass(field, march, ray, depths, bounds, raw, hidden, known, weights, features)
+        _coarse_pass(field, march, ray, (depths, bounds), coarse, weights, features)
         _fine_depths(depths, weights, quantiles, cumulative, fine)
         _merge(march, ray, depths, bounds, fine, all_depths, all_bounds, source)
         hidden_sums[index] = 0
