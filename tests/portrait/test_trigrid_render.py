@@ -101,6 +101,22 @@ def test_bounds_hold_everywhere(make_ellipsoid) -> None:
         assert (bound - density).median() < 0.5 * density.std() + 25  # and the bounds say something
 
 
+def test_bounds_hold_on_the_ridge_of_a_slice(make_ellipsoid) -> None:
+    """The density has a crease at the middle of a depth slice, which lies inside a block."""
+    from animportrait3d_core.portrait.trigrid.fast import prepare
+
+    grid = torch.zeros(3, 12, 3, 8, 8)
+    grid[:, 0, 0] = 3.0
+    prepared = prepare(dataclasses.replace(make_ellipsoid((8,)), levels={8: grid}))
+    portrait = dataclasses.replace(make_ellipsoid((8,)), levels={8: grid})
+    point = torch.tensor([[-2 / 3, -2 / 3, -2 / 3]])
+    side, extent = len(prepared.bounds), prepared.extent
+    i, j, k = ((point[0] + extent) * (side / (2 * extent))).long().tolist()
+    density = query_density(portrait, point * portrait.field.half_cube)
+    assert density > 500
+    assert density <= prepared.bounds[i, j, k]
+
+
 def test_coverage_and_depth_of_an_ellipsoid(make_ellipsoid) -> None:
     """Against the closed-form density integrated finely along every ray, in float64."""
     portrait = make_ellipsoid((64, 128))
