@@ -280,3 +280,12 @@ def test_export_is_deterministic_and_cached(exported, tmp_path):
     assert second == first and second[0].stat().st_mtime_ns == stamp
     with pytest.raises(InvalidInput, match="no identity 'nobody', expected one of amara, viktor"):
         export_identities(tmp_path, ["nobody"])
+
+
+def test_exported_lashes_are_dark() -> None:
+    mesh = identity_mesh(exported_identity("amara"), texture_size=512)
+    assert mesh.corner_uvs is not None and mesh.texture is not None
+    identity = prepare_identity(exported_identity("amara"), 512)
+    lashes = torch.from_numpy(identity.figure.face_parts == PARTS.index("lashes"))
+    colors = sample_texture(mesh.texture, mesh.corner_uvs[lashes].mean(dim=1))
+    assert len(colors) > 100 and float(colors.max()) < 0.15

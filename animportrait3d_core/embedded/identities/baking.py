@@ -8,6 +8,8 @@ import torch
 
 from ...cameras import Cameras
 from ...render import rasterize_mesh
+from . import palette
+from .atlas import texel_window
 from .shading import (
     KEY,
     NORMAL,
@@ -39,7 +41,10 @@ def baked_texture(scene: Scene, lighting: Lighting) -> np.ndarray:
     out = np.zeros((size, size, 3), np.float32)
     _bake(scene, packed_lighting(lighting), face, image.barycentric[0].numpy(), out)
     nearest = ndimage.distance_transform_edt(face < 0, return_distances=False, return_indices=True)
-    return out[nearest[0], nearest[1]]
+    filled = out[nearest[0], nearest[1]]
+    # All corners of the lashes lie on one texel, so that no face covers their window: its neighbours must not fill it.
+    filled[texel_window("lash", size)] = palette.LASH
+    return filled
 
 
 @numba.njit(cache=True, fastmath=True, parallel=True)
