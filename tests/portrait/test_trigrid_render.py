@@ -70,11 +70,12 @@ def test_fast_path_equals_dense_path(make_ellipsoid, levels, preset: str) -> Non
     scale=st.floats(0.01, 6.0),
     yaw=st.floats(-180, 180),
     radius=st.floats(0.5, 4.0),
+    samples=st.sampled_from([24, 96]),
 )
-def test_fast_path_equals_dense_path_on_noise(make_ellipsoid, seed, levels, scale, yaw, radius) -> None:
+def test_fast_path_equals_dense_path_on_noise(make_ellipsoid, seed, levels, scale, yaw, radius, samples) -> None:
     portrait = random_portrait(make_ellipsoid((8,)), seed, tuple(levels), scale)
     cameras = orbit_cameras([yaw], [5.0], 6, radius=radius)
-    sampling = RenderSettings(depth_samples=24, importance_samples=16)
+    sampling = RenderSettings(depth_samples=samples, importance_samples=16)
     fast = render_trigrid(dataclasses.replace(portrait, rendering=sampling), cameras)
     dense = render_trigrid(
         dataclasses.replace(portrait, rendering=dataclasses.replace(sampling, backend="dense")), cameras

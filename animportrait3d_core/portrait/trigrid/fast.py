@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from ...errors import InvalidInput
 from ...render.threads import run_parallel
@@ -31,10 +32,14 @@ LEAST_TRANSMITTANCE = 1e-5
 
 
 class PreparedField(NamedTuple):
-    """Arrays of a portrait for the kernels, and the bounds of its density over blocks that span -extent to extent."""
+    """Arrays of a portrait for the kernels, and bounds of its density over blocks that span -extent to extent.
+
+    around: the highest bound of a block and its 26 neighbours.
+    """
 
     arrays: FieldArrays
     bounds: np.ndarray
+    around: np.ndarray
     extent: float
 
 
@@ -59,7 +64,8 @@ def prepare(portrait: TrigridPortrait) -> PreparedField:
             arrays = field_arrays(portrait)
             crop = 2 * portrait.field.crop_limit / portrait.field.box_warp
             bounds, extent = density_bounds(arrays, min(portrait.levels), max(portrait.levels), crop)
-            known = _Remembered(portrait.levels, portrait.field, PreparedField(arrays, bounds, extent))
+            around = functional.max_pool3d(torch.from_numpy(bounds)[None, None], 3, stride=1, padding=1)[0, 0].numpy()
+            known = _Remembered(portrait.levels, portrait.field, PreparedField(arrays, bounds, around, extent))
             _by_decoder[portrait.decoder] = known
         return known.prepared
 
@@ -98,7 +104,7 @@ def field_arrays(portrait: TrigridPortrait) -> FieldArrays:
 
 def _padded_grid(resolution: int, grid: Tensor) -> tuple[Tensor, tuple[float, float]]:
     """A level [3, C, D, r, r] with a border of zeros, and its (a, b): texel position = a q + b."""
-    return torch.nn.functional.pad(grid.float(), (1, 1, 1, 1)), (resolution / 2, resolution / 2 + 0.5)
+    return functional.pad(grid.float(), (1, 1, 1, 1)), (resolution / 2, resolution / 2 + 0.5)
 
 
 def _merged_grid(levels: dict[int, Tensor]) -> tuple[Tensor, tuple[float, float]]:
@@ -145,6 +151,7 @@ def march_rays_fast(
     near, far = interval
     march = MarchArrays(
         prepared.bounds,
+        prepared.around,
         np.float32(prepared.extent),
         np.ascontiguousarray((origin.reshape(-1, 3) / field.half_cube).float().numpy()),
         np.float32(1 / field.half_cube),

@@ -19,13 +19,15 @@ _plain = numba.njit(cache=True, fastmath=True, error_model="numpy")
 class MarchArrays(NamedTuple):
     """What rays need besides the field.
 
-    bounds, extent: see `density_bounds`.  origins: [1 or N, 3] in cube coordinates.  per_world: cube units per world
-    unit.  crop: in cube coordinates.  near, step: first depth and spacing of the coarse samples, in world units.
+    bounds, extent: see `density_bounds`.  around: [N, N, N], the highest bound of a block and its neighbours.
+    origins: [1 or N, 3] in cube coordinates.  per_world: cube units per world unit.  crop: in cube coordinates.
+    near, step: first depth and spacing of the coarse samples, in world units.
     jitter: [1 or N, S].  quantiles: [1 or N, F], rising.  empty: intervals whose bound of the averaged density stays
     below it are skipped.  least: a ray ends when less than this passes.
     """
 
     bounds: np.ndarray
+    around: np.ndarray
     extent: np.float32
     origins: np.ndarray
     per_world: np.float32
@@ -47,17 +49,23 @@ def _position(march, ray, depth):
 
 
 @_inline
+def _cell(march, bounds, x, y, z):
+    """The entry of bounds [N, N, N] at a point; the outermost ones hold beyond the extent too."""
+    side = bounds.shape[0]
+    scale = np.float32(side) / (march.extent + march.extent)
+    i = min(max(np.int64((x + march.extent) * scale), 0), side - 1)
+    j = min(max(np.int64((y + march.extent) * scale), 0), side - 1)
+    k = min(max(np.int64((z + march.extent) * scale), 0), side - 1)
+    return bounds[i, j, k]
+
+
+@_inline
 def _bound(march, ray, depth):
     """Upper bound of the cropped raw density at a depth of the ray."""
     x, y, z = _position(march, ray, depth)
     if abs(x) > march.crop or abs(z) > march.crop:
         return np.float32(CROPPED)
-    side = march.bounds.shape[0]
-    scale = np.float32(side) / (march.extent + march.extent)
-    i = min(max(np.int64((x + march.extent) * scale), 0), side - 1)
-    j = min(max(np.int64((y + march.extent) * scale), 0), side - 1)
-    k = min(max(np.int64((z + march.extent) * scale), 0), side - 1)
-    return march.bounds[i, j, k]
+    return _cell(march, march.bounds, x, y, z)
 
 
 @_plain
@@ -66,6 +74,28 @@ def _evaluate(field, march, ray, depth, features, hidden):
     x, y, z = _position(march, ray, depth)
     raw = query(field, x, y, z, features, hidden)
     return np.float32(CROPPED) if abs(x) > march.crop or abs(z) > march.crop else raw
+
+
+@_plain
+def _coarse_line(march, ray, jitter, depths, bounds):
+    """Fill the coarse depths and bounds [S]; False if the ray meets nothing anywhere.
+
+    Nothing lies between two samples if nothing lies in their blocks and those around, as long as they are less than two
+    blocks apart.
+    """
+    block = (march.extent + march.extent) / (np.float32(march.bounds.shape[0]) * march.per_world)
+    limit = march.empty + np.float32(1)
+    met, previous = False, march.near
+    for i in range(depths.shape[0]):
+        depths[i] = march.near + (np.float32(i) + jitter[i]) * march.step
+        met = met or depths[i] - previous > np.float32(1.9) * block
+        previous = depths[i]
+        x, y, z = _position(march, ray, depths[i])
+        bounds[i] = _cell(march, march.around, x, y, z)
+        if bounds[i] > limit:
+            met = True
+            bounds[i] = _bound(march, ray, depths[i])
+    return met
 
 
 @_inline
@@ -196,9 +226,9 @@ def march_range(field, march, directions, hidden_sums, coverages, depths_out, be
         ray = (march.origins[index % march.origins.shape[0]], directions[index])
         jitter = march.jitter[index % march.jitter.shape[0]]
         quantiles = march.quantiles[index % march.quantiles.shape[0]]
-        for i in range(coarse_count):
-            depths[i] = march.near + (np.float32(i) + jitter[i]) * march.step
-            bounds[i] = _bound(march, ray, depths[i])
+        if not _coarse_line(march, ray, jitter, depths, bounds):
+            hidden_sums[index], coverages[index], depths_out[index] = 0, 0, 0
+            continue
         _coarse_pass(field, march, ray, (depths, bounds), coarse, weights, features)
         _fine_depths(depths, weights, quantiles, cumulative, fine)
         _merge(march, ray, depths, bounds, fine, all_depths, all_bounds, source)
