@@ -73,9 +73,9 @@ class _Converter:
         kept = {node.node_id for node in live}
         prompt: Prompt = {}
         for node in live:
-            inputs = self._widget_inputs(node) | self._linked_inputs(node)
-            # A link from a muted node is as good as none: the input is missing, its widget value is not used.
-            inputs = {k: v for k, v in inputs.items() if not (isinstance(v, Link) and v.node_id not in kept)}
+            # A link from a muted node is as good as none: a widget keeps its own value, a socket stays open.
+            linked = {name: link for name, link in self._linked_inputs(node).items() if link.node_id in kept}
+            inputs = self._widget_inputs(node) | linked
             prompt[node.node_id] = PromptNode(node.node_id, node.class_type, node.title, inputs)
         if not prompt:
             raise InvalidInput("run: the graph holds no node that could run (only notes, muted or bypassed nodes).")
