@@ -47,11 +47,13 @@ def random_portrait(template: TrigridPortrait, seed: int, levels: tuple[int, ...
     return dataclasses.replace(template, levels=grids)
 
 
-@pytest.mark.parametrize("levels", [(32, 64), (64,), (8, 16, 32, 64, 128), (64, 256)])
-@pytest.mark.parametrize("preset", ["draft", "paper"])
+@pytest.mark.parametrize(
+    ("levels", "preset"),
+    [((32, 64), "draft"), ((64,), "paper"), ((8, 16, 32, 64, 128), "paper"), ((64, 256), "standard")],
+)
 def test_fast_path_equals_dense_path(make_ellipsoid, levels, preset: str) -> None:
     portrait = make_ellipsoid(levels)
-    cameras = orbit_cameras([20.0, 200.0], [10.0, -30.0], 20)
+    cameras = orbit_cameras([20.0, 200.0], [10.0, -30.0], 16)
     fast = render_trigrid(dataclasses.replace(portrait, rendering=SAMPLING_PRESETS[preset]), cameras)
     dense = render_trigrid(
         dataclasses.replace(portrait, rendering=dataclasses.replace(SAMPLING_PRESETS[preset], backend="dense")), cameras
@@ -63,7 +65,7 @@ def test_fast_path_equals_dense_path(make_ellipsoid, levels, preset: str) -> Non
     torch.testing.assert_close(fast.depth[seen], dense.depth[seen], rtol=0, atol=1e-3)
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(
     seed=st.integers(0, 10**6),
     levels=st.sets(st.sampled_from([8, 16, 32, 256]), min_size=1),
@@ -89,11 +91,11 @@ def test_bounds_hold_everywhere(make_ellipsoid) -> None:
     from animportrait3d_core.portrait.trigrid.fast import prepare
 
     generator = torch.Generator().manual_seed(0)
-    for levels in ((8, 32), (16, 128, 256)):
+    for levels in ((8, 32), (16, 256)):
         portrait = random_portrait(make_ellipsoid((8,)), 5, levels, 2.0)
         prepared = prepare(portrait)
         side, extent = len(prepared.bounds), prepared.extent
-        points = torch.rand(200_000, 3, generator=generator) * 2.8 - 1.4
+        points = torch.rand(100_000, 3, generator=generator) * 2.8 - 1.4
         points = points[(points[:, [0, 2]].abs() <= 0.8).all(dim=1)]
         block = ((points + extent) * (side / (2 * extent))).long().clamp(0, side - 1)
         bound = torch.from_numpy(prepared.bounds)[block[:, 0], block[:, 1], block[:, 2]]
