@@ -21,6 +21,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from animportrait3d_core.cameras import orbit_cameras  # noqa: E402
+from animportrait3d_core.portrait.protocol import MeshSettings  # noqa: E402
 from animportrait3d_core.portrait.trigrid import (  # noqa: E402
     SAMPLING_PRESETS,
     TrigridPortrait,
@@ -88,7 +89,7 @@ def main() -> None:
         fast = seconds_of(lambda view=view: render_trigrid(portrait, view), clock, 3)
         ratio = (size * size / fast) / (64 * 64 / slow)
         print(f"fast  {size:5d} px     {fast:8.3f} s {size * size / fast:10.0f} rays/s {ratio:6.1f} x")
-    print(f"mesh of 160^3      {seconds_of(lambda: trigrid_mesh(portrait, 160), clock, 1):8.3f} s")
+    print(f"mesh of 160^3      {seconds_of(lambda: trigrid_mesh(portrait, MeshSettings(160)), clock, 1):8.3f} s")
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from ..render import rasterize_mesh
 from ..render.threads import run_parallel
 from .alignment import HeadAlignment, crop_to_view
 from .numba_shading import NO_COLORS, NO_NORMALS, NO_TEXTURE, NO_UVS, shade_rows
-from .protocol import SCHEMA_VERSION, PortraitImage
+from .protocol import SCHEMA_VERSION, MeshSettings, PortraitImage, Progress
 
 SHADINGS = ("unlit", "soft")
 MAX_SUPERSAMPLING = 4
@@ -76,8 +76,10 @@ class MeshPortrait:
         """'mesh'."""
         return "mesh"
 
-    def mesh(self) -> Mesh:
-        """The surface in the head frame."""
+    def mesh(self, settings: MeshSettings | None = None, progress: Progress | None = None) -> Mesh:
+        """The surface in the head frame, as it is: nothing of it is sampled anew."""
+        if progress is not None:
+            progress(1, 1, None)
         return self.surface
 
     def render(self, cameras: Cameras, background: Tensor | None = None) -> PortraitImage:

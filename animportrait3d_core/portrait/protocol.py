@@ -3,15 +3,44 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
 from ..cameras import Cameras
-from ..errors import check_shape
+from ..errors import InvalidInput, check_shape
 from ..meshes import Mesh
+from ..surface import SurfaceSettings
 
 SCHEMA_VERSION = 1
+MIN_RESOLUTION, MAX_RESOLUTION = 16, 1024
+Progress = Callable[[int, int, Tensor | None], None]
+
+
+@dataclasses.dataclass(frozen=True)
+class MeshSettings:
+    """How finely a surface is taken from a portrait that has none of its own; one that is a mesh already needs none.
+
+    resolution: points per side of the density grid over the cube of 2.1 world units.  surface: level, border, smoothing
+    and cleaning.
+    """
+
+    resolution: int = 256
+    surface: SurfaceSettings = SurfaceSettings()
+
+    def __post_init__(self) -> None:
+        if not MIN_RESOLUTION <= self.resolution <= MAX_RESOLUTION:
+            raise InvalidInput(
+                f"MeshSettings: resolution is {self.resolution}, expected {MIN_RESOLUTION} to {MAX_RESOLUTION}."
+            )
+
+
+MESH_PRESETS: dict[str, MeshSettings] = {
+    "draft": MeshSettings(96),
+    "standard": MeshSettings(160),
+    "paper": MeshSettings(256),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,6 +84,9 @@ class Portrait(Protocol):
         """Pictures from the cameras over a colour [3] in 0..1, or over the portrait's own background."""
         ...
 
-    def mesh(self) -> Mesh:
-        """The portrait's surface, with colours, in the same frame."""
+    def mesh(self, settings: MeshSettings | None = None, progress: Progress | None = None) -> Mesh:
+        """The portrait's surface, with colours, in the same frame; a mesh portrait gives its own, as it is.
+
+        progress: called as (steps done, steps in all, None); what it raises ends the work.
+        """
         ...

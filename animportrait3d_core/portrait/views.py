@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
 from ..cameras import Cameras
 from ..errors import InvalidInput, check_shape
 from ..views import Views
-from .protocol import Portrait
+from .protocol import Portrait, Progress
 
-Report = Callable[[int, int, Tensor | None], None]
 CHUNK = 4
 
 
@@ -20,7 +17,7 @@ def render_views(
     portrait: Portrait,
     cameras: Cameras,
     background: Tensor | None = None,
-    progress: Report | None = None,
+    progress: Progress | None = None,
     chunk: int = CHUNK,
 ) -> Views:
     """The portrait from all cameras over a background colour [3] in 0..1 (white if None).

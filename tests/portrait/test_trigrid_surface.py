@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
 from animportrait3d_core.cameras import orbit_cameras, project
+from animportrait3d_core.errors import InvalidInput
 from animportrait3d_core.meshes import Mesh, signed_volume
+from animportrait3d_core.portrait.protocol import MeshSettings
 from animportrait3d_core.portrait.trigrid import query_density, render_trigrid, trigrid_mesh
 from animportrait3d_core.surface import SurfaceSettings
 
@@ -16,7 +19,7 @@ AXES = torch.tensor([0.5, 0.6, 0.55]) * 1.05
 def test_vertices_lie_on_the_level_set(make_ellipsoid) -> None:
     """The field, asked again at the vertices, has the level there; upstream's sheared mesh is up to a voxel away."""
     portrait = make_ellipsoid((64, 128))
-    mesh = trigrid_mesh(portrait, 96, SurfaceSettings(smoothing_steps=0))
+    mesh = trigrid_mesh(portrait, MeshSettings(96, SurfaceSettings(smoothing_steps=0)))
     density = query_density(portrait, mesh.vertices)
     slope = 400 * 2 / AXES.min() * LEVEL_SHARE**0.5  # raw density per world unit, at most
     voxel = 2 * portrait.field.half_cube / 95
@@ -29,7 +32,7 @@ def test_vertices_lie_on_the_level_set(make_ellipsoid) -> None:
 
 def test_colours_are_those_of_the_picture(make_ellipsoid) -> None:
     portrait = make_ellipsoid((64, 128))
-    mesh = trigrid_mesh(portrait, 64)
+    mesh = trigrid_mesh(portrait, MeshSettings(64))
     assert isinstance(mesh, Mesh) and mesh.vertex_colors is not None
     cameras = orbit_cameras([0.0], [0.0], 96)
     image = render_trigrid(portrait, cameras)
@@ -48,3 +51,14 @@ def test_the_protocol_offers_the_mesh(make_ellipsoid) -> None:
     mesh = portrait.mesh()
     assert len(mesh.faces) > 50_000
     assert mesh.vertex_colors.shape == mesh.vertices.shape
+
+
+def test_the_protocol_takes_settings_and_tells_its_steps(make_ellipsoid) -> None:
+    steps = []
+    rough = make_ellipsoid((32,)).mesh(
+        MeshSettings(40, SurfaceSettings(smoothing_steps=0)), lambda *step: steps.append(step)
+    )
+    assert 1000 < len(rough.faces) < 6000  # a grid of 40 points a side, not the usual 256
+    assert steps == [(1, 3, None), (2, 3, None), (3, 3, None)]
+    with pytest.raises(InvalidInput, match="resolution is 8, expected 16 to 1024"):
+        MeshSettings(8)

@@ -20,10 +20,9 @@ from .generator import Generator, read_generator, save_generator
 from .march import RaySamples
 from .render import TrigridImage, render_background, render_trigrid, to_uint8
 from .settings import SAMPLING_PRESETS, FieldSettings, RenderSettings
-from .surface import MESH_PRESETS, surface_colors, trigrid_mesh
+from .surface import surface_colors, trigrid_mesh
 
 __all__ = [
-    "MESH_PRESETS",
     "SAMPLING_PRESETS",
     "Decoder",
     "DensityGrid",

@@ -16,7 +16,7 @@ from .settings import FieldSettings, RenderSettings
 if TYPE_CHECKING:
     from ...cameras import Cameras
     from ...meshes import Mesh
-    from ..protocol import PortraitImage
+    from ..protocol import MeshSettings, PortraitImage, Progress
 
 SCHEMA_VERSION = 1
 LEVELS = (8, 16, 32, 64, 128, 256, 512)
@@ -162,11 +162,11 @@ class TrigridPortrait:
 
         return render_portrait(self, cameras, background)
 
-    def mesh(self) -> Mesh:
-        """The surface of the density field with vertex colours, at the default resolution of `trigrid_mesh`."""
+    def mesh(self, settings: MeshSettings | None = None, progress: Progress | None = None) -> Mesh:
+        """The surface of the density field with vertex colours (`trigrid_mesh`)."""
         from .surface import trigrid_mesh
 
-        return trigrid_mesh(self)
+        return trigrid_mesh(self, settings, progress)
 
 
 def check_level_names(where: str, levels: Iterable[int]) -> None:

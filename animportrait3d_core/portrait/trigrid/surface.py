@@ -8,25 +8,37 @@ import torch
 from torch import Tensor
 
 from ...meshes import Mesh, vertex_normals
-from ...surface import SurfaceSettings, mesh_from_density
+from ...surface import mesh_from_density
+from ..protocol import MeshSettings, Progress
 from .data import STYLE_ROW, TrigridPortrait
 from .density import density_grid
 from .march import march_rays
 
-MESH_PRESETS = {"draft": 96, "standard": 160, "paper": 256}  # points per side of the density grid
 COLOR_REACH = 0.06  # a vertex is looked at from this far outside, in world units ...
 COLOR_DEPTH = 0.20  # ... and this deep
 MIN_COVERAGE = 0.05
 
 
-def trigrid_mesh(portrait: TrigridPortrait, resolution: int = 256, settings: SurfaceSettings | None = None) -> Mesh:
+def trigrid_mesh(
+    portrait: TrigridPortrait, settings: MeshSettings | None = None, progress: Progress | None = None
+) -> Mesh:
     """Mesh of the raw density's level set, in the world, with the colours that the field shows there.
 
-    resolution: points of the grid per side of the cube; `MESH_PRESETS` names some.
+    progress: called after each of the three steps (density, surface, colours) as (step, 3, None).
     """
-    grid = density_grid(portrait, resolution)
-    mesh = mesh_from_density(grid.values, grid.start, grid.spacing, settings)
-    return dataclasses.replace(mesh, vertex_colors=surface_colors(portrait, mesh))
+    settings = settings or MeshSettings()
+    report = progress or _no_progress
+    grid = density_grid(portrait, settings.resolution)
+    report(1, 3, None)
+    mesh = mesh_from_density(grid.values, grid.start, grid.spacing, settings.surface)
+    report(2, 3, None)
+    colors = surface_colors(portrait, mesh)
+    report(3, 3, None)
+    return dataclasses.replace(mesh, vertex_colors=colors)
+
+
+def _no_progress(step: int, total: int, preview: Tensor | None) -> None:
+    """Where nobody watches."""
 
 
 def surface_colors(portrait: TrigridPortrait, mesh: Mesh) -> Tensor:
