@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -94,9 +95,18 @@ def input_file(where: str, name: str) -> Path:
 
 def input_file_stamp(where: str, name: str) -> str:
     """What IS_CHANGED of a loader returns: time and size of the file, or why it cannot be read (the run tells)."""
+    return _stamp(lambda: input_file(where, name))
+
+
+def model_file_stamp(where: str, key: str, name: str) -> str:
+    """The same of a model file."""
+    return _stamp(lambda: model_file(where, key, name))
+
+
+def _stamp(find: Callable[[], Path]) -> str:
     try:
-        stat = input_file(where, name).stat()
-    except (OSError, InvalidInput) as error:
+        stat = find().stat()
+    except (OSError, InvalidInput, MissingModelFile) as error:
         return str(error)
     return f"{stat.st_mtime_ns} {stat.st_size}"
 

@@ -187,13 +187,46 @@ def test_wrong_levels_are_named(portrait, generator, tmp_path) -> None:
         ({**good, "trigrids_16": torch.zeros(1, 2, 36, 16, 16)}, ShapeMismatch, "trigrids_16"),
         ({**good, "trigrids_16": torch.full((1, 3, 36, 16, 16), float("nan"))}, InvalidInput, "27648 non-finite"),
         ({**good, "ws": torch.zeros(1, 12, 512)}, ShapeMismatch, "ws"),
-        ({name: value for name, value in good.items() if name != "ws"}, InvalidInput, "no `ws`"),
-        ({name: value for name, value in good.items() if name[:3] != "bac"}, IncompatibleCheckpoint, "background"),
+        (without(good, "ws"), InvalidInput, "no `ws`"),
+        (without(good, "background_features"), IncompatibleCheckpoint, "background"),
+        (without(good, "trigrids_16"), InvalidInput, r"levels \[8, 32\], expected \[8, 16, 32\]: trigrids_16 missing"),
+        (without(good, "trigrids_8"), InvalidInput, "trigrids_8 missing"),
     ]
     for model, error, words in cases:
         torch.save({"model": model}, path)
         with pytest.raises(error, match=words):
             load_trigrid_portrait(path, generator)
+
+
+def without(values: dict, name: str) -> dict:
+    return {key: value for key, value in values.items() if key != name}
+
+
+def test_the_generator_tells_how_many_levels_there_are(portrait, generator, tmp_path) -> None:
+    """Of the finest level nothing but the model's resolution can tell that it is missing."""
+    path = tmp_path / "000.pth"
+    torch.save({"model": checkpoint_of(portrait)}, path)
+    whole = load_trigrid_portrait(path, dataclasses.replace(generator, finest=32))
+    assert sorted(whole.levels) == [8, 16, 32]
+    with pytest.raises(InvalidInput, match=r"expected \[8, 16, 32, 64, 128\]: trigrids_64, trigrids_128 missing"):
+        load_trigrid_portrait(path, dataclasses.replace(generator, finest=128))
+    with pytest.raises(InvalidInput, match=r"expected \[8, 16\]: trigrids_32 too many"):
+        load_trigrid_portrait(path, dataclasses.replace(generator, finest=16))
+
+
+def test_the_prompt_stands_beside_the_file_or_in_it(portrait, generator, tmp_path) -> None:
+    path, beside, ours = tmp_path / "7.pth", tmp_path / "7.txt", tmp_path / "7.safetensors"
+    torch.save({"model": checkpoint_of(portrait)}, path)
+    save_trigrid_portrait(portrait, ours)
+    assert load_trigrid_portrait(path, generator).prompt == ""
+    beside.write_text("a pirate \n", encoding="utf-8")
+    assert load_trigrid_portrait(path, generator).prompt == "a pirate \n"  # verbatim, as upstream reads it
+    assert load_trigrid_portrait(path, generator, prompt="a queen").prompt == "a queen"
+    assert load_trigrid_portrait(ours).prompt == "an old man"  # its own metadata come first
+    assert load_trigrid_portrait(ours, prompt="a queen").prompt == "a queen"
+    beside.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(InvalidInput, match=r"7\.txt' cannot be read as UTF-8"):
+        load_trigrid_portrait(path, generator)
 
 
 def test_decoders_of_other_widths_are_refused(portrait, generator, tmp_path) -> None:
@@ -215,11 +248,10 @@ def test_damaged_safetensors_are_named(portrait, tmp_path) -> None:
     path = tmp_path / "portrait.safetensors"
     save_trigrid_portrait(portrait, path)
     tensors, metadata = read_safetensors(path)
-    without_level = {name: value for name, value in tensors.items() if name != "trigrids.16"}
     cases = [
-        (without_level, metadata, InvalidInput, r"levels \[8, 32\].*\[8, 16, 32\]"),
+        (without(tensors, "trigrids.16"), metadata, InvalidInput, r"levels \[8, 32\].*\[8, 16, 32\]"),
         ({**tensors, "trigrids.12": torch.zeros(1)}, metadata, InvalidInput, "trigrids.12"),
-        ({name: value for name, value in tensors.items() if name != "ws"}, metadata, InvalidInput, "lacks ws"),
+        (without(tensors, "ws"), metadata, InvalidInput, "lacks ws"),
         (tensors, {**metadata, "schema_version": "9"}, IncompatibleCheckpoint, "schema version 9"),
         (tensors, {**metadata, "field": "{"}, InvalidInput, "'field'"),
         (tensors, {**metadata, "field": '{"box": 1}'}, InvalidInput, "box = 1"),
@@ -301,7 +333,7 @@ def generator_pickle(generator, tmp_path, monkeypatch) -> Path:
         {"weight": tensors["torgb.weight"], "bias": tensors["torgb.bias"]},
     )
     background = module({"b4": module(parameters={"const": torch.ones(2, 4, 4)}, buffers={"resample": torch.ones(4)})})
-    rendering = EasyDict(decoder_activation="none", triplane_depth=3, box_warp=0.7, clamp_mode="softplus")
+    rendering = EasyDict(decoder_activation="none", triplane_depth=3, box_warp=0.7, image_resolution=512)
     unknown = types.SimpleNamespace(mesh=[1, 2], where=Path("somewhere"))
     network = module(
         {"decoder": module({"net": net}), "torgb": to_rgb, "bcg_synthesis": background, "backbone": module()},
@@ -325,7 +357,7 @@ def test_generator_is_read_without_executing_its_source(generator_pickle, genera
     assert set(found.tensors) == {*generator.tensors, "bcg_synthesis.b4.const", "bcg_synthesis.b4.resample"}
     for name, tensor in generator.tensors.items():
         assert torch.equal(found.tensors[name], tensor)
-    assert (found.depth, found.field) == (3, FieldSettings())
+    assert (found.depth, found.field, found.finest) == (3, FieldSettings(), 512)
     assert set(found.background_weights) == {"b4.const", "b4.resample"}
 
 
@@ -334,7 +366,7 @@ def test_generator_copy(generator_pickle, tmp_path) -> None:
     copy = tmp_path / "generator.safetensors"
     save_generator(original, copy)
     again = read_generator(copy)
-    assert (again.field, again.depth) == (original.field, original.depth)
+    assert (again.field, again.depth, again.finest) == (original.field, original.depth, original.finest)
     assert all(torch.equal(again.tensors[name], value) for name, value in original.tensors.items())
 
 
@@ -349,6 +381,10 @@ def test_other_generators_are_refused(generator_pickle, tmp_path) -> None:
     kept = module({"decoder": linear(torch.ones(2), torch.ones(2))}, rendering_kwargs={"decoder_activation": "sigmoid"})
     other.write_bytes(pickle.dumps({"G_ema": kept}))
     with pytest.raises(IncompatibleCheckpoint, match="decoder_activation = 'sigmoid'"):
+        read_generator(other)
+    huge = module({"decoder": linear(torch.ones(2), torch.ones(2))}, rendering_kwargs={"image_resolution": 1000})
+    other.write_bytes(pickle.dumps({"G_ema": huge}))
+    with pytest.raises(IncompatibleCheckpoint, match="pictures of 1000 pixels"):
         read_generator(other)
     data = generator_pickle.read_bytes()
     other.write_bytes(data[: len(data) - 40])

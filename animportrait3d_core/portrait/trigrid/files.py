@@ -34,13 +34,14 @@ from .data import (
     ToRgb,
     TrigridPortrait,
 )
-from .generator import Generator
+from .generator import GENERATOR_HINT, Generator
 from .settings import FieldSettings, RenderSettings, settings_from
 
 PORTRAIT_FORMAT = "animportrait3d-trigrid"
 PORTRAIT_HINT = (
-    "Expected a Portrait3D result {id}.pth with trigrids_8 to trigrids_512 and ws (see "
-    "github.com/oneThousand1000/Portrait3D), or a .safetensors portrait of ours."
+    "Expected a Portrait3D result {id}.pth with trigrids_8 to trigrids_512 and ws (made with "
+    "github.com/oneThousand1000/Portrait3D, under the licence given there), or a .safetensors portrait of ours. "
+    "Without such files the embedded portraits work."
 )
 MAX_FLOAT16 = 65504.0
 _WHERE = "load_trigrid_portrait"
@@ -51,21 +52,37 @@ _TO_RGB_NAMES = ("torgb.affine.weight", "torgb.affine.bias", "torgb.weight", "to
 def load_trigrid_portrait(path: str | Path, generator: Generator | None = None, prompt: str = "") -> TrigridPortrait:
     """A portrait from `{id}.pth` (needs the model's `generator`, see `read_generator`) or from our safetensors.
 
-    Nothing in a `.pth` runs. Levels may be any of 8 to 512. A `.pth` may carry generator weights of its own, by the
-    names of the checkpoint, instead of `generator`.
+    Nothing in a `.pth` runs. Its levels must be 8, 16, ... to the finest that the generator names, or without gaps to
+    its own finest. It may carry generator weights of its own, by the names of the checkpoint, instead of `generator`.
+    prompt: words in place of the file's own, which stand in its metadata or verbatim in `{id}.txt` beside it.
 
     Raises `MissingModelFile`, `InvalidInput` (damaged, NaN, unknown or missing levels), `ShapeMismatch`, or
     `IncompatibleCheckpoint` (code in the file, a decoder of another width, no generator).
     """
     path = Path(path)
     try:
-        if path.suffix == ".safetensors":
-            return _from_safetensors(path)
-        return _from_checkpoint(path, generator, prompt)
+        portrait = _from_safetensors(path) if carries_decoder(path) else _from_checkpoint(path, generator)
+        return dataclasses.replace(portrait, prompt=prompt or portrait.prompt or prompt_beside(path))
     except AnimPortraitError as error:
         if str(path) in str(error):
             raise
         raise type(error)(f"{_WHERE}: '{path}': {error}") from error
+
+
+def carries_decoder(path: str | Path) -> bool:
+    """Whether a portrait's file holds all that rendering needs, and no generator is read for it."""
+    return Path(path).suffix.lower() == ".safetensors"
+
+
+def prompt_beside(path: str | Path) -> str:
+    """The text of `{id}.txt` beside a portrait's file, verbatim; empty if there is none."""
+    text = Path(path).with_suffix(".txt")
+    if not text.is_file():
+        return ""
+    try:
+        return text.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidInput(f"'{text}' cannot be read as UTF-8 text ({error}); it should hold the prompt.") from error
 
 
 def save_trigrid_portrait(portrait: TrigridPortrait, path: str | Path, dtype: torch.dtype = torch.float16) -> None:
@@ -151,7 +168,7 @@ def _parsed(metadata: Mapping[str, str], name: str, kind: type) -> Any:
     return value
 
 
-def _from_checkpoint(path: Path, generator: Generator | None, prompt: str) -> TrigridPortrait:
+def _from_checkpoint(path: Path, generator: Generator | None) -> TrigridPortrait:
     contents = read_torch_checkpoint(path, hint=PORTRAIT_HINT)
     model = contents.get("model", contents) if isinstance(contents, dict) else None
     if not isinstance(model, dict):
@@ -163,18 +180,29 @@ def _from_checkpoint(path: Path, generator: Generator | None, prompt: str) -> Tr
         generator = dataclasses.replace(base, tensors={**base.tensors, **own})
     if generator is None:
         raise IncompatibleCheckpoint(
-            "has no decoder in it, as usual for Portrait3D; give the generator too (model_512.pkl, `read_generator`)."
+            f"has no decoder in it, as usual for Portrait3D; give the generator too. {GENERATOR_HINT}"
         )
     levels = _named_levels(tensors, generator.depth)
+    _check_pyramid(levels, generator.finest)
     ws = _code(tensors)
     background = tensors.get("background_features")
     if background is None:
         if not generator.background_weights:
             raise IncompatibleCheckpoint("has no background, and the generator no background network (bcg_synthesis).")
         background = synthesize_background(generator.background_weights, ws)
-    return TrigridPortrait(
-        levels, generator.decoder, generator.to_rgb, ws, background.float(), field=generator.field, prompt=prompt
-    )
+    return TrigridPortrait(levels, generator.decoder, generator.to_rgb, ws, background.float(), field=generator.field)
+
+
+def _check_pyramid(levels: Mapping[int, Tensor], finest: int | None) -> None:
+    """A feature is the mean over all levels of the model, so one too few or too many changes every colour."""
+    wanted = [level for level in LEVELS if level <= (finest or max(levels))]
+    missing = [f"trigrids_{level}" for level in wanted if level not in levels]
+    extra = [f"trigrids_{level}" for level in sorted(levels) if level not in wanted]
+    if missing or extra:
+        found = f"{', '.join(missing)} missing" if missing else f"{', '.join(extra)} too many"
+        raise InvalidInput(
+            f"has the levels {sorted(levels)}, expected {wanted}: {found}; the file is incomplete or of another model."
+        )
 
 
 def _named_levels(tensors: Mapping[str, Tensor], depth: int) -> dict[int, Tensor]:

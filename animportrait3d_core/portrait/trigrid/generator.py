@@ -19,7 +19,7 @@ from ...files import read_safetensors, write_safetensors
 from ...pickles import Record
 from ...torch_checkpoints import StoredTensor, materialize, read_stored
 from .background import PREFIX as BACKGROUND_PREFIX
-from .data import PLANES, Decoder, ToRgb
+from .data import LEVELS, PLANES, Decoder, ToRgb
 from .settings import FieldSettings, settings_from
 
 GENERATOR_FORMAT = "animportrait3d-trigrid-generator"
@@ -45,12 +45,13 @@ class Generator:
     """Weights shared by all portraits of one model.
 
     tensors: state dict by upstream's names, with the prefixes 'decoder.', 'torgb.' and 'bcg_synthesis.' only.
-    depth: slices D of a trigrid.
+    depth: slices D of a trigrid.  finest: resolution of the last level of its portraits, None if the file tells none.
     """
 
     tensors: Mapping[str, Tensor]
     field: FieldSettings = FieldSettings()
     depth: int = PLANES
+    finest: int | None = None
 
     @property
     def decoder(self) -> Decoder:
@@ -97,7 +98,8 @@ def read_generator(path: str | Path) -> Generator:
 def _from_copy(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> Generator:
     try:
         field = settings_from(FieldSettings, dict(json.loads(metadata["field"])))
-        return Generator(tensors, field, int(metadata["depth"]))
+        finest = int(metadata["finest"]) if "finest" in metadata else None
+        return Generator(tensors, field, int(metadata["depth"]), finest)
     except (KeyError, ValueError, TypeError) as error:
         raise InvalidInput(f"{_WHERE}: '{path}' has damaged metadata ({error}); convert the pickle again.") from error
 
@@ -109,6 +111,8 @@ def save_generator(generator: Generator, path: str | Path) -> None:
         "depth": str(generator.depth),
         "field": json.dumps(dataclasses.asdict(generator.field)),
     }
+    if generator.finest is not None:
+        metadata["finest"] = str(generator.finest)
     write_safetensors(path, generator.tensors, metadata)
 
 
@@ -126,8 +130,7 @@ def _from_pickle(path: Path) -> Generator:
             f"{_WHERE}: the network in '{path}' has {len(tensors)} tensors, none of {', '.join(KEPT_PREFIXES)}. "
             f"{GENERATOR_HINT}"
         )
-    field, depth = _rendering(state, path)
-    return Generator(materialize(kept, str(path)), field, depth)
+    return Generator(materialize(kept, str(path)), *_rendering(state, path))
 
 
 def _inert(record: Record) -> Record:
@@ -162,8 +165,8 @@ def _walk(module: Record, prefix: str) -> Iterator[tuple[str, StoredTensor]]:
                 yield from _walk(value, f"{prefix}{name}.")
 
 
-def _rendering(state: Mapping[str, Any], path: Path) -> tuple[FieldSettings, int]:
-    """Constants from the network's `rendering_kwargs`; those that only the driver sets keep their defaults."""
+def _rendering(state: Mapping[str, Any], path: Path) -> tuple[FieldSettings, int, int | None]:
+    """Field, slices and finest level by the network's `rendering_kwargs`; what only the driver sets keeps defaults."""
     found = _mapping(state.get("rendering_kwargs"))
     if not found:
         found = _mapping(_mapping(state.get("_init_kwargs")).get("rendering_kwargs"))
@@ -175,4 +178,10 @@ def _rendering(state: Mapping[str, Any], path: Path) -> tuple[FieldSettings, int
     depth, box_warp = found.get("triplane_depth", PLANES), found.get("box_warp", FieldSettings.box_warp)
     if not isinstance(depth, int) or not isinstance(box_warp, (int, float)):
         raise InvalidInput(f"{_WHERE}: '{path}' has triplane_depth {depth!r}, box_warp {box_warp!r}, expected numbers.")
-    return FieldSettings(box_warp=float(box_warp)), depth
+    # The pyramid of Portrait3D ends at the resolution of its pictures.
+    finest = found.get("image_resolution")
+    if finest is not None and finest not in LEVELS:
+        raise IncompatibleCheckpoint(
+            f"{_WHERE}: '{path}' makes pictures of {finest!r} pixels, expected one of {', '.join(map(str, LEVELS))}."
+        )
+    return FieldSettings(box_warp=float(box_warp)), depth, finest
