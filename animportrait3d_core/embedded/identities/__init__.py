@@ -19,10 +19,13 @@ from .identity import Identity, identity_from_prompt, sample_identity, true_para
 from .prompts import ParsedPrompt, parse_prompt
 from .rendering import (
     IdentityImage,
+    PosedIdentity,
     PreparedIdentity,
     RenderSettings,
+    pose_identity,
     prepare_identity,
     render_identity,
+    render_posed,
 )
 
 __all__ = [
@@ -32,6 +35,7 @@ __all__ = [
     "Identity",
     "IdentityImage",
     "ParsedPrompt",
+    "PosedIdentity",
     "PreparedIdentity",
     "RenderSettings",
     "condition_map",
@@ -41,8 +45,10 @@ __all__ = [
     "identity_from_prompt",
     "identity_mesh",
     "parse_prompt",
+    "pose_identity",
     "prepare_identity",
     "render_identity",
+    "render_posed",
     "sample_attributes",
     "sample_identity",
     "true_parameters",

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ...body.parameters import BodyParameters
-from ...cameras import Cameras
+from ...cameras import Cameras, project
 from ...errors import InvalidInput, ShapeMismatch
 from ...render import rasterize_mesh
 from ..mannequin import build_mannequin
@@ -158,6 +158,30 @@ def pose_figure(figure: Figure, parameters: BodyParameters, state: int = 0) -> n
     return posed_vertices(figure, transforms, expression, lids)
 
 
+@dataclasses.dataclass(frozen=True)
+class PosedIdentity:
+    """A prepared identity in one state. vertices, normals: [V, 3] float64 in the world.  scale: units per metre."""
+
+    prepared: PreparedIdentity
+    vertices: np.ndarray
+    normals: np.ndarray
+    scale: float
+
+    @property
+    def landmarks(self) -> Tensor:
+        """World landmarks [70, 3]: 68 iBUG, left and right pupil."""
+        body = build_mannequin()
+        corners = self.vertices[body.faces[body.landmark_faces]]
+        return torch.from_numpy(np.einsum("nk,nkc->nc", body.landmark_barycentric, corners)).float()
+
+
+def pose_identity(prepared: PreparedIdentity, parameters: BodyParameters, state: int = 0) -> PosedIdentity:
+    """Pose an identity once, to be seen by any number of cameras."""
+    vertices = pose_figure(prepared.figure, parameters, state)
+    normals = figure_normals(prepared.figure, vertices)
+    return PosedIdentity(prepared, vertices, normals, float(parameters.scale[state, 0]))
+
+
 def render_identity(
     identity: Identity | PreparedIdentity,
     parameters: BodyParameters | None,
@@ -179,12 +203,11 @@ def render_identity(
         raise ShapeMismatch(
             f"render_identity: {len(parameters)} states for {len(cameras)} cameras, expected 1 or as many."
         )
-    views, posed = [], {}
+    views, posed = [], pose_identity(prepared, parameters)
     for view in range(len(cameras)):
-        state = view if len(parameters) > 1 else 0
-        if state not in posed:
-            posed = {state: pose_figure(prepared.figure, parameters, state)}
-        views.append(_render_view(prepared, posed[state], cameras[view], parameters, settings))
+        if view > 0 and len(parameters) > 1:
+            posed = pose_identity(prepared, parameters, view)
+        views.append(render_posed(posed, cameras[view], settings))
     return IdentityImage(**{field.name: _stacked(views, field.name) for field in dataclasses.fields(IdentityImage)})
 
 
@@ -194,21 +217,14 @@ def _stacked(views: list[IdentityImage], name: str) -> Any:
     return None if values[0] is None else torch.cat(values)
 
 
-def _render_view(
-    prepared: PreparedIdentity,
-    vertices: np.ndarray,
-    camera: Cameras,
-    parameters: BodyParameters,
-    settings: RenderSettings,
-) -> IdentityImage:
-    figure = prepared.figure
+def render_posed(posed: PosedIdentity, camera: Cameras, settings: RenderSettings) -> IdentityImage:
+    """One view [1] of a posed identity. camera: a batch of one."""
+    figure = posed.prepared.figure
     grain, width, height = settings.supersampling, camera.width, camera.height
-    normals = figure_normals(figure, vertices)
-    world = torch.from_numpy(vertices).float()
     fine = camera.resized(width * grain, height * grain)
-    image = rasterize_mesh(world, torch.from_numpy(figure.faces), fine)
+    image = rasterize_mesh(torch.from_numpy(posed.vertices).float(), torch.from_numpy(figure.faces), fine)
     samples = image.face_id[0].numpy(), image.barycentric[0].numpy(), image.depth[0].numpy()
-    scene = scene_of(prepared, vertices, normals, float(parameters.scale[0, 0]))
+    scene = scene_of(posed.prepared, posed.vertices, posed.normals, posed.scale)
     rgb, alpha = np.empty((height, width, 3), np.float32), np.empty((height, width), np.float32)
     view_normals, parts = np.empty((height, width, 3), np.float32), np.empty((height, width), np.uint8)
     center = camera.camera_centers[0].double().numpy()
@@ -221,23 +237,14 @@ def _render_view(
     )  # fmt: skip
     condition = None
     if settings.condition:
-        condition = condition_map(vertices[: figure.num_body], normals[: figure.num_body], camera, grain)[None]
-    landmarks, pixels = _landmarks(vertices, camera)
+        body = slice(0, figure.num_body)
+        condition = condition_map(posed.vertices[body], posed.normals[body], camera, grain)[None]
+    landmarks = posed.landmarks[None]
     depth = image.depth[0].numpy().reshape(height, grain, width, grain)
     covered = (depth > 0).sum(axis=(1, 3))
     mean_depth = depth.sum(axis=(1, 3)) / np.maximum(covered, 1)
     return IdentityImage(
         torch.from_numpy(rgb)[None], torch.from_numpy(alpha)[None], torch.from_numpy(view_normals)[None], condition,
-        torch.from_numpy(parts)[None], torch.from_numpy(mean_depth.astype(np.float32))[None], pixels, landmarks,
+        torch.from_numpy(parts)[None], torch.from_numpy(mean_depth.astype(np.float32))[None],
+        project(camera, landmarks)[0], landmarks,
     )  # fmt: skip
-
-
-def _landmarks(vertices: np.ndarray, camera: Cameras) -> tuple[Tensor, Tensor]:
-    """World landmarks [1, 70, 3] and their pixels [1, 70, 2]."""
-    from ...cameras import project
-
-    body = build_mannequin()
-    corners = vertices[body.faces[body.landmark_faces]]
-    points = np.einsum("nk,nkc->nc", body.landmark_barycentric, corners)
-    world = torch.from_numpy(points).float()
-    return world[None], project(camera, world)[0]
