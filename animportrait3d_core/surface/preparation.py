@@ -1,0 +1,168 @@
+"""A mesh before and after refinement: its pieces, its winding, its number of faces, and what must hold at the end."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..cameras import Cameras, orbit_cameras
+from ..errors import InvalidInput, check_finite
+from ..meshes import Mesh, compact, face_normals, signed_volume
+from ..render import rasterize_mesh
+from .edges import edge_table
+
+LARGEST_INVERTED_SHARE = 0.02
+CHECK_SIZE = 192
+
+
+@dataclasses.dataclass(frozen=True)
+class PreparedMesh:
+    """mesh: vertices at one place joined, pieces and cavities below the limit gone, wound outward, no colours.
+
+    notes: what was done about it, in words for the user.
+    """
+
+    mesh: Mesh
+    notes: tuple[str, ...]
+
+
+def prepare_mesh(mesh: Mesh, min_piece_share: float) -> PreparedMesh:
+    """Makes one outward surface of a mesh.
+
+    min_piece_share: connected pieces with a smaller share of the largest one's faces are dropped, and so are cavities:
+    pieces inside out. Raises `InvalidInput` for an empty mesh or one with vertices that are not finite.
+    """
+    where = "refine_mesh"
+    check_finite(where, "vertices", mesh.vertices)
+    if len(mesh.faces) < 4:
+        raise InvalidInput(f"{where}: the mesh has {len(mesh.faces)} faces, expected at least 4; extract it again.")
+    notes = []
+    joined = _joined(mesh)
+    tangled = int((~_simple_edges(joined)).sum())
+    if tangled:
+        joined = _untangled(joined)
+        notes.append(f"{tangled} edges with more than two faces, or with faces that disagree, were taken apart.")
+    pieces = connected_pieces(joined)
+    largest = int(np.bincount(pieces).max())
+    keep = np.zeros(len(joined.faces), dtype=bool)
+    faces = joined.faces.clone()
+    small, hollow, turned = [], [], False
+    for piece in range(int(pieces.max()) + 1):
+        members = pieces == piece
+        size = int(members.sum())
+        outward = _volume(joined, members) > 0
+        if size < min_piece_share * largest:
+            small.append(size)
+        elif not outward and size < largest:
+            hollow.append(size)
+        else:
+            keep |= members
+            if not outward:
+                faces[torch.from_numpy(members)] = faces[torch.from_numpy(members)].flip(1)
+                turned = True
+    if small:
+        notes.append(
+            f"Dropped {len(small)} of {int(pieces.max()) + 1} separate pieces ({sum(small)} of {len(faces)} faces) with "
+            f"less than {100 * min_piece_share:g} % of the largest one's faces; lower min_piece_share to keep them."
+        )
+    if hollow:
+        notes.append(f"Dropped {len(hollow)} cavities inside the surface ({sum(hollow)} of {len(faces)} faces).")
+    if turned:
+        notes.append("The mesh was wound inward; its faces were turned over.")
+    cleaned = compact(dataclasses.replace(joined, faces=faces), torch.from_numpy(keep))
+    return PreparedMesh(cleaned, tuple(notes))
+
+
+def _joined(mesh: Mesh) -> Mesh:
+    """The geometry with vertices at the same place made one, without degenerate and repeated faces."""
+    import trimesh
+
+    solid = trimesh.Trimesh(mesh.vertices.double().numpy(), mesh.faces.numpy(), process=False)
+    solid.merge_vertices()
+    solid.update_faces(solid.unique_faces() & solid.nondegenerate_faces(height=1e-12))
+    return Mesh(
+        torch.from_numpy(np.array(solid.vertices)).float(), torch.from_numpy(np.array(solid.faces, dtype=np.int64))
+    )
+
+
+def _untangled(mesh: Mesh) -> Mesh:
+    """The surface as an orientable manifold: vertices are doubled where it is none."""
+    import igl
+
+    faces, births, *_ = igl.split_nonmanifold(np.asfortranarray(mesh.faces.numpy()))
+    return Mesh(mesh.vertices[torch.from_numpy(births)], torch.from_numpy(np.ascontiguousarray(faces)).long())
+
+
+def connected_pieces(mesh: Mesh) -> np.ndarray:
+    """[F] number of the connected piece that each face belongs to; pieces touch at edges or corners."""
+    from scipy.sparse import csgraph
+
+    from .edges import neighbour_matrix
+
+    matrix = neighbour_matrix(mesh.faces.numpy(), len(mesh.vertices))
+    _, of_vertex = csgraph.connected_components(matrix, directed=False)
+    return np.unique(of_vertex[mesh.faces[:, 0].numpy()], return_inverse=True)[1].reshape(-1)
+
+
+def _volume(mesh: Mesh, members: np.ndarray) -> float:
+    """Signed volume of some faces about their middle, so that an open bust has a sign as well."""
+    faces = mesh.faces[torch.from_numpy(members)]
+    vertices = mesh.vertices.double()
+    return float(signed_volume(vertices - vertices[faces].mean(dim=(0, 1)), faces))
+
+
+def mesh_volume(mesh: Mesh) -> float:
+    """Signed volume about the middle of a mesh, float64."""
+    return _volume(mesh, np.ones(len(mesh.faces), dtype=bool))
+
+
+def face_pairs(faces: Tensor, count: int) -> Tensor:
+    """Pairs [P, 2] of faces that share an edge of exactly two faces."""
+    table = edge_table(faces.numpy(), count)
+    return torch.from_numpy(table.faces[table.regular])
+
+
+def decimate(mesh: Mesh, face_budget: int) -> Mesh:
+    """The surface with at most `face_budget` faces, by quadric edge collapses (Garland 1997; libigl keeps manifolds).
+
+    Raises `InvalidInput` for a mesh whose edges do not all have two faces at most, or a budget below 4.
+    """
+    import igl
+
+    if face_budget < 4:
+        raise InvalidInput(f"decimate: face_budget is {face_budget}, expected at least 4.")
+    if len(mesh.faces) <= face_budget:
+        return mesh
+    tangled = int((~_simple_edges(mesh)).sum())
+    if tangled:
+        raise InvalidInput(
+            f"decimate: {tangled} edges have more than two faces or two that disagree about the winding, expected none; "
+            "clean the mesh with `prepare_mesh` first."
+        )
+    vertices = np.asfortranarray(mesh.vertices.double().numpy())
+    new_vertices, new_faces, *_ = igl.qslim(vertices, np.asfortranarray(mesh.faces.numpy()), face_budget)
+    return Mesh(torch.from_numpy(new_vertices).float(), torch.from_numpy(np.ascontiguousarray(new_faces)).long())
+
+
+def _simple_edges(mesh: Mesh) -> np.ndarray:
+    """[E] bool: edges with one face, or two that run along it in opposite directions."""
+    table = edge_table(mesh.faces.numpy(), len(mesh.vertices))
+    uses = np.bincount(table.of_corner.reshape(-1), minlength=len(table.ends))
+    return table.regular | (uses == 1)
+
+
+def inverted_share(mesh: Mesh, cameras: Cameras | None = None) -> float:
+    """Share of the pixels around a mesh in which the inner side of a face is seen; 0 for a sound outward surface."""
+    cameras = cameras or orbit_cameras([0, 60, 120, 180, 240, 300, 0, 180], [0] * 6 + [50, -20], CHECK_SIZE)
+    seen = rasterize_mesh(mesh.vertices, mesh.faces, cameras).face_id
+    normals = face_normals(mesh.vertices, mesh.faces)
+    centers = mesh.vertices[mesh.faces].mean(dim=1)
+    away, total = 0, 0
+    for face_id, center in zip(seen, cameras.camera_centers):
+        visible = face_id[face_id >= 0]
+        away += int(((normals[visible] * (center - centers[visible])).sum(-1) < 0).sum())
+        total += len(visible)
+    return away / max(total, 1)

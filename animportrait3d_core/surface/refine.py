@@ -1,0 +1,244 @@
+"""Mesh refinement: vertices are moved until the rendered normals are those seen in the views (paper, equation A2)."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterator, Mapping
+
+import torch
+from torch import Tensor
+
+from ..cameras import Cameras, orbit_cameras
+from ..errors import InvalidInput
+from ..mesh_queries import surface_colors
+from ..meshes import Mesh, vertex_normals
+from ..previews import shaded_mesh
+from ..render import antialias, interpolate, rasterize_mesh
+from ..render.antialias import mesh_edges
+from ..views import Views
+from .losses import consistency_loss, normal_loss, silhouette_loss
+from .marching_cubes import smooth_mesh
+from .preconditioner import SmoothSteps, UniformAdam
+from .preparation import LARGEST_INVERTED_SHARE, decimate, face_pairs, inverted_share, mesh_volume, prepare_mesh
+from .remesh import isotropic_remesh
+from .settings import RefineSettings
+from .view_normals import ViewNormals, check_view_normals, resized_normals, world_normals
+
+_WHERE = "refine_mesh"
+EMPTY_SHARE = 1e-3  # a view whose mask covers less of its picture has no foreground
+VOLUME_RANGE = (0.5, 2.0)  # of the volume at the start; beyond, the run has diverged
+STEPS_BETWEEN_PICTURES = 10
+PREVIEW_SIZE = 320
+Progress = Callable[[int, int, "Tensor | None"], None]
+
+
+@dataclasses.dataclass(frozen=True)
+class RefinedMesh:
+    """mesh: closed if the given one was, wound outward, with vertex colours if that had colours.
+
+    losses: per term, one value per iteration [I], unweighted.  metrics: numbers about the run.  notes: what the user
+    should know: pieces dropped, views left out.
+    """
+
+    mesh: Mesh
+    losses: Mapping[str, Tensor]
+    metrics: Mapping[str, float]
+    notes: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Targets:
+    """What the renders are compared with: world normals and their weights, mattes and cameras of B usable views."""
+
+    normals: Tensor
+    weights: Tensor
+    mattes: Tensor
+    cameras: Cameras
+
+
+def refine_mesh(
+    mesh: Mesh,
+    normals: ViewNormals,
+    views: Views,
+    settings: RefineSettings | None = None,
+    generator: torch.Generator | None = None,
+    progress: Progress | None = None,
+) -> RefinedMesh:
+    """Refines a raw surface with the normals and mattes of its views (all of them; the authors use four).
+
+    mesh: in the world of the views' cameras.  normals: one picture per view, of the views' size.  generator: draws the
+    views of each step; seeded with 0 if not given.  progress: called as progress(step, total, picture or None).
+
+    Raises `ShapeMismatch` for normals of another count or size, `InvalidInput` for a mesh without faces, views without
+    foreground, a run that diverges, or a result that is inside out.
+    """
+    settings = settings or RefineSettings()
+    generator = generator or torch.Generator().manual_seed(0)
+    check_view_normals(_WHERE, normals, views)
+    prepared = prepare_mesh(mesh, settings.min_piece_share)
+    targets, notes = _targets(normals, views, settings)
+    run = _Run(targets, settings, generator, progress)
+    optimized = run.optimize(smooth_mesh(prepared.mesh, settings.smoothing_steps))
+    final = decimate(optimized, settings.face_budget)
+    inverted = _check_result(final)
+    if mesh.texture is not None or mesh.vertex_colors is not None:
+        final = dataclasses.replace(final, vertex_colors=surface_colors(mesh, final.vertices))
+    metrics = {
+        "faces_before": float(len(mesh.faces)), "faces": float(len(final.faces)), "views": float(len(targets.cameras)),
+        "volume_ratio": mesh_volume(final) / mesh_volume(prepared.mesh), "inverted_share": inverted,
+    }  # fmt: skip
+    losses = {name: torch.tensor(values) for name, values in run.losses.items()}
+    return RefinedMesh(final, losses, metrics, (*prepared.notes, *notes))
+
+
+def _targets(normals: ViewNormals, views: Views, settings: RefineSettings) -> tuple[_Targets, tuple[str, ...]]:
+    """Targets of the views that have a foreground, at the size they are rendered at."""
+    seen = (views.masks > 0.5).flatten(1).float().mean(dim=1)
+    known = (normals.masks > 0.5).flatten(1).float().mean(dim=1)
+    usable = torch.nonzero((seen > EMPTY_SHARE) & (known > EMPTY_SHARE)).squeeze(1)
+    if not len(usable):
+        raise InvalidInput(
+            f"{_WHERE}: none of the {len(views)} views has a foreground (their masks cover at most "
+            f"{100 * float(seen.max()):.2g} % of the picture, the normals' at most {100 * float(known.max()):.2g} %); "
+            "render the views again, or give masks that are 1 on the subject."
+        )
+    notes = []
+    if len(usable) < len(views):
+        empty = sorted(set(range(len(views))) - set(usable.tolist()))
+        shown = ", ".join(str(index) for index in empty[:12]) + (", ..." if len(empty) > 12 else "")
+        notes.append(f"Left out {len(empty)} of {len(views)} views without foreground: {shown}.")
+    scale = min(1.0, settings.image_size / max(views.cameras.width, views.cameras.height))
+    width, height = max(1, round(scale * views.cameras.width)), max(1, round(scale * views.cameras.height))
+    small = resized_normals(normals[usable], width, height)
+    cameras = views.cameras[usable].resized(width, height)
+    mattes = _resized_masks(views.masks[usable], width, height)
+    world = world_normals(small, cameras, settings.rotation)
+    return _Targets(world, small.masks * (small.masks > 0.5), mattes, cameras), tuple(notes)
+
+
+def _resized_masks(masks: Tensor, width: int, height: int) -> Tensor:
+    resized = torch.nn.functional.interpolate(
+        masks[:, None], size=(height, width), mode="bilinear", align_corners=False, antialias=True
+    )
+    return resized[:, 0].clamp(0, 1)
+
+
+class _Run:
+    """One optimisation: what stays the same over its iterations, and the record of its losses."""
+
+    def __init__(
+        self, targets: _Targets, settings: RefineSettings, generator: torch.Generator, progress: Progress | None
+    ) -> None:
+        self.targets, self.settings, self.generator, self.progress = targets, settings, generator, progress
+        self.losses: dict[str, list[float]] = {"normal": [], "silhouette": [], "consistency": []}
+        self._batches = self._view_batches()
+
+    def optimize(self, mesh: Mesh) -> Mesh:
+        """The mesh after all iterations, remeshed to each edge length in turn."""
+        settings = self.settings
+        count = len(settings.edge_lengths)
+        bounds = [round(settings.iterations * part / count) for part in range(count + 1)]
+        for length, first, last in zip(settings.edge_lengths, bounds, bounds[1:]):
+            mesh = self._steps(isotropic_remesh(mesh, length), range(first, last))
+        return mesh
+
+    def _steps(self, mesh: Mesh, steps: range) -> Mesh:
+        """The mesh after some iterations with fixed faces."""
+        faces = mesh.faces
+        pairs = face_pairs(faces, len(mesh.vertices))
+        edges = mesh_edges(faces)
+        volume = mesh_volume(mesh)
+        system = SmoothSteps(faces, len(mesh.vertices), self.settings.smoothness)
+        variables = system.variables(mesh.vertices)
+        optimizer = UniformAdam(variables, self.settings.learning_rate)
+        for step in steps:
+            vertices = system.solve(variables).requires_grad_()
+            loss = self._loss(vertices, faces, pairs, edges)
+            (gradient,) = torch.autograd.grad(loss, vertices)
+            self._check_step(step, loss, gradient)
+            optimizer.learning_rate = self._learning_rate(step)
+            optimizer.step(system.solve(gradient))
+            self._report(step + 1, vertices.detach(), faces)
+        moved = dataclasses.replace(mesh, vertices=system.solve(variables))
+        self._check_volume(steps.stop, mesh_volume(moved) / volume)
+        return moved
+
+    def _loss(self, vertices: Tensor, faces: Tensor, pairs: Tensor, edges: Tensor) -> Tensor:
+        """Equation A2 with the silhouette term, over the views of the next batch."""
+        chosen = next(self._batches)
+        targets, settings = self.targets, self.settings
+        cameras = targets.cameras[chosen]
+        image = rasterize_mesh(vertices, faces, cameras)
+        covered = (image.face_id >= 0).to(vertices.dtype)
+        rendered = interpolate(image, faces, vertex_normals(vertices, faces))
+        coverage = antialias(covered[..., None], image, vertices, faces, cameras, edges)[..., 0]
+        terms = {
+            "normal": normal_loss(rendered, targets.normals[chosen], targets.weights[chosen] * covered),
+            "silhouette": silhouette_loss(coverage, targets.mattes[chosen]),
+            "consistency": consistency_loss(vertices, faces, pairs),
+        }
+        for name, value in terms.items():
+            self.losses[name].append(float(value.detach()))
+        weights = {
+            "normal": settings.normal_weight,
+            "silhouette": settings.silhouette_weight,
+            "consistency": settings.consistency_weight,
+        }
+        return torch.stack([weights[name] * value for name, value in terms.items()]).sum()
+
+    def _learning_rate(self, step: int) -> float:
+        """From the full rate to a tenth of it along half a cosine."""
+        done = step / max(self.settings.iterations - 1, 1)
+        return self.settings.learning_rate * (0.55 + 0.45 * math.cos(math.pi * done))
+
+    def _view_batches(self) -> Iterator[list[int]]:
+        """Views without end; every view comes once before one comes again."""
+        count = len(self.targets.cameras)
+        size = min(self.settings.batch, count)
+        waiting: list[int] = []
+        while True:
+            if len(waiting) < size:
+                waiting += torch.randperm(count, generator=self.generator).tolist()
+            yield waiting[:size]
+            waiting = waiting[size:]
+
+    def _check_step(self, step: int, loss: Tensor, gradient: Tensor) -> None:
+        if bool(torch.isfinite(loss)) and bool(torch.isfinite(gradient).all()):
+            return
+        raise InvalidInput(
+            f"{_WHERE}: the loss or its gradient was not finite at step {step + 1} of {self.settings.iterations} "
+            f"(loss {float(loss.detach()):.4g}); lower learning_rate (now {self.settings.learning_rate:g})."
+        )
+
+    def _check_volume(self, step: int, ratio: float) -> None:
+        low, high = VOLUME_RANGE
+        if low <= ratio <= high:
+            return
+        raise InvalidInput(
+            f"{_WHERE}: the mesh's volume is {ratio:.3g} of what it was, after {step} of {self.settings.iterations} "
+            f"steps, expected {low:g} to {high:g}: the run diverged. Lower learning_rate (now "
+            f"{self.settings.learning_rate:g}), or check that normals, masks and cameras belong to this mesh."
+        )
+
+    def _report(self, step: int, vertices: Tensor, faces: Tensor) -> None:
+        if self.progress is None:
+            return
+        total = self.settings.iterations
+        picture = None
+        if step % STEPS_BETWEEN_PICTURES == 0 or step == total:
+            picture = shaded_mesh(vertices, faces, orbit_cameras([20], [5], PREVIEW_SIZE))[0]
+        self.progress(step, total, picture)
+
+
+def _check_result(mesh: Mesh) -> float:
+    """Share of the visible surface that is seen from inside; raises unless the mesh is finite and wound outward."""
+    volume = mesh_volume(mesh)
+    inverted = inverted_share(mesh)
+    if math.isfinite(volume) and volume > 0 and inverted <= LARGEST_INVERTED_SHARE:
+        return inverted
+    raise InvalidInput(
+        f"{_WHERE}: the refined mesh is damaged: volume {volume:.3g} (expected above 0), {100 * inverted:.1f} % of its "
+        f"visible surface inside out (expected at most {100 * LARGEST_INVERTED_SHARE:g} %). Lower the learning rate, or "
+        "check that normals, masks and cameras belong to this mesh."
+    )

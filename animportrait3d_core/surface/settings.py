@@ -1,0 +1,69 @@
+"""How a mesh is refined: the weights of equation A2 and the plan of the optimisation."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from ..errors import InvalidInput
+
+REFINE_PRESETS = ("draft", "paper")
+
+
+@dataclasses.dataclass(frozen=True)
+class RefineSettings:
+    """The default is the draft: about a minute on two cores.
+
+    normal_weight, silhouette_weight, consistency_weight: the authors' 10, 1 and 50 (train_mesh.py; the paper gives
+    none, and its equation A2 has no silhouette term).
+    iterations, batch: steps, and views rendered in each.  image_size: pixels per side they are rendered at, or the
+    views' own size if that is smaller.
+    edge_lengths: world units; the mesh is remeshed to each in turn, for an equal share of the iterations.
+    smoothing_steps: passes of Laplacian smoothing before the first (the authors' 16).
+    smoothness: lambda of the preconditioner.  learning_rate: largest step of a preconditioned variable, world units;
+    falls to a tenth along a cosine.
+    face_budget: faces at the end at most.  min_piece_share: smaller separate pieces are dropped, as a share of the
+    largest one's faces.  rotation: "camera_to_world", or the authors' transposed "legacy".
+    """
+
+    normal_weight: float = 10.0
+    silhouette_weight: float = 1.0
+    consistency_weight: float = 50.0
+    iterations: int = 300
+    batch: int = 4
+    image_size: int = 256
+    edge_lengths: tuple[float, ...] = (0.028, 0.018)
+    smoothing_steps: int = 4
+    smoothness: float = 19.0
+    learning_rate: float = 3e-3
+    face_budget: int = 30_000
+    min_piece_share: float = 0.05
+    rotation: str = "camera_to_world"
+
+    def __post_init__(self) -> None:
+        where = "RefineSettings"
+        for name in ("normal_weight", "silhouette_weight", "consistency_weight", "smoothness"):
+            if not 0 <= getattr(self, name) < 1e6:
+                raise InvalidInput(f"{where}: {name} is {getattr(self, name)}, expected 0 to 1e6.")
+        for name, low in (("iterations", 1), ("batch", 1), ("image_size", 16), ("smoothing_steps", 0)):
+            if getattr(self, name) < low:
+                raise InvalidInput(f"{where}: {name} is {getattr(self, name)}, expected at least {low}.")
+        if not self.edge_lengths or min(self.edge_lengths) <= 0:
+            raise InvalidInput(f"{where}: edge_lengths is {self.edge_lengths}, expected one or more lengths above 0.")
+        if not self.learning_rate > 0:
+            raise InvalidInput(f"{where}: learning_rate is {self.learning_rate}, expected more than 0.")
+        if self.face_budget < 100:
+            raise InvalidInput(f"{where}: face_budget is {self.face_budget}, expected at least 100.")
+        if not 0 <= self.min_piece_share <= 1:
+            raise InvalidInput(f"{where}: min_piece_share is {self.min_piece_share}, expected 0 to 1.")
+
+    @classmethod
+    def preset(cls, name: str) -> RefineSettings:
+        """The settings behind a name of `REFINE_PRESETS`."""
+        if name == "draft":
+            return cls()
+        if name == "paper":
+            return cls(
+                iterations=2400, image_size=512, edge_lengths=(0.028, 0.018, 0.012), smoothing_steps=16,
+                face_budget=60_000,
+            )  # fmt: skip
+        raise InvalidInput(f"RefineSettings: '{name}' is unknown, expected one of {', '.join(REFINE_PRESETS)}.")
