@@ -73,6 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_doctor(commands, common)
     _add_bench(commands, common)
     _add_embedded(commands, common)
+    _add_train_network(commands, common)
     return parser
 
 
@@ -141,6 +142,20 @@ def _add_embedded(commands: argparse._SubParsersAction, common: argparse.Argumen
     fit.set_defaults(command=_fit_portrait)
 
 
+def _add_train_network(commands: argparse._SubParsersAction, common: argparse.ArgumentParser) -> None:
+    train = commands.add_parser("train-network", parents=[common], help="train a 2D network on a data set")
+    train.add_argument("role", help="parts, normals or landmarks")
+    train.add_argument("--dataset", type=Path, required=True, help="folder of 'embedded build-dataset'")
+    train.add_argument("--output", type=Path, required=True, help="folder for state, log and the network")
+    train.add_argument("--resume", action="store_true", help="go on from the state in the output folder")
+    train.add_argument("--minutes", type=float, help="stop after so many minutes; --resume goes on later")
+    train.add_argument("--steps", type=int, help="length of the whole training (default: the role's recipe)")
+    train.add_argument("--batch-size", type=int, help="pictures per step (default: the role's recipe)")
+    train.add_argument("--seed", type=int, default=0, help="of weights, order and augmentation (default: 0)")
+    train.add_argument("--threads", type=int, help="CPU threads (default: torch's choice)")
+    train.set_defaults(command=_train_network)
+
+
 def _run(options: argparse.Namespace) -> int:
     from .workflow import RunSettings, load_registry, run
     from .workflow.console import ConsoleListener
@@ -168,9 +183,11 @@ def _run(options: argparse.Namespace) -> int:
 
 def _doctor(options: argparse.Namespace) -> int:
     from . import doctor
+    from .embedded.contents import embedded_findings
     from .workflow.context import default_models_directory
 
-    facts = doctor.headless_facts(options.models or default_models_directory(), options.output.absolute())
+    models = options.models or default_models_directory()
+    facts = doctor.headless_facts(models, options.output.absolute(), embedded_findings())
     findings = doctor.examine(facts)
     if options.json:
         print(json.dumps(doctor.to_json(findings)))
@@ -262,4 +279,30 @@ def _dataset_sheet(options: argparse.Namespace) -> int:
     dataset_sheet(open_dataset(options.dataset), options.output, options.count, start=options.start)
     if not options.quiet:
         print(json.dumps({"sheet": str(options.output)}) if options.json else options.output)
+    return EXIT_DONE
+
+
+def _train_network(options: argparse.Namespace) -> int:
+    import torch
+
+    from .training.train_network import TrainingRun, train_network
+    from .workflow.console import ProgressBar
+
+    if options.threads is not None and options.threads < 1:
+        raise InvalidInput(f"train-network: --threads {options.threads}, expected at least 1.")
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    run = TrainingRun(options.steps, options.batch_size, options.resume, options.minutes, seed=options.seed)
+    role = options.role
+    with ProgressBar(quiet=options.quiet or options.json) as bar:
+        result = train_network(
+            role, options.dataset, options.output, run, lambda step, steps, _: bar.show(step, steps, role)
+        )
+    if options.json:
+        done = {"step": result.step, "finished": result.finished, "seconds": result.seconds, "metrics": result.metrics}
+        print(json.dumps({"output": str(options.output), **done}))
+    elif not options.quiet:
+        figures = ", ".join(f"{name} {value:.4g}" for name, value in result.metrics.items())
+        state = "finished" if result.finished else "stopped; --resume goes on"
+        print(f"step {result.step} ({state}), {result.seconds / 60:.1f} min. {figures}\n{options.output}")
     return EXIT_DONE

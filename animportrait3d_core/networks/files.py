@@ -1,0 +1,220 @@
+"""Network folders: segmentation-models-pytorch's own format, and a small file that says what the channels mean.
+
+A folder holds `config.json` and `model.safetensors` as `save_pretrained` of segmentation-models-pytorch writes them,
+and `network.json`: {"role", "classes" (parts only: the name of each channel; a name may repeat), "size" (pixels of the
+longer side in training), "mean", "std"}.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from ..errors import IncompatibleCheckpoint, InvalidInput, MissingExtension, MissingModelFile
+from ..files import read_safetensors, write_json, write_safetensors
+from .roles import LANDMARKS, PART_CLASSES, check_classes, check_role
+
+if TYPE_CHECKING:
+    from torch import nn
+
+CONFIG_FILE, WEIGHTS_FILE, NETWORK_FILE = "config.json", "model.safetensors", "network.json"
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+DEFAULT_SIZE = 256
+_HINT = (
+    "A network folder holds config.json and model.safetensors (as segmentation-models-pytorch's save_pretrained writes "
+    "them) and network.json; docs/networks.md shows one. 'animportrait3d train-network' makes such a folder."
+)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ImageNetwork:
+    """A loaded network that is ready to predict.
+
+    role: one of `ROLES`.  model: [B, 3, S, S] -> [B, channels, S, S] (landmarks: and logits [B, 1 + 68]).  classes:
+    names of the classes that `segment_images` answers, empty for other roles.  channel_classes: for each output channel its
+    position in `classes`.  size: pixels of the longer side of pictures in training.  mean, std: [3] of its pictures.
+    """
+
+    role: str
+    model: nn.Module
+    classes: tuple[str, ...]
+    channel_classes: tuple[int, ...]
+    size: int
+    mean: Tensor
+    std: Tensor
+    device: torch.device
+
+
+def build_model(config: Mapping[str, Any], where: str = "build_model") -> nn.Module:
+    """The untrained model of a `config.json`. Never loads encoder weights, so that nothing is fetched.
+
+    Raises `MissingExtension` without segmentation-models-pytorch, `IncompatibleCheckpoint` for a config it refuses.
+    """
+    try:
+        import segmentation_models_pytorch as smp
+    except ImportError as error:
+        raise MissingExtension(
+            f"{where}: the package segmentation-models-pytorch cannot be imported ({error}). Install it with "
+            "'pip install segmentation-models-pytorch'; without it the networks for parts, normals and landmarks are "
+            "unavailable, everything else works."
+        ) from error
+    settings = {key: value for key, value in config.items() if not key.startswith("_")}
+    name = str(config.get("_model_class", ""))
+    model_class = smp.MODEL_ARCHITECTURES_MAPPING.get(name.lower())
+    if model_class is None:
+        known = ", ".join(kind.__name__ for kind in smp.MODEL_ARCHITECTURES_MAPPING.values())
+        raise IncompatibleCheckpoint(f"{where}: `_model_class` is '{name}', expected one of {known}.")
+    try:
+        return model_class(**{**settings, "encoder_weights": None})
+    except (TypeError, ValueError, KeyError, RuntimeError, AttributeError) as error:
+        raise IncompatibleCheckpoint(
+            f"{where}: segmentation-models-pytorch {smp.__version__} cannot build this {name} ({error}); save the "
+            "model again with this version, or install the one that wrote it."
+        ) from error
+
+
+def load_network(path: str | Path, role: str, device: torch.device | str = "cpu") -> ImageNetwork:
+    """Load a network folder (or a file in it) for `role` "parts", "normals" or "landmarks".
+
+    Raises `MissingModelFile` when a file is absent, `IncompatibleCheckpoint` when the network has another role, lacks
+    classes or has other channels or weights than its config says, `InvalidInput` for damaged files.
+    """
+    check_role("load_network", role)
+    folder = Path(path)
+    folder = folder.parent if folder.is_file() else folder
+    where = f"load_network: '{folder}'"
+    description = _read_json(folder / NETWORK_FILE, role)
+    found_role = description.get("role")
+    if found_role != role:
+        raise IncompatibleCheckpoint(
+            f"{where} is a network for '{found_role}', expected one for '{role}': choose another folder, or correct "
+            f"`role` in its {NETWORK_FILE}."
+        )
+    names = _channel_names(where, role, description)
+    with torch.inference_mode(False):
+        model = build_model(_read_json(folder / CONFIG_FILE, role), where)
+        tensors, _ = read_safetensors(_existing(folder / WEIGHTS_FILE, role), "load_network")
+        _load_weights(where, model, tensors)
+        _check_output(where, role, model, len(names))
+        mean = _three_numbers(where, "mean", description.get("mean", IMAGENET_MEAN))
+        std = _three_numbers(where, "std", description.get("std", IMAGENET_STD))
+        model = model.requires_grad_(False).eval().to(device, memory_format=torch.channels_last)
+    classes = PART_CLASSES if role == "parts" else ()
+    positions = tuple(classes.index(name) for name in names) if role == "parts" else tuple(range(len(names)))
+    return ImageNetwork(
+        role, model, classes, positions, _size(where, description), mean.to(device), std.to(device),
+        torch.device(device),
+    )  # fmt: skip
+
+
+def save_network(
+    folder: str | Path, config: Mapping[str, Any], weights: Mapping[str, Tensor], description: Mapping[str, Any]
+) -> None:
+    """Write a network folder: weights in half precision, `config` and `description` as the module's docstring says."""
+    folder = Path(folder)
+    halves = {name: value.half() if value.is_floating_point() else value for name, value in weights.items()}
+    write_safetensors(folder / WEIGHTS_FILE, halves, {"format": "pt"})
+    write_json(folder / CONFIG_FILE, dict(config))
+    write_json(folder / NETWORK_FILE, dict(description))
+
+
+def _existing(file: Path, role: str) -> Path:
+    if not file.is_file():
+        raise MissingModelFile(f"load_network: '{file}' does not exist; it is part of the network for {role}. {_HINT}")
+    return file
+
+
+def _read_json(file: Path, role: str) -> dict[str, Any]:
+    """A JSON object; `MissingModelFile` or `InvalidInput`."""
+    try:
+        value = json.loads(_existing(file, role).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InvalidInput(f"load_network: '{file}' is not readable JSON ({error}). {_HINT}") from error
+    if not isinstance(value, dict):
+        raise InvalidInput(f"load_network: '{file}' holds a {type(value).__name__}, expected an object. {_HINT}")
+    return value
+
+
+def _channel_names(where: str, role: str, description: Mapping[str, Any]) -> tuple[str, ...]:
+    """The meaning of each output channel."""
+    if role == "normals":
+        return ("x", "y", "z")
+    if role == "landmarks":
+        return tuple(str(index) for index in range(LANDMARKS))
+    names = description.get("classes")
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise InvalidInput(
+            f"{where}: `classes` in {NETWORK_FILE} is {names!r}, expected a list with the name of each channel: "
+            f"{', '.join(PART_CLASSES)}."
+        )
+    check_classes(where, tuple(names))
+    return tuple(names)
+
+
+def _load_weights(where: str, model: nn.Module, tensors: dict[str, Tensor]) -> None:
+    expected = model.state_dict()
+    missing = sorted(expected.keys() - tensors.keys())
+    unknown = sorted(tensors.keys() - expected.keys())
+    other = [
+        f"{name} {list(tensors[name].shape)} for {list(value.shape)}"
+        for name, value in expected.items()
+        if name in tensors and tensors[name].shape != value.shape
+    ]
+    if missing or unknown or other:
+        listed = "; ".join(
+            [*other, *(f"{name} missing" for name in missing), *(f"{name} unknown" for name in unknown)][:3]
+        )
+        raise IncompatibleCheckpoint(
+            f"{where}: {WEIGHTS_FILE} does not fit {CONFIG_FILE}: {len(missing)} tensors are missing, {len(unknown)} "
+            f"are unknown and {len(other)} have another shape ({listed}). Both files must come from one model."
+        )
+    bad = [
+        name for name, value in tensors.items() if value.is_floating_point() and not bool(torch.isfinite(value).all())
+    ]
+    if bad:
+        raise InvalidInput(
+            f"{where}: {len(bad)} tensors hold non-finite values, '{bad[0]}' first; the file is damaged."
+        )
+    model.load_state_dict({name: tensors[name].to(value.dtype) for name, value in expected.items()})
+
+
+def _check_output(where: str, role: str, model: nn.Module, channels: int) -> None:
+    """Run the model on an empty picture: the number of channels that counts is the one it answers."""
+    model.eval()
+    try:
+        with torch.no_grad():
+            output = model(torch.zeros(1, 3, 64, 64))
+    except RuntimeError as error:
+        raise IncompatibleCheckpoint(
+            f"{where}: the model fails on an RGB picture of 64 x 64 pixels ({error}); expected `in_channels` 3."
+        ) from error
+    maps, logits = output if isinstance(output, tuple) else (output, None)
+    if maps.shape[1] != channels:
+        meaning = f"`classes` in {NETWORK_FILE} names {channels}" if role == "parts" else f"{role} need {channels}"
+        raise IncompatibleCheckpoint(f"{where}: the model answers {maps.shape[1]} channels, but {meaning}.")
+    if role == "landmarks" and (logits is None or logits.shape[1] != 1 + LANDMARKS):
+        found = "no logits" if logits is None else f"{logits.shape[1]} logits"
+        raise IncompatibleCheckpoint(
+            f"{where}: the model answers {found} beside its heatmaps, expected {1 + LANDMARKS}: one for a face, one "
+            "per landmark that is visible (`aux_params` in config.json)."
+        )
+
+
+def _three_numbers(where: str, name: str, values: Sequence[float]) -> Tensor:
+    fine = isinstance(values, (list, tuple)) and len(values) == 3
+    if not fine or not all(isinstance(value, (int, float)) for value in values) or (name == "std" and min(values) <= 0):
+        raise InvalidInput(f"{where}: `{name}` in {NETWORK_FILE} is {values!r}, expected three numbers per colour.")
+    return torch.tensor(values, dtype=torch.float32)
+
+
+def _size(where: str, description: Mapping[str, Any]) -> int:
+    size = description.get("size", DEFAULT_SIZE)
+    if not isinstance(size, int) or isinstance(size, bool) or not 64 <= size <= 2048:
+        raise InvalidInput(f"{where}: `size` in {NETWORK_FILE} is {size!r}, expected 64 to 2048 pixels.")
+    return size

@@ -1,0 +1,77 @@
+"""The 68 landmarks of faces in pictures: found coarsely in the whole picture, then again and again in a cut-out.
+
+Heatmaps are read by their expectation (soft-argmax: Sun et al., Integral Human Pose Regression, ECCV 2018).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .crops import Crops, cut_out, points_from_crop, whole_pictures
+from .files import ImageNetwork
+from .predict import Progress, check_pictures, normalized
+from .roles import LANDMARKS
+
+FACE_MARGIN = 1.6
+"""Side of a face's cut-out over the larger extent of its 68 points."""
+
+PASSES = 3
+"""The whole picture, a first cut-out from the coarse points, and a second from better ones."""
+
+_BATCH = 16
+_LEAST_SIDE = 8.0
+
+
+def expected_points(heatmaps: Tensor) -> Tensor:
+    """Pixels [B, N, 2] (x, y; centres at +0.5) of logits [B, N, H, W], as the mean place under their softmax."""
+    batch, count, height, width = heatmaps.shape
+    share = heatmaps.float().flatten(2).softmax(-1).view(batch, count, height, width)
+    columns = torch.arange(width, device=heatmaps.device) + 0.5
+    rows = torch.arange(height, device=heatmaps.device) + 0.5
+    return torch.stack([(share.sum(2) * columns).sum(-1), (share.sum(3) * rows).sum(-1)], -1)
+
+
+def face_crops(points: Tensor, margin: float = FACE_MARGIN) -> Crops:
+    """Upright squares around faces with landmarks [B, 68, 2]."""
+    low, high = points.amin(dim=1), points.amax(dim=1)
+    sides = (high - low).amax(dim=1).clamp_min(_LEAST_SIDE) * margin
+    return Crops((low + high) / 2, sides, torch.zeros_like(sides))
+
+
+def detect_landmarks(
+    network: ImageNetwork, images: Tensor, progress: Progress | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Landmarks of the face in each picture.
+
+    images: [B, H, W, 3] in 0..1, at most one face each.
+    Returns pixels [B, 68, 2] (iBUG order, the subject's right first), confidence [B, 68] in 0..1 (how surely a point is
+    visible), found [B] bool. Where no face is found the confidence is 0 and the points are only the network's guess.
+    Raises `InvalidInput` for another role, wrong shapes, or values that are not finite.
+    """
+    check_pictures("detect_landmarks", network, "landmarks", images)
+    points, confidence = images.new_zeros(len(images), LANDMARKS, 2), images.new_zeros(len(images), LANDMARKS)
+    found = torch.zeros(len(images), dtype=torch.bool)
+    for start in range(0, len(images), _BATCH):
+        part = slice(start, start + _BATCH)
+        points[part], confidence[part], found[part] = _detect(network, images[part].permute(0, 3, 1, 2).float())
+        if progress is not None:
+            progress(min(start + _BATCH, len(images)), len(images))
+    return points, confidence, found
+
+
+def _detect(network: ImageNetwork, pictures: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    batch, _, height, width = pictures.shape
+    crops = whole_pictures(batch, height, width)
+    found = torch.ones(batch, dtype=torch.bool)
+    limit = torch.tensor([width, height], dtype=torch.float32)
+    for step in range(PASSES):
+        cut = cut_out(pictures, crops, network.size, border=True)
+        with torch.no_grad():
+            heatmaps, logits = network.model(normalized(network, cut))
+        points = points_from_crop(expected_points(heatmaps).cpu(), crops, network.size)
+        surely = logits.float().cpu().sigmoid()
+        found &= surely[:, 0] > 0.5
+        # Guesses about pictures without a face must not send the next cut-out astray.
+        crops = face_crops(torch.minimum(points.clamp_min(0), limit)) if step + 1 < PASSES else crops
+    return points, surely[:, 1:] * found[:, None], found

@@ -1,0 +1,189 @@
+"""Augmentation of pictures together with their maps: backgrounds, mirror, place and size, light, blur, grain.
+
+The networks are used on renders of volumetric portraits, which are softer and noisier than the data set's; the
+degradations here stand for that. All randomness comes from the generator handed in.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import torch
+from torch import Tensor
+
+from ..networks.crops import Crops, cut_out, points_to_crop
+
+# The mirror image of each of the 68 iBUG points and the two pupils.
+MIRROR = (
+    *range(16, -1, -1), *range(26, 16, -1), 27, 28, 29, 30, 35, 34, 33, 32, 31,
+    45, 44, 43, 42, 47, 46, 39, 38, 37, 36, 41, 40,
+    54, 53, 52, 51, 50, 49, 48, 59, 58, 57, 56, 55, 64, 63, 62, 61, 60, 67, 66, 65, 69, 68,
+)  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class Pictures:
+    """B pictures with their maps; what a task does not need is None.
+
+    colors: [B, 3, H, W] in 0..1 (before `composite`: premultiplied by alpha).  alpha: [B, 1, H, W].  labels: [B, H, W]
+    uint8.  normals: [B, 3, H, W] camera-space OpenGL.  points: [B, L, 2] pixels.  visible: [B, L] in 0..1.
+    """
+
+    colors: Tensor
+    alpha: Tensor
+    labels: Tensor | None = None
+    normals: Tensor | None = None
+    points: Tensor | None = None
+    visible: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.colors)
+
+
+@dataclasses.dataclass(frozen=True)
+class AugmentSettings:
+    """Strengths; a share is a probability per picture."""
+
+    white_share: float = 0.5
+    """Pictures over white, as the method's views; the others over a colour or a soft gradient, half of them each."""
+    flip_share: float = 0.5
+    turn_degrees: float = 12.0
+    smallest: float = 0.75
+    largest: float = 1.15
+    """Side of the cut-out over the side of the picture: less than one shows the subject larger."""
+    shift: float = 0.08
+    """Of the cut-out's centre, over the side of the picture."""
+    light: float = 0.25
+    """Greatest change of exposure, contrast, saturation and each colour's gain; a share of one."""
+    blur_share: float = 0.4
+    blur_pixels: float = 1.6
+    resample_share: float = 0.3
+    resample_factor: float = 3.0
+    """Greatest factor by which a picture is shrunk and enlarged again."""
+    noise_share: float = 0.4
+    noise: float = 0.06
+
+
+def uniform(generator: torch.Generator, shape: tuple[int, ...], low: float, high: float) -> Tensor:
+    """Random numbers between low and high."""
+    return low + (high - low) * torch.rand(shape, generator=generator)
+
+
+def flip(pictures: Pictures, chosen: Tensor) -> Pictures:
+    """Mirror the chosen [B] bool pictures; left and right landmarks change names, normals change the sign of x."""
+    where = chosen[:, None, None, None]
+
+    def maps(values: Tensor | None) -> Tensor | None:
+        return None if values is None else torch.where(where, values.flip(-1), values)
+
+    labels, normals, points, visible = pictures.labels, maps(pictures.normals), pictures.points, pictures.visible
+    if labels is not None:
+        labels = torch.where(chosen[:, None, None], labels.flip(-1), labels)
+    if normals is not None:
+        normals = normals * torch.where(where, normals.new_tensor([-1.0, 1, 1])[:, None, None], normals.new_ones(()))
+    if points is not None and visible is not None:
+        order = [index for index in MIRROR if index < points.shape[1]]
+        mirrored = points[:, order] * points.new_tensor([-1.0, 1]) + points.new_tensor([pictures.colors.shape[-1], 0])
+        points = torch.where(chosen[:, None, None], mirrored, points)
+        visible = torch.where(chosen[:, None], visible[:, order], visible)
+    return Pictures(maps(pictures.colors), maps(pictures.alpha), labels, normals, points, visible)  # type: ignore[arg-type]
+
+
+def composite(pictures: Pictures, background: Tensor) -> Pictures:
+    """Premultiplied pictures over a background [B, 3, H or 1, W or 1]."""
+    return dataclasses.replace(pictures, colors=pictures.colors + (1 - pictures.alpha) * background)
+
+
+def cut_pictures(pictures: Pictures, crops: Crops, size: int) -> Pictures:
+    """Cut squares out of pictures and all their maps; outside the pictures their border goes on.
+
+    Normals turn with the cut-out. Points keep `visible` though they may come to lie outside.
+    """
+    colors, alpha = (cut_out(values, crops, size, border=True) for values in (pictures.colors, pictures.alpha))
+    labels, normals, points = pictures.labels, pictures.normals, pictures.points
+    if labels is not None:
+        labels = cut_out(labels[:, None].float(), crops, size, nearest=True, border=True)[:, 0].to(torch.uint8)
+    if normals is not None:
+        normals = torch.nn.functional.normalize(cut_out(normals, crops, size, border=True), dim=1)
+        normals = turn_normals(normals, crops.angles)
+    if points is not None:
+        points = points_to_crop(points, crops, size)
+    return Pictures(colors, alpha, labels, normals, points, pictures.visible)
+
+
+def turn_normals(normals: Tensor, angles: Tensor) -> Tensor:
+    """Normals [B, 3, H, W] as seen in cut-outs that are turned clockwise by angles [B] radians."""
+    cos, sin = torch.cos(angles)[:, None, None], torch.sin(angles)[:, None, None]
+    x, y, z = normals.unbind(1)
+    # In the picture y points down, in normals up: a clockwise turn of the cut-out turns what it shows the other way.
+    return torch.stack([x * cos - y * sin, x * sin + y * cos, z], 1)
+
+
+def random_crops(pictures: Pictures, settings: AugmentSettings, generator: torch.Generator) -> Crops:
+    """Cut-outs somewhere around the middle of the pictures."""
+    count, side = len(pictures), float(pictures.colors.shape[-1])
+    centers = side * (0.5 + uniform(generator, (count, 2), -settings.shift, settings.shift))
+    scales = torch.exp(uniform(generator, (count,), math.log(settings.smallest), math.log(settings.largest)))
+    turn = math.radians(settings.turn_degrees)
+    return Crops(centers, side * scales, uniform(generator, (count,), -turn, turn))
+
+
+def random_backgrounds(count: int, size: int, settings: AugmentSettings, generator: torch.Generator) -> Tensor:
+    """Backgrounds [B, 3, size, size]: white, a colour, or a gradient between two colours."""
+    first, second = (torch.rand((count, 3, 1, 1), generator=generator) for _ in range(2))
+    angle = uniform(generator, (count, 1, 1), 0, 2 * math.pi)
+    steps = torch.linspace(-0.5, 0.5, size)
+    ramp = (0.5 + torch.cos(angle) * steps + torch.sin(angle) * steps[:, None])[:, None].clamp(0, 1)
+    kind = torch.rand((count, 1, 1, 1), generator=generator)
+    plain = kind < 0.5 + settings.white_share / 2
+    colors = torch.where(plain, first.expand(-1, -1, size, size), first + (second - first) * ramp)
+    return torch.where(kind < settings.white_share, torch.ones_like(colors), colors)
+
+
+def change_light(colors: Tensor, amount: float, generator: torch.Generator) -> Tensor:
+    """Other exposure, contrast, saturation and colour gains [B, 3, H, W]; the background changes with the subject."""
+    count = len(colors)
+    draws = uniform(generator, (count, 6, 1, 1), -amount, amount)
+    gains = (1 + draws[:, 0:1]) * (1 + 0.4 * draws[:, 1:4])
+    colors = colors * gains
+    colors = (colors - 0.5) * (1 + draws[:, 4:5]) + 0.5
+    gray = colors.mean(dim=1, keepdim=True)
+    return (gray + (colors - gray) * (1 + draws[:, 5:6])).clamp(0, 1)
+
+
+def degrade(colors: Tensor, settings: AugmentSettings, generator: torch.Generator) -> Tensor:
+    """Blur, loss of resolution and grain of pictures [B, 3, H, W], each for a share of them."""
+    draws = torch.rand((len(colors), 6), generator=generator)
+    out = []
+    for index, draw in enumerate(draws.tolist()):
+        picture = colors[index : index + 1]
+        if draw[0] < settings.blur_share:
+            picture = _blurred(picture, 0.3 + draw[1] * (settings.blur_pixels - 0.3))
+        if draw[2] < settings.resample_share:
+            picture = _resampled(picture, 1 + draw[3] * (settings.resample_factor - 1))
+        if draw[4] < settings.noise_share:
+            noise = torch.randn(picture.shape, generator=generator)
+            # Half of the grain is coarse, as where a volume is sampled too thinly.
+            noise = _blurred(noise, 0.8) * 2.5 if draw[5] > 0.5 else noise
+            picture = picture + settings.noise * (2 * draw[5] % 1) * noise
+        out.append(picture)
+    return torch.cat(out).clamp(0, 1)
+
+
+def _blurred(picture: Tensor, sigma: float) -> Tensor:
+    """Gaussian blur of [1, C, H, W] with its border repeated."""
+    radius = max(1, math.ceil(2.5 * sigma))
+    steps = torch.arange(-radius, radius + 1, dtype=picture.dtype)
+    kernel = torch.exp(-(steps**2) / (2 * sigma * sigma))
+    kernel = (kernel / kernel.sum()).expand(picture.shape[1], 1, -1)
+    padded = torch.nn.functional.pad(picture, [radius] * 4, mode="replicate")
+    padded = torch.nn.functional.conv2d(padded, kernel[:, :, None], groups=picture.shape[1])
+    return torch.nn.functional.conv2d(padded, kernel[:, :, :, None], groups=picture.shape[1])
+
+
+def _resampled(picture: Tensor, factor: float) -> Tensor:
+    """Shrunk by a factor and enlarged to its old size."""
+    size = [max(8, round(side / factor)) for side in picture.shape[-2:]]
+    small = torch.nn.functional.interpolate(picture, size=size, mode="bilinear", antialias=True)
+    return torch.nn.functional.interpolate(small, size=list(picture.shape[-2:]), mode="bilinear")

@@ -1,0 +1,138 @@
+"""Training of the networks for parts and normals: one answer per pixel."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from ..networks.roles import PART_CLASSES
+from .augment import (
+    AugmentSettings,
+    Pictures,
+    change_light,
+    composite,
+    cut_pictures,
+    degrade,
+    flip,
+    random_backgrounds,
+    random_crops,
+)
+from .metrics import ConfusionCounts, angles_between
+from .pictures import Split, load_pictures, normalized_colors, split_dataset, task_fingerprint
+from .recipes import Recipe
+from .shards import REGIONS, ShardDataset
+
+_EVALUATION_BATCH = 8
+_DICE_WEIGHT = 0.5
+
+
+def augmented(pictures: Pictures, settings: AugmentSettings, size: int, generator: torch.Generator) -> Pictures:
+    """Random backgrounds, mirror, place, light and quality, at the network's size."""
+    side = pictures.colors.shape[-1]
+    pictures = composite(pictures, random_backgrounds(len(pictures), side, settings, generator))
+    pictures = flip(pictures, torch.rand(len(pictures), generator=generator) < settings.flip_share)
+    pictures = cut_pictures(pictures, random_crops(pictures, settings, generator), size)
+    colors = degrade(change_light(pictures.colors, settings.light, generator), settings, generator)
+    return dataclasses.replace(pictures, colors=colors)
+
+
+def dice_loss(probabilities: Tensor, labels: Tensor, smooth: float = 16.0) -> Tensor:
+    """1 - mean over classes of 2 |A B| / (|A| + |B|), over the whole batch (V-Net, Milletari et al. 2016).
+
+    probabilities: [B, C, H, W].  labels: [B, H, W] int64.  smooth: pixels; a class that is absent costs nothing.
+    """
+    truth = torch.nn.functional.one_hot(labels, probabilities.shape[1]).permute(0, 3, 1, 2).to(probabilities.dtype)
+    both = (probabilities * truth).sum(dim=(0, 2, 3))
+    each = probabilities.sum(dim=(0, 2, 3)) + truth.sum(dim=(0, 2, 3))
+    return 1 - ((2 * both + smooth) / (each + smooth)).mean()
+
+
+class _DenseTask:
+    """What parts and normals share: data, pictures, and evaluation by region."""
+
+    role = ""
+
+    def __init__(self, model: nn.Module, dataset: ShardDataset, recipe: Recipe, held_out_limit: int | None) -> None:
+        self.model, self.recipe = model, recipe
+        self.split: Split = split_dataset(dataset, recipe.held_out_share)
+        self.fingerprint = task_fingerprint(self.role, dataset, recipe.config, recipe.augment)
+        self.held_out_limit = held_out_limit
+
+    def __len__(self) -> int:
+        return len(self.split.training)
+
+    def batch(self, indices: Tensor, generator: torch.Generator) -> Mapping[str, Tensor]:
+        """Augmented pictures with their maps."""
+        pictures = load_pictures(self.split.training, indices)
+        pictures = augmented(pictures, self.recipe.augment, self.recipe.size, generator)
+        assert pictures.labels is not None and pictures.normals is not None
+        return {
+            "colors": normalized_colors(pictures.colors), "labels": pictures.labels.long(), "alpha": pictures.alpha,
+            "normals": pictures.normals,
+        }  # fmt: skip
+
+    def held_out_batches(self):  # type: ignore[no-untyped-def]
+        """(pictures over white, region [B]) of what is held out, at most `held_out_limit` samples spread evenly."""
+        dataset = self.split.held_out
+        count = len(dataset) if self.held_out_limit is None else min(self.held_out_limit, len(dataset))
+        chosen = torch.linspace(0, len(dataset) - 1, count).round().long()
+        for indices in chosen.split(_EVALUATION_BATCH):
+            pictures = load_pictures(dataset, indices)
+            yield composite(pictures, torch.ones(1, 3, 1, 1)), dataset.column("region")[indices]
+
+
+class PartsTask(_DenseTask):
+    """Cross-entropy plus Dice; the metric is mean IoU over the classes."""
+
+    role = "parts"
+
+    def losses(self, model: nn.Module, batch: Mapping[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
+        """The two terms."""
+        logits = model(batch["colors"]).float()
+        entropy = torch.nn.functional.cross_entropy(logits, batch["labels"])
+        return {"entropy": entropy, "dice": _DICE_WEIGHT * dice_loss(logits.softmax(1), batch["labels"])}
+
+    def evaluate(self, model: nn.Module) -> dict[str, float]:
+        """`mean_iou` of all samples, IoU of each class, and mean IoU by region."""
+        whole = ConfusionCounts(len(PART_CLASSES))
+        regions = [ConfusionCounts(len(PART_CLASSES)) for _ in REGIONS]
+        for pictures, region in self.held_out_batches():
+            found = model(normalized_colors(pictures.colors)).argmax(1)
+            whole.add(found, pictures.labels.long())
+            for number, counts in enumerate(regions):
+                counts.add(found[region == number], pictures.labels[region == number].long())
+        metrics = {"mean_iou": whole.mean_iou()}
+        metrics |= {f"iou_{name}": value for name, value in zip(PART_CLASSES, whole.iou().tolist(), strict=True)}
+        by_region = zip(REGIONS, regions, strict=True)
+        return metrics | {f"mean_iou_{name}": counts.mean_iou() for name, counts in by_region if counts.total}
+
+
+class NormalsTask(_DenseTask):
+    """Distance of unit normals; the metric is the mean angle in degrees."""
+
+    role = "normals"
+
+    def losses(self, model: nn.Module, batch: Mapping[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
+        """2 sin(angle / 2), which has a gradient also where the angle is small."""
+        found = torch.nn.functional.normalize(model(batch["colors"]).float(), dim=1, eps=1e-4)
+        inside = (batch["alpha"][:, 0] > 0.5) & (batch["normals"].norm(dim=1) > 0.5)
+        distance = ((found - batch["normals"]).square().sum(1) + 1e-6).sqrt()
+        return {"distance": (distance * inside).sum() / inside.sum().clamp_min(1)}
+
+    def evaluate(self, model: nn.Module) -> dict[str, float]:
+        """`mean_angle` over the pixels of all samples and by region, degrees."""
+        angles, places = [], []
+        for pictures, region in self.held_out_batches():
+            found = model(normalized_colors(pictures.colors)).float()
+            inside = pictures.alpha[:, 0] > 0.5
+            angles.append(
+                angles_between(found.permute(0, 2, 3, 1)[inside], pictures.normals.permute(0, 2, 3, 1)[inside])
+            )
+            places.append(region[:, None, None].expand_as(inside)[inside])
+        degrees, place = torch.cat(angles), torch.cat(places)
+        metrics = {"mean_angle": float(degrees.mean()), "median_angle": float(degrees.median())}
+        by_region = {name: degrees[place == number] for number, name in enumerate(REGIONS)}
+        return metrics | {f"mean_angle_{name}": float(part.mean()) for name, part in by_region.items() if len(part)}

@@ -1,0 +1,170 @@
+"""Training of the network for landmarks: heatmaps on cut-outs, from the whole picture down to the face alone."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from ..networks.crops import Crops
+from ..networks.files import ImageNetwork
+from ..networks.landmarks import FACE_MARGIN, detect_landmarks, expected_points, face_crops
+from ..networks.roles import LANDMARKS
+from .augment import (
+    AugmentSettings,
+    Pictures,
+    change_light,
+    composite,
+    cut_pictures,
+    degrade,
+    flip,
+    random_backgrounds,
+    uniform,
+)
+from .metrics import normalized_landmark_errors
+from .pictures import PICTURE_MEAN, PICTURE_STD, load_pictures, normalized_colors, split_dataset, task_fingerprint
+from .recipes import Recipe
+from .shards import ShardDataset
+
+FACE_REGIONS = ("bust", "face")
+"""What is evaluated; trained is on all pictures, close ones too."""
+WHOLE_SHARE = 0.3
+"""Of the cut-outs that show about the whole picture, as the first pass of the detector sees it."""
+JITTER_SHIFT, JITTER_SCALE, JITTER_TURN = 0.1, (0.8, 1.3), math.radians(20)
+"""How far the other cut-outs lie off the square around the true points."""
+FACE_POINTS = 12
+"""A picture shows a face when this many of the 51 inner points are visible in it."""
+SPREAD = 1.5
+"""Pixels; standard deviation of the spot that a heatmap is drawn towards."""
+TURNED_FACE = 0.5
+"""Outer-eye distance over the height of the face, below which a face is turned too far for a relative error."""
+_EVALUATION_BATCH = 16
+
+
+def face_is_shown(points: Tensor, visible: Tensor, size: int) -> Tensor:
+    """Whether [B] pictures of `size` show a face: enough inner points [B, 68, 2] are visible and inside."""
+    inside = ((points > 0) & (points < size)).all(-1)
+    return (inside & (visible > 0.5))[:, 17:].sum(1) >= FACE_POINTS
+
+
+def landmark_crops(pictures: Pictures, generator: torch.Generator) -> Crops:
+    """Cut-outs as the detector's passes make them: about the whole picture, or off the face's square by a jitter."""
+    count, side = len(pictures), float(pictures.colors.shape[-1])
+    assert pictures.points is not None and pictures.visible is not None
+    close = face_crops(pictures.points, FACE_MARGIN)
+    shown = face_is_shown(pictures.points, pictures.visible, int(side))
+    whole = (torch.rand(count, generator=generator) < WHOLE_SHARE) | ~shown
+    shift = uniform(generator, (count, 2), -JITTER_SHIFT, JITTER_SHIFT)
+    low, high = (math.log(value) for value in JITTER_SCALE)
+    scale = torch.exp(uniform(generator, (count,), low, high))
+    centers = torch.where(whole[:, None], torch.full((count, 2), side / 2), close.centers)
+    sides = torch.where(whole, torch.full((count,), side), close.sides)
+    turn = uniform(generator, (count,), -JITTER_TURN, JITTER_TURN)
+    return Crops(centers + shift * sides[:, None], sides * scale, turn)
+
+
+def spot_loss(heatmaps: Tensor, points: Tensor, counted: Tensor) -> Tensor:
+    """Mean cross-entropy of heatmaps [B, N, S, S] (logits) with Gaussian spots at points, over the counted [B, N].
+
+    It keeps the maps in one piece, which their mean place alone does not ask for (Nibali et al. 2018, DSNT).
+    """
+    size = heatmaps.shape[-1]
+    steps = torch.arange(size, dtype=torch.float32) + 0.5
+    spots = torch.softmax(-((steps - points[..., None]) ** 2) / (2 * SPREAD**2), -1)
+    columns, rows = spots[:, :, 0], spots[:, :, 1]
+    logs = heatmaps.flatten(2).log_softmax(-1).view_as(heatmaps)
+    entropy = -torch.einsum("bnyx,bny,bnx->bn", logs, rows, columns)
+    floor = -(columns * columns.log()).nan_to_num().sum(-1) - (rows * rows.log()).nan_to_num().sum(-1)
+    return ((entropy - floor) * counted).sum() / counted.sum().clamp_min(1)
+
+
+class LandmarksTask:
+    """Place of all points inside the cut-out, which of them are visible, and whether there is a face."""
+
+    role = "landmarks"
+
+    def __init__(self, model: nn.Module, dataset: ShardDataset, recipe: Recipe, held_out_limit: int | None) -> None:
+        self.model, self.recipe = model, recipe
+        self.split = split_dataset(dataset, recipe.held_out_share)
+        self.fingerprint = task_fingerprint(self.role, dataset, recipe.config, recipe.augment)
+        self.held_out_limit = held_out_limit
+
+    def __len__(self) -> int:
+        return len(self.split.training)
+
+    def batch(self, indices: Tensor, generator: torch.Generator) -> Mapping[str, Tensor]:
+        """Augmented cut-outs with points in their pixels."""
+        settings: AugmentSettings = self.recipe.augment
+        pictures = load_pictures(self.split.training, indices)
+        pictures = dataclasses.replace(pictures, labels=None, normals=None)
+        backgrounds = random_backgrounds(len(pictures), pictures.colors.shape[-1], settings, generator)
+        pictures = flip(
+            composite(pictures, backgrounds), torch.rand(len(pictures), generator=generator) < settings.flip_share
+        )
+        pictures = cut_pictures(pictures, landmark_crops(pictures, generator), self.recipe.size)
+        colors = degrade(change_light(pictures.colors, settings.light, generator), settings, generator)
+        assert pictures.points is not None and pictures.visible is not None
+        shown = face_is_shown(pictures.points, pictures.visible, self.recipe.size)
+        return {
+            "colors": normalized_colors(colors), "points": pictures.points, "visible": pictures.visible,
+            "shown": shown.float(),
+        }  # fmt: skip
+
+    def losses(self, model: nn.Module, batch: Mapping[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
+        """Distance of points in hundredths of the cut-out, compact heatmaps, and the two kinds of logits."""
+        heatmaps, logits = model(batch["colors"])
+        heatmaps, logits = heatmaps.float(), logits.float()
+        points, size = batch["points"], heatmaps.shape[-1]
+        inside = ((points > 0) & (points < size)).all(-1).float() * batch["shown"][:, None]
+        # Hidden points are the shape's best guess: worth less than what is seen.
+        weight = inside * (0.25 + 0.75 * batch["visible"])
+        distance = ((expected_points(heatmaps) - points).square().sum(-1) + 1e-4).sqrt()
+        bce = torch.nn.functional.binary_cross_entropy_with_logits
+        seen = bce(logits[:, 1:], batch["visible"] * inside, reduction="none") * batch["shown"][:, None]
+        return {
+            "distance": (distance * weight).sum() / weight.sum().clamp_min(1) * (100.0 / size),
+            "spots": 0.3 * spot_loss(heatmaps, points, weight),
+            "visible": 0.2 * seen.sum() / (LANDMARKS * batch["shown"].sum()).clamp_min(1),
+            "face": 0.2 * bce(logits[:, 0], batch["shown"]),
+        }
+
+    def evaluate(self, model: nn.Module) -> dict[str, float]:
+        """The whole detector on what is held out: `landmark_error` (visible points over the outer-eye distance, faces
+        turned less than about 50 degrees), `landmark_error_pixels` (all turns), and how often found is right."""
+        network = self._network(model)
+        relative, pixels, right = [], [], []
+        dataset = self.split.held_out.of_region(*FACE_REGIONS)
+        count = len(dataset) if self.held_out_limit is None else min(self.held_out_limit, len(dataset))
+        for indices in torch.linspace(0, len(dataset) - 1, count).round().long().split(_EVALUATION_BATCH):
+            pictures = composite(load_pictures(dataset, indices), torch.ones(1, 3, 1, 1))
+            points, _, found = detect_landmarks(network, pictures.colors.permute(0, 2, 3, 1))
+            truth, visible = pictures.points, pictures.visible
+            shown = face_is_shown(truth, visible, pictures.colors.shape[-1])
+            counted = visible * ((truth > 0) & (truth < pictures.colors.shape[-1])).all(-1)
+            both = shown & found
+            frontal = both & (facing(truth) > TURNED_FACE)
+            relative.append(normalized_landmark_errors(points, truth, counted)[frontal])
+            pixels.append((((points - truth).norm(dim=-1) * counted).sum(1) / counted.sum(1))[both])
+            right.append((shown == found).float())
+        errors = torch.cat(relative)
+        return {
+            "landmark_error": float(errors.mean()),
+            "landmark_error_median": float(errors.nanmedian()),
+            "landmark_error_pixels": float(torch.cat(pixels).mean()),
+            "found_right": float(torch.cat(right).mean()),
+            "faces_counted": float(len(errors)),
+        }
+
+    def _network(self, model: nn.Module) -> ImageNetwork:
+        mean, std = torch.full((3,), PICTURE_MEAN), torch.full((3,), PICTURE_STD)
+        positions = tuple(range(LANDMARKS))
+        return ImageNetwork("landmarks", model, (), positions, self.recipe.size, mean, std, torch.device("cpu"))
+
+
+def facing(points: Tensor) -> Tensor:
+    """Projected outer-eye distance [B] over the distance from between the eyes to the chin: falls as a head turns."""
+    eyes = (points[:, 36] + points[:, 45]) / 2
+    return (points[:, 45] - points[:, 36]).norm(dim=-1) / (points[:, 8] - eyes).norm(dim=-1)

@@ -1,0 +1,87 @@
+"""Samples of a data set as batches of pictures, and what the tasks of the 2D networks share."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import InvalidInput
+from ..networks.roles import LANDMARKS, PART_CLASSES
+from .augment import AugmentSettings, Pictures
+from .shards import Sample, ShardDataset, decode_normals
+
+CLASS_OF_PART = {
+    "background": "background", "skin": "face", "ears": "face", "hair": "hair", "clothes": "clothes", "eyes": "eyes",
+    "lashes": "eyes", "lips": "lips", "teeth": "mouth", "mouth_interior": "mouth",
+}  # fmt: skip
+"""What the parts of a data set's label map are to a parts network."""
+
+PICTURE_MEAN, PICTURE_STD = 0.5, 0.5
+"""Of each colour, as our networks want their pictures."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """What is trained on and what is held out, by persons."""
+
+    training: ShardDataset
+    held_out: ShardDataset
+
+
+def split_dataset(dataset: ShardDataset, held_out_share: float) -> Split:
+    """Training and held-out samples."""
+    training, held_out = dataset.split(held_out_share)
+    if not len(training) or not len(held_out):
+        raise InvalidInput(
+            f"split_dataset: {len(training)} samples for training and {len(held_out)} held out of {len(dataset)}, "
+            "expected some of both; build a data set of more identities."
+        )
+    return Split(training, held_out)
+
+
+def task_fingerprint(role: str, dataset: ShardDataset, config: Mapping[str, Any], settings: AugmentSettings) -> str:
+    """Hash of what a resumed training must find again: data, model and augmentation."""
+    shards = [(entry.file, entry.sha256) for entry in dataset.manifest.shards]
+    parts = [role, shards, dict(config), dataclasses.asdict(settings)]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def class_table(parts: tuple[str, ...]) -> Tensor:
+    """Class number [len(parts)] uint8 of each part of a data set's label map."""
+    unknown = [name for name in parts if name not in CLASS_OF_PART]
+    if unknown:
+        raise InvalidInput(
+            f"class_table: unknown parts {unknown} in the data set, expected some of {list(CLASS_OF_PART)}."
+        )
+    return torch.tensor([PART_CLASSES.index(CLASS_OF_PART[name]) for name in parts], dtype=torch.uint8)
+
+
+def load_pictures(dataset: ShardDataset, indices: Tensor) -> Pictures:
+    """Samples as pictures premultiplied by alpha, with classes of `PART_CLASSES` for labels and the 68 landmarks."""
+    samples = [dataset[index] for index in indices.tolist()]
+
+    def images(name: str) -> Tensor:
+        return torch.stack([getattr(sample, name) for sample in samples])
+
+    alpha = images("alpha").float()[:, None] / 255
+    over_white = images("rgb").permute(0, 3, 1, 2).float() / 255
+    labels = class_table(dataset.manifest.parts)[images("parts").long()]
+    normals = decode_normals(images("normals")).permute(0, 3, 1, 2).contiguous()
+    points, visible = _landmarks(samples)
+    return Pictures((over_white - (1 - alpha)).clamp(0, 1), alpha, labels, normals, points, visible)
+
+
+def _landmarks(samples: list[Sample]) -> tuple[Tensor, Tensor]:
+    points = torch.stack([sample.landmarks[:LANDMARKS] for sample in samples])
+    return points, torch.stack([sample.visible[:LANDMARKS] for sample in samples]).float()
+
+
+def normalized_colors(colors: Tensor) -> Tensor:
+    """Pictures [B, 3, H, W] in 0..1 as the networks of these tasks see them."""
+    return ((colors - PICTURE_MEAN) / PICTURE_STD).contiguous(memory_format=torch.channels_last)

@@ -1,0 +1,83 @@
+"""Training of one 2D network from a data set to a network folder."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import torch
+
+from ..files import write_json
+from ..networks.files import build_model, save_network
+from ..networks.roles import PART_CLASSES, check_role
+from .dense import NormalsTask, PartsTask
+from .landmarks import LandmarksTask
+from .loop import LoopResult, LoopSettings, Report, train
+from .pictures import PICTURE_MEAN, PICTURE_STD
+from .recipes import recipe_of
+from .shards import open_dataset
+
+NETWORK_FOLDER, METRICS_FILE = "network", "metrics.json"
+_TASKS = {"parts": PartsTask, "normals": NormalsTask, "landmarks": LandmarksTask}
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingRun:
+    """What the caller may choose; None keeps the recipe's value.
+
+    steps, batch_size: of the schedule; a resumed run must keep them.  resume: go on from the folder's state.  minutes:
+    of this sitting at most.  held_out_limit: samples of each evaluation.  seed: of weights, order and augmentation.
+    """
+
+    steps: int | None = None
+    batch_size: int | None = None
+    resume: bool = False
+    minutes: float | None = None
+    held_out_limit: int | None = 400
+    eval_interval: int = 1000
+    seed: int = 0
+
+    def loop_settings(self, recipe: LoopSettings) -> LoopSettings:
+        """The recipe's schedule with these choices."""
+        return dataclasses.replace(
+            recipe,
+            steps=self.steps or recipe.steps,
+            batch_size=self.batch_size or recipe.batch_size,
+            eval_interval=self.eval_interval,
+            seed=self.seed,
+        )
+
+
+def train_network(
+    role: str, dataset: str | Path, output: str | Path, run: TrainingRun | None = None, report: Report | None = None
+) -> LoopResult:
+    """Train the network of `role` on a data set of `embedded build-dataset --preset networks`.
+
+    `output` receives state and log (`loop`), and at the end of every sitting the averaged weights as a network folder
+    `network/` with its `metrics.json`. Raises what `open_dataset` and `train` raise.
+    """
+    check_role("train_network", role)
+    run, recipe, output = run or TrainingRun(), recipe_of(role), Path(output)
+    samples = open_dataset(dataset)
+    with torch.inference_mode(False), torch.random.fork_rng(devices=[]):
+        # The libraries draw their first weights from the global generator; it is put back afterwards.
+        torch.manual_seed(run.seed)
+        model = build_model(recipe.config, "train_network")
+    task = _TASKS[role](model, samples, recipe, run.held_out_limit)
+    result = train(task, run.loop_settings(recipe.loop), output, run.resume, run.minutes, report)
+    metrics = result.metrics
+    if not metrics:
+        task.model.load_state_dict(result.weights)
+        with torch.no_grad():
+            metrics = task.evaluate(task.model.eval())
+    save_network(output / NETWORK_FOLDER, recipe.config, result.weights, network_description(role, recipe.size))
+    figures = {"step": result.step, "finished": result.finished, "seconds": round(result.seconds, 1)}
+    figures |= {"training_samples": len(task), "held_out_samples": len(task.split.held_out)}
+    write_json(output / METRICS_FILE, {"role": role, **figures, "metrics": metrics})
+    return dataclasses.replace(result, metrics=metrics)
+
+
+def network_description(role: str, size: int) -> dict[str, object]:
+    """Contents of `network.json` for a network of these recipes."""
+    classes = {"classes": list(PART_CLASSES)} if role == "parts" else {}
+    return {"role": role, **classes, "size": size, "mean": [PICTURE_MEAN] * 3, "std": [PICTURE_STD] * 3}

@@ -1,0 +1,258 @@
+"""Network folders: what is written is read, by us and by segmentation-models-pytorch; what does not fit is named."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from animportrait3d_core.embedded.weights import embedded_network_folder
+from animportrait3d_core.errors import IncompatibleCheckpoint, InvalidInput, MissingModelFile, ShapeMismatch
+from animportrait3d_core.networks import (
+    PART_CLASSES,
+    build_model,
+    detect_landmarks,
+    estimate_normals,
+    load_network,
+    parts_matte,
+    save_network,
+    segment_images,
+)
+
+TINY = {
+    "_model_class": "Unet", "encoder_name": "tu-resnet18", "encoder_depth": 5, "encoder_weights": None,
+    "decoder_channels": [8, 8, 8, 8, 8], "in_channels": 3, "channels": [8, 8, 8, 8], "layers": [1, 1, 1, 1],
+    "stem_width": 8,
+}  # fmt: skip
+AUX = {"aux_params": {"classes": 69, "pooling": "avg"}}
+CONFIGS = {
+    "parts": {**TINY, "classes": 7},
+    "normals": {**TINY, "classes": 3},
+    "landmarks": {**TINY, "classes": 68, **AUX},
+}
+DESCRIPTIONS = {
+    "parts": {"role": "parts", "classes": list(PART_CLASSES), "size": 64},
+    "normals": {"role": "normals", "size": 64},
+    "landmarks": {"role": "landmarks", "size": 64},
+}
+
+
+def write(folder, role, config=None, description=None):
+    torch.manual_seed(0)
+    config = config or CONFIGS[role]
+    model = build_model(config)
+    save_network(folder, config, model.state_dict(), description or DESCRIPTIONS[role])
+    return model
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    root = tmp_path_factory.mktemp("networks")
+    for role in CONFIGS:
+        write(root / role, role)
+    return root
+
+
+@pytest.fixture
+def images():
+    return torch.rand(3, 40, 72, 3, generator=torch.Generator().manual_seed(1))
+
+
+def test_weights_survive_in_half_precision(folders):
+    network = load_network(folders / "parts", "parts")
+    for name, value in write(folders / "again", "parts").state_dict().items():
+        assert torch.equal(network.model.state_dict()[name], value.half().to(value.dtype)), name
+
+
+def test_segmentation_models_pytorch_reads_our_folders(folders):
+    import segmentation_models_pytorch as smp
+
+    theirs = smp.from_pretrained(folders / "normals").eval()
+    ours = load_network(folders / "normals", "normals").model
+    pictures = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(2))
+    with torch.no_grad():
+        torch.testing.assert_close(theirs(pictures), ours(pictures))
+
+
+def test_a_checkpoint_of_segmentation_models_pytorch_is_read(tmp_path):
+    import segmentation_models_pytorch as smp
+
+    torch.manual_seed(1)
+    theirs = smp.FPN("resnet18", encoder_weights=None, classes=5).eval()
+    theirs.save_pretrained(tmp_path)
+    classes = ["hair", "background", "face", "face", "clothes"]
+    (tmp_path / "network.json").write_text(json.dumps({"role": "parts", "classes": classes, "size": 96}))
+    network = load_network(tmp_path / "model.safetensors", "parts")
+    images = torch.rand(1, 96, 96, 3, generator=torch.Generator().manual_seed(3))
+    found = segment_images(network, images)
+    mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+    with torch.no_grad():
+        wanted = theirs(((images - mean) / std).permute(0, 3, 1, 2)).softmax(1)[0]
+    torch.testing.assert_close(found[0, ..., network.classes.index("face")], wanted[2] + wanted[3], atol=1e-5, rtol=0)
+    torch.testing.assert_close(found[0, ..., network.classes.index("hair")], wanted[0], atol=1e-5, rtol=0)
+    assert found[..., network.classes.index("lips")].abs().max() == 0
+
+
+def test_probabilities_sum_to_one_at_the_pictures_size(folders, images):
+    network = load_network(folders / "parts", "parts")
+    steps = []
+    found = segment_images(network, images, lambda done, total: steps.append((done, total)))
+    assert found.shape == (3, 40, 72, 7) and network.classes == PART_CLASSES
+    torch.testing.assert_close(found.sum(-1), torch.ones(3, 40, 72))
+    assert steps[-1] == (3, 3)
+    matte = parts_matte(network, found)
+    torch.testing.assert_close(matte, found[..., 1:].sum(-1), atol=1e-6, rtol=0)
+
+
+def test_one_picture_does_not_change_another(folders, images):
+    network = load_network(folders / "parts", "parts")
+    together = segment_images(network, images)
+    for index in range(len(images)):
+        torch.testing.assert_close(
+            segment_images(network, images[index : index + 1])[0], together[index], atol=1e-5, rtol=0
+        )
+
+
+def test_no_pictures_give_no_answers(folders):
+    empty = torch.zeros(0, 32, 32, 3)
+    assert segment_images(load_network(folders / "parts", "parts"), empty).shape == (0, 32, 32, 7)
+    assert estimate_normals(load_network(folders / "normals", "normals"), empty, empty[..., 0]).shape == empty.shape
+    assert detect_landmarks(load_network(folders / "landmarks", "landmarks"), empty)[0].shape == (0, 68, 2)
+
+
+def test_normals_are_unit_inside_the_mask_and_zero_outside(folders, images):
+    masks = torch.zeros(3, 40, 72)
+    masks[:, 5:30, 10:50] = 0.3
+    normals = estimate_normals(load_network(folders / "normals", "normals"), images, masks)
+    torch.testing.assert_close(normals.norm(dim=-1)[masks > 0], torch.ones(3 * 25 * 40))
+    assert normals[masks == 0].abs().max() == 0
+
+
+def test_normals_of_a_network_without_opinion_face_the_camera(folders, images):
+    network = load_network(folders / "normals", "normals")
+    for value in network.model.segmentation_head.parameters():
+        value.zero_()
+    normals = estimate_normals(network, images, torch.ones(3, 40, 72))
+    torch.testing.assert_close(normals, torch.tensor([0.0, 0, 1]).expand_as(normals))
+
+
+def test_works_in_inference_mode(folders, images):
+    with torch.inference_mode():
+        points, confidence, found = detect_landmarks(load_network(folders / "landmarks", "landmarks"), images)
+    assert points.shape == (3, 68, 2) and bool(torch.isfinite(points).all())
+    assert float(confidence.min()) >= 0 and float(confidence.max()) <= 1
+    assert found.dtype == torch.bool
+
+
+@pytest.mark.parametrize("missing", ["network.json", "config.json", "model.safetensors"])
+def test_missing_files_are_named(tmp_path, missing):
+    write(tmp_path, "normals")
+    (tmp_path / missing).unlink()
+    with pytest.raises(MissingModelFile, match=rf"{missing}' does not exist.*docs/networks.md"):
+        load_network(tmp_path, "normals")
+
+
+def test_another_role_is_named(folders):
+    with pytest.raises(IncompatibleCheckpoint, match="for 'normals', expected one for 'parts'"):
+        load_network(folders / "normals", "parts")
+    with pytest.raises(InvalidInput, match="role 'depth' is unknown, expected one of parts, normals, landmarks"):
+        load_network(folders / "normals", "depth")
+    with pytest.raises(InvalidInput, match="segment_images: the network is for 'normals', expected one for 'parts'"):
+        segment_images(load_network(folders / "normals", "normals"), torch.zeros(1, 32, 32, 3))
+
+
+@pytest.mark.parametrize(
+    ("classes", "message"),
+    [
+        (["background", "face", "hair", "eyes", "lips", "mouth", "mouth"], "lacks the class clothes"),
+        (["background", "face", "hair", "clothes", "eyes", "nose", "mouth"], "names unknown classes nose"),
+        (["background", "face", "hair", "clothes"], "answers 7 channels, but .* names 4"),
+    ],
+)
+def test_wrong_class_lists_are_named(tmp_path, classes, message):
+    write(tmp_path, "parts", description={"role": "parts", "classes": classes})
+    with pytest.raises(IncompatibleCheckpoint, match=message):
+        load_network(tmp_path, "parts")
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"classes": "face"}, InvalidInput, "`classes` .* expected a list"),
+        ({"size": 3}, InvalidInput, "`size` .* is 3, expected 64 to 2048"),
+        ({"std": [0.5, 0.5, 0.0]}, InvalidInput, "`std` .* expected three numbers"),
+        ({"mean": [0.5]}, InvalidInput, "`mean` .* expected three numbers"),
+    ],
+)
+def test_wrong_descriptions_are_named(tmp_path, change, error, message):
+    write(tmp_path, "parts", description={**DESCRIPTIONS["parts"], **change})
+    with pytest.raises(error, match=message):
+        load_network(tmp_path, "parts")
+
+
+def test_channel_counts_are_checked(tmp_path):
+    write(tmp_path / "normals", "normals", config={**TINY, "classes": 4})
+    with pytest.raises(IncompatibleCheckpoint, match="answers 4 channels, but normals need 3"):
+        load_network(tmp_path / "normals", "normals")
+    write(tmp_path / "landmarks", "landmarks", config={**TINY, "classes": 68})
+    with pytest.raises(IncompatibleCheckpoint, match="answers no logits .* expected 69"):
+        load_network(tmp_path / "landmarks", "landmarks")
+    write(tmp_path / "rgba", "normals", config={**TINY, "classes": 3, "in_channels": 4})
+    with pytest.raises(IncompatibleCheckpoint, match="expected `in_channels` 3"):
+        load_network(tmp_path / "rgba", "normals")
+
+
+def test_weights_of_another_model_are_named(tmp_path):
+    write(tmp_path, "normals")
+    (tmp_path / "config.json").write_text(json.dumps({**CONFIGS["normals"], "decoder_channels": [8, 8, 8, 8, 4]}))
+    with pytest.raises(IncompatibleCheckpoint, match="0 tensors are missing, 0 are unknown and .* have another shape"):
+        load_network(tmp_path, "normals")
+
+
+def test_configs_that_cannot_be_built_are_named(tmp_path):
+    write(tmp_path, "normals")
+    (tmp_path / "config.json").write_text(json.dumps({**CONFIGS["normals"], "_model_class": "NoNet"}))
+    with pytest.raises(IncompatibleCheckpoint, match="`_model_class` is 'NoNet', expected one of Unet"):
+        load_network(tmp_path, "normals")
+    (tmp_path / "config.json").write_text(json.dumps({**CONFIGS["normals"], "encoder_name": "no_such_encoder"}))
+    with pytest.raises(IncompatibleCheckpoint, match="cannot build this Unet"):
+        load_network(tmp_path, "normals")
+    (tmp_path / "config.json").write_text("[1")
+    with pytest.raises(InvalidInput, match="not readable JSON"):
+        load_network(tmp_path, "normals")
+
+
+def test_damaged_weights_are_refused(tmp_path):
+    model = write(tmp_path, "normals")
+    file = tmp_path / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-100])
+    with pytest.raises(InvalidInput, match="not a whole safetensors file"):
+        load_network(tmp_path, "normals")
+    weights = {name: value.clone() for name, value in model.state_dict().items()}
+    weights["segmentation_head.0.bias"][0] = float("nan")
+    save_network(tmp_path, CONFIGS["normals"], weights, DESCRIPTIONS["normals"])
+    with pytest.raises(InvalidInput, match="non-finite"):
+        load_network(tmp_path, "normals")
+
+
+def test_wrong_pictures_are_refused(folders):
+    network = load_network(folders / "normals", "normals")
+    with pytest.raises(ShapeMismatch, match="`images` has shape"):
+        estimate_normals(network, torch.zeros(1, 32, 32, 4), torch.zeros(1, 32, 32))
+    with pytest.raises(ShapeMismatch, match="`masks` has shape"):
+        estimate_normals(network, torch.zeros(1, 32, 32, 3), torch.zeros(1, 16, 32))
+    with pytest.raises(InvalidInput, match="non-finite"):
+        estimate_normals(network, torch.full((1, 32, 32, 3), torch.inf), torch.zeros(1, 32, 32))
+
+
+@pytest.mark.parametrize("role", sorted(CONFIGS))
+def test_embedded_weights_load_or_say_how_to_make_them(role):
+    try:
+        folder = embedded_network_folder(role)
+    except MissingModelFile as error:
+        assert "train_networks.sh" in str(error) and f"train-network {role}" in str(error)
+        return
+    assert load_network(folder, role).role == role
+    assert (folder / "README.md").is_file()
+    assert (folder / "model.safetensors").stat().st_size < 3.2e6
