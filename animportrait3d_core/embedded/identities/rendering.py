@@ -30,13 +30,16 @@ WHITE = (1.0, 1.0, 1.0)
 @dataclasses.dataclass(frozen=True)
 class RenderSettings:
     """background: rgb 0..1.  supersampling: samples per pixel and axis.  texture_size: texels a side, a power of two.
-    lighting: None for `default_lighting`.  condition: also draw the condition map, which costs a second pass."""
+    lighting: None for `default_lighting`.  condition: also draw the condition map, which costs a second pass.
+    merge: samples of a pixel that lie at most so many samples apart on the surface are shaded as one, which saves half
+    of the time; 0 shades each."""
 
     background: tuple[float, float, float] = WHITE
     supersampling: int = 2
     texture_size: int = 1024
     lighting: Lighting | None = None
     condition: bool = True
+    merge: float = 0.0
 
     def __post_init__(self) -> None:
         if not 1 <= self.supersampling <= 4:
@@ -232,7 +235,7 @@ def render_posed(posed: PosedIdentity, camera: Cameras, settings: RenderSettings
     lights = packed_lighting(settings.lighting or default_lighting())
     focal = float(fine.K[0, 0, 0])
     shade_image(
-        scene, lights, samples, (center, rotation, focal), np.array(settings.background),
+        scene, lights, samples, (center, rotation, focal), np.array(settings.background), settings.merge,
         (rgb, alpha, view_normals, parts),
     )  # fmt: skip
     condition = None

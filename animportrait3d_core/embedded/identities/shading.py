@@ -66,7 +66,10 @@ class Scene(NamedTuple):
     relief_scale: float
 
 
-POSITION, NORMAL, SKY, KEY, FLOW = 0, 3, 6, 7, 8
+POSITION, NORMAL, SKY, KEY, FLOW, CHART = 0, 3, 6, 7, 8, 10
+# A pixel's footprint is one level coarser than that of one of its four samples, but a trilinear look-up there would be
+# softer than the mean of four.
+_GROUP_LEVEL = 0.6
 
 
 def vertex_attributes(
@@ -250,18 +253,18 @@ def _strand_gloss(tangent, normal, view, gloss, key_share, lights):
 
 
 @_jit
-def _shade_sample(scene, lights, face, weights, view_point, scratch, out):
-    """Colour (linear, out[0:3]) and world normal (out[3:6]) of one sample.
+def _shade_surface(scene, lights, face, view_point, scratch, out):
+    """Colour (linear, out[0:3]) and world normal (out[3:6]) of a point of a face.
 
-    weights: barycentrics.  view_point: the camera's place [3] and the mip level.  scratch: arrays to work in.
+    view_point: the camera's place [3] and the mip level.  scratch: arrays to work in, of which the first holds the
+    point's attributes [10] and texture coordinates [2].
     """
-    w0, w1, w2 = weights
     camera, level = view_point
     point, normal, view, light, strand, texel, second, tangents = scratch
-    interpolate(scene.attributes, scene.faces, face, w0, w1, w2, point)
     for k in range(3):
         normal[k] = point[NORMAL + k]
         view[k] = camera[k] - point[k]
+    normalize(normal)
     normalize(view)
     facing = normal[0] * view[0] + normal[1] * view[1] + normal[2] * view[2]
     part = scene.parts[face]
@@ -269,12 +272,9 @@ def _shade_sample(scene, lights, face, weights, view_point, scratch, out):
     for k in range(3):
         normal[k] *= turn
         out[3 + k] = normal[k]
-    uvs = scene.uvs
-    u = uvs[face, 0, 0] * w0 + uvs[face, 1, 0] * w1 + uvs[face, 2, 0] * w2
-    v = uvs[face, 0, 1] * w0 + uvs[face, 1, 1] * w1 + uvs[face, 2, 1] * w2
     level -= 0.25 * math.log2(max(abs(facing), 0.15))
-    sample_texture(scene.texels, scene.starts, scene.size, u, v, level, texel, second)
-    bend_normal(scene.attributes, scene.faces, uvs, face, texel, normal, tangents, scene.relief_scale)
+    sample_texture(scene.texels, scene.starts, scene.size, point[CHART], point[CHART + 1], level, texel, second)
+    bend_normal(scene.attributes, scene.faces, scene.uvs, face, texel, normal, tangents, scene.relief_scale)
     sky, key = point[SKY], point[KEY]
     diffuse_light(normal, part, sky, key, lights, light)
     if part == HAIR:
@@ -293,17 +293,65 @@ def _shade_sample(scene, lights, face, weights, view_point, scratch, out):
 @_jit
 def _scratch():
     return (
-        np.empty(10), np.empty(3), np.empty(3), np.empty(3), np.empty(3), np.empty(7), np.empty(7), np.empty((2, 3))
+        np.empty(12), np.empty(3), np.empty(3), np.empty(3), np.empty(3), np.empty(7), np.empty(7), np.empty((2, 3))
     )  # fmt: skip
 
 
+@_jit
+def _add_sample(scene, face, w0, w1, w2, u, v, point):
+    """Add a sample's attributes and texture coordinates to those of its group, point [12]."""
+    a, b, c = scene.faces[face, 0], scene.faces[face, 1], scene.faces[face, 2]
+    for k in range(10):
+        point[k] += scene.attributes[a, k] * w0 + scene.attributes[b, k] * w1 + scene.attributes[c, k] * w2
+    point[CHART] += u
+    point[CHART + 1] += v
+
+
+@_jit
+def _gather_group(scene, samples, place, grain, merge, taken, point):
+    """Attributes of a sample, averaged with those of later samples of the pixel that see the same place of the same
+    piece; into point [12]. place: row, column, first sample.  taken: [n], marks the samples that were used.
+
+    merge: how many samples apart, in the texture, two samples may be; 0 keeps them apart. Returns their number and the
+    mip level.
+    """
+    face_id, barycentric, depth, focal = samples
+    row, column, first = place
+    point[:] = 0.0
+    count, u0, v0, reach, level, part = 0, 0.0, 0.0, 0.0, 0.0, -1
+    for sample in range(first, grain * grain):
+        if taken[sample]:
+            continue
+        y, x = row * grain + sample // grain, column * grain + sample % grain
+        face = face_id[y, x]
+        if face < 0 or (count > 0 and scene.parts[face] != part):
+            continue
+        w0, w1, w2 = barycentric[y, x, 0], barycentric[y, x, 1], barycentric[y, x, 2]
+        u = scene.uvs[face, 0, 0] * w0 + scene.uvs[face, 1, 0] * w1 + scene.uvs[face, 2, 0] * w2
+        v = scene.uvs[face, 0, 1] * w0 + scene.uvs[face, 1, 1] * w1 + scene.uvs[face, 2, 1] * w2
+        if count == 0:
+            texels = max(scene.density[face] * depth[y, x] / focal, 1e-6)
+            part, u0, v0, level, reach = scene.parts[face], u, v, math.log2(texels), merge * texels / scene.size
+        elif abs(u - u0) > reach or abs(v - v0) > reach:
+            continue
+        _add_sample(scene, face, w0, w1, w2, u, v, point)
+        taken[sample] = True
+        count += 1
+        if merge == 0.0:
+            break
+    for k in range(12):
+        point[k] /= count
+    return count, level + (_GROUP_LEVEL if count > 1 else 0.0)
+
+
 @numba.njit(cache=True, fastmath=True, parallel=True)
-def shade_image(scene, lights, samples, camera, background, images):
+def shade_image(scene, lights, samples, camera, background, merge, images):
     """Shade one view and average the samples of each pixel.
 
     lights: of `packed_lighting`.  samples: (face_id, barycentric, depth) of S x supersampling images.  camera: (center
-    [3], world_to_camera [3, 3], focal length in samples).  images: rgb [H, W, 3], alpha [H, W], normals [H, W, 3]
-    camera OpenGL, parts [H, W] u8.
+    [3], world_to_camera [3, 3], focal length in samples).  merge: samples of a pixel that lie at most so many samples
+    apart in the texture are shaded once; 0 shades every sample.  images: rgb [H, W, 3], alpha [H, W], normals
+    [H, W, 3] camera OpenGL, parts [H, W] u8.
     """
     face_id, barycentric, depth = samples
     center, rotation, focal = camera
@@ -312,23 +360,25 @@ def shade_image(scene, lights, samples, camera, background, images):
     grain = face_id.shape[0] // height
     weight = 1.0 / (grain * grain)
     for row in numba.prange(height):
-        scratch, out, votes = _scratch(), np.empty(6), np.empty(16)
+        scratch, out, votes, taken = _scratch(), np.empty(6), np.empty(16), np.empty(grain * grain, np.bool_)
         color, normal = np.empty(3), np.empty(3)
         for column in range(width):
-            color[:], normal[:], votes[:] = 0.0, 0.0, 0.0
+            color[:], normal[:], votes[:], taken[:] = 0.0, 0.0, 0.0, False
             for sample in range(grain * grain):
-                y, x = row * grain + sample // grain, column * grain + sample % grain
-                face = face_id[y, x]
+                face = face_id[row * grain + sample // grain, column * grain + sample % grain]
                 if face < 0:
                     votes[0] += 1.0
                     continue
-                weights = barycentric[y, x, 0], barycentric[y, x, 1], barycentric[y, x, 2]
-                level = math.log2(max(scene.density[face] * depth[y, x] / focal, 1e-6))
-                _shade_sample(scene, lights, face, weights, (center, level), scratch, out)
+                if taken[sample]:
+                    continue
+                count, level = _gather_group(
+                    scene, (face_id, barycentric, depth, focal), (row, column, sample), grain, merge, taken, scratch[0]
+                )
+                _shade_surface(scene, lights, face, (center, level), scratch, out)
                 for k in range(3):
-                    color[k] += min(1.0, out[k])
-                    normal[k] += out[3 + k]
-                votes[scene.parts[face]] += 1.0
+                    color[k] += min(1.0, out[k]) * count
+                    normal[k] += out[3 + k] * count
+                votes[scene.parts[face]] += count
             covered = 1.0 - votes[0] * weight
             alpha[row, column] = covered
             parts[row, column] = np.argmax(votes)

@@ -184,18 +184,24 @@ def cast_rays(origins, directions, shape):
     for i in numba.prange(origins.shape[0]):
         ox, oy, oz = origins[i, 0], origins[i, 1], origins[i, 2]
         dx, dy, dz = directions[i, 0], directions[i, 1], directions[i, 2]
-        inside, outside = 0.0, 4.0
+        inside, outside, inner, outer = 0.0, 4.0, -1.0, 0.0
         for _ in range(400):
-            value = signed_distance(ox + outside * dx, oy + outside * dy, oz + outside * dz, shape)
-            if value > 0 or outside > 450.0:
+            outer = signed_distance(ox + outside * dx, oy + outside * dy, oz + outside * dz, shape)
+            if outer > 0 or outside > 450.0:
                 break
-            inside = outside
-            outside += max(-value * 0.6, 0.35)
+            inside, inner = outside, outer
+            outside += max(-outer * 0.6, 0.35)
+        # Illinois method: regula falsi that halves the value of an end that stays.
         for _ in range(18):
-            middle = 0.5 * (inside + outside)
-            if signed_distance(ox + middle * dx, oy + middle * dy, oz + middle * dz, shape) > 0:
-                outside = middle
+            if outside - inside < 1e-5 or inner >= 0 or outer <= 0:
+                break
+            middle = inside + (outside - inside) * inner / (inner - outer)
+            value = signed_distance(ox + middle * dx, oy + middle * dy, oz + middle * dz, shape)
+            if value > 0:
+                outside, outer, inner = middle, value, inner * 0.5
             else:
-                inside = middle
+                inside, inner, outer = middle, value, outer * 0.5
+            if abs(value) < 1e-6:
+                inside, outside = middle, middle
         lengths[i] = 0.5 * (inside + outside)
     return lengths
