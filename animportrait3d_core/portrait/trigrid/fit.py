@@ -85,7 +85,7 @@ FIT_PRESETS: dict[str, FitSettings] = {
 
 @dataclasses.dataclass(frozen=True)
 class TrigridFit:
-    """A fitted portrait, its loss [iterations of this call] and the seconds this call took."""
+    """A fitted portrait, its loss [iterations of this call] and the seconds it took, those before a resumption too."""
 
     portrait: TrigridPortrait
     losses: Tensor
@@ -123,20 +123,21 @@ def fit_trigrid(
         state = initial_state(settings.levels, hull.copy(), generator)
     gradients, free = empty_gradients(state), inner_rows(settings.levels)
     outside = np.argwhere(~hull)
-    losses = []
+    earlier, losses = state.seconds, []
     while state.iteration < settings.iterations:
         batch = pixels.batch(settings, state, generator)
         points = _empty_points(outside, settings.empty_points, generator)
         losses.append(_learn(state, settings, batch, points, gradients, free))
         if state.iteration % settings.refresh == 0:
             state.occupied = _still_occupied(state, hull)
+        state.seconds = earlier + time.perf_counter() - begin
         if state_path is not None and state.iteration % settings.save_every == 0:
             save_state(state, Path(state_path), key, generator)
         if progress is not None:
             progress(state.iteration, settings.iterations, losses[-1])
     dtype = torch.float16 if settings.half else torch.float32
     portrait = portrait_of(state, views.background, prompt, dtype)
-    return TrigridFit(portrait, torch.tensor(losses), time.perf_counter() - begin)
+    return TrigridFit(portrait, torch.tensor(losses), state.seconds)
 
 
 def _key(views: Views, settings: FitSettings, generator: np.random.Generator) -> str:

@@ -29,6 +29,7 @@ class FitState:
     parts: name -> array [rows, columns]: texels [T, 16] (levels one after the other, [plane, v, u, slice, channel],
     with a border of zeros), hidden_weight [16, 32], hidden_bias [1, 32], output [4, 33] (weights and bias of the raw
     density and three colours).  first, second: Adam's moments, like parts.  occupied: [M, M, M] bool.
+    seconds: spent so far.
     """
 
     levels: tuple[int, ...]
@@ -37,6 +38,7 @@ class FitState:
     second: dict[str, np.ndarray]
     occupied: np.ndarray
     iteration: int = 0
+    seconds: float = 0.0
 
     def field(self) -> FieldArrays:
         """The field in the layout of the kernels; shares the memory."""
@@ -146,6 +148,7 @@ def save_state(state: FitState, path: Path, key: str, generator: np.random.Gener
         "key": key,
         "levels": json.dumps(state.levels),
         "iteration": str(state.iteration),
+        "seconds": str(state.seconds),
         "generator": json.dumps(generator.bit_generator.state),
     }
     write_safetensors(path, tensors, metadata)
@@ -163,4 +166,5 @@ def load_state(path: Path, key: str, generator: np.random.Generator) -> FitState
         {name: tensors[f"{kind}.{name}"].numpy() for name in _PARTS} for kind in ("parts", "first", "second")
     )
     levels = tuple(json.loads(metadata["levels"]))
-    return FitState(levels, parts, first, second, tensors["occupied"].numpy(), int(metadata["iteration"]))
+    done = int(metadata["iteration"]), float(metadata["seconds"])
+    return FitState(levels, parts, first, second, tensors["occupied"].numpy(), *done)

@@ -1,0 +1,154 @@
+"""Fit a portrait to an identity: render it from around, fit the trigrids, roughen the field, measure the result."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from ...cameras import Cameras, concatenate_cameras, view_preset
+from ...errors import InvalidInput
+from ...files import sha256_of_file
+from ...portrait.trigrid import TrigridPortrait, save_trigrid_portrait
+from ...views import Views
+from ..identities import Identity, IdentityImage, PreparedIdentity, RenderSettings, prepare_identity, render_identity
+from .quality import WHITE, PortraitReport, heldout_cameras, portrait_psnr, raw_surface, surface_noise, write_report
+from .roughness import Roughness, roughened
+
+if TYPE_CHECKING:
+    from ...portrait.trigrid.fit import FitSettings
+
+VIEW_PRESETS = ("quickstart", "face")
+STAGES = ("render views", "fit", "measure")
+Progress = Callable[[int, int, str], None]
+
+
+@dataclasses.dataclass(frozen=True)
+class PortraitSettings:
+    """How an identity becomes a portrait.
+
+    size: pixels a side of the pictures that are fitted and measured.  texture_size: of the identity, a power of two.
+    levels, iterations, rays: of the fit (`FitSettings`).  roughness: what keeps the field from being too good.
+    """
+
+    size: int = 256
+    texture_size: int = 1024
+    levels: tuple[int, ...] = (8, 16, 32, 64, 128)
+    iterations: int = 800
+    rays: int = 3072
+    roughness: Roughness = Roughness()
+
+    def __post_init__(self) -> None:
+        if not 16 <= self.size <= 1024:
+            raise InvalidInput(f"PortraitSettings: size is {self.size}, expected 16 to 1024 pixels.")
+
+    def fit(self) -> FitSettings:
+        """The fitter's settings."""
+        from ...portrait.trigrid.fit import FitSettings
+
+        return FitSettings(levels=self.levels, iterations=self.iterations, rays=self.rays, save_every=100)
+
+
+PORTRAIT_PRESETS: dict[str, PortraitSettings] = {
+    "draft": PortraitSettings(iterations=400, rays=2048),
+    "standard": PortraitSettings(),
+    "fine": PortraitSettings(iterations=4000, rays=6144),
+}
+
+
+def fit_portrait(
+    identity: Identity,
+    output: str | Path,
+    settings: PortraitSettings | None = None,
+    progress: Progress | None = None,
+) -> PortraitReport:
+    """Fit a trigrid portrait to an identity; write it to `output` (.safetensors) and its report beside it (.json).
+
+    Deterministic: an identity and settings give one file, bit by bit.  progress: called as (step, steps, stage); what
+    it raises ends the fit. The fit's state lies beside the output until it is finished, and the next call goes on
+    there.  Raises `InvalidInput` for an output of another kind.
+    """
+    output = Path(output)
+    if output.suffix != ".safetensors":
+        raise InvalidInput(f"fit_portrait: the output is '{output}', expected a name that ends in .safetensors.")
+    settings = settings or PortraitSettings()
+    prepared = prepare_identity(identity, settings.texture_size)
+    cameras = concatenate_cameras([view_preset(name, settings.size) for name in VIEW_PRESETS])
+    views = identity_views(prepared, cameras, _stage(progress, STAGES[0]))
+    portrait, seconds = _fitted(views, identity, settings, state_file(output), _stage(progress, STAGES[1]))
+    save_trigrid_portrait(portrait, output)
+    truth_cameras = heldout_cameras(settings.size)
+    truth = _rendered(prepared, truth_cameras, _stage(progress, STAGES[2]))
+    report = PortraitReport(
+        prompt=identity.prompt,
+        seed=identity.seed,
+        seconds=round(seconds, 1),
+        psnr=portrait_psnr(portrait, truth, truth_cameras),
+        noise=surface_noise(raw_surface(portrait), truth, truth_cameras),
+        bytes=output.stat().st_size,
+        sha256=sha256_of_file(output),
+        settings=dataclasses.asdict(settings),
+    )
+    write_report(report, output.with_suffix(".json"))
+    state_file(output).unlink(missing_ok=True)
+    return report
+
+
+def state_file(output: Path) -> Path:
+    """Where an unfinished fit of `output` is kept."""
+    return output.with_suffix(".state.safetensors")
+
+
+def identity_views(
+    prepared: PreparedIdentity, cameras: Cameras, progress: Callable[[int, int], None] | None = None
+) -> Views:
+    """The identity in its portrait pose, over white."""
+    image = _rendered(prepared, cameras, progress)
+    return Views(image.rgb, image.alpha, cameras, torch.tensor(WHITE))
+
+
+def _fitted(
+    views: Views,
+    identity: Identity,
+    settings: PortraitSettings,
+    state_path: Path,
+    progress: Callable[[int, int], None],
+) -> tuple[TrigridPortrait, float]:
+    """The roughened fit, seeded by the identity, and the seconds of the fit."""
+    from ...portrait.trigrid.fit import fit_trigrid
+
+    fit = fit_trigrid(
+        views,
+        np.random.default_rng(identity.seed),
+        settings.fit(),
+        identity.prompt,
+        state_path,
+        lambda step, steps, loss: progress(step, steps),
+    )
+    generator = torch.Generator().manual_seed(identity.seed)
+    return roughened(fit.portrait, settings.roughness, generator), fit.seconds
+
+
+def _rendered(
+    prepared: PreparedIdentity, cameras: Cameras, progress: Callable[[int, int], None] | None
+) -> IdentityImage:
+    """Pictures of all cameras, one after the other so that progress shows and can stop it."""
+    images = []
+    for index in range(len(cameras)):
+        images.append(render_identity(prepared, None, cameras[index], RenderSettings(condition=False)))
+        if progress is not None:
+            progress(index + 1, len(cameras))
+    stacked = {}
+    for field in dataclasses.fields(IdentityImage):
+        values = [getattr(image, field.name) for image in images]
+        stacked[field.name] = None if values[0] is None else torch.cat(values)
+    return IdentityImage(**stacked)
+
+
+def _stage(progress: Progress | None, name: str) -> Callable[[int, int], None]:
+    """Progress of one stage."""
+    return lambda step, steps: progress(step, steps, name) if progress is not None else None

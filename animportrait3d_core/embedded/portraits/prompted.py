@@ -1,0 +1,65 @@
+"""A portrait from words: the identity that fits them, fitted once and kept."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from pathlib import Path
+
+from ...errors import InvalidInput
+from ...files import cache_directory
+from ..identities import identity_from_prompt
+from ..identities.export import code_version as identities_version
+from .fitting import PortraitSettings, Progress, fit_portrait
+from .quality import PortraitReport, read_report
+
+_FIELD = Path(__file__).parents[2] / "portrait" / "trigrid"
+
+
+@dataclasses.dataclass(frozen=True)
+class PromptPortrait:
+    """What became of a prompt.
+
+    path: the trigrid file.  prompt: the full prompt of the identity, with what the text left open.  unknown: words of
+    the text that were not understood.  report: of the fit.
+    """
+
+    path: Path
+    prompt: str
+    unknown: tuple[str, ...]
+    report: PortraitReport
+
+
+def portrait_from_prompt(
+    text: str, seed: int, settings: PortraitSettings | None = None, progress: Progress | None = None
+) -> PromptPortrait:
+    """The portrait of an identity that fits an attribute prompt: fitted on first use, then read from the cache.
+
+    seed: decides what the text leaves open, and the face.  progress: as for `fit_portrait`. An interrupted fit goes on
+    where it was.  Raises `InvalidInput` for an empty text and for one of which nothing is understood.
+    """
+    if not text.strip():
+        raise InvalidInput(
+            "portrait_from_prompt: the prompt is empty; describe a person, e.g. 'an old man, short white hair'."
+        )
+    if seed < 0:
+        raise InvalidInput(f"portrait_from_prompt: the seed is {seed}, expected 0 or more.")
+    settings = settings or PortraitSettings()
+    identity, unknown = identity_from_prompt(text, seed)
+    path = cache_directory() / "portraits" / _key(identity.prompt, seed, settings) / "portrait.safetensors"
+    report_path = path.with_suffix(".json")
+    if path.is_file() and report_path.is_file():
+        report = read_report(report_path)
+    else:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        report = fit_portrait(identity, path, settings, progress)
+    return PromptPortrait(path, identity.prompt, unknown, report)
+
+
+def _key(prompt: str, seed: int, settings: PortraitSettings) -> str:
+    """Short hash of all that a portrait depends on: the person, the settings, and the code of people and fits."""
+    digest = hashlib.sha256(repr((identities_version(), prompt, seed, settings)).encode())
+    for source in sorted([*Path(__file__).parent.glob("*.py"), *_FIELD.glob("fit*.py")]):
+        digest.update(source.name.encode())
+        digest.update(source.read_bytes())
+    return digest.hexdigest()[:16]
