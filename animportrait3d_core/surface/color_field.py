@@ -62,9 +62,7 @@ class ColorField:
             return torch.cat(parts) if parts else points.new_zeros(0, 3)
 
 
-def new_color_field(
-    low: Tensor, high: Tensor, generator: torch.Generator, grid: HashGridSettings = HashGridSettings()
-) -> ColorField:
+def new_color_field(low: Tensor, high: Tensor, generator: torch.Generator, grid: HashGridSettings) -> ColorField:
     """An untrained field, nearly grey everywhere: small table, matrices by He et al. 2015 (uniform)."""
     sizes = ((WIDTH, FEATURES * grid.levels), (WIDTH, WIDTH), (OUTPUTS, WIDTH))
     bounds = [math.sqrt(6 / columns) for _, columns in sizes]
@@ -121,5 +119,5 @@ def load_color_field(path: str | Path) -> ColorField:
         grid = HashGridSettings(**json.loads(metadata["grid"]))
     except (KeyError, TypeError, ValueError) as error:
         raise InvalidInput(f"{where}: its grid settings cannot be read ({error}).") from error
-    table, low, high, *weights = (tensors[name] for name in names)
-    return ColorField(table, tuple(weights), low, high, grid)
+    table, low, high, first, second, third = (tensors[name] for name in names)
+    return ColorField(table, (first, second, third), low, high, grid)

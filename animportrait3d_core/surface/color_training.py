@@ -221,7 +221,6 @@ def _draw(seen: Observations, settings: ColorFieldSettings, generator: torch.Gen
 
 def _on(field: ColorField, device: torch.device) -> ColorField:
     """The field on a device, outside any graph; shares memory with the original where it is there already."""
-    table, low, high, *weights = (
-        value.detach().to(device) for value in (field.table, field.low, field.high, *field.weights)
-    )
-    return dataclasses.replace(field, table=table, weights=tuple(weights), low=low, high=high)
+    values = (field.table, field.low, field.high, *field.weights)
+    table, low, high, first, second, third = (value.detach().to(device) for value in values)
+    return dataclasses.replace(field, table=table, weights=(first, second, third), low=low, high=high)

@@ -5,7 +5,8 @@ own row where the whole grid fits into 2^19 rows, else the row that a spatial ha
 point's encoding is the trilinear interpolation in each grid, side by side. Details follow tiny-cuda-nn, which the
 authors use, so that its tables can be taken over:
 
-    scale_l = base b^l - 1,  position = scale_l x + 1/2,  b = (max / base)^(1 / (levels - 1)),  vertices = ceil(scale_l) + 1
+    b = (max / base)^(1 / (levels - 1)),  scale = base b^level - 1,  vertices = ceil(scale) + 1
+    position = scale x + 1/2, between the vertices floor(position) and floor(position) + 1
     row = x + vertices (y + vertices z)  or  (x ^ 2654435761 y ^ 805459861 z) mod 2^19
 
 The half cell by which position is moved reaches one vertex too far at the upper end of the cube; dense grids then wrap
