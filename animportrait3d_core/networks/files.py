@@ -37,8 +37,8 @@ class ImageNetwork:
     """A loaded network that is ready to predict.
 
     role: one of `ROLES`.  model: [B, 3, S, S] -> [B, channels, S, S] (landmarks: and logits [B, 1 + 68]).  classes:
-    names of the classes that `segment_images` answers, empty for other roles.  channel_classes: for each output channel its
-    position in `classes`.  size: pixels of the longer side of pictures in training.  mean, std: [3] of its pictures.
+    names of the classes that `segment_images` answers, empty for other roles.  channel_classes: for each output channel
+    its position in `classes`.  size: pixels of the longer side of pictures in training.  mean, std: [3] of pictures.
     """
 
     role: str

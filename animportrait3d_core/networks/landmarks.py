@@ -23,13 +23,18 @@ _BATCH = 16
 _LEAST_SIDE = 8.0
 
 
-def expected_points(heatmaps: Tensor) -> Tensor:
-    """Pixels [B, N, 2] (x, y; centres at +0.5) of logits [B, N, H, W], as the mean place under their softmax."""
-    batch, count, height, width = heatmaps.shape
-    share = heatmaps.float().flatten(2).softmax(-1).view(batch, count, height, width)
-    columns = torch.arange(width, device=heatmaps.device) + 0.5
-    rows = torch.arange(height, device=heatmaps.device) + 0.5
-    return torch.stack([(share.sum(2) * columns).sum(-1), (share.sum(3) * rows).sum(-1)], -1)
+def log_shares(heatmaps: Tensor) -> Tensor:
+    """Logarithm [B, N, H, W] float32 of the softmax of each heatmap of logits."""
+    # Contiguous first: the softmax of maps that are stored channels last would copy them several times.
+    return heatmaps.float().contiguous().flatten(2).log_softmax(-1).view(heatmaps.shape)
+
+
+def expected_points(logs: Tensor) -> Tensor:
+    """Pixels [B, N, 2] (x, y; centres at +0.5): the mean place under the `log_shares` [B, N, H, W]."""
+    shares = logs.exp()
+    columns = torch.arange(logs.shape[-1], device=logs.device) + 0.5
+    rows = torch.arange(logs.shape[-2], device=logs.device) + 0.5
+    return torch.stack([(shares.sum(2) * columns).sum(-1), (shares.sum(3) * rows).sum(-1)], -1)
 
 
 def face_crops(points: Tensor, margin: float = FACE_MARGIN) -> Crops:
@@ -69,7 +74,7 @@ def _detect(network: ImageNetwork, pictures: Tensor) -> tuple[Tensor, Tensor, Te
         cut = cut_out(pictures, crops, network.size, border=True)
         with torch.no_grad():
             heatmaps, logits = network.model(normalized(network, cut))
-        points = points_from_crop(expected_points(heatmaps).cpu(), crops, network.size)
+        points = points_from_crop(expected_points(log_shares(heatmaps)).cpu(), crops, network.size)
         surely = logits.float().cpu().sigmoid()
         found &= surely[:, 0] > 0.5
         # Guesses about pictures without a face must not send the next cut-out astray.

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ..networks.crops import Crops
 from ..networks.files import ImageNetwork
-from ..networks.landmarks import FACE_MARGIN, detect_landmarks, expected_points, face_crops
+from ..networks.landmarks import FACE_MARGIN, detect_landmarks, expected_points, face_crops, log_shares
 from ..networks.roles import LANDMARKS
 from .augment import (
     AugmentSettings,
@@ -66,17 +66,15 @@ def landmark_crops(pictures: Pictures, generator: torch.Generator) -> Crops:
     return Crops(centers + shift * sides[:, None], sides * scale, turn)
 
 
-def spot_loss(heatmaps: Tensor, points: Tensor, counted: Tensor) -> Tensor:
-    """Mean cross-entropy of heatmaps [B, N, S, S] (logits) with Gaussian spots at points, over the counted [B, N].
+def spot_loss(logs: Tensor, points: Tensor, counted: Tensor) -> Tensor:
+    """Mean divergence of heatmaps [B, N, S, S] (`log_shares`) from Gaussian spots at points, weighted by `counted`.
 
     It keeps the maps in one piece, which their mean place alone does not ask for (Nibali et al. 2018, DSNT).
     """
-    size = heatmaps.shape[-1]
-    steps = torch.arange(size, dtype=torch.float32) + 0.5
+    steps = torch.arange(logs.shape[-1], dtype=torch.float32) + 0.5
     spots = torch.softmax(-((steps - points[..., None]) ** 2) / (2 * SPREAD**2), -1)
     columns, rows = spots[:, :, 0], spots[:, :, 1]
-    logs = heatmaps.flatten(2).log_softmax(-1).view_as(heatmaps)
-    entropy = -torch.einsum("bnyx,bny,bnx->bn", logs, rows, columns)
+    entropy = -((logs * columns[:, :, None]).sum(-1) * rows).sum(-1)
     floor = -(columns * columns.log()).nan_to_num().sum(-1) - (rows * rows.log()).nan_to_num().sum(-1)
     return ((entropy - floor) * counted).sum() / counted.sum().clamp_min(1)
 
@@ -116,17 +114,17 @@ class LandmarksTask:
     def losses(self, model: nn.Module, batch: Mapping[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
         """Distance of points in hundredths of the cut-out, compact heatmaps, and the two kinds of logits."""
         heatmaps, logits = model(batch["colors"])
-        heatmaps, logits = heatmaps.float(), logits.float()
+        logs, logits = log_shares(heatmaps), logits.float()
         points, size = batch["points"], heatmaps.shape[-1]
         inside = ((points > 0) & (points < size)).all(-1).float() * batch["shown"][:, None]
         # Hidden points are the shape's best guess: worth less than what is seen.
         weight = inside * (0.25 + 0.75 * batch["visible"])
-        distance = ((expected_points(heatmaps) - points).square().sum(-1) + 1e-4).sqrt()
+        distance = ((expected_points(logs) - points).square().sum(-1) + 1e-4).sqrt()
         bce = torch.nn.functional.binary_cross_entropy_with_logits
         seen = bce(logits[:, 1:], batch["visible"] * inside, reduction="none") * batch["shown"][:, None]
         return {
             "distance": (distance * weight).sum() / weight.sum().clamp_min(1) * (100.0 / size),
-            "spots": 0.3 * spot_loss(heatmaps, points, weight),
+            "spots": 0.3 * spot_loss(logs, points, weight),
             "visible": 0.2 * seen.sum() / (LANDMARKS * batch["shown"].sum()).clamp_min(1),
             "face": 0.2 * bce(logits[:, 0], batch["shown"]),
         }
