@@ -65,11 +65,11 @@ MODEL_FOLDERS = (
     ),
     ModelFolder(
         key="portrait3d",
-        suffixes=(".pth", ".pkl", ".safetensors"),
-        what="static portraits of Portrait3D / 3DPortraitGAN",
+        suffixes=(".pth", ".pt", ".pkl", ".safetensors"),
+        what="static portraits of Portrait3D ({id}.pth) and their generator (model_512.pkl)",
         source="https://github.com/oneThousand1000/Portrait3D",
-        licence="see that repository",
-        without="embedded identities, or any GLB, OBJ or PLY head",
+        licence="given there; the generator rests on EG3D, NVIDIA's non-commercial licence",
+        without="the embedded portraits, or any GLB, OBJ or PLY head",
     ),
     ModelFolder(
         key="ap3d_segmentation",
@@ -92,11 +92,12 @@ MODEL_FOLDERS = (
 
 @dataclass(frozen=True)
 class HostFacts:
-    """What only the host knows: its name, where it looks for model files (by key), where it writes."""
+    """What only the caller knows: the host's name, its folders of model files (by key) and output; what is embedded."""
 
     name: str
     model_folders: Mapping[str, Sequence[Path]]
     output_folder: Path
+    embedded: Sequence[Finding] = ()
 
 
 @dataclass(frozen=True)
@@ -109,10 +110,10 @@ class Finding:
     detail: str
 
 
-def headless_facts(models_directory: Path, output_directory: Path) -> HostFacts:
+def headless_facts(models_directory: Path, output_directory: Path, embedded: Sequence[Finding] = ()) -> HostFacts:
     """The facts of the command line, where every model key is a folder below one."""
     folders = {entry.key: [models_directory / entry.key] for entry in MODEL_FOLDERS}
-    return HostFacts("command line (ComfyUI is not running)", folders, output_directory)
+    return HostFacts("command line (ComfyUI is not running)", folders, output_directory, embedded)
 
 
 def examine(host: HostFacts) -> list[Finding]:
@@ -123,6 +124,7 @@ def examine(host: HostFacts) -> list[Finding]:
     findings += [_optional(name, purpose) for name, purpose in OPTIONAL_PACKAGES.items()]
     findings += _devices()
     findings += _backends()
+    findings += host.embedded
     findings += [_models(entry, host.model_folders.get(entry.key, ())) for entry in MODEL_FOLDERS]
     findings += [_cache(), _writable("output", host.output_folder)]
     return findings

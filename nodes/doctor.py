@@ -34,11 +34,13 @@ class Doctor:
     @host.plain_torch
     def execute(self, only_findings: bool) -> dict[str, Any]:
         from animportrait3d_core import doctor
+        from animportrait3d_core.embedded.contents import embedded_findings
 
         facts = doctor.HostFacts(
             name="ComfyUI" if host.in_comfyui() else "headless runner",
             model_folders={entry.key: host.model_folders(entry.key) for entry in doctor.MODEL_FOLDERS},
             output_folder=host.output_folder(),
+            embedded=embedded_findings(),
         )
         findings = doctor.examine(facts)
         shown = [finding for finding in findings if finding.status != doctor.OK] if only_findings else findings

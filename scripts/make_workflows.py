@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from animportrait3d_core.workflow import load_registry  # noqa: E402  (needs the path above)
-from animportrait3d_core.workflow.builder import WorkflowBuilder  # noqa: E402
+from animportrait3d_core.workflow.builder import BuiltNode, Output, WorkflowBuilder  # noqa: E402
 from animportrait3d_core.workflow.prepare import prepare  # noqa: E402
 
 
@@ -26,35 +26,82 @@ def health_check(graph: WorkflowBuilder) -> None:
         graph.add("AP3D_Doctor", shows_picture=True)
 
 
-QUICKSTART_NOTE = """**From a static head to an animatable avatar**, on any computer, without licensed files.
+QUICKSTART_NOTE = """**From a static portrait to an animatable avatar**, on any computer, without licensed files.
+
+Press *Run*. Choose another portrait in *Load Portrait3D*: one of the pack's own, or a Portrait3D file in
+`models/portrait3d`. Or put *Text to Portrait* in its place and describe a person."""
+
+POINTS_NOTE = "Points on body, hair and clothes, each bound to a face of the body."
+MESH_NOTE = """**From a 3D head to an animatable avatar**, on any computer, without licensed files.
 
 Press *Run*. Choose another head in *Portrait from Mesh*: one of the pack's own, or any GLB, OBJ or PLY head in the
 input folder."""
 
 
 def quickstart(graph: WorkflowBuilder) -> None:
-    """A mesh portrait becomes an avatar that opens its mouth, blinks, looks around and turns its head."""
-    with graph.stage("1 Body and portrait", QUICKSTART_NOTE):
+    """A trigrid portrait becomes an avatar that opens its mouth, blinks, looks around and turns its head."""
+    with graph.stage("1 Portrait", QUICKSTART_NOTE):
+        portrait = graph.add("AP3D_LoadPortrait3D", shows_picture=True)
+    with graph.stage("2 Views and surface", "The portrait is seen from all sides, and its surface is taken out."):
+        views, close = _views(graph, portrait)
+        mesh = graph.add("AP3D_ExtractMesh", portrait=portrait["portrait"], smoothing=4, shows_picture=True)
+    with graph.stage("3 Body", "The body that will move it, fitted to the surface and to what is seen."):
+        body = graph.add("AP3D_LoadSMPLX", shows_picture=True)
+        fit = _fit(graph, views, body, mesh["mesh"])
+    with graph.stage("4 Points", POINTS_NOTE):
+        points = _points(graph, mesh["mesh"], fit)
+    avatar = _avatar(graph, "5", portrait, (views, close), fit, points)
+    _results(graph, ("6", "7"), portrait, views, avatar)
+
+
+def mesh_portrait(graph: WorkflowBuilder) -> None:
+    """A mesh portrait becomes an avatar."""
+    with graph.stage("1 Body and portrait", MESH_NOTE):
         body = graph.add("AP3D_LoadSMPLX", shows_picture=True)
         portrait = graph.add("AP3D_PortraitFromMesh", body=body["body"], shading="unlit", shows_picture=True)
     with graph.stage("2 Views and fit", "The head is seen from all sides, and the body is fitted to what is seen."):
-        views = graph.add("AP3D_RenderViews", subject=portrait["portrait"], title="Views", shows_picture=True)
-        close = graph.add(
-            "AP3D_RenderViews", subject=portrait["portrait"], preset="face", title="Close Views", shows_picture=True
-        )
-        fit = graph.add(
-            "AP3D_FitSMPLX", views=views["views"], body=body["body"], mesh=portrait["mesh"], shows_picture=True
-        )
-    with graph.stage("3 Points", "Points on body, hair and clothes, each bound to a face of the body."):
-        parts = graph.add("AP3D_SplitPartsByDistance", mesh=portrait["mesh"], fit=fit["fit"], shows_picture=True)
-        points = graph.add("AP3D_RigPoints", parts=parts["parts"], fit=fit["fit"], shows_picture=True)
-        colored = graph.add(
-            "AP3D_ColorPoints", points=points["points"], mesh=portrait["mesh"], fit=fit["fit"], shows_picture=True
-        )
-    with graph.stage("4 Avatar", "The points become 3D Gaussians, trained on the views."):
+        views, close = _views(graph, portrait)
+        fit = _fit(graph, views, body, portrait["mesh"])
+    with graph.stage("3 Points", POINTS_NOTE):
+        points = _points(graph, portrait["mesh"], fit)
+    avatar = _avatar(graph, "4", portrait, (views, close), fit, points)
+    _results(graph, ("5", "6"), portrait, views, avatar)
+
+
+def _views(graph: WorkflowBuilder, portrait: BuiltNode) -> tuple[BuiltNode, BuiltNode]:
+    """All around, and close to the face."""
+    views = graph.add("AP3D_RenderViews", subject=portrait["portrait"], title="Views", shows_picture=True)
+    close = graph.add(
+        "AP3D_RenderViews", subject=portrait["portrait"], preset="face", title="Close Views", shows_picture=True
+    )
+    return views, close
+
+
+def _fit(graph: WorkflowBuilder, views: BuiltNode, body: BuiltNode, mesh: Output) -> BuiltNode:
+    return graph.add("AP3D_FitSMPLX", views=views["views"], body=body["body"], mesh=mesh, shows_picture=True)
+
+
+def _points(graph: WorkflowBuilder, mesh: Output, fit: BuiltNode) -> BuiltNode:
+    """Coloured points, bound to the body's faces."""
+    parts = graph.add("AP3D_SplitPartsByDistance", mesh=mesh, fit=fit["fit"], shows_picture=True)
+    points = graph.add("AP3D_RigPoints", parts=parts["parts"], fit=fit["fit"], shows_picture=True)
+    return graph.add("AP3D_ColorPoints", points=points["points"], mesh=mesh, fit=fit["fit"], shows_picture=True)
+
+
+def _avatar(
+    graph: WorkflowBuilder,
+    number: str,
+    portrait: BuiltNode,
+    views_and_close: tuple[BuiltNode, BuiltNode],
+    fit: BuiltNode,
+    points: BuiltNode,
+) -> BuiltNode:
+    """The stage in which points become a trained avatar, which is saved."""
+    views, close = views_and_close
+    with graph.stage(f"{number} Avatar", "The points become 3D Gaussians, trained on the views."):
         avatar = graph.add(
             "AP3D_InitializeAvatar",
-            points=colored["points"],
+            points=points["points"],
             views=views["views"],
             fit=fit["fit"],
             prompt=portrait["prompt"],
@@ -64,7 +111,14 @@ def quickstart(graph: WorkflowBuilder) -> None:
         )
         graph.add("AP3D_SaveAvatar", avatar=avatar["avatar"])
         graph.add("AP3D_ExportAvatar", avatar=avatar["avatar"])
-    with graph.stage("5 Motion", "Films and numbers lie in the output folder."):
+    return avatar
+
+
+def _results(
+    graph: WorkflowBuilder, numbers: tuple[str, str], portrait: BuiltNode, views: BuiltNode, avatar: BuiltNode
+) -> None:
+    """The stages of films, numbers and one sheet of everything."""
+    with graph.stage(f"{numbers[0]} Motion", "Films and numbers lie in the output folder."):
         still = graph.add("AP3D_LoadMotion", avatar=avatar["avatar"], motion="rest", title="Hold Still")
         turn = graph.add(
             "AP3D_AnimateAvatar",
@@ -84,12 +138,9 @@ def quickstart(graph: WorkflowBuilder) -> None:
             title="Animate",
             shows_picture=True,
         )
-    with graph.stage("6 Result", "How alike it is at rest, and whether it shows holes in motion."):
+    with graph.stage(f"{numbers[1]} Result", "How alike it is at rest, and whether it shows holes in motion."):
         graph.add(
-            "AP3D_EvaluateAvatar",
-            avatar=avatar["avatar"],
-            portrait=portrait["portrait"],
-            motion=stress["motion"],
+            "AP3D_EvaluateAvatar", avatar=avatar["avatar"], portrait=portrait["portrait"], motion=stress["motion"]
         )
         graph.add(
             "AP3D_ContactSheet",
@@ -104,7 +155,11 @@ def quickstart(graph: WorkflowBuilder) -> None:
         )
 
 
-WORKFLOWS: dict[str, Callable[[WorkflowBuilder], None]] = {"health_check": health_check, "quickstart": quickstart}
+WORKFLOWS: dict[str, Callable[[WorkflowBuilder], None]] = {
+    "health_check": health_check,
+    "quickstart": quickstart,
+    "mesh_portrait": mesh_portrait,
+}
 
 
 def build(name: str) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import builtins
 import collections
 import dataclasses
-import os
 import pickle
 import sys
 import types
@@ -28,18 +27,9 @@ from animportrait3d_core.portrait.trigrid import (
     save_trigrid_portrait,
 )
 from animportrait3d_core.torch_checkpoints import read_torch_checkpoint
+from tests.portrait.trigrid_samples import Attack, checkpoint_of, generator_of, without
 
 from_layouts = pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
-
-
-class Attack:
-    """Pickles to a call of os.system."""
-
-    def __init__(self, target: Path) -> None:
-        self.target = target
-
-    def __reduce__(self):
-        return os.system, (f"touch '{self.target}'",)
 
 
 @pytest.fixture
@@ -50,26 +40,7 @@ def portrait(make_ellipsoid):
 
 @pytest.fixture
 def generator(portrait) -> Generator:
-    """The portrait's decoder and ToRGB by upstream's names, and its background as part of the file."""
-    decoder, to_rgb = portrait.decoder, portrait.to_rgb
-    return Generator(
-        {
-            "decoder.net.0.weight": decoder.hidden_weight,
-            "decoder.net.0.bias": decoder.hidden_bias,
-            "decoder.net.2.weight": decoder.output_weight,
-            "decoder.net.2.bias": decoder.output_bias,
-            "torgb.affine.weight": to_rgb.affine_weight,
-            "torgb.affine.bias": to_rgb.affine_bias,
-            "torgb.weight": to_rgb.weight[:, :, None, None],
-            "torgb.bias": to_rgb.bias,
-        }
-    )
-
-
-def checkpoint_of(portrait) -> dict[str, torch.Tensor]:
-    """The dictionary that Portrait3D saves, with the background added."""
-    model = {f"trigrids_{r}": grid.reshape(1, 3, -1, r, r) for r, grid in portrait.levels.items()}
-    return {**model, "ws": portrait.ws[None], "background_features": portrait.background_features}
+    return generator_of(portrait)
 
 
 def assert_same_picture(first, second, tolerance: float = 0.0) -> None:
@@ -196,10 +167,6 @@ def test_wrong_levels_are_named(portrait, generator, tmp_path) -> None:
         torch.save({"model": model}, path)
         with pytest.raises(error, match=words):
             load_trigrid_portrait(path, generator)
-
-
-def without(values: dict, name: str) -> dict:
-    return {key: value for key, value in values.items() if key != name}
 
 
 def test_the_generator_tells_how_many_levels_there_are(portrait, generator, tmp_path) -> None:

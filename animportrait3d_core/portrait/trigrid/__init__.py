@@ -15,7 +15,7 @@ from .density import (
     query_density,
     render_normals,
 )
-from .files import load_trigrid_portrait, save_trigrid_portrait
+from .files import carries_decoder, load_trigrid_portrait, save_trigrid_portrait
 from .generator import Generator, read_generator, save_generator
 from .march import RaySamples
 from .render import TrigridImage, render_background, render_trigrid, to_uint8
@@ -34,6 +34,7 @@ __all__ = [
     "ToRgb",
     "TrigridImage",
     "TrigridPortrait",
+    "carries_decoder",
     "constant_background",
     "density_grid",
     "density_normals",

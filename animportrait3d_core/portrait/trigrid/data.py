@@ -156,6 +156,12 @@ class TrigridPortrait:
         """Resolution of the finest level."""
         return max(self.levels)
 
+    def summary(self) -> str:
+        """One line for people: levels, channels and samples."""
+        levels = ", ".join(str(level) for level in sorted(self.levels))
+        samples = f"{self.rendering.depth_samples} + {self.rendering.importance_samples}"
+        return f"trigrids of {levels}; {self.channels} channels x {self.depth} slices; {samples} samples per ray"
+
     def render(self, cameras: Cameras, background: Tensor | None = None) -> PortraitImage:
         """Pictures as every portrait makes them, over the portrait's own background or a plain colour [3] in 0..1."""
         from .render import render_portrait
