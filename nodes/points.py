@@ -113,15 +113,19 @@ class RigPoints:
         return host.node_result(points, picture, ui=host.preview_images(picture, "points"))
 
 
+COLOR_METHODS = ["nearest surface", "hash grid", "none"]
+
+
 class ColorPoints:
-    """Colours of the points from the portrait's surface."""
+    """Colours of the points from the portrait's surface or its views."""
 
     CATEGORY = "AnimPortrait3D/initialization"
     DESCRIPTION = (
-        "Gives each point the colour of the portrait's surface nearest to it. Teeth and the inside of the mouth, which "
-        "a closed mouth hides, get the paper's generic colours."
+        "Gives each point the portrait's colour: from the surface nearest to it, or from a hash-grid colour field that "
+        "is trained on the views (paper, appendix A1.3). Teeth and the inside of the mouth get generic colours: a closed "
+        "mouth hides them."
     )
-    SEARCH_ALIASES = ["texture points", "appearance initialization"]
+    SEARCH_ALIASES = ["texture points", "appearance initialization", "hash grid", "colour field"]
     FUNCTION = "execute"
     RETURN_TYPES = ("AP3D_POINTS", "IMAGE")
     RETURN_NAMES = ("points", "image")
@@ -132,20 +136,73 @@ class ColorPoints:
         return {
             "required": {
                 "points": ("AP3D_POINTS", {"tooltip": "Points bound to the body."}),
-                "mesh": ("AP3D_MESH", {"tooltip": "The portrait's coloured surface."}),
+                "mesh": ("AP3D_MESH", {"tooltip": "The portrait's surface; with colours for `nearest surface`."}),
                 "fit": ("AP3D_FIT", {"tooltip": "The body fitted to it: it tells the eyes from the lids."}),
-            }
+            },
+            "optional": {
+                "views": ("AP3D_VIEWS", {"tooltip": "Views of the portrait; the hash grid learns its colours from."}),
+                "close_views": ("AP3D_VIEWS", {"tooltip": "More views for the hash grid, as large as the others."}),
+                "method": (
+                    COLOR_METHODS,
+                    {
+                        "default": "nearest surface",
+                        "tooltip": "hash grid: learned from the views. nearest surface: the mesh's own colours. "
+                        "none: grey, to see what the colours are good for.",
+                    },
+                ),
+                "iterations": (
+                    "INT",
+                    {"default": 600, "min": 1, "max": 20000, "step": 50, "tooltip": "Training steps of the hash grid."},
+                ),
+                "seed": (
+                    "INT",
+                    {"default": 0, "min": 0, "max": 2**32 - 1, "tooltip": "Start of the hash grid, order of pixels."},
+                ),
+            },
         }
 
     @host.plain_torch
-    def execute(self, points: Any, mesh: Any, fit: Any) -> dict[str, Any]:
+    def execute(
+        self,
+        points: Any,
+        mesh: Any,
+        fit: Any,
+        views: Any = None,
+        close_views: Any = None,
+        method: str = "nearest surface",
+        iterations: int = 600,
+        seed: int = 0,
+    ) -> dict[str, Any]:
         from animportrait3d_core import previews
-        from animportrait3d_core.rigging.points import PosedBody, color_points
+        from animportrait3d_core.rigging.points import PosedBody, color_points, uncolored_points
 
-        colored = color_points(points, mesh, PosedBody.of(fit.body, fit.parameters))
+        if method == "none":
+            colored = uncolored_points(points)
+        else:
+            field = self._field(mesh, views, close_views, iterations, seed) if method == "hash grid" else None
+            colored = color_points(points, mesh, PosedBody.of(fit.body, fit.parameters), field)
         cameras = previews.preview_cameras(PREVIEW_SIZE)
         picture = previews.points_picture(colored.positions, colored.colors, cameras)
         return host.node_result(colored, picture, ui=host.preview_images(picture, "points"))
+
+    @staticmethod
+    def _field(mesh: Any, views: Any, close_views: Any, iterations: int, seed: int) -> Any:
+        """The colour field of the views."""
+        import torch
+
+        from animportrait3d_core.errors import InvalidInput
+        from animportrait3d_core.surface.color_training import ColorFieldSettings, train_color_field
+        from animportrait3d_core.views import concatenate_views
+
+        if views is None:
+            raise InvalidInput(
+                "AP3D_ColorPoints: `hash grid` learns from views, but none are connected; connect `views`, or choose "
+                "`nearest surface`."
+            )
+        seen = views if close_views is None else concatenate_views([views, close_views])
+        settings = ColorFieldSettings(iterations=iterations)
+        generator = torch.Generator().manual_seed(seed)
+        return train_color_field(mesh, seen, settings, generator, host.ProgressBar(iterations), host.device())
 
 
 NODE_CLASS_MAPPINGS = {

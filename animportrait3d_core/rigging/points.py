@@ -8,7 +8,7 @@ says face). Until a segmentation is given, the portrait's surface is split by it
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Literal
 
 import torch
@@ -19,7 +19,7 @@ from ..mesh_queries import ClosestPoints, SurfaceTree, colors_at
 from ..meshes import Mesh, compact, face_areas, face_normals
 from .frames import points_to_local, triangle_frames
 from .parts import CLOTHES, EYELIDS, EYES, HAIR, LIPS, MOUTH_INTERIOR, SKIN, TEETH, part_of_faces
-from .sampling import paper_body_counts, place_samples
+from .sampling import paper_body_counts, paper_mesh_samples, place_samples
 from .visibility import visible_faces
 
 if TYPE_CHECKING:
@@ -33,6 +33,11 @@ TEETH_COLOR = (141.6 / 255, 133.8 / 255, 122.4 / 255)
 
 MOUTH_COLOR = (64 / 255, 30.5 / 255, 29.5 / 255)
 """The authors' dark red: 0.5 (128, 61, 59) / 255."""
+
+NEUTRAL_GREY = 0.5
+
+ColorSource = Callable[[Tensor], Tensor]
+"""Colours [N, 3] in 0..1 of points [N, 3] on the surface."""
 
 EYE_TIE = 0.003
 """World units (1.1 mm): a fit may be off by this much before lids take colours from the eyes."""
@@ -175,7 +180,10 @@ def sample_points(
     """
     check_shape("sample_points", "mesh_parts", mesh_parts, [len(mesh.faces)])
     on_mesh, on_body, in_cheek = _shares(mesh, mesh_parts, body, settings)
-    surface, mesh_face = place_samples(mesh.vertices, mesh.faces, on_mesh, generator)
+    if settings.sampling == "paper":
+        surface, mesh_face = paper_mesh_samples(mesh.vertices, mesh.faces, on_mesh.nonzero()[:, 0])
+    else:
+        surface, mesh_face = place_samples(mesh.vertices, mesh.faces, on_mesh, generator)
     skin, body_face = place_samples(body.vertices, body.faces, on_body, generator)
     cheek, cheek_face = place_samples(body.vertices, body.faces, in_cheek, generator)
     cheek = cheek - settings.cheek_depth * body.outward[cheek_face]
@@ -228,8 +236,17 @@ def bind_points(
     return binding, parts
 
 
-def color_points(points: RiggedPoints, mesh: Mesh, body: PosedBody, hidden_distance: float = 0.02) -> RiggedPoints:
+def color_points(
+    points: RiggedPoints,
+    mesh: Mesh,
+    body: PosedBody,
+    field: ColorSource | None = None,
+    hidden_distance: float = 0.02,
+) -> RiggedPoints:
     """The points with the colours of the nearest visible place on the mesh; teeth and mouth get the authors' generic.
+
+    field: colours of such places, as a trained `ColorField` gives them; None takes the mesh's own texture or vertex
+    colours. The authors ask their field at the points themselves, which lie off the surface it was trained on.
 
     Eyes take their colours from the eyes of the mesh alone and everything else from the rest: lids lie closer to the
     eyeball than the fit is exact, and would blink in white. Parts of the eyeballs further than `hidden_distance` from
@@ -242,14 +259,22 @@ def color_points(points: RiggedPoints, mesh: Mesh, body: PosedBody, hidden_dista
     for chosen, source in ((eyes, of_eyes), (~eyes, ~of_eyes)):
         source = source if bool(source.any()) else torch.ones_like(source)
         closest = SurfaceTree(outer.vertices, outer.faces[source]).closest(points.positions[chosen])
-        faces = source.nonzero()[:, 0][closest.faces]
-        found = colors_at(outer, faces, closest.barycentric).clamp(0, 1)
+        if field is None:
+            found = colors_at(outer, source.nonzero()[:, 0][closest.faces], closest.barycentric)
+        else:
+            found = field(closest.points)
+        found = found.clamp(0, 1)
         if chosen is eyes:
             found = _whitened(found, closest.distances > hidden_distance)
         colors[chosen] = found
     colors[points.part_id == TEETH] = colors.new_tensor(TEETH_COLOR)
     colors[points.part_id == MOUTH_INTERIOR] = colors.new_tensor(MOUTH_COLOR)
     return dataclasses.replace(points, colors=colors)
+
+
+def uncolored_points(points: RiggedPoints) -> RiggedPoints:
+    """The points in neutral grey, teeth and mouth too: an avatar without colour initialization, for comparison."""
+    return dataclasses.replace(points, colors=torch.full_like(points.colors, NEUTRAL_GREY))
 
 
 def _eye_faces(mesh: Mesh, body: PosedBody) -> Tensor:

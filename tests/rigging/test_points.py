@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from animportrait3d_core.body.model import BodyModel
 from animportrait3d_core.body.parameters import BodyParameters
 from animportrait3d_core.errors import InvalidInput, ShapeMismatch
+from animportrait3d_core.mesh_queries import closest_points
 from animportrait3d_core.meshes import Mesh, face_areas
 from animportrait3d_core.rigging import parts as parts_module
 from animportrait3d_core.rigging import points_to_world, sampling, triangle_frames
@@ -22,6 +23,7 @@ from animportrait3d_core.rigging.parts import (
     EYELIDS,
     EYES,
     HAIR,
+    LIPS,
     MOUTH_INTERIOR,
     PART_OF_UPSTREAM_MASK,
     PARTS,
@@ -42,8 +44,14 @@ from animportrait3d_core.rigging.points import (
     rig_points,
     sample_points,
     split_parts,
+    uncolored_points,
 )
-from animportrait3d_core.rigging.sampling import paper_body_counts, place_samples, whole_counts
+from animportrait3d_core.rigging.sampling import (
+    paper_body_counts,
+    paper_mesh_samples,
+    place_samples,
+    whole_counts,
+)
 from animportrait3d_core.rigging.visibility import visible_faces
 
 
@@ -126,6 +134,92 @@ def test_paper_counts_by_hand() -> None:
     body, cheek = paper_body_counts(corners.reshape(-1, 3), faces, torch.tensor([False, False, True]))
     assert body.tolist() == [1 + 21, 1 + 27, 1 + 6 * 33]
     assert cheek.tolist() == [1, 1 + 6 * 9, 1 + 6 * 33]
+
+
+def equal_triangles(count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Unit right triangles beside each other."""
+    corners = torch.tensor([[0.0, 0, 0], [1, 0, 0], [0, 1, 0]]).repeat(count, 1, 1)
+    return corners.reshape(-1, 3), torch.arange(3 * count).reshape(-1, 3)
+
+
+def test_paper_counts_of_the_real_body_have_the_papers_lower_bound() -> None:
+    # SMPL-X as cropped by the authors: 17,981 faces, 3,324 of the eye region and 572 of the lips.
+    detailed = torch.zeros(17_981, dtype=torch.bool)
+    detailed[: 3_324 + 572] = True
+    body, cheek = paper_body_counts(*equal_triangles(17_981), detailed)
+    assert int(body.sum()) == 477_398
+    assert (body[~detailed] == 22).all() and (body[detailed] == 43).all() and (cheek == 1).all()
+
+
+def test_a_degenerate_body_face_does_not_let_the_paper_counts_explode() -> None:
+    vertices, faces = equal_triangles(1000)
+    vertices[:3] *= 1e-5
+    with pytest.raises(InvalidInput, match=r"face 0 is 1e\+05 times smaller than the median face"):
+        paper_body_counts(vertices, faces, torch.zeros(1000, dtype=torch.bool))
+
+
+def test_paper_mesh_samples_are_the_authors_seven() -> None:
+    vertices, faces = equal_triangles(3)
+    vertices = vertices + torch.arange(3).repeat_interleave(3)[:, None] * 10.0
+    points, face = paper_mesh_samples(vertices, faces, torch.tensor([0, 2]))
+    assert face.tolist() == [0, 2] * 7
+    first = points[face == 0]
+    wanted = [
+        [1 / 3, 1 / 3],
+        [2 / 9, 2 / 9],
+        [5 / 9, 2 / 9],
+        [2 / 9, 5 / 9],
+        [1 / 9, 1 / 9],
+        [7 / 9, 1 / 9],
+        [1 / 9, 7 / 9],
+    ]
+    torch.testing.assert_close(first[:, :2], torch.tensor(wanted))
+    torch.testing.assert_close(points[face == 2], first + 20)
+
+
+def test_paper_sampling_of_a_portrait(portrait: Mesh, posed: PosedBody) -> None:
+    parts = split_parts(portrait, posed)
+    points = sample_points(portrait, parts, posed, PointSettings.paper(), seeded())
+    detailed = torch.isin(posed.part_of_face, torch.tensor([EYELIDS, EYES, LIPS], dtype=torch.uint8))
+    scale = triangle_frames(posed.vertices, posed.faces).scale.double()
+    m = torch.div((scale / scale.min()).floor() - 1, 3, rounding_mode="floor")
+    on_body = (1 + 3 * m.clamp_min(7) * (1 + detailed.double())).long()
+    cheek = posed.regions["inner_cheek"]
+    in_cheek = (1 + 6 * m[cheek]).long()
+    on_mesh = 7 * int(((parts == HAIR) | (parts == CLOTHES)).sum())
+    assert len(points) == on_mesh + int(on_body.sum()) + int(in_cheek.sum())
+    assert ((points.part_id == HAIR) | (points.part_id == CLOTHES)).sum() == on_mesh
+
+    inside = slice(len(points) - int(in_cheek.sum()), None)
+    assert (points.part_id[inside] == MOUTH_INTERIOR).all()
+    assert torch.equal(points.binding[inside], cheek.nonzero()[:, 0].repeat_interleave(in_cheek))
+    corners = posed.vertices[posed.faces[points.binding[inside]]]
+    depth = ((points.positions[inside] - corners[:, 0]) * posed.outward[points.binding[inside]]).sum(-1)
+    torch.testing.assert_close(depth, torch.full_like(depth, -0.02), rtol=0, atol=1e-5)
+    # Skin lies on its own face: no offset along the normal.
+    skin = slice(on_mesh, on_mesh + int(on_body.sum()))
+    corners = posed.vertices[posed.faces[points.binding[skin]]]
+    height = ((points.positions[skin] - corners[:, 0]) * posed.outward[points.binding[skin]]).sum(-1)
+    assert float(height.abs().max()) < 1e-5
+    assert torch.equal(torch.bincount(points.binding[skin], minlength=len(posed.faces)), on_body)
+
+
+def test_a_budget_goes_by_area_and_part(portrait: Mesh, posed: PosedBody) -> None:
+    wanted = PointSettings(count=60_000)
+    points = sample_points(portrait, split_parts(portrait, posed), posed, wanted, seeded())
+    areas = face_areas(posed.vertices, posed.faces)
+    own = posed.part_of_face[points.binding] == points.part_id
+
+    def per_area(faces: torch.Tensor) -> float:
+        return float(own[faces[points.binding]].sum()) / float(areas[faces].sum())
+
+    skin = per_area((posed.part_of_face == SKIN) & posed.regions["face"] & ~posed.regions["inner_cheek"])
+    lips = per_area((posed.part_of_face == LIPS) & ~posed.regions["inner_cheek"])
+    iris = per_area(posed.regions["iris"])
+    lids = per_area(posed.part_of_face == EYELIDS)
+    assert lips / skin == pytest.approx(wanted.lip_density, rel=0.1)
+    assert lids / skin == pytest.approx(wanted.eye_density, rel=0.1)
+    assert iris / skin == pytest.approx(wanted.iris_density, rel=0.1)
 
 
 def test_parts_follow_the_distance_to_the_body(portrait: Mesh, posed: PosedBody) -> None:
@@ -250,6 +344,34 @@ def test_the_hidden_part_of_the_eyeball_is_white_not_skin(portrait: Mesh, posed:
     )
     eyes = points.colors[points.part_id == EYES]
     assert ((eyes - torch.tensor([0.9, 0.9, 0.8])).abs().amax(dim=1) < 0.05).float().mean() > 0.7
+
+
+def test_colours_of_a_field_are_asked_for_on_the_visible_surface(portrait: Mesh, posed: PosedBody) -> None:
+    parts = split_parts(portrait, posed)
+    points = sample_points(portrait, parts, posed, PointSettings(count=3000), seeded())
+    asked: list[torch.Tensor] = []
+
+    def field(places: torch.Tensor) -> torch.Tensor:
+        asked.append(places)
+        return (places + 1.0) / 3.0
+
+    plain = dataclasses.replace(portrait, vertex_colors=None)  # a field needs no colours of the mesh
+    colored = color_points(points, plain, posed, field=field)
+    for places in asked:
+        assert float(closest_points(portrait, places).distances.max()) < 1e-5
+    loose = points.part_id == HAIR  # they lie on the wig, the outermost surface
+    wanted = ((points.positions[loose] + 1) / 3).clamp(0, 1)
+    close = (colored.colors[loose] - wanted).abs().amax(dim=1) < 1e-4
+    assert float(close.float().mean()) > 0.95
+    assert colored.colors[points.part_id == TEETH][0].tolist() == pytest.approx(TEETH_COLOR)
+    assert colored.colors[points.part_id == MOUTH_INTERIOR][0].tolist() == pytest.approx(MOUTH_COLOR)
+
+
+def test_without_colour_initialization_everything_is_grey(portrait: Mesh, posed: PosedBody) -> None:
+    points = sample_points(portrait, split_parts(portrait, posed), posed, PointSettings(count=2000), seeded())
+    grey = uncolored_points(points)
+    assert torch.equal(grey.colors, torch.full((len(points), 3), 0.5))
+    assert torch.equal(grey.positions, points.positions)
 
 
 def test_every_part_has_one_of_the_five_masks() -> None:
