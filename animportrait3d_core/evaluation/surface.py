@@ -15,6 +15,7 @@ from ..render import rasterize_mesh
 
 VISIBILITY_SIZE = 512
 QUANTILE = 0.9
+CUT_MARGIN = 0.05  # world units
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,15 +51,29 @@ def visible_faces(mesh: Mesh, cameras: Cameras) -> Tensor:
     return seen
 
 
+def away_from_cuts(mesh: Mesh, bounds: tuple[Tensor, Tensor], margin: float = CUT_MARGIN) -> Tensor:
+    """[F] bool: faces whose middle is not within `margin` of where a bust is cut: its lower end, its arms.
+
+    bounds: lowest and highest corner [3] of the space that all compared surfaces reach.
+    """
+    middles, (low, high) = mesh.vertices[mesh.faces].mean(dim=1), bounds
+    between = (middles[:, 0] > low[0] + margin) & (middles[:, 0] < high[0] - margin)
+    return between & (middles[:, 1] > low[1] + margin)
+
+
 def surface_error(mesh: Mesh, truth: Mesh, cameras: Cameras | None = None) -> SurfaceError:
     """Errors of what can be seen of `mesh` against what can be seen of `truth`.
 
-    Both are first reduced to the faces that the cameras see (`visibility_cameras` if not given): the inside of a mouth,
-    skin under hair and the cap that closes a bust are nobody's error. The truth's normals are interpolated from its
-    vertices. Raises `InvalidInput` if the cameras see nothing of one of them.
+    Both are first reduced to the faces that the cameras see (`visibility_cameras` if not given): the inside of a mouth
+    and skin under hair are nobody's error. Nor are the cuts of a bust, which the two may end at different places: what
+    lies within 0.05 of the lower end or of an arm's end of either is left out. The truth's normals are interpolated
+    from its vertices. Raises `InvalidInput` if nothing of one of them is left.
     """
     cameras = visibility_cameras() if cameras is None else cameras
-    seen = {name: visible_faces(value, cameras) for name, value in (("mesh", mesh), ("truth", truth))}
+    low = torch.maximum(mesh.vertices.amin(dim=0), truth.vertices.amin(dim=0))
+    high = torch.minimum(mesh.vertices.amax(dim=0), truth.vertices.amax(dim=0))
+    named = (("mesh", mesh), ("truth", truth))
+    seen = {name: visible_faces(value, cameras) & away_from_cuts(value, (low, high)) for name, value in named}
     for name, flags in seen.items():
         if not bool(flags.any()):
             raise InvalidInput(

@@ -12,6 +12,7 @@ from ..cameras import Cameras, orbit_cameras
 from ..errors import InvalidInput, check_finite
 from ..meshes import Mesh, compact, face_normals, signed_volume
 from ..render import rasterize_mesh
+from .decimation import simple_edges
 from .edges import edge_table
 
 LARGEST_INVERTED_SHARE = 0.02
@@ -41,7 +42,7 @@ def prepare_mesh(mesh: Mesh, min_piece_share: float) -> PreparedMesh:
         raise InvalidInput(f"{where}: the mesh has {len(mesh.faces)} faces, expected at least 4; extract it again.")
     notes = []
     joined = _joined(mesh)
-    tangled = int((~_simple_edges(joined)).sum())
+    tangled = int((~simple_edges(joined)).sum())
     if tangled:
         joined = _untangled(joined)
         notes.append(f"{tangled} edges with more than two faces, or with faces that disagree, were taken apart.")
@@ -123,35 +124,6 @@ def face_pairs(faces: Tensor, count: int) -> Tensor:
     """Pairs [P, 2] of faces that share an edge of exactly two faces."""
     table = edge_table(faces.numpy(), count)
     return torch.from_numpy(table.faces[table.regular])
-
-
-def decimate(mesh: Mesh, face_budget: int) -> Mesh:
-    """The surface with at most `face_budget` faces, by quadric edge collapses (Garland 1997; libigl keeps manifolds).
-
-    Raises `InvalidInput` for a mesh whose edges do not all have two faces at most, or a budget below 4.
-    """
-    import igl
-
-    if face_budget < 4:
-        raise InvalidInput(f"decimate: face_budget is {face_budget}, expected at least 4.")
-    if len(mesh.faces) <= face_budget:
-        return mesh
-    tangled = int((~_simple_edges(mesh)).sum())
-    if tangled:
-        raise InvalidInput(
-            f"decimate: {tangled} edges have more than two faces or two that disagree about the winding, expected none; "
-            "clean the mesh with `prepare_mesh` first."
-        )
-    vertices = np.asfortranarray(mesh.vertices.double().numpy())
-    new_vertices, new_faces, *_ = igl.qslim(vertices, np.asfortranarray(mesh.faces.numpy()), face_budget)
-    return Mesh(torch.from_numpy(new_vertices).float(), torch.from_numpy(np.ascontiguousarray(new_faces)).long())
-
-
-def _simple_edges(mesh: Mesh) -> np.ndarray:
-    """[E] bool: edges with one face, or two that run along it in opposite directions."""
-    table = edge_table(mesh.faces.numpy(), len(mesh.vertices))
-    uses = np.bincount(table.of_corner.reshape(-1), minlength=len(table.ends))
-    return table.regular | (uses == 1)
 
 
 def inverted_share(mesh: Mesh, cameras: Cameras | None = None) -> float:

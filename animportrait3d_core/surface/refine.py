@@ -17,12 +17,13 @@ from ..previews import shaded_mesh
 from ..render import antialias, interpolate, rasterize_mesh
 from ..render.antialias import mesh_edges
 from ..views import Views
+from .decimation import decimate
 from .losses import consistency_loss, normal_loss, silhouette_loss
 from .marching_cubes import smooth_mesh
 from .preconditioner import SmoothSteps, UniformAdam
-from .preparation import LARGEST_INVERTED_SHARE, decimate, face_pairs, inverted_share, mesh_volume, prepare_mesh
+from .preparation import LARGEST_INVERTED_SHARE, face_pairs, inverted_share, mesh_volume, prepare_mesh
 from .remesh import isotropic_remesh
-from .settings import RefineSettings
+from .settings import REFERENCE_EDGE, RefineSettings
 from .view_normals import ViewNormals, check_view_normals, resized_normals, world_normals
 
 _WHERE = "refine_mesh"
@@ -133,6 +134,7 @@ class _Run:
         self.targets, self.settings, self.generator, self.progress = targets, settings, generator, progress
         self.losses: dict[str, list[float]] = {"normal": [], "silhouette": [], "consistency": []}
         self._batches = self._view_batches()
+        self._consistency_weight = settings.consistency_weight
 
     def optimize(self, mesh: Mesh) -> Mesh:
         """The mesh after all iterations, remeshed to each edge length in turn."""
@@ -140,6 +142,7 @@ class _Run:
         count = len(settings.edge_lengths)
         bounds = [round(settings.iterations * part / count) for part in range(count + 1)]
         for length, first, last in zip(settings.edge_lengths, bounds, bounds[1:]):
+            self._consistency_weight = settings.consistency_weight * (REFERENCE_EDGE / length) ** 2
             mesh = self._steps(isotropic_remesh(mesh, length), range(first, last))
         return mesh
 
@@ -183,7 +186,7 @@ class _Run:
         weights = {
             "normal": settings.normal_weight,
             "silhouette": settings.silhouette_weight,
-            "consistency": settings.consistency_weight,
+            "consistency": self._consistency_weight,
         }
         return torch.stack([weights[name] * value for name, value in terms.items()]).sum()
 

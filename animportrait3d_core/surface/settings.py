@@ -7,14 +7,17 @@ import dataclasses
 from ..errors import InvalidInput
 
 REFINE_PRESETS = ("draft", "paper")
+REFERENCE_EDGE = 0.0055  # the authors subdivide down to 0.25 % of the bounding box's diagonal, about 2.2 units
 
 
 @dataclasses.dataclass(frozen=True)
 class RefineSettings:
     """The default is the draft: about a minute on two cores.
 
-    normal_weight, silhouette_weight, consistency_weight: the authors' 10, 1 and 50 (train_mesh.py; the paper gives
-    none, and its equation A2 has no silhouette term).
+    normal_weight, silhouette_weight, consistency_weight: of the three terms; the authors have 10, 1 and 50
+    (train_mesh.py; the paper gives none, and its equation A2 has no silhouette term). The last is meant for edges of
+    `REFERENCE_EDGE`: for others it is scaled by the square of the ratio, because the angle between neighbouring faces
+    of one surface grows with their size.
     iterations, batch: steps, and views rendered in each.  image_size: pixels per side they are rendered at, or the
     views' own size if that is smaller.
     edge_lengths: world units; the mesh is remeshed to each in turn, for an equal share of the iterations.
@@ -27,14 +30,14 @@ class RefineSettings:
 
     normal_weight: float = 10.0
     silhouette_weight: float = 1.0
-    consistency_weight: float = 50.0
+    consistency_weight: float = 15.0
     iterations: int = 300
     batch: int = 4
     image_size: int = 256
-    edge_lengths: tuple[float, ...] = (0.028, 0.018)
+    edge_lengths: tuple[float, ...] = (0.024, 0.015)
     smoothing_steps: int = 4
-    smoothness: float = 19.0
-    learning_rate: float = 3e-3
+    smoothness: float = 10.0
+    learning_rate: float = 0.03
     face_budget: int = 30_000
     min_piece_share: float = 0.05
     rotation: str = "camera_to_world"
@@ -63,7 +66,7 @@ class RefineSettings:
             return cls()
         if name == "paper":
             return cls(
-                iterations=2400, image_size=512, edge_lengths=(0.028, 0.018, 0.012), smoothing_steps=16,
-                face_budget=60_000,
+                iterations=2400, image_size=512, edge_lengths=(0.024, 0.015, 0.010), smoothing_steps=16,
+                consistency_weight=50.0, face_budget=60_000,
             )  # fmt: skip
         raise InvalidInput(f"RefineSettings: '{name}' is unknown, expected one of {', '.join(REFINE_PRESETS)}.")
