@@ -122,8 +122,8 @@ class ColorPoints:
     CATEGORY = "AnimPortrait3D/initialization"
     DESCRIPTION = (
         "Gives each point the portrait's colour: from the surface nearest to it, or from a hash-grid colour field that "
-        "is trained on the views (paper, appendix A1.3). Teeth and the inside of the mouth get generic colours: a closed "
-        "mouth hides them."
+        "is trained on the views (paper, appendix A1.3). Teeth and the inside of the mouth, which a closed mouth hides,"
+        " get generic ones."
     )
     SEARCH_ALIASES = ["texture points", "appearance initialization", "hash grid", "colour field"]
     FUNCTION = "execute"

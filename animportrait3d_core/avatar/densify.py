@@ -1,8 +1,9 @@
 """Densification: where the picture pulls hard at a Gaussian, one becomes two (Kerbl et al. 2023, section 5.2).
 
 As in the authors' code nothing is pruned and no opacity is reset, so that no triangle ever loses its last Gaussian; new
-Gaussians inherit the binding and the part. Mended: children of a split lie around their parent (the authors drop the
-parent's offset and put them around the middle of the triangle).
+Gaussians inherit the binding and the part. Mended: children of a split lie around their parent (the authors drop its
+offset and put them around the middle of the triangle), and new Gaussians inherit how far their parent has moved (the
+authors let the free way begin anew where they are created).
 """
 
 from __future__ import annotations
@@ -41,6 +42,9 @@ class DensifySettings:
     """No more Gaussians than this, the steepest first: a CPU's time grows with them. Unlimited in `paper`."""
     split_around_parent: bool = True
     """False in `paper`: children of a split are placed around the triangle's middle, the parent's offset is lost."""
+    keep_displacement: bool = True
+    """Whether the way that a parent has moved counts for its children too, so that generations of clones do not creep
+    away from their triangle unseen by the position regulariser. False in `paper`."""
 
     def __post_init__(self) -> None:
         if self.interval < 0 or self.max_count < 1:
@@ -51,7 +55,9 @@ class DensifySettings:
     @classmethod
     def paper(cls) -> DensifySettings:
         """The authors' schedule."""
-        return cls(interval=200, start=0, stop=3000, max_count=2**31, split_around_parent=False)
+        return cls(
+            interval=200, start=0, stop=3000, max_count=2**31, split_around_parent=False, keep_displacement=False
+        )
 
     def due(self, step: int) -> bool:
         """Whether to densify after `step` steps are done."""
@@ -94,7 +100,11 @@ def densify(
     remains = torch.ones(len(table), dtype=torch.bool)
     remains[chosen[large]] = False
     before = len(table)
-    table.rebuild(remains.nonzero()[:, 0], new, parents=chosen[torch.cat([cloned, split])])
+    parents = torch.cat([cloned, split])
+    anchors = new["means"]
+    if settings.keep_displacement:
+        anchors = anchors - (rows["means"] - table.anchor_means[chosen])[parents]
+    table.rebuild(remains.nonzero()[:, 0], new, chosen[parents], anchors)
     return len(table) - before
 
 

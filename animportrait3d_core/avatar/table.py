@@ -62,11 +62,11 @@ class GaussianTable:
         sh = torch.cat([values["sh0"], values["sh_rest"]], dim=1) if "sh_rest" in values else values["sh0"]
         return Gaussians(values["means"], values["quats"], values["log_scales"], values["logit_opacities"], sh)
 
-    def rebuild(self, kept: Tensor, new: Mapping[str, Tensor], parents: Tensor) -> None:
+    def rebuild(self, kept: Tensor, new: Mapping[str, Tensor], parents: Tensor, anchors: Tensor) -> None:
         """Keep the rows `kept` (indices) and append rows with the parameters `new`; the rest comes from `parents`.
 
-        Appended rows inherit the parent's binding and part, are anchored where they are created (as in the authors'
-        code), and start with empty moments and gradient sums.
+        Appended rows inherit the parent's binding and part, are anchored at `anchors` [M, 3] (their scales as they are
+        created), and start with empty moments and gradient sums.
         """
         self.optimizer.rebuild(kept, len(parents))
         self.parameters = {
@@ -75,7 +75,7 @@ class GaussianTable:
         }
         self.binding = torch.cat([self.binding[kept], self.binding[parents]])
         self.part_id = torch.cat([self.part_id[kept], self.part_id[parents]])
-        self.anchor_means = torch.cat([self.anchor_means[kept], new["means"].detach()])
+        self.anchor_means = torch.cat([self.anchor_means[kept], anchors.detach()])
         self.anchor_log_scales = torch.cat([self.anchor_log_scales[kept], new["log_scales"].detach()])
         self.gradient_sum = torch.zeros(len(self))
         self.gradient_count = torch.zeros(len(self))

@@ -202,10 +202,13 @@ def test_densification_keeps_binding_parts_and_every_face(truth, around_parent: 
     gather_gradients(table, gradient, visible, (SIZE, SIZE))
     frames = truth.frames()
     world = pose_avatar(truth, truth.parameters)
+    table.anchor_means += 0.1 * torch.randn(table.anchor_means.shape, generator=seeded(8))  # all have moved
+    started = table.anchor_means.clone()
     size = world.log_scales.amax(dim=-1)
     settings = DensifySettings(
-        interval=1, clone_scale=float(size.median().exp()), split_around_parent=around_parent, gradient_threshold=1.0
-    )
+        interval=1, clone_scale=float(size.median().exp()), split_around_parent=around_parent, gradient_threshold=1.0,
+        keep_displacement=around_parent,
+    )  # fmt: skip
     chosen = torch.arange(len(truth)) % 3 == 0
     split = chosen & (size > size.median())
     added = densify(table, frames, settings, "corrected", seeded())
@@ -229,7 +232,37 @@ def test_densification_keeps_binding_parts_and_every_face(truth, around_parent: 
     draws = torch.randn(children, 3, generator=seeded()) * world.scales[parents]
     offset = (quaternion_to_matrix(world.quats[parents]) @ draws[..., None])[..., 0]
     torch.testing.assert_close(placed, center + offset, rtol=0, atol=1e-5)
-    assert torch.equal(table.anchor_means[-children:], born["means"])
+    added_rows = table.parameters["means"].detach()[-added - int(split.sum()) :]
+    anchors = table.anchor_means[-len(added_rows) :]
+    if around_parent:  # as far from home as the parent
+        origin = torch.cat([(chosen & ~split).nonzero()[:, 0], parents])
+        moved = (truth.gaussians.means - started)[origin]
+        torch.testing.assert_close(added_rows - anchors, moved, rtol=0, atol=1e-5)
+    else:
+        assert torch.equal(anchors, added_rows)
+
+
+def test_densification_keeps_the_moments_of_the_rows_that_stay(truth) -> None:
+    table = GaussianTable.of(truth)
+    count = len(truth)
+    for name, value in table.optimizer.first.items():
+        table.optimizer.first[name] = torch.arange(float(count)).view(-1, *[1] * (value.ndim - 1)).expand_as(value) + 1
+        table.optimizer.second[name] = table.optimizer.first[name] * 2
+    gradient = torch.zeros(count, 2)
+    gradient[::4, 0] = 1.0
+    gather_gradients(table, gradient, torch.ones(count, dtype=torch.bool), (SIZE, SIZE))
+    size = pose_avatar(truth, truth.parameters).log_scales.amax(dim=-1)
+    settings = DensifySettings(interval=1, clone_scale=float(size.median().exp()), gradient_threshold=1.0)
+    split = (torch.arange(count) % 4 == 0) & (size > size.median())
+    densify(table, truth.frames(), settings, "corrected", seeded())
+    kept = torch.arange(count)[~split]
+    for name in table.parameters:
+        first, second = table.optimizer.first[name], table.optimizer.second[name]
+        assert len(first) == len(second) == len(table)
+        assert torch.equal(first.reshape(len(table), -1)[: len(kept), 0], kept + 1.0), name
+        assert torch.equal(second[: len(kept)], 2 * first[: len(kept)])
+        assert not first[len(kept) :].any() and not second[len(kept) :].any()
+    assert torch.equal(table.gradient_count, torch.zeros(len(table)))
 
 
 def test_the_count_never_passes_its_limit(truth) -> None:
