@@ -23,6 +23,7 @@ from ..files import read_safetensors, require_file, sha256_of_file, write_json, 
 FORMAT = "animportrait3d-shards"
 SCHEMA_VERSION = 1
 MANIFEST_NAME = "manifest.json"
+SHARD_STEM = "shard"
 REGIONS = ("bust", "face", "eyes", "mouth")
 NUM_LANDMARKS = 70
 BODY_WIDTHS = {
@@ -137,7 +138,7 @@ class Manifest:
 
 def shard_name(index: int) -> str:
     """File name of a shard."""
-    return f"shard-{index:05d}.safetensors"
+    return f"{SHARD_STEM}-{index:05d}.safetensors"
 
 
 def write_manifest(folder: str | Path, manifest: Manifest) -> None:
@@ -181,8 +182,9 @@ def write_shard(
         if len(texts[name]) != count:
             raise ShapeMismatch(f"write_shard: {len(texts[name])} texts `{name}` for {count} samples.")
     path = Path(folder) / shard_name(index)
-    metadata = {name: json.dumps(list(texts[name]), ensure_ascii=False) for name in TEXTS}
-    write_safetensors(path, tensors, {"format": FORMAT, "schema_version": str(SCHEMA_VERSION), **metadata})
+    # One entry: safetensors writes several in an order that changes from call to call, and with it the bytes.
+    metadata = {"texts": json.dumps({name: list(texts[name]) for name in TEXTS}, ensure_ascii=False)}
+    write_safetensors(path, tensors, metadata)
     return ShardEntry(index, path.name, count, path.stat().st_size, sha256_of_file(path))
 
 
@@ -292,8 +294,7 @@ class ShardDataset:
         if shard not in self._streams:
             path = self.folder / self.manifest.shards[shard].file
             stream = safe_open(str(path), framework="pt")
-            metadata = stream.metadata() or {}
-            self._texts[shard] = {name: json.loads(metadata[name]) for name in TEXTS}
+            self._texts[shard] = json.loads(stream.metadata()["texts"])
             self._streams[shard] = stream
         return self._streams[shard]
 

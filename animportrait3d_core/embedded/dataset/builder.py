@@ -11,7 +11,6 @@ import dataclasses
 import multiprocessing
 import os
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -21,7 +20,15 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import InvalidInput
-from ...training.shards import MANIFEST_NAME, Manifest, ShardEntry, finished_shards, read_manifest, write_manifest
+from ...training.shards import (
+    MANIFEST_NAME,
+    SHARD_STEM,
+    Manifest,
+    ShardEntry,
+    finished_shards,
+    read_manifest,
+    write_manifest,
+)
 from .presets import preset_named
 
 Progress = Callable[[int, int, float], None]
@@ -141,6 +148,8 @@ def _begin(output: Path, settings: DatasetSettings) -> Manifest:
                 "the same settings to go on with it, or another folder."
             )
         manifest = finished_shards(output, manifest)
+        for unfinished in output.glob(f".{SHARD_STEM}-*"):
+            unfinished.unlink(missing_ok=True)
     else:
         count = settings.identities * settings.images_per_identity
         manifest = Manifest(settings.size, PARTS, settings.num_shards, count, wanted)
@@ -218,19 +227,15 @@ def _start_worker(stop: Any) -> None:
     torch.set_num_threads(1)
     numba.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, _exit_on_signal)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
-def _exit_on_signal(number: int, frame: object) -> None:
-    sys.exit(128 + number)
-
-
 def _end_with_parent() -> None:
+    """End this process at once when its parent is gone: nobody would hear of what it finishes."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
-        os.kill(os.getpid(), signal.SIGTERM)
+        os._exit(1)
 
 
 def _render_in_worker(output: Path, settings: DatasetSettings, index: int) -> tuple[ShardEntry, float]:

@@ -14,7 +14,7 @@ import numpy as np
 from ..mannequin import Mannequin, build_mannequin
 from .atlas import body_corner_uvs, placed
 from .clothes import ClothShell, build_cloth_shell
-from .geometry import skin_vertices, welded_normals
+from .geometry import bent_rest, skin_vertices, welded_normals
 from .hair import HairShell, build_hair_shell
 from .hair_styles import STYLES
 from .identity import Identity
@@ -246,12 +246,8 @@ def build_figure(identity: Identity) -> Figure:
 
 def posed_vertices(figure: Figure, transforms: np.ndarray, expression: np.ndarray, eyelids: np.ndarray) -> np.ndarray:
     """World vertices [V, 3] float64 for joint transforms [6, 3, 4], expression [10] and eyelids [2]."""
-    body = build_mannequin()
-    rest = figure.rest + np.tensordot(eyelids, figure.lids, axes=1)
-    if np.any(expression):
-        offset = body.expression_directions @ expression
-        shared = figure.follows >= 0
-        rest[shared] += offset[figure.follows[shared]]
+    offset = np.tensordot(build_mannequin().expression_directions, expression, axes=1)
+    rest = bent_rest(figure.rest, figure.lids, figure.follows, eyelids, offset)
     return skin_vertices(rest, figure.weights, transforms)
 
 

@@ -35,6 +35,19 @@ def welded_normals(vertices, faces, weld):
 
 
 @numba.njit(cache=True, fastmath=True)
+def bent_rest(rest, lids, follows, eyelids, offset):
+    """Rest vertices [V, 3] with eyelids [2] along lids [2, V, 3] and the expression offset [n, 3] of the bust's
+    vertices that they follow [V], -1 for none."""
+    out = np.empty_like(rest)
+    for v in range(rest.shape[0]):
+        leader = follows[v]
+        for k in range(3):
+            moved = rest[v, k] + eyelids[0] * lids[0, v, k] + eyelids[1] * lids[1, v, k]
+            out[v, k] = moved + offset[leader, k] if leader >= 0 else moved
+    return out
+
+
+@numba.njit(cache=True, fastmath=True)
 def skin_vertices(rest, weights, transforms):
     """Linear blend skinning: rest [V, 3], weights [V, J], transforms [J, 3, 4] -> [V, 3]."""
     out = np.empty((rest.shape[0], 3))

@@ -230,24 +230,22 @@ def render_posed(posed: PosedIdentity, camera: Cameras, settings: RenderSettings
     scene = scene_of(posed.prepared, posed.vertices, posed.normals, posed.scale)
     rgb, alpha = np.empty((height, width, 3), np.float32), np.empty((height, width), np.float32)
     view_normals, parts = np.empty((height, width, 3), np.float32), np.empty((height, width), np.uint8)
+    depth = np.empty((height, width), np.float32)
     center = camera.camera_centers[0].double().numpy()
     rotation = camera.world_to_camera[0, :3, :3].double().numpy()
     lights = packed_lighting(settings.lighting or default_lighting())
     focal = float(fine.K[0, 0, 0])
     shade_image(
         scene, lights, samples, (center, rotation, focal), np.array(settings.background), settings.merge,
-        (rgb, alpha, view_normals, parts),
+        (rgb, alpha, view_normals, parts, depth),
     )  # fmt: skip
     condition = None
     if settings.condition:
         body = slice(0, figure.num_body)
         condition = condition_map(posed.vertices[body], posed.normals[body], camera, grain)[None]
     landmarks = posed.landmarks[None]
-    depth = image.depth[0].numpy().reshape(height, grain, width, grain)
-    covered = (depth > 0).sum(axis=(1, 3))
-    mean_depth = depth.sum(axis=(1, 3)) / np.maximum(covered, 1)
     return IdentityImage(
         torch.from_numpy(rgb)[None], torch.from_numpy(alpha)[None], torch.from_numpy(view_normals)[None], condition,
-        torch.from_numpy(parts)[None], torch.from_numpy(mean_depth.astype(np.float32))[None],
+        torch.from_numpy(parts)[None], torch.from_numpy(depth)[None],
         project(camera, landmarks)[0], landmarks,
     )  # fmt: skip

@@ -351,11 +351,11 @@ def shade_image(scene, lights, samples, camera, background, merge, images):
     lights: of `packed_lighting`.  samples: (face_id, barycentric, depth) of S x supersampling images.  camera: (center
     [3], world_to_camera [3, 3], focal length in samples).  merge: samples of a pixel that lie at most so many samples
     apart in the texture are shaded once; 0 shades every sample.  images: rgb [H, W, 3], alpha [H, W], normals
-    [H, W, 3] camera OpenGL, parts [H, W] u8.
+    [H, W, 3] camera OpenGL, parts [H, W] u8, mean depth of the covered samples [H, W].
     """
     face_id, barycentric, depth = samples
     center, rotation, focal = camera
-    rgb, alpha, normals, parts = images
+    rgb, alpha, normals, parts, mean_depth = images
     height, width = alpha.shape
     grain = face_id.shape[0] // height
     weight = 1.0 / (grain * grain)
@@ -364,8 +364,11 @@ def shade_image(scene, lights, samples, camera, background, merge, images):
         color, normal = np.empty(3), np.empty(3)
         for column in range(width):
             color[:], normal[:], votes[:], taken[:] = 0.0, 0.0, 0.0, False
+            distance = 0.0
             for sample in range(grain * grain):
-                face = face_id[row * grain + sample // grain, column * grain + sample % grain]
+                y, x = row * grain + sample // grain, column * grain + sample % grain
+                face = face_id[y, x]
+                distance += depth[y, x]
                 if face < 0:
                     votes[0] += 1.0
                     continue
@@ -382,6 +385,7 @@ def shade_image(scene, lights, samples, camera, background, merge, images):
             covered = 1.0 - votes[0] * weight
             alpha[row, column] = covered
             parts[row, column] = np.argmax(votes)
+            mean_depth[row, column] = distance * weight / max(covered, weight)
             for k in range(3):
                 own = to_srgb(color[k] * weight / max(covered, weight))
                 rgb[row, column, k] = own * covered + background[k] * (1.0 - covered)
