@@ -85,7 +85,10 @@ class FitSMPLX:
     FUNCTION = "execute"
     RETURN_TYPES = ("AP3D_FIT", "IMAGE")
     RETURN_NAMES = ("fit", "image")
-    OUTPUT_TOOLTIPS = ("The fitted body parameters with the body.", "The body laid over the views.")
+    OUTPUT_TOOLTIPS = (
+        "The fitted body parameters with the body.",
+        "The body laid over the views: its landmarks blue, the detected ones from red (unsure) to green (sure).",
+    )
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
@@ -122,15 +125,13 @@ class FitSMPLX:
         mesh: Any = None,
         landmarks: Any = None,
     ) -> dict[str, Any]:
-        from animportrait3d_core import previews
         from animportrait3d_core.body.fit import FitSettings, fit_body
+        from animportrait3d_core.body.landmark_pictures import fit_picture
 
         settings = FitSettings(fit_expression=fit_expression, max_surface_error=error_limit)
         fit = fit_body(views, body, mesh=mesh, landmarks=landmarks, settings=settings, progress=host.ProgressBar())
         host.report_metrics("fit", fit.metrics)
-        shown = views[list(range(0, len(views), max(1, len(views) // 4)))[:4]]
-        output = body(fit.parameters)
-        picture = previews.body_overlay(shown, output.vertices[0], body.faces_outward)
+        picture = fit_picture(views, fit, landmarks)
         return host.node_result(fit, picture, ui=host.preview_images(picture, "fit"))
 
 

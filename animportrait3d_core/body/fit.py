@@ -2,7 +2,8 @@
 
 Upstream tracks FLAME in nine views and regresses SMPL-X onto it. Here SMPL-X is fitted at once, by damped Gauss-Newton
 steps on its distances to the portrait's surface, masks and landmarks, robust (Geman-McClure) and coarse to fine: place
-the neutral body, then turn neck and head, then shape and expression. Deterministic for a given generator.
+the neutral body (turned as the landmarks say, if there are any), then turn neck and head, then shape and expression.
+There is no photometric term: measured, it did not help (docs/performance.md). Deterministic for a given generator.
 """
 
 from __future__ import annotations
@@ -14,11 +15,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..cameras import yaw_of
 from ..errors import InvalidInput, check_finite
 from ..meshes import Mesh
 from ..views import Views
+from .fit_landmarks import LandmarkTerm
 from .fit_start import INITIAL_SCALE, start_from_landmarks, start_from_mesh
-from .fit_terms import BodyRegions, LandmarkTerm, SilhouetteTerm, SurfaceTerm, body_regions
+from .fit_terms import BodyRegions, SilhouetteTerm, SurfaceTerm, body_regions
 from .fit_variables import (
     Column,
     NormalEquations,
@@ -28,12 +31,14 @@ from .fit_variables import (
     pose_with_derivatives,
     set_values,
 )
-from .landmarks import Landmarks, outer_eye_distance, triangulate
+from .landmarks import NUM_LANDMARKS, Landmarks, outer_eye_distance
 from .model import BodyModel
 from .parameters import BodyParameters
 
 SCHEMA_VERSION = 1
 _RENEW_DERIVATIVES = 4  # steps
+_LAST_WIDTH = 0.012  # of the robust losses, in world units
+_LEAST_SCALE, _MOST_SCALE = INITIAL_SCALE / 4, INITIAL_SCALE * 4
 Progress = Callable[..., Any]  # progress(step, total, preview=None)
 
 
@@ -45,8 +50,10 @@ class FitSettings:
     numbers of independent observations that the whole term stands for (neighbouring points err together). Each
     *_spread is the standard deviation of a prior around the neutral body. num_betas, num_expression: how many
     coefficients are fitted, at most the body's own; the rest stay 0.  fit_expression: False keeps the face neutral.
-    view_count, view_size: how many views, and how large, the silhouettes use.  max_surface_error: limit of the metric
-    `surface_rms`.  max_landmark_error: limit of `landmark_error`.  allow_poor_fit: return a fit beyond the limits.
+    consensus_width: distance within which detections of different views agree (`find_consensus`).  view_count,
+    view_size: how many views, and how large, the silhouettes use.  max_surface_error: limit of the metric
+    `surface_rms`.  max_landmark_error: limit of `landmark_error` and `landmark_reprojection`.  allow_poor_fit: return
+    a fit beyond the limits.
     """
 
     num_betas: int = 40
@@ -57,6 +64,7 @@ class FitSettings:
     silhouette_noise: float = 0.01
     silhouette_points: float = 400.0
     landmark_noise: float = 0.004
+    consensus_width: float = 0.012
     betas_spread: float = 1.0
     expression_spread: float = 0.5
     rotation_spread: float = 0.15
@@ -77,10 +85,17 @@ class FitSettings:
 class BodyFit:
     """A body posed as a portrait.
 
-    parameters: batch of one.  body: the model they belong to.  metrics: `surface_rms` (root mean square distance of
-    the closest 80 % of face, ears and neck to the mesh, over the outer-eye distance; the rest may lie under hair or
-    cloth), `landmark_error` (mean distance to the given landmarks, over the same), `silhouette_iou` and
-    `silhouette_inside` (share of the body's picture inside the masks); each only if what it needs was given.
+    parameters: batch of one.  body: the model they belong to.  metrics, each only if what it needs was given, lengths
+    over the outer-eye distance:
+    `surface_rms`: root mean square distance of the closest 80 % of face, ears and neck to the mesh; the rest may lie
+    under hair or cloth.
+    `landmark_error`: mean distance to the landmarks in space, given or agreed on by the views.
+    `landmark_reprojection`: mean distance to the detections that agree, in the pictures; `worst_view_reprojection` and
+    `worst_view`: the largest mean of one view, and its number.
+    `views_with_face`, `views_left_out`, `landmark_outliers`: how many views have detections, how many of them were not
+    believed, and how many single detections were not (`find_consensus`).
+    `silhouette_iou`, `silhouette_inside`: of the body's picture and the masks; share of the first inside the second.
+    `silhouettes_left_out`: masks that contradict the others, of those that were used.
     """
 
     parameters: BodyParameters
@@ -132,7 +147,7 @@ def fit_body(
     """
     settings = settings or FitSettings()
     with torch.inference_mode(False), torch.no_grad():
-        _check_inputs(views, mesh, landmarks)
+        _check_inputs(views, mesh)
         generator = generator or torch.Generator().manual_seed(0)
         regions = body_regions(body, settings.max_points)
         few = _few_views(views, settings)
@@ -142,32 +157,39 @@ def fit_body(
             surface=None if mesh is None else SurfaceTerm(mesh, regions, settings.max_points, generator),
             regions=regions,
             silhouette=SilhouetteTerm(few, body, regions, settings.max_points),
-            landmarks=None if landmarks is None else LandmarkTerm(landmarks, views.cameras),
+            landmarks=None if landmarks is None else LandmarkTerm(landmarks, views.cameras, settings.consensus_width),
             centre=body.neutral_parameters().replace(scale=torch.full((1, 1), INITIAL_SCALE)),
         )
-        starts = _starts(problem, views, mesh, landmarks)
+        starts = _starts(problem, mesh)
         parameters = _run(problem, starts, _Counter(progress, _total_steps(settings, len(starts))))
-        metrics = _metrics(problem, parameters, few, landmarks, views)
+        metrics = _metrics(problem, parameters, few)
         _check_limits(metrics, settings)
         return BodyFit(parameters, body, metrics)
 
 
-def _check_inputs(views: Views, mesh: Mesh | None, landmarks: Landmarks | None) -> None:
+def _check_inputs(views: Views, mesh: Mesh | None) -> None:
     check_finite("fit_body", "views.masks", views.masks)
     if mesh is not None:
         check_finite("fit_body", "mesh.vertices", mesh.vertices)
         if len(mesh.faces) < 100:
             raise InvalidInput(f"fit_body: the mesh has {len(mesh.faces)} faces, expected a head with at least 100.")
-    if landmarks is not None and landmarks.points_2d is not None and len(landmarks.points_2d) != len(views):
-        raise InvalidInput(f"fit_body: landmarks of {len(landmarks.points_2d)} views, expected {len(views)} as given.")
-    if not bool((views.masks > 0.5).any()):
-        raise InvalidInput("fit_body: all masks are empty; the views show no subject.")
+    is_empty = ~(views.masks > 0.5).flatten(1).any(1)
+    if bool(is_empty.any()):
+        numbers = torch.nonzero(is_empty).squeeze(1).tolist()
+        listed = ", ".join(map(str, numbers[:8])) + (", ..." if len(numbers) > 8 else "")
+        raise InvalidInput(
+            f"fit_body: {len(numbers)} of {len(views)} views show no foreground (numbers {listed}, counted from 0): no "
+            "mask value there is above 0.5. Mend their masks, or leave these views out."
+        )
 
 
 def _few_views(views: Views, settings: FitSettings) -> Views:
-    """Every n-th view at a small size: silhouettes need neither all views nor all pixels."""
+    """Views evenly from all around at a small size: silhouettes need neither all views nor all pixels."""
+    heights = views.cameras.camera_centers[:, 1].tolist()
+    places = [(round(yaw, 3), round(height, 4)) for yaw, height in zip(yaw_of(views.cameras).tolist(), heights)]
+    around = torch.tensor(sorted(range(len(views)), key=places.__getitem__))  # whatever order the views come in
     count = min(settings.view_count, len(views))
-    chosen = views[torch.linspace(0, len(views) - 1, count).round().long()]
+    chosen = views[around[torch.arange(count) * len(views) // count]]
     height, width = chosen.masks.shape[1:]
     shrink = min(1.0, settings.view_size / max(height, width))
     size = (max(1, round(height * shrink)), max(1, round(width * shrink)))
@@ -180,10 +202,10 @@ def _few_views(views: Views, settings: FitSettings) -> Views:
     )
 
 
-def _starts(problem: _Problem, views: Views, mesh: Mesh | None, landmarks: Landmarks | None) -> list[BodyParameters]:
+def _starts(problem: _Problem, mesh: Mesh | None) -> list[BodyParameters]:
     neutral = problem.body.neutral_parameters()
-    if landmarks is not None:
-        return [start_from_landmarks(problem.body, neutral, views, landmarks)]
+    if problem.landmarks is not None:
+        return [start_from_landmarks(problem.body, neutral, *problem.landmarks.in_space)]
     if mesh is None:
         raise InvalidInput(
             "fit_body: neither mesh nor landmarks are given; masks alone cannot tell the face from hair and clothes. "
@@ -201,7 +223,7 @@ def _stages(body: BodyModel, settings: FitSettings) -> tuple[_Stage, _Stage, _St
     return (
         _Stage(placement, settings.place_iterations, 0.15, 0.06),
         _Stage(placement + rotation, settings.turn_iterations, 0.06, 0.04),
-        _Stage(placement + rotation + shape, settings.shape_iterations, 0.04, 0.012),
+        _Stage(placement + rotation + shape, settings.shape_iterations, 0.04, _LAST_WIDTH),
     )
 
 
@@ -250,10 +272,11 @@ def _optimize(
         step = _limited(system.step(damping=0.02), stage.columns)
         values = get_values(parameters, stage.columns) + step
         scale = values[stage.columns.index(("scale", 0))]
-        if not bool(torch.isfinite(values).all()) or float(scale) <= 0.05:
+        if not bool(torch.isfinite(values).all()) or not _LEAST_SCALE < float(scale) < _MOST_SCALE:
             raise InvalidInput(
-                f"fit_body: the fit diverged at step {counter.done + 1} (scale {float(scale):.3g}); check that the "
-                "mesh is a head that faces +z in the usual frame, or give landmarks."
+                f"fit_body: the fit diverged at step {counter.done + 1} (scale {float(scale):.3g}, expected "
+                f"{_LEAST_SCALE:.2f} to {_MOST_SCALE:.1f}); check that the mesh is a head that faces +z in the usual "
+                "frame, or give landmarks."
             )
         energy, parameters = system.energy, set_values(parameters, stage.columns, values)
         counter.step()
@@ -292,9 +315,7 @@ def _linearize(
     return system
 
 
-def _metrics(
-    problem: _Problem, parameters: BodyParameters, few: Views, landmarks: Landmarks | None, views: Views
-) -> dict[str, float]:
+def _metrics(problem: _Problem, parameters: BodyParameters, few: Views) -> dict[str, float]:
     from ..render import rasterize_mesh
 
     output = problem.body(parameters)
@@ -304,27 +325,36 @@ def _metrics(
         distances = problem.surface.distances(output.vertices[0]).sort().values
         closest = distances[: max(1, int(0.8 * len(distances)))]
         metrics["surface_rms"] = float(closest.square().mean().sqrt()) / unit
-    if landmarks is not None:
-        target, known = landmarks.points_3d, landmarks.confidence_3d > 0
-        if target is None:
-            target, known = triangulate(views.cameras, landmarks)
-        distances = (output.landmarks[0, : len(target)] - target).norm(dim=-1)[known]
-        metrics["landmark_error"] = float(distances.mean()) / unit
+    if problem.landmarks is not None:
+        metrics |= problem.landmarks.metrics(output.landmarks[0, :NUM_LANDMARKS], unit)
     drawn = rasterize_mesh(output.vertices[0], problem.regions.outer_faces, few.cameras).face_id >= 0
     masks = few.masks > 0.5
     both = float((drawn & masks).sum())
     metrics["silhouette_iou"] = both / max(float((drawn | masks).sum()), 1.0)
     metrics["silhouette_inside"] = both / max(float(drawn.sum()), 1.0)
+    metrics["silhouettes_left_out"] = float(problem.silhouette.contradicting(output.vertices[0], _LAST_WIDTH).sum())
     return metrics
 
 
 def _check_limits(metrics: Mapping[str, float], settings: FitSettings) -> None:
-    limits = {"surface_rms": settings.max_surface_error, "landmark_error": settings.max_landmark_error}
-    for name, limit in limits.items():
-        found = metrics.get(name, 0.0)
-        if found > limit and not settings.allow_poor_fit:
+    """Raise `InvalidInput` that names the term, its numbers and what to change."""
+    if settings.allow_poor_fit:
+        return
+    unit = "of the outer-eye distance"
+    if metrics.get("surface_rms", 0.0) > settings.max_surface_error:
+        raise InvalidInput(
+            f"fit_body: surface_rms is {metrics['surface_rms']:.3f} {unit}, expected at most "
+            f"{settings.max_surface_error:.3f}: the body's face does not lie on the mesh. The portrait may be no head, "
+            "or not face +z in the usual frame: align it, give landmarks, or allow a poor fit (error_limit)."
+        )
+    for name in ("landmark_error", "landmark_reprojection"):
+        if metrics.get(name, 0.0) > settings.max_landmark_error:
+            worst = ""
+            if "worst_view" in metrics:
+                number, error = int(metrics["worst_view"]), metrics["worst_view_reprojection"]
+                worst = f" View {number} is the farthest off ({error:.3f}); look at its landmarks first."
             raise InvalidInput(
-                f"fit_body: {name} is {found:.3f} of the outer-eye distance, expected at most {limit:.3f}. The "
-                "portrait may be no head, or not face +z in the usual frame: align it, give landmarks, or allow a "
-                "poor fit."
+                f"fit_body: {name} is {metrics[name]:.3f} {unit}, expected at most {settings.max_landmark_error:.3f}: "
+                f"body and landmarks do not meet.{worst} Check that mesh and views show the same portrait, or "
+                "disconnect the landmarks."
             )

@@ -1,4 +1,4 @@
-"""Where a fit begins: scale and translation of the neutral body, from landmarks or the mesh."""
+"""Where a fit begins: scale, translation and turn of the neutral body, from landmarks or the mesh."""
 
 from __future__ import annotations
 
@@ -8,41 +8,90 @@ from torch import Tensor
 from ..errors import InvalidInput
 from ..mesh_queries import SurfaceTree
 from ..meshes import Mesh, face_normals
-from ..views import Views
+from ..rotations import matrix_to_axis_angle
 from .fit_terms import BodyRegions
-from .landmarks import NUM_LANDMARKS, Landmarks, triangulate
+from .fit_variables import geman_mcclure_weights
+from .landmarks import NUM_LANDMARKS, outer_eye_distance
 from .model import BodyModel
 from .parameters import BodyParameters
 
 INITIAL_SCALE = 2.78  # of SMPL-X in a world of three 3DPortraitGAN units; upstream's FLAME starts at 2.7783
 EYES_IN_WORLD = (0.0, 0.42, 0.17)  # between the pupils of a portrait in the usual frame
+LEAST_POINTS = 4  # of 68
+MOST_TURN_DEGREES = 60.0
+MOST_START_ERROR = 0.5  # of the outer-eye distance: faces differ by 0.1
 _SCALES = (0.85, 1.0, 1.15)
 _HEIGHTS = (-0.16, -0.12, -0.08, -0.04, 0.0, 0.04, 0.08, 0.12, 0.16)
 _DEPTHS = (-0.08, 0.0, 0.08)
 
 
 def start_from_landmarks(
-    body: BodyModel, parameters: BodyParameters, views: Views, landmarks: Landmarks
+    body: BodyModel, parameters: BodyParameters, points: Tensor, weights: Tensor
 ) -> BodyParameters:
-    """Least squares scale and translation without rotation, as upstream's first step (its smplx_fit.py)."""
-    if landmarks.points_3d is not None:
-        target, weights = landmarks.points_3d, landmarks.confidence_3d
-    else:
-        target, determined = triangulate(views.cameras, landmarks)
-        weights = determined.float() * (landmarks.confidence_2d.sum(0) > 0)
-    if int((weights > 0).sum()) < 4:
+    """The neutral body scaled, moved and turned onto landmarks [68, 3] of weights [68] in 0..1, some of them wrong.
+
+    The turn is shared by neck and head, as the body's root stays upright. Raises `InvalidInput` if fewer than four
+    landmarks are known, or they are no face that looks about towards +z.
+    """
+    known = int((weights > 0).sum())
+    if known < LEAST_POINTS:
         raise InvalidInput(
-            f"fit_body: {int((weights > 0).sum())} landmarks can be placed in space, expected at least 4 of 68; give "
-            "them in two or more views, or as points_3d."
+            f"fit_body: {known} landmarks can be placed in space, expected at least {LEAST_POINTS} of 68; give them in "
+            "two or more views, or as points_3d."
         )
-    source = body(parameters).landmarks[0, :NUM_LANDMARKS]
+    source = body(parameters).landmarks[0, :NUM_LANDMARKS].double()
+    rotation, robust = _robust_rotation(source, points.double(), weights.double())
+    turn = matrix_to_axis_angle(rotation).float()
+    angle = float(torch.rad2deg(turn.norm()))
+    if angle > MOST_TURN_DEGREES:
+        raise InvalidInput(
+            f"fit_body: the landmarks show a face turned by {angle:.0f} degrees from the usual frame (+z, upright), "
+            f"expected at most {MOST_TURN_DEGREES:.0f}; align the portrait first."
+        )
+    turned = parameters.replace(neck_pose=turn[None] / 2, head_pose=turn[None] / 2)
+    # The neck turns about its own joint: scale and place are those of the turned body.
+    source = body(turned).landmarks[0, :NUM_LANDMARKS].double()
+    scale, translation = _scale_and_shift(source, points.double(), robust)
+    return turned.replace(scale=scale.float().reshape(1, 1), translation=translation.float()[None])
+
+
+def _robust_rotation(source: Tensor, target: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    """Rotation [3, 3] of the similarity from source to target [68, 3], and the weights [68] less those of wrong points.
+
+    Umeyama's closed form inside Geman-McClure steps, whose width shrinks from half of the face to a tenth.
+    """
+    size = float(outer_eye_distance(source))
+    robust = weights
+    for width in (0.5, 0.3, 0.2, 0.1, 0.1, 0.1):
+        share = (robust / robust.sum())[:, None]
+        centred, target_centred = source - (source * share).sum(0), target - (target * share).sum(0)
+        u, stretch, vt = torch.linalg.svd((target_centred * share).T @ centred)
+        if float(torch.det(u) * torch.det(vt)) < 0 and float(stretch[2]) > 1e-3 * float(stretch[0]):
+            raise InvalidInput(
+                "fit_body: the landmarks are a face's mirror image; are left and right exchanged? The first 17 points "
+                "go along the jaw from the subject's right to the left."
+            )
+        rotation = u @ torch.diag(torch.tensor([1.0, 1.0, float(torch.sign(torch.det(u @ vt)))]).double()) @ vt
+        turned = source @ rotation.T
+        scale, shift = _scale_and_shift(turned, target, robust)
+        distances = (scale * turned + shift - target).norm(dim=-1)
+        robust = geman_mcclure_weights(distances, width * size * float(scale)) * weights
+    error = float((distances * weights).sum() / weights.sum() / (scale * size))
+    if not float(scale) > 0 or not error < MOST_START_ERROR:
+        raise InvalidInput(
+            f"fit_body: the landmarks are no face: scale {float(scale):.3g}, mean distance {error:.2f} of the "
+            f"outer-eye distance to the neutral body's, expected a scale above 0 and at most {MOST_START_ERROR}. "
+            "Look at the detected landmarks; disconnect them to fit by the surface alone."
+        )
+    return rotation, robust
+
+
+def _scale_and_shift(source: Tensor, target: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    """Least squares scale (a number) and translation [3] from source to target [68, 3], without rotation."""
     share = (weights / weights.sum())[:, None]
     middle, target_middle = (source * share).sum(0), (target * share).sum(0)
-    spread = ((source - middle) ** 2 * share).sum()
-    scale = ((source - middle) * (target - target_middle) * share).sum() / spread
-    if not float(scale) > 0:
-        raise InvalidInput(f"fit_body: the landmarks give scale {float(scale):.3g}; are left and right exchanged?")
-    return parameters.replace(scale=scale.reshape(1, 1), translation=(target_middle - scale * middle)[None])
+    scale = ((source - middle) * (target - target_middle) * share).sum() / ((source - middle) ** 2 * share).sum()
+    return scale, target_middle - scale * middle
 
 
 def _candidates(body: BodyModel, parameters: BodyParameters) -> BodyParameters:

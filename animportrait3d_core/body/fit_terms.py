@@ -1,4 +1,4 @@
-"""What pulls a body towards a portrait: its surface, its silhouettes and its landmarks.
+"""What pulls a body towards a portrait: its surface and its silhouettes (landmarks: `fit_landmarks`).
 
 Every residual is a distance in world units. A term adds Gauss-Newton systems to the fit's normal equations; the
 weights of one term sum to its `weight`, whatever the number of its residuals.
@@ -16,7 +16,6 @@ from ..mesh_queries import SurfaceTree
 from ..meshes import Mesh, compact, face_areas, vertex_normals
 from ..views import Views
 from .fit_variables import NormalEquations, PosedBody, geman_mcclure_weights, project_to_directions
-from .landmarks import NUM_LANDMARKS, Landmarks
 from .model import BodyModel
 
 _INSIDE_REGIONS = ("teeth", "mouth_interior")
@@ -131,30 +130,6 @@ def _add_point_to_plane(
     system.add(offset.flatten(), derivatives.flatten(0, 1), _SLIDE_WEIGHT * weights.repeat_interleave(3))
 
 
-class LandmarkTerm:
-    """Distances to given landmarks, in space and in pictures (pixels times depth over focal length)."""
-
-    def __init__(self, landmarks: Landmarks, cameras: Cameras) -> None:
-        self.landmarks, self.cameras = landmarks, cameras
-
-    def add_to(self, system: NormalEquations, posed: PosedBody, width: float, weight: float) -> None:
-        """Adds both forms; `weight` counts one whole landmark of confidence 1 seen everywhere."""
-        points, derivatives = posed.landmarks[:NUM_LANDMARKS], posed.d_landmarks[:NUM_LANDMARKS]
-        if self.landmarks.points_3d is not None:
-            offset = points - self.landmarks.points_3d
-            robust = geman_mcclure_weights(offset.norm(dim=-1), width) * self.landmarks.confidence_3d * weight
-            system.add(offset.flatten(), derivatives.flatten(0, 1), robust.repeat_interleave(3))
-        if self.landmarks.points_2d is not None:
-            confidence = self.landmarks.confidence_2d * (weight / len(self.cameras))
-            pixels, depth = project(self.cameras, points)
-            offset = (pixels - self.landmarks.points_2d) * (depth / self.cameras.K[:, 0, 0, None])[..., None]
-            robust = geman_mcclure_weights(offset.norm(dim=-1), width) * confidence
-            view = torch.arange(len(self.cameras)).repeat_interleave(NUM_LANDMARKS)
-            spread = derivatives.repeat(len(self.cameras), 1, 1)
-            flat = picture_derivatives(self.cameras, view, pixels.flatten(0, 1), spread)
-            system.add(offset.flatten(), flat.flatten(0, 1), robust.flatten().repeat_interleave(2))
-
-
 def picture_derivatives(cameras: Cameras, view: Tensor, pixels: Tensor, derivatives: Tensor) -> Tensor:
     """Derivatives [M, 2, P] of M points' places in their pictures, in world units at the points' depth.
 
@@ -180,15 +155,12 @@ class SilhouetteTerm:
     def add_to(self, system: NormalEquations, posed: PosedBody, width: float, weight: float) -> None:
         """Adds outside points of the whole body, and the rim of face and neck."""
         points, normals = posed.vertices[self.index], posed.normals[self.index]
-        pixels, depth = project(self.cameras, points)
-        height, across = self.distance.shape[1:]
-        seen = ((pixels >= 1) & (pixels <= pixels.new_tensor([across - 1.0, height - 1.0]))).all(-1) & (depth > 0)
-        value, slope = sample_distance(self.distance, pixels)
-        residual = value * depth / self.cameras.K[:, 0, 0, None]
+        pixels, value, slope, residual, seen = self._measured(points)
         towards = torch.nn.functional.normalize(self.cameras.camera_centers[:, None] - points, dim=-1)
         rim = self.is_attracted & ((normals * towards).sum(-1).abs() < _RIM_COSINE)
         # Inside, only the rim is drawn outward; a rim behind hair is far from the mask's edge and loses its say.
         robust = torch.where(value > 0, torch.ones(()), rim * geman_mcclure_weights(residual, width))
+        robust = robust * _say_of_views(residual, seen, width)[:, None]
         chosen = seen & (robust > 1e-3)
         view, number = torch.nonzero(chosen, as_tuple=True)
         if len(view) < _LEAST_POINTS:
@@ -197,6 +169,27 @@ class SilhouetteTerm:
         system.add(
             residual[chosen], project_to_directions(flat, slope[chosen]), robust[chosen] * (weight / chosen.numel())
         )
+
+    def contradicting(self, vertices: Tensor, width: float) -> Tensor:
+        """Mask [B] of the views that posed vertices [V', 3] stick out of far more than out of the others."""
+        _, _, _, residual, seen = self._measured(vertices[self.index])
+        return _say_of_views(residual, seen, width) < 0.25
+
+    def _measured(self, points: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """Of points [N, 3] in B views: pixels [B, N, 2], distances [B, N] to the mask's border in pixels (positive
+        outside) with their slopes [B, N, 2], the distances in world units, and whether the picture shows the place."""
+        pixels, depth = project(self.cameras, points)
+        height, across = self.distance.shape[1:]
+        seen = ((pixels >= 1) & (pixels <= pixels.new_tensor([across - 1.0, height - 1.0]))).all(-1) & (depth > 0)
+        value, slope = sample_distance(self.distance, pixels)
+        return pixels, value, slope, value * depth / self.cameras.K[:, 0, 0, None], seen
+
+
+def _say_of_views(residual: Tensor, seen: Tensor, width: float) -> Tensor:
+    """Weights [B] in 0..1 of views by how far points stick out of their masks [B, N]: a damaged matte loses its say."""
+    outside = (residual.clamp(min=0).square() * seen).sum(1) / seen.sum(1).clamp(min=1)
+    root = outside.sqrt()
+    return geman_mcclure_weights(root, max(width, 3 * float(root.median())))
 
 
 def signed_distance(masks: Tensor) -> Tensor:

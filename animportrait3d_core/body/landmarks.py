@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from ..cameras import Cameras
+from ..cameras import Cameras, yaw_of
 from ..errors import InvalidInput, check_finite, check_shape
+from ..views import Views
 
 NUM_LANDMARKS = 68
 RIGHT_OUTER_EYE, LEFT_OUTER_EYE = 36, 45  # iBUG counts from the subject's right
+JAWLINE, RIGHT_EYE, LEFT_EYE, MOUTH = slice(0, 17), slice(36, 42), slice(42, 48), slice(48, 68)
+MOST_YAW_DEGREES = 75.0  # from the front; turned further, half of the face is hidden and detectors guess
 SCHEMA_VERSION = 1
+Detector = Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]
+"""Images [B, H, W, 3] -> pixels [B, 68, 2], confidence [B, 68] in 0..1, found [B] (`networks.detect_landmarks`)."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,9 +61,40 @@ class Landmarks:
     @property
     def confidence_2d(self) -> Tensor:
         """Weights [B, 68] of points_2d."""
+        return self.detections[1]
+
+    @property
+    def detections(self) -> tuple[Tensor, Tensor]:
+        """points_2d [B, 68, 2] and their weights [B, 68]; `InvalidInput` if there are none."""
         if self.points_2d is None:
-            raise InvalidInput("Landmarks: there are no points_2d.")
-        return torch.ones(self.points_2d.shape[:2]) if self.confidence is None else self.confidence
+            raise InvalidInput("Landmarks: there are no points_2d, expected pixels [B, 68, 2] of the views.")
+        return self.points_2d, torch.ones(self.points_2d.shape[:2]) if self.confidence is None else self.confidence
+
+
+def landmarks_of_views(views: Views, detect: Detector, most_yaw: float = MOST_YAW_DEGREES) -> Landmarks:
+    """Landmarks of the views whose cameras are within `most_yaw` degrees of the front; the others get confidence 0.
+
+    Raises `InvalidInput` if there is no such view, or a face in none of them.
+    """
+    where = "landmarks_of_views"
+    yaws = yaw_of(views.cameras)
+    chosen = torch.nonzero(yaws.abs() <= most_yaw).squeeze(1)
+    if len(chosen) == 0:
+        raise InvalidInput(
+            f"{where}: none of the {len(views)} views is within {most_yaw:.0f} degrees of the front (nearest: "
+            f"{float(yaws.abs().min()):.0f} degrees). Render views from the front, at least two."
+        )
+    points, confidence, found = detect(views.images[chosen])
+    if not bool(found.any()):
+        raise InvalidInput(
+            f"{where}: no face found in any of the {len(chosen)} views within {most_yaw:.0f} degrees of the front (of "
+            f"{len(views)} views, {views.cameras.width} x {views.cameras.height} pixels). Check that they show one "
+            "face, upright and at least 40 pixels high, or choose another network."
+        )
+    all_points = points.new_zeros(len(views), NUM_LANDMARKS, 2)
+    all_confidence = confidence.new_zeros(len(views), NUM_LANDMARKS)
+    all_points[chosen], all_confidence[chosen] = points, confidence * found[:, None]
+    return Landmarks(points_2d=all_points, confidence=all_confidence)
 
 
 def outer_eye_distance(landmarks: Tensor) -> Tensor:
@@ -71,23 +108,39 @@ def mean_landmark_error(found: Tensor, truth: Tensor) -> float:
     return float(distances.mean() / outer_eye_distance(truth))
 
 
+def viewing_rays(cameras: Cameras, pixels: Tensor) -> tuple[Tensor, Tensor]:
+    """Origins [B, 3] and unit directions [B, N, 3] in the world, float64, of the rays through pixels [B, N, 2]."""
+    homogeneous = torch.cat([pixels, torch.ones_like(pixels[..., :1])], dim=-1).double()
+    in_camera = homogeneous @ torch.linalg.inv(cameras.K.double()).transpose(1, 2)
+    directions = torch.nn.functional.normalize(in_camera @ cameras.world_to_camera[:, :3, :3].double(), dim=-1)
+    return cameras.camera_centers.double(), directions
+
+
+def closest_to_rays(origins: Tensor, directions: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    """Points [..., N, 3] closest to B weighted rays each, and a mask [..., N] of those that the rays determine.
+
+    origins: [..., B, 3].  directions: [..., B, N, 3], unit.  weights: [..., B, N], not negative. Minimizes
+    sum_b w_b |(I - d_b d_b^T)(x - o_b)|^2 (triangulation by the midpoint method for many rays).
+    """
+    across = torch.eye(3, dtype=directions.dtype) - directions[..., :, None] * directions[..., None, :]
+    across = across * weights[..., None, None]
+    system = across.sum(-4)
+    right = (across @ origins[..., None, :, None]).sum(-4)
+    # With a single ray the smallest eigenvalue is zero; two views 10 degrees apart give 0.015 of the larger weight.
+    enough = 0.01 * weights.amax(-2).clamp(min=1e-12)
+    determined = torch.linalg.eigvalsh(system)[..., 0] > enough
+    safe = torch.where(determined[..., None, None], system, torch.eye(3, dtype=system.dtype))
+    return torch.linalg.solve(safe, right).squeeze(-1), determined
+
+
 def triangulate(cameras: Cameras, landmarks: Landmarks) -> tuple[Tensor, Tensor]:
     """Points [68, 3] closest to the viewing rays of points_2d, and a mask [68] of those that two views determine.
 
-    Least squares over the rays, weighted by confidence: sum_b w_b |(I - d_b d_b^T)(x - o_b)|^2.
+    Least squares, weighted by confidence; for detections that may be wrong see `fit_landmarks.find_consensus`.
     """
     if landmarks.points_2d is None or len(landmarks.points_2d) != len(cameras):
         count = 0 if landmarks.points_2d is None else len(landmarks.points_2d)
         raise InvalidInput(f"triangulate: landmarks of {count} views, but {len(cameras)} cameras; expected as many.")
-    pixels = landmarks.points_2d.double()
-    homogeneous = torch.cat([pixels, torch.ones_like(pixels[..., :1])], dim=-1)
-    in_camera = homogeneous @ torch.linalg.inv(cameras.K.double()).transpose(1, 2)
-    directions = torch.nn.functional.normalize(in_camera @ cameras.world_to_camera[:, :3, :3].double(), dim=-1)
-    across = torch.eye(3, dtype=torch.float64) - directions[..., :, None] * directions[..., None, :]
-    across = across * landmarks.confidence_2d.double()[..., None, None]
-    system = across.sum(0)
-    right = (across @ cameras.camera_centers.double()[:, None, :, None]).sum(0)
-    # With a single ray the smallest eigenvalue is zero; two views 10 degrees apart give 0.03.
-    determined = torch.linalg.eigvalsh(system)[:, 0] > 0.01
-    safe = torch.where(determined[:, None, None], system, torch.eye(3, dtype=torch.float64))
-    return torch.linalg.solve(safe, right).squeeze(-1).float(), determined
+    origins, directions = viewing_rays(cameras, landmarks.points_2d)
+    points, determined = closest_to_rays(origins, directions, landmarks.confidence_2d.double())
+    return points.float(), determined

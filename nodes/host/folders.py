@@ -11,7 +11,7 @@ from animportrait3d_core.errors import InvalidInput, MissingModelFile
 from .environment import comfy_module, context
 
 # Keys of our own model folders; checkpoints, controlnet, vae, loras and diffusers are the host's.
-MODEL_KEYS = ("smplx", "portrait3d", "ap3d_segmentation", "ap3d_normals")
+MODEL_KEYS = ("smplx", "portrait3d", "ap3d_segmentation", "ap3d_normals", "ap3d_landmarks")
 
 
 @dataclass(frozen=True)

@@ -219,8 +219,10 @@ def test_bad_input_is_named(mannequin_body, person):
     views, mesh = subject.views, subject.mesh
     with pytest.raises(InvalidInput, match="neither mesh nor landmarks"):
         fit_body(views, mannequin_body)
-    with pytest.raises(InvalidInput, match="masks are empty"):
-        fit_body(dataclasses.replace(views, masks=torch.zeros_like(views.masks)), mannequin_body, mesh)
+    without = views.masks.clone()
+    without[[2, 5]] = 0.4
+    with pytest.raises(InvalidInput, match=r"2 of 8 views show no foreground \(numbers 2, 5, counted from 0\)"):
+        fit_body(dataclasses.replace(views, masks=without), mannequin_body, mesh)
     broken = mesh.vertices.clone()
     broken[3] = torch.nan
     with pytest.raises(InvalidInput, match="mesh.vertices"):
@@ -229,12 +231,34 @@ def test_bad_input_is_named(mannequin_body, person):
         fit_body(views, mannequin_body, Mesh(mesh.vertices, mesh.faces[:2]))
     with pytest.raises(InvalidInput, match="landmarks of 3 views, expected 8"):
         fit_body(views, mannequin_body, mesh, Landmarks(points_2d=torch.zeros(3, 68, 2)))
-    with pytest.raises(InvalidInput, match="0 landmarks can be placed"):
-        alone = torch.zeros(8, 68)
-        alone[0] = 1
-        fit_body(views, mannequin_body, mesh, Landmarks(points_2d=torch.zeros(8, 68, 2), confidence=alone))
+
+
+def test_landmarks_that_cannot_be_right_are_named(mannequin_body, person):
+    subject = person(2)
+
+    def fit(landmarks: Landmarks, settings: FitSettings = QUICK):
+        return fit_body(subject.views, mannequin_body, subject.mesh, landmarks, settings)
+
+    pixels, _ = project(subject.views.cameras, subject.landmarks)
+    confidence = torch.zeros(8, 68)
+    with pytest.raises(InvalidInput, match="no face found in any of the 8 views"):
+        fit(Landmarks(points_2d=pixels, confidence=confidence))
+    confidence[3] = 1
+    with pytest.raises(InvalidInput, match=r"in 1 of 8 views \(view 3\)"):
+        fit(Landmarks(points_2d=pixels, confidence=confidence))
+    confidence[:, 3:] = 0
+    confidence[0, :3] = 1
+    with pytest.raises(InvalidInput, match="3 landmarks can be placed in space, expected at least 4 of 68"):
+        fit(Landmarks(points_2d=pixels, confidence=confidence))
+    scattered = 96 * torch.rand(8, 68, 2, generator=torch.Generator().manual_seed(0))
+    with pytest.raises(InvalidInput, match="of 8 views with a face, [01] agree"):
+        fit(Landmarks(points_2d=scattered))
     with pytest.raises(InvalidInput, match="left and right exchanged"):
-        fit_body(views, mannequin_body, mesh, Landmarks(points_3d=-subject.landmarks))
+        fit(Landmarks(points_3d=subject.landmarks * torch.tensor([-1.0, 1, 1])))
+    with pytest.raises(InvalidInput, match="the landmarks are no face"):
+        fit(Landmarks(points_3d=torch.randn(68, 3, generator=torch.Generator().manual_seed(2))))
+    with pytest.raises(InvalidInput, match="a face turned by 180 degrees"):
+        fit(Landmarks(points_3d=subject.landmarks * torch.tensor([-1.0, 1, -1])))
 
 
 @pytest.mark.slow

@@ -25,10 +25,8 @@ from animportrait3d_core.body.fit_variables import (
     project_to_directions,
     set_values,
 )
-from animportrait3d_core.body.landmarks import Landmarks, mean_landmark_error, triangulate
 from animportrait3d_core.body.model import BodyModel, load_body_model
 from animportrait3d_core.cameras import orbit_cameras, project
-from animportrait3d_core.errors import InvalidInput, ShapeMismatch
 from animportrait3d_core.meshes import Mesh
 from animportrait3d_core.views import Views
 
@@ -197,35 +195,3 @@ def test_silhouettes_push_inward_what_sticks_out(body):
     term = SilhouetteTerm(views, body, body_regions(body, 3000), 3000)
     assert sideways_step(term, body, 0.02) < -0.005
     assert sideways_step(term, body, -0.02) > 0.005
-
-
-def test_triangulation_is_exact_and_knows_what_it_cannot_see():
-    cameras = orbit_cameras([0, 40, -70], [0, 10, 0], 256)
-    points = 0.1 * torch.randn(68, 3, generator=torch.Generator().manual_seed(4))
-    pixels, _ = project(cameras, points)
-    confidence = torch.ones(3, 68)
-    confidence[1:, :5] = 0
-    garbage = pixels.clone()
-    garbage[1:, :5] = 7.0
-    found, determined = triangulate(cameras, Landmarks(points_2d=garbage, confidence=confidence))
-    assert determined.tolist() == [False] * 5 + [True] * 63
-    assert torch.allclose(found[5:], points[5:], atol=1e-4)
-
-
-def test_mean_landmark_error_in_closed_form():
-    truth = torch.zeros(68, 3)
-    truth[45, 0] = 2.0
-    assert mean_landmark_error(truth + torch.tensor([0.0, 0.1, 0.0]), truth) == pytest.approx(0.05)
-
-
-def test_bad_landmarks_are_refused():
-    with pytest.raises(InvalidInput, match="neither points_3d"):
-        Landmarks()
-    with pytest.raises(ShapeMismatch, match=r"\[70, 3\], expected \[68, 3\]"):
-        Landmarks(points_3d=torch.zeros(70, 3))
-    with pytest.raises(InvalidInput, match="non-finite"):
-        Landmarks(points_3d=torch.full((68, 3), float("nan")))
-    with pytest.raises(ShapeMismatch, match="confidence"):
-        Landmarks(points_2d=torch.zeros(2, 68, 2), confidence=torch.ones(68))
-    with pytest.raises(InvalidInput, match="1.5"):
-        Landmarks(points_3d=torch.zeros(68, 3), confidence=torch.full((68,), 1.5))

@@ -1,0 +1,86 @@
+"""AP3D_DetectLandmarks: the 68 landmarks of the face in the views."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from . import host
+
+EMBEDDED = "embedded"
+MODEL_KEY = "ap3d_landmarks"
+NETWORK_FILE = "network.json"
+
+
+class DetectLandmarks:
+    """Facial landmarks in the views from the front."""
+
+    CATEGORY = "AnimPortrait3D/body"
+    DESCRIPTION = (
+        "Finds the 68 facial landmarks in the views whose camera is within the given angle of the front. Connect them "
+        "to Fit SMPL-X Body, which places them in space and leaves out single points and whole views that contradict "
+        "the others."
+    )
+    SEARCH_ALIASES = ["face landmarks", "keypoints", "iBUG 68", "face alignment", "STAR"]
+    FUNCTION = "execute"
+    RETURN_TYPES = ("AP3D_LANDMARKS", "IMAGE")
+    RETURN_NAMES = ("landmarks", "image")
+    OUTPUT_TOOLTIPS = (
+        "Pixels and confidence of 68 landmarks in each view; confidence 0 in views without a face.",
+        "The views that were looked at, with the points from red (unsure) to green (sure).",
+    )
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        files = [name for name in host.model_files(MODEL_KEY, (".json",)) if Path(name).name == NETWORK_FILE]
+        return {
+            "required": {
+                "views": ("AP3D_VIEWS", {"tooltip": "Views of the portrait, some of them from the front."}),
+                "network": (
+                    [EMBEDDED, *files],
+                    {
+                        "default": EMBEDDED,
+                        "tooltip": f"The pack's own network, or a network folder in models/{MODEL_KEY}.",
+                    },
+                ),
+                "most_yaw": (
+                    "FLOAT",
+                    {
+                        "default": 75.0, "min": 10.0, "max": 180.0, "step": 1.0, "round": False,
+                        "tooltip": "Views whose camera is farther from the front than this, in degrees, are left out.",
+                    },
+                ),
+            }
+        }  # fmt: skip
+
+    @host.plain_torch
+    def execute(self, views: Any, network: str, most_yaw: float) -> dict[str, Any]:
+        import torch
+
+        from animportrait3d_core.body.landmark_pictures import detections_picture
+        from animportrait3d_core.body.landmarks import Landmarks, landmarks_of_views
+        from animportrait3d_core.cameras import yaw_of
+        from animportrait3d_core.networks import detect_landmarks, load_network
+
+        model = load_network(_network_folder(network), "landmarks", host.device())
+        landmarks = landmarks_of_views(
+            views, lambda images: detect_landmarks(model, images, host.ProgressBar()), most_yaw
+        )
+        looked_at = torch.nonzero(yaw_of(views.cameras).abs() <= most_yaw).squeeze(1)
+        shown = Landmarks(points_2d=landmarks.points_2d[looked_at], confidence=landmarks.confidence_2d[looked_at])
+        picture = detections_picture(views[looked_at], shown)
+        has_face = landmarks.confidence_2d.amax(1) > 0
+        host.report_metrics("landmarks", {"views": float(len(looked_at)), "views_with_face": float(has_face.sum())})
+        return host.node_result(landmarks, picture, ui=host.preview_images(picture[:8], "landmarks"))
+
+
+def _network_folder(choice: str) -> Path:
+    if choice != EMBEDDED:
+        return host.model_file("AP3D_DetectLandmarks", MODEL_KEY, choice)
+    from animportrait3d_core.embedded.weights import embedded_network_folder
+
+    return embedded_network_folder("landmarks")
+
+
+NODE_CLASS_MAPPINGS = {"AP3D_DetectLandmarks": DetectLandmarks}
+NODE_DISPLAY_NAME_MAPPINGS = {"AP3D_DetectLandmarks": "Detect Landmarks"}
