@@ -12,7 +12,7 @@ from torch import Tensor
 from ..errors import InvalidInput
 from ..meshes import Mesh, face_areas
 
-SMALLEST_RADIUS = 1e-4
+SMALLEST_RADIUS = 1e-6
 SHORTEST_EDGE = 1e-7
 
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..errors import InvalidInput
+from ..networks.roles import PART_CLASSES
 
-CLASSES = ("background", "face", "hair", "clothes", "eyes", "lips", "mouth")
-"""Our classes by label number. `face` holds ears and neck, `mouth` teeth, tongue and the inside of the mouth."""
+CLASSES = PART_CLASSES
+"""Our classes by label number, those of the parts networks: `face` holds ears and neck, `mouth` teeth and tongue."""
 
 SKIN_CLASSES = ("face", "eyes", "lips", "mouth")
 """Classes that the fitted body stands for: a portrait's surface with one of them is part SKIN."""

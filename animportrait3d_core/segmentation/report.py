@@ -12,10 +12,12 @@ STRAY_PIECE = 0.01
 
 @dataclasses.dataclass(frozen=True)
 class RevoteReport:
-    """faces: of the mesh.  piece_shares: share of the area of each connected piece, largest first.  unseen_faces: in no
+    """What was seen, left out and changed.
+
+    faces: of the mesh.  piece_shares: share of the area of each connected piece, largest first.  unseen_faces: in no
     view that counted.  part_shares: share of the seen area by part name.  agreement: per view, share of its weight that
     agrees with the vote (empty for `legacy`).  left_out: reason by number of the views that did not count.
-    island_faces, painted_faces: changed as islands, corrected by hand.  notes: remarks worth reading.
+    island_faces, painted_faces: changed as islands, corrected by hand.  remarks: what else is worth reading.
     """
 
     faces: int
@@ -26,7 +28,16 @@ class RevoteReport:
     left_out: dict[int, str]
     island_faces: int = 0
     painted_faces: int = 0
-    notes: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
+
+    def warnings(self) -> tuple[str, ...]:
+        """What a user should know even where nobody looks at the node: views left out, parts that are missing."""
+        lines = []
+        for reason in sorted(set(self.left_out.values())):
+            views = [str(view) for view, why in sorted(self.left_out.items()) if why == reason]
+            lines.append(f"Left out, view{'s' if len(views) > 1 else ''} {', '.join(views)}: {reason}.")
+        lines += [f"No {part} found." for part in ("hair", "clothes") if self.part_shares[part] == 0]
+        return tuple(lines)
 
     def summary(self) -> str:
         """A few lines for the node."""
@@ -39,14 +50,17 @@ class RevoteReport:
             lines.append(f"The views agree with the vote on {100 * mean:.1f} % of what they show, {least}.")
         if self.painted_faces or self.island_faces:
             lines.append(f"{self.painted_faces} faces painted by hand; {self.island_faces} faces of islands joined.")
-        for reason in sorted(set(self.left_out.values())):
-            views = [view for view, why in sorted(self.left_out.items()) if why == reason]
-            lines.append(f"Left out, view{'s' if len(views) > 1 else ''} {', '.join(map(str, views))}: {reason}.")
-        return "\n".join([*lines, *self.notes])
+        if len(self.piece_shares) > 1:
+            large = [f"{100 * share:.0f} %" for share in self.piece_shares if share >= STRAY_PIECE]
+            small = len(self.piece_shares) - len(large)
+            lines.append(
+                f"The mesh is in {len(self.piece_shares)} pieces: {', '.join(large[:6])} of its area, {small} smaller."
+            )
+        return "\n".join([*lines, *self.warnings(), *self.remarks])
 
 
-def outcome_notes(where: str, report: RevoteReport) -> tuple[str, ...]:
-    """Remarks on missing parts and loose pieces; `InvalidInput` if hardly anything of the surface is face."""
+def check_skin(where: str, report: RevoteReport) -> None:
+    """Raise `InvalidInput` if hardly anything of the visible surface is face."""
     shares = report.part_shares
     if shares["skin"] < LEAST_SKIN:
         raise InvalidInput(
@@ -54,14 +68,3 @@ def outcome_notes(where: str, report: RevoteReport) -> tuple[str, ...]:
             f"{100 * LEAST_SKIN:.0f} % (hair {100 * shares['hair']:.1f} %, clothes {100 * shares['clothes']:.1f} %); "
             "paint the face in the front views as a correction, or take a portrait whose hair leaves the face free."
         )
-    notes = []
-    if shares["hair"] == 0:
-        notes.append("No hair found: the head is taken as bald.")
-    if shares["clothes"] == 0:
-        notes.append("No clothes found.")
-    large = [share for share in report.piece_shares if share >= STRAY_PIECE]
-    if len(report.piece_shares) > 1:
-        loose = len(report.piece_shares) - len(large)
-        sizes = ", ".join(f"{100 * share:.0f} %" for share in large[:6])
-        notes.append(f"The mesh is in {len(report.piece_shares)} pieces (of {sizes} of the area, {loose} smaller).")
-    return tuple(notes)

@@ -23,7 +23,7 @@ from ..rigging.parts import CLOTHES, HAIR, SKIN, MeshParts
 from .face_graph import FaceGraph, absorb_islands, face_graph, spread_votes
 from .labels import ViewLabels
 from .legacy import asked_views, legacy_parts, legacy_votes
-from .report import RevoteReport, outcome_notes
+from .report import RevoteReport, check_skin
 from .votes import FaceGeometry, ViewVotes, fitted_cameras, view_votes
 
 WHERE = "revote_faces"
@@ -259,7 +259,8 @@ def _reported(graph: FaceGraph, parts: Tensor, seen: Tensor, views: tuple[list[f
         agreement=tuple(agreement),
         left_out=dict(left_out),
     )
-    return dataclasses.replace(report, notes=outcome_notes(WHERE, report))
+    check_skin(WHERE, report)
+    return report
 
 
 def _legacy(mesh: Mesh, labels: ViewLabels, cameras: Cameras) -> FaceVotes:
@@ -274,6 +275,6 @@ def _legacy(mesh: Mesh, labels: ViewLabels, cameras: Cameras) -> FaceVotes:
     skipped = {view: "the camera is below" for view in range(len(cameras)) if view not in asked}
     report = _reported(face_graph(mesh), parts.long(), seen, ([], skipped))
     note = f"{doubled} faces lie in the authors' hair and clothes meshes both; here they are hair."
-    report = dataclasses.replace(report, notes=(*report.notes, note) if doubled else report.notes)
+    report = dataclasses.replace(report, remarks=(note,) if doubled else ())
     classes = _class_of_face(votes, parts.long(), labels.classes)
     return FaceVotes(votes, labels.classes, classes, seen, MeshParts(mesh, parts), report)
