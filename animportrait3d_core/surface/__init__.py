@@ -1,9 +1,11 @@
-"""Surfaces: meshes of density grids, and their refinement.
+"""Surfaces: meshes of density grids, normals of views, and the refinement of meshes by them.
 
-Here: marching cubes with cleaning and smoothing. Not here: the fields that the densities come from (`portrait`),
-rasterising (`render`), files of meshes (`mesh_files`).
+Here: marching cubes with cleaning and smoothing, camera-space normals, the optimisation of the paper's equation A2,
+remeshing and decimation. Not here: the fields that the densities come from (`portrait`), networks that estimate normals
+(`networks`), rasterising (`render`), files of meshes (`mesh_files`).
 """
 
+from .decimation import decimate
 from .marching_cubes import (
     SurfaceSettings,
     clean_mesh,
@@ -12,5 +14,27 @@ from .marching_cubes import (
     roughness,
     smooth_mesh,
 )
+from .refine import RefinedMesh, refine_mesh
+from .remesh import isotropic_remesh
+from .settings import REFINE_PRESETS, RefineSettings
+from .view_normals import ViewNormals, normal_images_of, normals_from_images, normals_of_pictures, world_normals
 
-__all__ = ["SurfaceSettings", "clean_mesh", "empty_border", "mesh_from_density", "roughness", "smooth_mesh"]
+__all__ = [
+    "REFINE_PRESETS",
+    "RefineSettings",
+    "RefinedMesh",
+    "SurfaceSettings",
+    "ViewNormals",
+    "clean_mesh",
+    "decimate",
+    "empty_border",
+    "isotropic_remesh",
+    "mesh_from_density",
+    "normal_images_of",
+    "normals_from_images",
+    "normals_of_pictures",
+    "refine_mesh",
+    "roughness",
+    "smooth_mesh",
+    "world_normals",
+]

@@ -24,8 +24,8 @@ def decimate(mesh: Mesh, face_budget: int) -> Mesh:
     tangled = int((~simple_edges(mesh)).sum())
     if tangled:
         raise InvalidInput(
-            f"decimate: {tangled} edges have more than two faces or two that disagree about the winding, expected none; "
-            "clean the mesh with `prepare_mesh` first."
+            f"decimate: {tangled} edges have more than two faces or two that disagree about the winding, expected "
+            "none; clean the mesh with `prepare_mesh` first."
         )
     vertices = np.asfortranarray(mesh.vertices.double().numpy())
     new_vertices, new_faces, *_ = igl.qslim(vertices, np.asfortranarray(mesh.faces.numpy()), face_budget)

@@ -1,8 +1,9 @@
 """Smooth steps for vertices: the preconditioner of "Large Steps in Inverse Rendering of Geometry" (Nicolet 2021).
 
-Instead of the vertices v the optimiser moves u = (I + lambda L) v with the combinatorial Laplacian L. A step of u spreads
-over a neighbourhood of about sqrt(lambda) edges, so that the sparse gradients of silhouettes and noisy normals do not
-tear the surface. The matrix is factorised once per set of faces (sparse Cholesky of libigl), a solve costs milliseconds.
+Instead of the vertices v the optimiser moves u = (I + lambda L) v with the combinatorial Laplacian L. A step of u
+spreads over a neighbourhood of about sqrt(lambda) edges, so that the sparse gradients of silhouettes and noisy normals
+do not tear the surface. The matrix is factorised once per set of faces (sparse Cholesky of libigl); a solve costs
+milliseconds.
 """
 
 from __future__ import annotations

@@ -46,35 +46,54 @@ def prepare_mesh(mesh: Mesh, min_piece_share: float) -> PreparedMesh:
     if tangled:
         joined = _untangled(joined)
         notes.append(f"{tangled} edges with more than two faces, or with faces that disagree, were taken apart.")
-    pieces = connected_pieces(joined)
-    largest = int(np.bincount(pieces).max())
-    keep = np.zeros(len(joined.faces), dtype=bool)
-    faces = joined.faces.clone()
-    small, hollow, turned = [], [], False
-    for piece in range(int(pieces.max()) + 1):
-        members = pieces == piece
-        size = int(members.sum())
-        outward = _volume(joined, members) > 0
-        if size < min_piece_share * largest:
-            small.append(size)
-        elif not outward and size < largest:
-            hollow.append(size)
+    sorted_out = _sorted_pieces(joined, min_piece_share)
+    kept = torch.from_numpy(sorted_out.kept)
+    turned = torch.from_numpy(sorted_out.inward)
+    faces = torch.where(turned[:, None], joined.faces.flip(1), joined.faces)
+    notes += sorted_out.notes(min_piece_share)
+    return PreparedMesh(compact(dataclasses.replace(joined, faces=faces), kept), tuple(notes))
+
+
+@dataclasses.dataclass(frozen=True)
+class _SortedPieces:
+    """Which faces stay [F] and which of them have to be turned over [F]; the sizes of the pieces that go."""
+
+    kept: np.ndarray
+    inward: np.ndarray
+    small: list[int]
+    hollow: list[int]
+
+    def notes(self, min_piece_share: float) -> list[str]:
+        """What the user should know of it."""
+        notes, faces = [], len(self.kept)
+        if self.small:
+            notes.append(
+                f"Dropped {len(self.small)} small separate pieces ({sum(self.small)} of {faces} faces), each with less "
+                f"than {100 * min_piece_share:g} % of the largest one's faces; lower min_piece_share to keep them."
+            )
+        if self.hollow:
+            notes.append(f"Dropped {len(self.hollow)} cavities in the surface ({sum(self.hollow)} of {faces} faces).")
+        if self.inward.any():
+            notes.append("The mesh was wound inward; its faces were turned over.")
+        return notes
+
+
+def _sorted_pieces(mesh: Mesh, min_piece_share: float) -> _SortedPieces:
+    """Pieces that stay: the largest, and others of some size that are no cavities (wound inward in an outward mesh)."""
+    pieces = connected_pieces(mesh)
+    sizes = np.bincount(pieces)
+    volumes = [_volume(mesh, pieces == piece) for piece in range(len(sizes))]
+    sign = 1 if volumes[int(sizes.argmax())] > 0 else -1
+    result = _SortedPieces(np.zeros(len(pieces), dtype=bool), np.zeros(len(pieces), dtype=bool), [], [])
+    for piece, size in enumerate(sizes.tolist()):
+        if size < min_piece_share * sizes.max():
+            result.small.append(size)
+        elif volumes[piece] * sign <= 0:
+            result.hollow.append(size)
         else:
-            keep |= members
-            if not outward:
-                faces[torch.from_numpy(members)] = faces[torch.from_numpy(members)].flip(1)
-                turned = True
-    if small:
-        notes.append(
-            f"Dropped {len(small)} of {int(pieces.max()) + 1} separate pieces ({sum(small)} of {len(faces)} faces) with "
-            f"less than {100 * min_piece_share:g} % of the largest one's faces; lower min_piece_share to keep them."
-        )
-    if hollow:
-        notes.append(f"Dropped {len(hollow)} cavities inside the surface ({sum(hollow)} of {len(faces)} faces).")
-    if turned:
-        notes.append("The mesh was wound inward; its faces were turned over.")
-    cleaned = compact(dataclasses.replace(joined, faces=faces), torch.from_numpy(keep))
-    return PreparedMesh(cleaned, tuple(notes))
+            result.kept[pieces == piece] = True
+    result.inward[:] = result.kept & (sign < 0)
+    return result
 
 
 def _joined(mesh: Mesh) -> Mesh:

@@ -47,6 +47,16 @@ class RefinedMesh:
     metrics: Mapping[str, float]
     notes: tuple[str, ...]
 
+    def summary(self) -> str:
+        """What happened, in a few lines for the user."""
+        tail = max(1, len(self.losses["normal"]) // 20)
+        start, end = (float(part.mean()) for part in (self.losses["normal"][:tail], self.losses["normal"][-tail:]))
+        lines = [
+            f"{self.metrics['faces_before']:.0f} faces became {self.metrics['faces']:.0f}, with "
+            f"{self.metrics['views']:.0f} views; the normal loss fell from {start:.4f} to {end:.4f}."
+        ]
+        return "\n".join([*lines, *self.notes])
+
 
 @dataclasses.dataclass(frozen=True)
 class _Targets:
@@ -242,6 +252,6 @@ def _check_result(mesh: Mesh) -> float:
         return inverted
     raise InvalidInput(
         f"{_WHERE}: the refined mesh is damaged: volume {volume:.3g} (expected above 0), {100 * inverted:.1f} % of its "
-        f"visible surface inside out (expected at most {100 * LARGEST_INVERTED_SHARE:g} %). Lower the learning rate, or "
+        f"visible surface inside out (expected at most {100 * LARGEST_INVERTED_SHARE:g} %). Lower learning_rate, or "
         "check that normals, masks and cameras belong to this mesh."
     )

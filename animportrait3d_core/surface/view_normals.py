@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..cameras import Cameras
 from ..errors import InvalidInput, ShapeMismatch, check_finite, check_shape
-from ..views import Views
+from ..views import Views, replace_pictures
 
 SCHEMA_VERSION = 1
 CODINGS = ("OpenGL", "DirectX", "OpenCV")
@@ -67,10 +67,20 @@ def normals_from_images(images: Tensor, masks: Tensor, coding: str = "OpenGL") -
     return ViewNormals(torch.where(usable[..., None] > 0, unit, 0.0), usable)
 
 
-def normal_images(normals: Tensor, masks: Tensor) -> Tensor:
-    """Pictures [B, H, W, 3] of OpenGL normals, n / 2 + 1/2, over white."""
-    visible = masks[..., None].clamp(0, 1)
-    return ((0.5 * normals + 0.5) * visible + (1 - visible)).clamp(0, 1)
+def normals_of_pictures(images: Tensor, views: Views, coding: str = "OpenGL") -> ViewNormals:
+    """Normals of `views` from coded pictures [B, H', W', 3 or 4], one per view in their order, at the views' size.
+
+    As `normals_from_images`; pictures of another size are resampled, their proportions must be those of the views.
+    """
+    coded = replace_pictures(views, images)
+    normals = normals_from_images(coded.images, coded.masks, coding)
+    return resized_normals(normals, views.cameras.width, views.cameras.height)
+
+
+def normal_images_of(normals: ViewNormals) -> Tensor:
+    """Pictures [B, H, W, 3] of normals, n / 2 + 1/2, over white."""
+    visible = normals.masks[..., None].clamp(0, 1)
+    return ((0.5 * normals.normals + 0.5) * visible + (1 - visible)).clamp(0, 1)
 
 
 def world_normals(view_normals: ViewNormals, cameras: Cameras, rotation: str = "camera_to_world") -> Tensor:

@@ -1,0 +1,197 @@
+"""AP3D_EstimateNormals, AP3D_RefineMesh: from pictures to normals, from normals to a finer surface."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from . import host
+
+EMBEDDED = "embedded"
+NORMAL_IMAGES = "normal images"
+MODEL_KEY = "ap3d_normals"
+NETWORK_FILE = "network.json"
+PREVIEW_SIZE = 320
+SHOWN = 8
+
+
+def network_choices() -> list[str]:
+    """The pack's own network and the user's folders, each by its network.json."""
+    files = host.model_files(MODEL_KEY, (".json",))
+    return [EMBEDDED, *(name for name in files if name.rsplit("/", 1)[-1] == NETWORK_FILE)]
+
+
+def normals_network(where: str, choice: str) -> Any:
+    """The normals network of a choice, on the host's device."""
+    from animportrait3d_core.networks import load_network
+
+    if choice == EMBEDDED:
+        from animportrait3d_core.embedded.weights import embedded_network_folder
+
+        folder: Path = embedded_network_folder("normals")
+    else:
+        folder = host.model_file(where, MODEL_KEY, choice)
+    return load_network(folder, "normals", host.device())
+
+
+class EstimateNormals:
+    """Camera-space normals of the views."""
+
+    CATEGORY = "AnimPortrait3D/initialization"
+    DESCRIPTION = (
+        "Finds the surface normal at every pixel of the views, in the space of their cameras: with a normals network, "
+        "or from normal pictures that another node made. Normals keep the fine shape that a raw mesh has lost."
+    )
+    SEARCH_ALIASES = ["normal map", "normal estimation", "Unique3D", "NormalBae", "DSINE", "StableNormal"]
+    FUNCTION = "execute"
+    RETURN_TYPES = ("AP3D_NORMALS", "IMAGE")
+    RETURN_NAMES = ("normals", "images")
+    OUTPUT_TOOLTIPS = ("Normals of all views.", "The normals as pictures, n / 2 + 1/2 over white, OpenGL axes.")
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        return {
+            "required": {
+                "views": ("AP3D_VIEWS", {"tooltip": "The views, with masks that are 1 on the subject."}),
+                "network": (
+                    [*network_choices(), NORMAL_IMAGES],
+                    {
+                        "default": EMBEDDED,
+                        "tooltip": "A normals network: the pack's own (made for its embedded portraits), or a folder "
+                        "in models/ap3d_normals. Or the normal images that are connected.",
+                    },
+                ),
+                "coding": (
+                    ["OpenGL", "DirectX", "OpenCV"],
+                    {
+                        "default": "OpenGL",
+                        "tooltip": "Axes of the normal images. OpenGL: green points up, blue at the viewer. DirectX: "
+                        "green points down. OpenCV: green down, blue away. Not used with a network.",
+                    },
+                ),
+            },
+            "optional": {
+                "normal_images": ("IMAGE", {"tooltip": "One picture per view, in their order: n / 2 + 1/2."}),
+            },
+        }
+
+    @host.plain_torch
+    def execute(self, views: Any, network: str, coding: str, normal_images: Any = None) -> dict[str, Any]:
+        from animportrait3d_core.errors import InvalidInput
+        from animportrait3d_core.networks import estimate_normals
+        from animportrait3d_core.surface import ViewNormals, normal_images_of, normals_of_pictures
+
+        where = "AP3D_EstimateNormals"
+        if (normal_images is not None) != (network == NORMAL_IMAGES):
+            state = "connected" if normal_images is not None else "not connected"
+            raise InvalidInput(
+                f"{where}: network is '{network}' and normal_images is {state}; choose '{NORMAL_IMAGES}' to use normal "
+                "pictures of another node, a network to do without."
+            )
+        if normal_images is not None:
+            normals = normals_of_pictures(normal_images, views, coding)
+        else:
+            model = normals_network(where, network)
+            found = estimate_normals(model, views.images, views.masks, host.ProgressBar(len(views)))
+            normals = ViewNormals(found, views.masks)
+        pictures = normal_images_of(normals)
+        shown = pictures[:: max(1, len(pictures) // SHOWN)][:SHOWN]
+        return host.node_result(normals, pictures, ui=host.preview_images(shown, "normals"))
+
+
+class RefineMesh:
+    """A raw surface with the detail of the normals."""
+
+    CATEGORY = "AnimPortrait3D/initialization"
+    DESCRIPTION = (
+        "Moves the vertices of a raw mesh until its rendered normals and silhouettes are those of the views (paper, "
+        "equation A2), remeshing it finer on the way. The result is wound outward and carries the raw mesh's colours."
+    )
+    SEARCH_ALIASES = ["mesh optimization", "remesh", "decimate", "normal loss", "continuous remeshing"]
+    FUNCTION = "execute"
+    RETURN_TYPES = ("AP3D_MESH", "IMAGE")
+    RETURN_NAMES = ("mesh", "image")
+    OUTPUT_TOOLTIPS = ("The refined mesh.", "Each side of it before (left) and after (right).")
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        return {
+            "required": {
+                "mesh": ("AP3D_MESH", {"tooltip": "The raw surface, for example of Extract Mesh."}),
+                "normals": ("AP3D_NORMALS", {"tooltip": "Normals of the views."}),
+                "views": ("AP3D_VIEWS", {"tooltip": "The views that the normals were estimated from."}),
+                "preset": (
+                    ["draft", "paper"],
+                    {
+                        "default": "draft",
+                        "tooltip": "draft: about a minute on two cores, 30,000 faces. paper: the authors' weights, "
+                        "2400 steps, 512 pixels and 60,000 faces.",
+                    },
+                ),
+                "iterations": (
+                    "INT",
+                    {"default": 0, "min": 0, "max": 20000, "tooltip": "Optimisation steps; 0 takes the preset's."},
+                ),
+                "face_budget": (
+                    "INT",
+                    {
+                        "default": 0, "min": 0, "max": 1000000, "step": 1000,
+                        "tooltip": "Faces of the result at most; 0 takes the preset's.",
+                    },
+                ),
+                "smoothness": (
+                    "FLOAT",
+                    {
+                        "default": 1.0, "min": 0.0, "max": 100.0, "step": 0.1, "round": False,
+                        "tooltip": "Factor of the weight that keeps neighbouring faces alike: raise it if noise in the "
+                        "normals shows as dents, lower it if detail is missing.",
+                    },
+                ),
+                "rotation": (
+                    ["camera_to_world", "legacy"],
+                    {
+                        "default": "camera_to_world",
+                        "tooltip": "How normals are turned into the world. legacy: the authors' transposed matrix, "
+                        "which is off by up to 10 degrees; only to compare with their results.",
+                    },
+                ),
+                "seed": (
+                    "INT",
+                    {"default": 0, "min": 0, "max": 2**32 - 1, "tooltip": "Order in which the views are drawn."},
+                ),
+            }
+        }  # fmt: skip
+
+    @host.plain_torch
+    def execute(self, mesh: Any, normals: Any, views: Any, preset: str, **inputs: Any) -> dict[str, Any]:
+        import torch
+
+        from animportrait3d_core import previews
+        from animportrait3d_core.surface import refine_mesh
+
+        settings = self._settings(preset, inputs)
+        generator = torch.Generator().manual_seed(inputs["seed"])
+        refined = refine_mesh(mesh, normals, views, settings, generator, host.ProgressBar(settings.iterations))
+        cameras = previews.preview_cameras(PREVIEW_SIZE)
+        before, after = (
+            previews.shaded_mesh(value.vertices, value.faces, cameras) for value in (mesh, refined.mesh)
+        )
+        picture = torch.cat([before, after], dim=2)
+        ui = {**host.preview_images(picture, "refined"), "text": [refined.summary()]}
+        return host.node_result(refined.mesh, picture, ui=ui)
+
+    @staticmethod
+    def _settings(preset: str, inputs: dict[str, Any]) -> Any:
+        """The preset with what the user changed."""
+        import dataclasses
+
+        from animportrait3d_core.surface import RefineSettings
+
+        settings = RefineSettings.preset(preset)
+        changes = {name: inputs[name] for name in ("iterations", "face_budget") if inputs[name]}
+        weight = settings.consistency_weight * inputs["smoothness"]
+        return dataclasses.replace(settings, **changes, consistency_weight=weight, rotation=inputs["rotation"])
+
+
+NODE_CLASS_MAPPINGS = {"AP3D_EstimateNormals": EstimateNormals, "AP3D_RefineMesh": RefineMesh}
+NODE_DISPLAY_NAME_MAPPINGS = {"AP3D_EstimateNormals": "Estimate Normals", "AP3D_RefineMesh": "Refine Mesh"}
