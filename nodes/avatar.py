@@ -41,7 +41,10 @@ class InitializeAvatar:
                 ),
                 "seed": (
                     "INT",
-                    {"default": 0, "min": 0, "max": 2**32 - 1, "tooltip": "Order of the views, and splits."},
+                    {
+                        "default": 0, "min": 0, "max": 2**32 - 1, "control_after_generate": True,
+                        "tooltip": "Order of the views, and splits.",
+                    },
                 ),
             },
             "optional": {
@@ -55,7 +58,7 @@ class InitializeAvatar:
                     {"tooltip": "More views to train on, as large as the others: close ones keep eyes clean."},
                 ),
             },
-        }
+        }  # fmt: skip
 
     @host.plain_torch
     def execute(

@@ -1,5 +1,5 @@
 // usage: node frontend.js URL GRAPHS.json OUTPUT.json [SCREENSHOT_FOLDER]
-// Opens each graph of {name: graph} in ComfyUI's frontend and writes {name: {prompt, missing, errors}}.
+// Opens each graph of {name: graph} in ComfyUI's frontend and writes {name: {prompt, values, missing, errors}}.
 const fs = require("fs");
 const os = require("os");
 const path = require("path");
@@ -12,7 +12,9 @@ async function openGraph(page, graph) {
     await window.app.loadGraphData(graph, true, true, "test");
     const prompt = await window.app.graphToPrompt();
     const nodes = window.app.graph._nodes ?? window.app.graph.nodes;
-    return { prompt: prompt.output, missing: nodes.filter((node) => node.has_errors).map((node) => node.type) };
+    const saved = window.app.graph.serialize().nodes.map((node) => [node.id, node.widgets_values ?? []]);
+    const values = Object.fromEntries(saved);
+    return { prompt: prompt.output, values, missing: nodes.filter((node) => node.has_errors).map((node) => node.type) };
   }, graph);
 }
 

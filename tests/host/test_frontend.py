@@ -266,7 +266,7 @@ def browser_environment():
 
 @pytest.fixture(scope="module")
 def opened(frontend_url, tmp_path_factory):
-    """{name: {prompt, missing, errors}} of every graph, from one visit of the frontend."""
+    """{name: {prompt, values, missing, errors}} of every graph, from one visit of the frontend."""
     environment = browser_environment()
     folder = tmp_path_factory.mktemp("frontend")
     (folder / "graphs.json").write_text(json.dumps(graphs()))
@@ -275,6 +275,14 @@ def opened(frontend_url, tmp_path_factory):
     done = subprocess.run([*command, *screenshots], env=environment, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr
     return json.loads((folder / "prompts.json").read_text())
+
+
+@pytest.mark.parametrize("file", GRAPHS, ids=lambda file: file.stem)
+def test_the_frontend_keeps_the_stored_values(opened, file):
+    """Companions too: a seed that is stored as `fixed` and comes back as `randomize` makes every run another one."""
+    for node in read_graph_file(file)["nodes"]:
+        if node["type"].startswith("AP3D_"):
+            assert opened[file.stem]["values"][str(node["id"])] == node["widgets_values"], node["type"]
 
 
 @pytest.mark.parametrize("name", list(graphs()))
