@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ...cameras import Cameras
-from ...render import rasterize_mesh
+from ...render import MeshImage, rasterize_mesh
 from ..mannequin import build_mannequin
 
 
@@ -25,16 +25,20 @@ def _condition_faces() -> tuple[Tensor, Tensor, np.ndarray]:
     return torch.from_numpy(body.faces), torch.from_numpy(region), labels
 
 
-def condition_map(vertices: np.ndarray, normals: np.ndarray, camera: Cameras, grain: int = 2) -> Tensor:
+def condition_map(
+    vertices: np.ndarray, normals: np.ndarray, camera: Cameras, grain: int = 2, whole: MeshImage | None = None
+) -> Tensor:
     """Condition map [H, W, 4] in 0..1 of the bare bust: world vertices and unit normals [V, 3], one camera.
 
     Channels 0..2: camera-space OpenGL normals of the face region alone, coded n / 2 + 1 / 2; where it is not, 1.
     Channel 3: sclera 1, teeth 125/255, iris 85/255, seen past the whole head; else 0. grain: samples per pixel, axis.
+    whole: the samples of all faces of the bust, if they were drawn before.
     """
     faces, region, labels = _condition_faces()
     fine = camera.resized(camera.width * grain, camera.height * grain)
     world = torch.from_numpy(vertices).float()
-    whole, face = rasterize_mesh(world, faces, fine), rasterize_mesh(world, region, fine)
+    whole = rasterize_mesh(world, faces, fine) if whole is None else whole
+    face = rasterize_mesh(world, region, fine)
     turned = normals @ camera.world_to_camera[0, :3, :3].double().numpy().T * [1.0, -1.0, -1.0]
     packed = np.empty((camera.height, camera.width, 4), np.float32)
     seen, inside, past = face.face_id[0].numpy(), face.barycentric[0].numpy(), whole.face_id[0].numpy()

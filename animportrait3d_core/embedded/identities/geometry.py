@@ -89,3 +89,20 @@ def smoothed_over_mesh(values, faces, weld, rounds):
                     result[v, k] = total[weld[v], k] / count[weld[v]]
         values = result
     return values
+
+
+@numba.njit(cache=True)
+def nearer_samples(first, second, offset):
+    """Samples (face_id [H, W], barycentric [H, W, 3], depth [H, W]) of two meshes drawn together.
+
+    offset: is added to the second mesh's face ids. At equal depth the first mesh is seen.
+    """
+    face_id, barycentric, depth = first[0].copy(), first[1].copy(), first[2].copy()
+    for y in range(face_id.shape[0]):
+        for x in range(face_id.shape[1]):
+            if second[0][y, x] >= 0 and (face_id[y, x] < 0 or second[2][y, x] < depth[y, x]):
+                face_id[y, x] = second[0][y, x] + offset
+                depth[y, x] = second[2][y, x]
+                for k in range(3):
+                    barycentric[y, x, k] = second[1][y, x, k]
+    return face_id, barycentric, depth

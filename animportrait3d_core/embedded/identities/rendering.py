@@ -13,11 +13,11 @@ from torch import Tensor
 from ...body.parameters import BodyParameters
 from ...cameras import Cameras, project
 from ...errors import InvalidInput, ShapeMismatch
-from ...render import rasterize_mesh
+from ...render import MeshImage, rasterize_mesh
 from ..mannequin import build_mannequin
 from .condition import condition_map
 from .figure import CLOTHES, HAIR, Figure, build_figure, figure_normals, posed_vertices
-from .geometry import smoothed_over_mesh
+from .geometry import nearer_samples, smoothed_over_mesh
 from .identity import Identity, true_parameters
 from .occlusion import SKY_DIRECTIONS, bake_occlusion
 from .pose import joint_transforms
@@ -220,13 +220,21 @@ def _stacked(views: list[IdentityImage], name: str) -> Any:
     return None if values[0] is None else torch.cat(values)
 
 
+def _arrays(image: MeshImage) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """face_id, barycentric and depth of a batch of one."""
+    return image.face_id[0].numpy(), image.barycentric[0].numpy(), image.depth[0].numpy()
+
+
 def render_posed(posed: PosedIdentity, camera: Cameras, settings: RenderSettings) -> IdentityImage:
     """One view [1] of a posed identity. camera: a batch of one."""
     figure = posed.prepared.figure
     grain, width, height = settings.supersampling, camera.width, camera.height
     fine = camera.resized(width * grain, height * grain)
-    image = rasterize_mesh(torch.from_numpy(posed.vertices).float(), torch.from_numpy(figure.faces), fine)
-    samples = image.face_id[0].numpy(), image.barycentric[0].numpy(), image.depth[0].numpy()
+    world, faces = torch.from_numpy(posed.vertices).float(), torch.from_numpy(figure.faces)
+    # The bare bust is drawn by itself, because the condition map wants it without hair and clothes.
+    bust = rasterize_mesh(world[: figure.num_body], faces[: figure.num_body_faces], fine)
+    dressing = rasterize_mesh(world, faces[figure.num_body_faces :], fine)
+    samples = nearer_samples(_arrays(bust), _arrays(dressing), figure.num_body_faces)
     scene = scene_of(posed.prepared, posed.vertices, posed.normals, posed.scale)
     rgb, alpha = np.empty((height, width, 3), np.float32), np.empty((height, width), np.float32)
     view_normals, parts = np.empty((height, width, 3), np.float32), np.empty((height, width), np.uint8)
@@ -242,7 +250,7 @@ def render_posed(posed: PosedIdentity, camera: Cameras, settings: RenderSettings
     condition = None
     if settings.condition:
         body = slice(0, figure.num_body)
-        condition = condition_map(posed.vertices[body], posed.normals[body], camera, grain)[None]
+        condition = condition_map(posed.vertices[body], posed.normals[body], camera, grain, bust)[None]
     landmarks = posed.landmarks[None]
     return IdentityImage(
         torch.from_numpy(rgb)[None], torch.from_numpy(alpha)[None], torch.from_numpy(view_normals)[None], condition,
