@@ -141,11 +141,12 @@ def absorb_islands(graph: FaceGraph, groups: Tensor, least_area: float, keep: Te
         group_of = np.zeros(len(area), dtype=np.int64)
         group_of[island] = current
         np.add.at(shared, (here, group_of[there]), np.concatenate([lengths, lengths]))
-        # Two small neighbours must not swap: only islands that are smaller than every small neighbour move at once.
-        rank = np.where(small, area, np.inf)
+        # Two small neighbours must not swap: only islands that rank before every small neighbour move at once.
+        rank = np.empty(len(area))
+        rank[np.argsort(area, kind="stable")] = np.arange(len(area))
         rivals = np.full(len(area), np.inf)
-        np.minimum.at(rivals, here, rank[there])
-        moving = small & (shared.sum(axis=1) > 0) & (area < rivals)
+        np.minimum.at(rivals, here, np.where(small, rank, np.inf)[there])
+        moving = small & (shared.sum(axis=1) > 0) & (rank < rivals)
         if not moving.any():
             return torch.from_numpy(current).to(groups.dtype)
         target = np.where(moving, shared.argmax(axis=1), group_of)
