@@ -212,6 +212,7 @@ def _devices() -> list[Finding]:
 def _backends() -> list[Finding]:
     try:
         backends = importlib.import_module(".render", __package__).available_backends(compile_extensions=True)
+        backends += importlib.import_module(".surface.hash_grid", __package__).available_backends()
     except ImportError as error:
         return [Finding("back-ends", "render", PROBLEM, f"cannot be imported: {error}")]
     findings = []
