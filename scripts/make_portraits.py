@@ -3,8 +3,7 @@
 
 usage: make_portraits.py [NAME ...] [--folder DIR] [--sheet FILE] [--only-sheet]
 Files go to animportrait3d_core/embedded/portraits/files: NAME.safetensors and its report NAME.json. An interrupted fit
-goes on where it was. The sheet shows, per portrait: one turn in eight pictures; the face of the portrait, the true
-face, and the raw surface.
+goes on where it was. The sheet shows one turn of each portrait in six pictures, and its face from two sides.
 """
 
 from __future__ import annotations
@@ -20,32 +19,23 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from animportrait3d_core.cameras import FACE_CENTER, orbit_cameras  # noqa: E402
-from animportrait3d_core.embedded.identities import RenderSettings, prepare_identity, render_identity  # noqa: E402
 from animportrait3d_core.embedded.portraits import SHIPPED_PORTRAITS, fit_portrait, portrait_identity  # noqa: E402
-from animportrait3d_core.embedded.portraits.quality import raw_surface  # noqa: E402
 from animportrait3d_core.files import atomic_write  # noqa: E402
 from animportrait3d_core.portrait.trigrid import load_trigrid_portrait  # noqa: E402
-from animportrait3d_core.previews import shaded_mesh, tile  # noqa: E402
+from animportrait3d_core.previews import tile  # noqa: E402
 from animportrait3d_core.workflow.console import ProgressBar  # noqa: E402
 
 FOLDER = ROOT / "animportrait3d_core" / "embedded" / "portraits" / "files"
-TILE, TURN, FACE_FOV = 224, 8, 13.0
+TILE, TURN, FACE_FOV = 256, 6, 13.0
 MOST_BYTES = 400_000
 
 
-def portrait_rows(name: str, folder: Path) -> Tensor:
-    """Tiles [12, TILE, TILE, 3] of one portrait: a turn, then the face from the front and the side, and their truth."""
+def portrait_tiles(name: str, folder: Path) -> Tensor:
+    """Tiles [8, TILE, TILE, 3] of one portrait: a turn in six pictures, then the face from the front and the side."""
     portrait = load_trigrid_portrait(folder / f"{name}.safetensors")
-    white = torch.ones(3)
-    turn = orbit_cameras([360.0 / TURN * index for index in range(TURN)], [4.0] * TURN, 2 * TILE)
-    face = orbit_cameras([0.0, 40.0], [3.0, 3.0], 2 * TILE, target=FACE_CENTER, fov_degrees=FACE_FOV)
-    truth = render_identity(prepare_identity(portrait_identity(name)), None, face, RenderSettings(condition=False)).rgb
-    surface = raw_surface(portrait)
-    faces = portrait.render(face, white).images
-    bust = orbit_cameras([0.0, 40.0], [4.0, 4.0], 2 * TILE)
-    clay = torch.cat([shaded_mesh(surface.vertices, surface.faces, cameras) for cameras in (face, bust)])
-    tiles = torch.cat([portrait.render(turn, white).images, faces, truth, clay])
-    return torch.nn.functional.avg_pool2d(tiles.permute(0, 3, 1, 2), 2).permute(0, 2, 3, 1)
+    turn = orbit_cameras([360.0 / TURN * index for index in range(TURN)], [4.0] * TURN, TILE)
+    face = orbit_cameras([0.0, 40.0], [3.0, 3.0], TILE, target=FACE_CENTER, fov_degrees=FACE_FOV)
+    return torch.cat([portrait.render(cameras, torch.ones(3)).images for cameras in (turn, face)])
 
 
 def write_jpeg(image: Tensor, path: Path) -> int:
@@ -73,8 +63,8 @@ def main() -> None:
         with ProgressBar() as bar:
             report = fit_portrait(portrait_identity(name), options.folder / f"{name}.safetensors", progress=bar.show)
         print(f"{name}: {report.summary()}", flush=True)
-    tiles = torch.cat([portrait_rows(name, options.folder) for name in SHIPPED_PORTRAITS])
-    size = write_jpeg(tile(tiles, TURN), options.sheet)
+    tiles = torch.cat([portrait_tiles(name, options.folder) for name in SHIPPED_PORTRAITS])
+    size = write_jpeg(tile(tiles, TURN + 2), options.sheet)
     print(f"{options.sheet}: {size / 1000:.0f} kB")
 
 

@@ -1,4 +1,4 @@
-"""Fit a portrait to an identity: render it from around, fit the trigrids, roughen the field, measure the result."""
+"""Fit a portrait to an identity: render it from around, fit the trigrids, measure the result."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from ...portrait.trigrid import TrigridPortrait, save_trigrid_portrait
 from ...views import Views
 from ..identities import Identity, IdentityImage, PreparedIdentity, RenderSettings, prepare_identity, render_identity
 from .quality import WHITE, PortraitReport, heldout_cameras, portrait_psnr, raw_surface, surface_noise, write_report
-from .roughness import Roughness, roughened
 
 if TYPE_CHECKING:
     from ...portrait.trigrid.fit import FitSettings
@@ -32,15 +31,14 @@ class PortraitSettings:
     """How an identity becomes a portrait.
 
     size: pixels a side of the pictures that are fitted and measured.  texture_size: of the identity, a power of two.
-    levels, iterations, rays: of the fit (`FitSettings`).  roughness: what keeps the field from being too good.
+    levels, iterations, rays: of the fit (`FitSettings`).
     """
 
     size: int = 256
     texture_size: int = 1024
     levels: tuple[int, ...] = (8, 16, 32, 64, 128)
-    iterations: int = 800
+    iterations: int = 1500
     rays: int = 3072
-    roughness: Roughness = Roughness()
 
     def __post_init__(self) -> None:
         if not 16 <= self.size <= 1024:
@@ -54,7 +52,7 @@ class PortraitSettings:
 
 
 PORTRAIT_PRESETS: dict[str, PortraitSettings] = {
-    "draft": PortraitSettings(iterations=400, rays=2048),
+    "draft": PortraitSettings(iterations=500, rays=2048),
     "standard": PortraitSettings(),
     "fine": PortraitSettings(iterations=4000, rays=6144),
 }
@@ -118,7 +116,7 @@ def _fitted(
     state_path: Path,
     progress: Callable[[int, int], None],
 ) -> tuple[TrigridPortrait, float]:
-    """The roughened fit, seeded by the identity, and the seconds of the fit."""
+    """The fit, seeded by the identity, and its seconds."""
     from ...portrait.trigrid.fit import fit_trigrid
 
     fit = fit_trigrid(
@@ -129,8 +127,7 @@ def _fitted(
         state_path,
         lambda step, steps, loss: progress(step, steps),
     )
-    generator = torch.Generator().manual_seed(identity.seed)
-    return roughened(fit.portrait, settings.roughness, generator), fit.seconds
+    return fit.portrait, fit.seconds
 
 
 def _rendered(
