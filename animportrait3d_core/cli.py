@@ -151,6 +151,8 @@ def _add_train_network(commands: argparse._SubParsersAction, common: argparse.Ar
     train.add_argument("--minutes", type=float, help="stop after so many minutes; --resume goes on later")
     train.add_argument("--steps", type=int, help="length of the whole training (default: the role's recipe)")
     train.add_argument("--batch-size", type=int, help="pictures per step (default: the role's recipe)")
+    train.add_argument("--size", type=int, help="pixels of the network's pictures (default: the role's recipe)")
+    train.add_argument("--start-from", type=Path, help="network folder whose weights are the first ones")
     train.add_argument("--seed", type=int, default=0, help="of weights, order and augmentation (default: 0)")
     train.add_argument("--threads", type=int, help="CPU threads (default: torch's choice)")
     train.set_defaults(command=_train_network)
@@ -292,7 +294,8 @@ def _train_network(options: argparse.Namespace) -> int:
         raise InvalidInput(f"train-network: --threads {options.threads}, expected at least 1.")
     if options.threads:
         torch.set_num_threads(options.threads)
-    run = TrainingRun(options.steps, options.batch_size, options.resume, options.minutes, seed=options.seed)
+    names = ("steps", "batch_size", "size", "start_from", "resume", "minutes", "seed")
+    run = TrainingRun(**{name: getattr(options, name) for name in names})
     role = options.role
     with ProgressBar(quiet=options.quiet or options.json) as bar:
         result = train_network(

@@ -58,7 +58,7 @@ class _DenseTask:
     def __init__(self, model: nn.Module, dataset: ShardDataset, recipe: Recipe, held_out_limit: int | None) -> None:
         self.model, self.recipe = model, recipe
         self.split: Split = split_dataset(dataset, recipe.held_out_share)
-        self.fingerprint = task_fingerprint(self.role, dataset, recipe.config, recipe.augment)
+        self.fingerprint = task_fingerprint(dataset, recipe)
         self.held_out_limit = held_out_limit
 
     def __len__(self) -> int:

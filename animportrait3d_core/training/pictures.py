@@ -5,15 +5,14 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..errors import InvalidInput
 from ..networks.roles import LANDMARKS, PART_CLASSES
-from .augment import AugmentSettings, Pictures
+from .augment import Pictures
+from .recipes import Recipe
 from .shards import Sample, ShardDataset, decode_normals
 
 CLASS_OF_PART = {
@@ -45,10 +44,10 @@ def split_dataset(dataset: ShardDataset, held_out_share: float) -> Split:
     return Split(training, held_out)
 
 
-def task_fingerprint(role: str, dataset: ShardDataset, config: Mapping[str, Any], settings: AugmentSettings) -> str:
-    """Hash of what a resumed training must find again: data, model and augmentation."""
+def task_fingerprint(dataset: ShardDataset, recipe: Recipe) -> str:
+    """Hash of what a resumed training must find again: data, model, size of pictures and augmentation."""
     shards = [(entry.file, entry.sha256) for entry in dataset.manifest.shards]
-    parts = [role, shards, dict(config), dataclasses.asdict(settings)]
+    parts = [recipe.role, shards, recipe.config, recipe.size, recipe.held_out_share, dataclasses.asdict(recipe.augment)]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 

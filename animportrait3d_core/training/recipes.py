@@ -23,6 +23,7 @@ _SMALL_UNET: dict[str, Any] = {
     "layers": [1, 1, 1, 2],
     "stem_width": 32,
 }
+_STRIDE = 32
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,9 +42,10 @@ class Recipe:
     held_out_share: float = 0.05
 
 
-def recipe_of(role: str) -> Recipe:
-    """The recipe of `role`."""
-    return _RECIPES[role]
+def recipe_of(role: str, picture_size: int = 256) -> Recipe:
+    """The recipe of `role` for pictures of some size: smaller ones are not enlarged."""
+    recipe = _RECIPES[role]
+    return dataclasses.replace(recipe, size=min(recipe.size, max(_STRIDE, picture_size // _STRIDE * _STRIDE)))
 
 
 _RECIPES = {

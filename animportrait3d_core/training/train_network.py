@@ -7,8 +7,8 @@ from pathlib import Path
 
 import torch
 
-from ..files import write_json
-from ..networks.files import build_model, save_network
+from ..files import sha256_of_file, write_json
+from ..networks.files import WEIGHTS_FILE, build_model, load_network, save_network
 from ..networks.roles import PART_CLASSES, check_role
 from .dense import NormalsTask, PartsTask
 from .landmarks import LandmarksTask
@@ -25,12 +25,16 @@ _TASKS = {"parts": PartsTask, "normals": NormalsTask, "landmarks": LandmarksTask
 class TrainingRun:
     """What the caller may choose; None keeps the recipe's value.
 
-    steps, batch_size: of the schedule; a resumed run must keep them.  resume: go on from the folder's state.  minutes:
-    of this sitting at most.  held_out_limit: samples of each evaluation.  seed: of weights, order and augmentation.
+    steps, batch_size, size: of the schedule and the network's pictures; a resumed run must keep them.  resume: go on
+    from the folder's state.  minutes: of this sitting at most.  start_from: a network folder of the same role whose
+    weights are the first ones, instead of random ones (one that was trained on smaller pictures, for instance).
+    held_out_limit: samples of each evaluation.  seed: of weights, order and augmentation.
     """
 
     steps: int | None = None
     batch_size: int | None = None
+    size: int | None = None
+    start_from: Path | None = None
     resume: bool = False
     minutes: float | None = None
     held_out_limit: int | None = 400
@@ -57,13 +61,17 @@ def train_network(
     `network/` with its `metrics.json`. Raises what `open_dataset` and `train` raise.
     """
     check_role("train_network", role)
-    run, recipe, output = run or TrainingRun(), recipe_of(role), Path(output)
+    run, output = run or TrainingRun(), Path(output)
     samples = open_dataset(dataset)
+    recipe = recipe_of(role, run.size or samples.manifest.size)
     with torch.inference_mode(False), torch.random.fork_rng(devices=[]):
         # The libraries draw their first weights from the global generator; it is put back afterwards.
         torch.manual_seed(run.seed)
         model = build_model(recipe.config, "train_network")
     task = _TASKS[role](model, samples, recipe, run.held_out_limit)
+    if run.start_from is not None:
+        model.load_state_dict(load_network(run.start_from, role).model.state_dict())
+        task.fingerprint += f" from {sha256_of_file(run.start_from / WEIGHTS_FILE)[:8]}"
     result = train(task, run.loop_settings(recipe.loop), output, run.resume, run.minutes, report)
     metrics = result.metrics
     if not metrics:

@@ -1,4 +1,4 @@
-"""The training loop: it learns, it averages, and a run that was stopped, cancelled or killed ends as one that was not."""
+"""The training loop: it learns, it averages, and a run that was stopped or killed ends as one that was not."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[2]
 
 
 class LineTask:
-    """Fits y = 2 x - 1 from noisy samples by a small network with a normalisation and a part that is often unused."""
+    """Fits y = 2 x - 1 from noisy samples by a small network; a part of it is often unused."""
 
     fingerprint = "line"
 

@@ -1,0 +1,262 @@
+"""Losses, metrics and the training of the three roles on a small data set made of drawn figures."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+
+import pytest
+import torch
+
+from animportrait3d_core.cli import main
+from animportrait3d_core.errors import InvalidInput, MissingModelFile, ShapeMismatch
+from animportrait3d_core.evaluation import landmark_error, mean_normal_angle
+from animportrait3d_core.networks import PART_CLASSES, load_network, segment_images
+from animportrait3d_core.networks.landmarks import expected_points, face_crops, log_shares
+from animportrait3d_core.training import (
+    Manifest,
+    encode_colors,
+    encode_normals,
+    open_dataset,
+    write_manifest,
+    write_shard,
+)
+from animportrait3d_core.training.dense import dice_loss
+from animportrait3d_core.training.landmarks import face_is_shown, facing, landmark_crops, spot_loss
+from animportrait3d_core.training.metrics import ConfusionCounts, angles_between, normalized_landmark_errors
+from animportrait3d_core.training.pictures import class_table, load_pictures
+from animportrait3d_core.training.shards import BODY_WIDTH
+from animportrait3d_core.training.train_network import TrainingRun, train_network
+
+SIZE, PERSONS, PARTS = 64, 10, ("background", "skin", "hair", "clothes", "eyes", "teeth", "lips")
+HAIR_COLORS = torch.tensor([[0.8, 0.2, 0.1], [0.1, 0.1, 0.1], [0.9, 0.8, 0.3]])
+
+
+def drawn_sample(person):
+    """A head of skin under hair over clothes, in discs and stripes of clear colours; its normals are those of a ball."""
+    draw = torch.Generator().manual_seed(person)
+    steps = torch.arange(SIZE) + 0.5
+    x, y = steps[None].expand(SIZE, SIZE), steps[:, None].expand(SIZE, SIZE)
+    center = 32 + 4 * (torch.rand(2, generator=draw) - 0.5)
+    radius = 17 + 4 * float(torch.rand((), generator=draw))
+    dx, dy = (x - center[0]) / radius, (y - center[1]) / radius
+    head = dx**2 + dy**2 < 1
+    parts = torch.zeros(SIZE, SIZE, dtype=torch.uint8)
+    parts[(y > 50) & ((x - 32).abs() < 26)] = 3
+    parts[head] = 1
+    parts[head & (dy < -0.3)] = 2
+    for side in (-0.4, 0.4):
+        parts[((dx - side) ** 2 + (dy + 0.05) ** 2) < 0.02] = 4
+    parts[(dx.abs() < 0.3) & ((dy - 0.5).abs() < 0.12)] = 6
+    colors = torch.tensor(
+        [[1, 1, 1], [0.9, 0.7, 0.6], [0, 0, 0], [0.1, 0.3, 0.8], [0.2, 0.7, 0.3], [1, 1, 1], [0.7, 0.1, 0.2]]
+    )
+    colors[2] = HAIR_COLORS[person % 3]
+    normals = torch.stack([dx, -dy, (1 - dx**2 - dy**2).clamp_min(0.04).sqrt()], -1)
+    angle = torch.linspace(0, 2 * math.pi, 71)[:70]
+    points = center + radius * torch.stack([-0.7 * torch.cos(angle), 0.7 * torch.sin(angle)], -1)
+    points[36], points[45] = center + radius * torch.tensor([-0.4, -0.05]), center + radius * torch.tensor([0.4, -0.05])
+    return {
+        "rgb": encode_colors(colors[parts.long()]), "alpha": (parts > 0).to(torch.uint8) * 255, "parts": parts,
+        "normals": encode_normals(torch.nn.functional.normalize(normals, dim=-1)), "landmarks": points,
+        "visible": torch.ones(70, dtype=torch.uint8), "region": torch.tensor(person % 2, dtype=torch.uint8),
+        "identity": torch.tensor(person // 2, dtype=torch.int32), "world_to_camera": torch.eye(4), "K": torch.eye(3),
+        "body": torch.zeros(BODY_WIDTH),
+    }  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("drawn")
+    samples = [drawn_sample(person) for person in range(2 * PERSONS)]
+    texts = {name: ["x"] * len(samples) for name in ("prompt", "full_prompt", "abstract_prompt", "view_word")}
+    entry = write_shard(folder, 0, {name: torch.stack([s[name] for s in samples]) for name in samples[0]}, texts)
+    write_manifest(folder, Manifest(SIZE, PARTS, 1, len(samples), {}, (entry,)))
+    return folder
+
+
+def test_pictures_are_what_was_stored(folder):
+    pictures = load_pictures(open_dataset(folder), torch.tensor([3, 0]))
+    sample = drawn_sample(3)
+    wanted = sample["rgb"].permute(2, 0, 1) / 255 * (sample["alpha"] / 255)
+    torch.testing.assert_close(pictures.colors[0], wanted)
+    assert PART_CLASSES[int(pictures.labels[0, 32, 32])] == "face"
+    names = {PART_CLASSES[value] for value in pictures.labels[0].unique().tolist()}
+    assert names == {"background", "face", "hair", "clothes", "eyes", "lips"}
+    assert pictures.points.shape == (2, 68, 2) and pictures.visible.min() == 1
+
+
+def test_parts_map_to_classes_by_name():
+    table = class_table(("lips", "teeth", "mouth_interior", "ears", "lashes", "skin"))
+    assert [PART_CLASSES[value] for value in table] == ["lips", "mouth", "mouth", "face", "eyes", "face"]
+    with pytest.raises(InvalidInput, match=r"unknown parts \['beak'\]"):
+        class_table(("skin", "beak"))
+
+
+def test_every_part_of_the_identities_has_a_class():
+    from animportrait3d_core.embedded.identities import PARTS as IDENTITY_PARTS
+
+    assert set(class_table(IDENTITY_PARTS).tolist()) == set(range(len(PART_CLASSES)))
+
+
+def test_confusion_counts_against_sets():
+    draw = torch.Generator().manual_seed(0)
+    found, truth = (torch.randint(0, 4, (2, 9, 9), generator=draw) for _ in range(2))
+    counts = ConfusionCounts(5)
+    counts.add(found[0], truth[0])
+    counts.add(found[1], truth[1])
+    for number in range(4):
+        a, b = found == number, truth == number
+        assert float(counts.iou()[number]) == pytest.approx(int((a & b).sum()) / int((a | b).sum()))
+    assert math.isnan(float(counts.iou()[4]))
+    assert counts.mean_iou() == pytest.approx(float(counts.iou()[:4].mean()))
+    with pytest.raises(ShapeMismatch):
+        counts.add(found, truth[0])
+
+
+def test_perfect_labels_have_an_iou_of_one():
+    counts = ConfusionCounts(3)
+    counts.add(torch.tensor([0, 2, 2]), torch.tensor([0, 2, 2]))
+    assert counts.mean_iou() == 1.0
+
+
+@pytest.mark.parametrize("degrees", [0.0, 1e-3, 12.0, 90.0, 180.0])
+def test_angles_between_known_vectors(degrees):
+    angle = math.radians(degrees)
+    first = torch.tensor([[0.0, 0.0, 2.0]], dtype=torch.float64)
+    second = torch.tensor([[math.sin(angle), 0.0, math.cos(angle)]], dtype=torch.float64)
+    assert float(angles_between(first, second)) == pytest.approx(degrees, abs=1e-9)
+    everywhere = torch.ones(1, dtype=torch.bool)
+    assert float(angles_between(first, second)) == pytest.approx(mean_normal_angle(first, second, everywhere))
+
+
+def test_landmark_errors_agree_with_the_evaluation():
+    draw = torch.Generator().manual_seed(0)
+    truth, points = (torch.rand(3, 68, 2, generator=draw) * 100 for _ in range(2))
+    errors = normalized_landmark_errors(points, truth, torch.ones(3, 68))
+    assert float(errors.mean()) == pytest.approx(landmark_error(points, truth), rel=1e-5)
+    counted = torch.zeros(3, 68)
+    counted[:, 5] = 1
+    one = normalized_landmark_errors(points, truth, counted)[0]
+    wanted = (points - truth)[0, 5].norm() / (truth[0, 45] - truth[0, 36]).norm()
+    assert float(one) == pytest.approx(float(wanted), rel=1e-6)
+
+
+def test_dice_is_zero_for_the_truth_and_falls_towards_it():
+    labels = torch.randint(0, 3, (2, 16, 16), generator=torch.Generator().manual_seed(0))
+    truth = torch.nn.functional.one_hot(labels, 3).permute(0, 3, 1, 2).float()
+    even = torch.full_like(truth, 1 / 3)
+    assert float(dice_loss(truth, labels)) == pytest.approx(0, abs=1e-6)
+    values = [float(dice_loss(truth * share + even * (1 - share), labels)) for share in (0.0, 0.5, 1.0)]
+    assert values[0] > values[1] > values[2]
+
+
+def test_an_absent_class_costs_nothing():
+    labels = torch.zeros(1, 8, 8, dtype=torch.int64)
+    truth = torch.nn.functional.one_hot(labels, 4).permute(0, 3, 1, 2).float()
+    assert float(dice_loss(truth, labels)) == pytest.approx(0, abs=1e-6)
+
+
+def test_a_peak_is_found_where_it_is():
+    heatmaps = torch.zeros(1, 2, 20, 30)
+    heatmaps[0, 0, 7, 21] = 60.0
+    points = expected_points(log_shares(heatmaps))
+    torch.testing.assert_close(points[0, 0], torch.tensor([21.5, 7.5]))
+    torch.testing.assert_close(points[0, 1], torch.tensor([15.0, 10.0]))
+
+
+def test_spots_cost_nothing_where_they_belong():
+    steps = torch.arange(32) + 0.5
+    point = torch.tensor([12.3, 20.1])
+    square = (steps[None] - point[0]) ** 2 + (steps[:, None] - point[1]) ** 2
+    logs = log_shares((-square / (2 * 1.5**2))[None, None])
+    right = spot_loss(logs, point[None, None], torch.ones(1, 1))
+    wrong = spot_loss(logs, point[None, None] + 3, torch.ones(1, 1))
+    assert float(right) == pytest.approx(0, abs=1e-4)
+    # Divergence of two Gaussians of one width: squared distance over twice the variance.
+    assert float(wrong) == pytest.approx(18 / (2 * 1.5**2), rel=0.02)
+    assert float(spot_loss(logs, point[None, None] + 3, torch.zeros(1, 1))) == 0
+
+
+def test_a_face_is_shown_when_its_inner_points_are_seen():
+    points, visible = torch.full((3, 68, 2), 30.0), torch.zeros(3, 68)
+    visible[0] = 1
+    visible[1, :17] = 1
+    visible[2] = 1
+    points[2, 20:] = -1
+    assert face_is_shown(points, visible, 64).tolist() == [True, False, False]
+
+
+def test_cutouts_hold_the_face_or_the_picture(folder):
+    pictures = load_pictures(open_dataset(folder), torch.arange(20))
+    crops = landmark_crops(pictures, torch.Generator().manual_seed(0))
+    close = face_crops(pictures.points)
+    low, high = pictures.points.amin(1), pictures.points.amax(1)
+    torch.testing.assert_close(close.sides, (high - low).amax(1) * 1.6)
+    ratio = crops.sides / close.sides
+    assert bool(((ratio > 0.79) & (ratio < 1.31) | (crops.sides > 0.79 * SIZE)).all())
+
+
+def test_a_turned_head_is_narrow():
+    points = torch.zeros(2, 68, 2)
+    points[:, 8, 1] = 100
+    points[:, 45, 0] = torch.tensor([77.0, 30.0])
+    wanted = [77 / math.hypot(38.5, 100), 30 / math.hypot(15, 100)]
+    assert facing(points).tolist() == pytest.approx(wanted)
+
+
+@pytest.mark.parametrize(("role", "metric", "better"), [("parts", "mean_iou", 1), ("normals", "mean_angle", -1)])
+def test_a_role_is_learned_in_a_few_steps(folder, tmp_path, role, metric, better):
+    run = TrainingRun(steps=24, batch_size=6, held_out_limit=4)
+    result = train_network(role, folder, tmp_path, run)
+    network = load_network(tmp_path / "network", role)
+    assert network.size == SIZE
+    figures = json.loads((tmp_path / "metrics.json").read_text())
+    assert figures["metrics"][metric] == pytest.approx(result.metrics[metric]) and figures["finished"]
+    untrained = train_network(role, folder, tmp_path / "untrained", dataclasses.replace(run, minutes=0.0)).metrics
+    assert better * result.metrics[metric] > better * untrained[metric]
+
+
+def test_landmarks_train_and_are_found_in_the_whole_picture(folder, tmp_path):
+    result = train_network("landmarks", folder, tmp_path, TrainingRun(steps=3, batch_size=4, held_out_limit=4))
+    assert set(result.metrics) >= {"landmark_error", "landmark_error_pixels", "found_right"}
+    assert load_network(tmp_path / "network", "landmarks").size == SIZE
+
+
+def test_training_goes_on_from_a_network(folder, tmp_path):
+    train_network("parts", folder, tmp_path / "first", TrainingRun(steps=2, batch_size=2, held_out_limit=2))
+    start = tmp_path / "first" / "network"
+    run = TrainingRun(steps=1, batch_size=2, held_out_limit=2, start_from=start, minutes=0.0)
+    train_network("parts", folder, tmp_path / "second", run)
+    images = torch.rand(1, SIZE, SIZE, 3, generator=torch.Generator().manual_seed(0))
+    first, second = (
+        segment_images(load_network(tmp_path / name / "network", "parts"), images) for name in ("first", "second")
+    )
+    torch.testing.assert_close(first, second)
+    with pytest.raises(InvalidInput, match="another task"):
+        train_network("parts", folder, tmp_path / "second", dataclasses.replace(run, start_from=None, resume=True))
+
+
+def test_the_command_line_trains_and_goes_on(folder, tmp_path, capsys):
+    command = ["train-network", "parts", "--dataset", str(folder), "--output", str(tmp_path), "--steps", "2", "--json"]
+    command += ["--batch-size", "2"]
+    assert main([*command, "--minutes", "0"]) == 0
+    assert json.loads(capsys.readouterr().out)["finished"] is False
+    assert main([*command, "--resume"]) == 0
+    assert json.loads(capsys.readouterr().out)["step"] == 2
+    assert main(command) == 2
+    assert "pass --resume" in json.loads(capsys.readouterr().out)["error"]["message"]
+
+
+def test_a_wrong_dataset_is_refused(folder, tmp_path):
+    with pytest.raises(MissingModelFile, match="manifest.json"):
+        train_network("parts", tmp_path / "nothing", tmp_path / "out")
+    with pytest.raises(InvalidInput, match="role 'faces' is unknown"):
+        train_network("faces", folder, tmp_path / "out")
+    samples = [drawn_sample(0)]
+    texts = {name: ["x"] for name in ("prompt", "full_prompt", "abstract_prompt", "view_word")}
+    entry = write_shard(tmp_path, 0, {name: torch.stack([s[name] for s in samples]) for name in samples[0]}, texts)
+    write_manifest(tmp_path, Manifest(SIZE, PARTS, 1, 1, {}, (entry,)))
+    with pytest.raises(InvalidInput, match="1 identities, expected at least 2"):
+        train_network("parts", tmp_path, tmp_path / "out")
