@@ -163,8 +163,8 @@ def read_manifest(folder: str | Path) -> Manifest:
         )
     try:
         shards = tuple(ShardEntry(**entry) for entry in content.pop("shards"))
-        names = {name: tuple(content.pop(name)) for name in ("parts", "regions")}
-        return Manifest(shards=shards, **names, **content)
+        parts, regions = (tuple(content.pop(name)) for name in ("parts", "regions"))
+        return Manifest(parts=parts, regions=regions, shards=shards, **content)
     except (TypeError, KeyError) as error:
         raise InvalidInput(f"{where}: '{path}' is damaged ({error}); build the data set again.") from error
 
