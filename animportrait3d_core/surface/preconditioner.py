@@ -8,8 +8,6 @@ milliseconds.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -43,13 +41,10 @@ class SmoothSteps:
         check_shape("SmoothSteps.variables", "vertices", vertices, [self._count, 3])
         return torch.from_numpy(self._matrix @ vertices.detach().double().numpy()).to(vertices.dtype)
 
-    def vertices(self, variables: Tensor) -> Tensor:
-        """Vertices [V, 3] of u [V, 3]; differentiable."""
-        check_shape("SmoothSteps.vertices", "variables", variables, [self._count, 3])
-        return _Solve.apply(variables, self)
-
     def solve(self, right: Tensor) -> Tensor:
-        """(I + lambda L)^-1 right, for right [V, 3]."""
+        """(I + lambda L)^-1 right, for right [V, 3]: the vertices of u, and, the matrix being symmetric, the gradient
+        with respect to u of a gradient with respect to the vertices. In the type given, computed in float64."""
+        check_shape("SmoothSteps.solve", "right", right, [self._count, 3])
         import igl
 
         # libigl minimises x^T A x / 2 + x^T b, hence the sign.
@@ -57,19 +52,6 @@ class SmoothSteps:
         nothing = np.zeros((0, right.shape[1]))
         solution = igl.min_quad_with_fixed_solve(self._factors, target, nothing, nothing)
         return torch.from_numpy(solution).to(right.dtype)
-
-
-class _Solve(torch.autograd.Function):
-    """The matrix is symmetric: the gradient is the same solve."""
-
-    @staticmethod
-    def forward(ctx: Any, variables: Tensor, system: SmoothSteps) -> Tensor:
-        ctx.system = system
-        return system.solve(variables)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        return ctx.system.solve(gradient), None
 
 
 class UniformAdam:

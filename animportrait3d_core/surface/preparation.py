@@ -82,13 +82,12 @@ def _sorted_pieces(mesh: Mesh, min_piece_share: float) -> _SortedPieces:
     """Pieces that stay: the largest, and others of some size that are no cavities (wound inward in an outward mesh)."""
     pieces = connected_pieces(mesh)
     sizes = np.bincount(pieces)
-    volumes = [_volume(mesh, pieces == piece) for piece in range(len(sizes))]
-    sign = 1 if volumes[int(sizes.argmax())] > 0 else -1
+    sign = 1 if _volume(mesh, pieces == int(sizes.argmax())) > 0 else -1
     result = _SortedPieces(np.zeros(len(pieces), dtype=bool), np.zeros(len(pieces), dtype=bool), [], [])
     for piece, size in enumerate(sizes.tolist()):
         if size < min_piece_share * sizes.max():
             result.small.append(size)
-        elif volumes[piece] * sign <= 0:
+        elif _volume(mesh, pieces == piece) * sign <= 0:
             result.hollow.append(size)
         else:
             result.kept[pieces == piece] = True

@@ -184,7 +184,7 @@ class _Run:
         cameras = targets.cameras[chosen]
         image = rasterize_mesh(vertices, faces, cameras)
         covered = (image.face_id >= 0).to(vertices.dtype)
-        rendered = interpolate(image, faces, vertex_normals(vertices, faces))
+        rendered = interpolate(image, faces, vertex_normals(vertices, faces), vertices, cameras)
         coverage = antialias(covered[..., None], image, vertices, faces, cameras, edges)[..., 0]
         terms = {
             "normal": normal_loss(rendered, targets.normals[chosen], targets.weights[chosen] * covered),

@@ -15,7 +15,8 @@ class RefineSettings:
     """The default is the draft: about a minute on two cores.
 
     normal_weight, silhouette_weight, consistency_weight: of the three terms; the authors have 10, 1 and 50
-    (train_mesh.py; the paper gives none, and its equation A2 has no silhouette term). The last is meant for edges of
+    (train_mesh.py; the paper gives none, and its equation A2 has no silhouette term). Silhouettes that weigh more keep
+    the surface from drifting along the views when normals are noisy. The last weight is meant for edges of
     `REFERENCE_EDGE`: for others it is scaled by the square of the ratio, because the angle between neighbouring faces
     of one surface grows with their size.
     iterations, batch: steps, and views rendered in each.  image_size: pixels per side they are rendered at, or the
@@ -29,8 +30,8 @@ class RefineSettings:
     """
 
     normal_weight: float = 10.0
-    silhouette_weight: float = 1.0
-    consistency_weight: float = 15.0
+    silhouette_weight: float = 5.0
+    consistency_weight: float = 50.0
     iterations: int = 300
     batch: int = 4
     image_size: int = 256
@@ -67,6 +68,6 @@ class RefineSettings:
         if name == "paper":
             return cls(
                 iterations=2400, image_size=512, edge_lengths=(0.024, 0.015, 0.010), smoothing_steps=16,
-                consistency_weight=50.0, face_budget=60_000,
+                silhouette_weight=1.0, face_budget=60_000,
             )  # fmt: skip
         raise InvalidInput(f"RefineSettings: '{name}' is unknown, expected one of {', '.join(REFINE_PRESETS)}.")

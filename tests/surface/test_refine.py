@@ -1,0 +1,275 @@
+"""Refinement against closed forms: an ellipsoid found from its normals and silhouettes, gradients, refusals."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+import torch
+import trimesh
+
+from animportrait3d_core.cameras import Cameras, concatenate_cameras, orbit_cameras
+from animportrait3d_core.errors import InvalidInput, ShapeMismatch
+from animportrait3d_core.meshes import Mesh, vertex_normals
+from animportrait3d_core.render import antialias, interpolate, rasterize_mesh
+from animportrait3d_core.surface import RefineSettings, ViewNormals, refine_mesh, world_normals
+from animportrait3d_core.surface.losses import consistency_loss, normal_loss, silhouette_loss
+from animportrait3d_core.surface.preparation import face_pairs, inverted_share, mesh_volume, prepare_mesh
+from animportrait3d_core.surface.remesh import topology
+from animportrait3d_core.views import Views
+
+CENTER = torch.tensor([0.0, 0.2, 0.0], dtype=torch.float64)
+AXES = torch.tensor([0.42, 0.6, 0.5], dtype=torch.float64)
+QUICK = RefineSettings(
+    iterations=60, image_size=64, edge_lengths=(0.15, 0.1), smoothing_steps=0, face_budget=1500, smoothness=5.0
+)
+
+
+def cameras_around(size: int = 64) -> Cameras:
+    rings = [orbit_cameras([start + 60.0 * k for k in range(6)], [up] * 6, size) for start, up in ((0, 0), (30, 50))]
+    return concatenate_cameras([*rings, orbit_cameras([0.0, 90.0], [-50.0, -50.0], size)])
+
+
+def ellipsoid_views(cameras: Cameras) -> tuple[ViewNormals, Views]:
+    """What cameras see of the ellipsoid, by intersecting rays; masks are smooth over a pixel at the limb."""
+    row, column = torch.meshgrid(torch.arange(cameras.height), torch.arange(cameras.width), indexing="ij")
+    pixels = torch.stack([column + 0.5, row + 0.5, torch.ones_like(row)], dim=-1).double()
+    rotation = cameras.world_to_camera[:, :3, :3].double()
+    rays = (pixels @ torch.linalg.inv(cameras.K.double()).transpose(1, 2)[:, None]) @ rotation[:, None]
+    offset = (cameras.camera_centers.double() - CENTER)[:, None, None] / AXES
+    scaled = rays / AXES
+    a, b, c = (scaled**2).sum(-1), (scaled * offset).sum(-1), (offset**2).sum(-1) - 1
+    square = b**2 - a * c
+    distance = (-b - square.clamp(min=0).sqrt()) / a
+    world = torch.nn.functional.normalize((offset + distance[..., None] * scaled) / AXES, dim=-1)
+    mask = (square > 0).float()
+    camera_space = torch.einsum("bij,bhwj->bhwi", rotation, world) * torch.tensor([1.0, -1.0, -1.0])
+    normals = ViewNormals((camera_space * mask[..., None]).float(), mask)
+    count = len(cameras)
+    return normals, Views(torch.zeros(count, cameras.height, cameras.width, 3), mask, cameras, torch.ones(3))
+
+
+def sphere(radius: float = 0.5, detail: int = 3, center: torch.Tensor = CENTER) -> Mesh:
+    solid = trimesh.creation.icosphere(subdivisions=detail, radius=radius)
+    return Mesh(torch.tensor(np.array(solid.vertices)).float() + center.float(), torch.tensor(np.array(solid.faces)))
+
+
+def implicit_error(mesh: Mesh) -> tuple[float, float]:
+    """Mean angle in degrees of the vertices' normals, and mean relative distance, to the ellipsoid."""
+    local = (mesh.vertices.double() - CENTER) / AXES
+    expected = torch.nn.functional.normalize(local / AXES, dim=-1)
+    cosine = (vertex_normals(mesh.vertices, mesh.faces).double() * expected).sum(-1).clamp(-1, 1)
+    return float(torch.rad2deg(torch.arccos(cosine)).mean()), float((local.norm(dim=-1) - 1).abs().mean())
+
+
+NORMALS, VIEWS = ellipsoid_views(cameras_around())
+
+
+@pytest.fixture(scope="module")
+def refined():
+    start = dataclasses.replace(sphere(), vertex_colors=(sphere().vertices + 1) / 2)
+    steps = []
+    result = refine_mesh(
+        start, NORMALS, VIEWS, QUICK, progress=lambda step, total, picture: steps.append((step, total, picture))
+    )
+    return start, result, steps
+
+
+def test_an_ellipsoid_is_found_from_a_sphere(refined) -> None:
+    start, result, _ = refined
+    angle, distance = implicit_error(start)
+    found_angle, found_distance = implicit_error(result.mesh)
+    assert angle > 8 and distance > 0.07
+    assert found_angle < 0.25 * angle and found_distance < 0.15 * distance
+    exact = 4 / 3 * math.pi * float(AXES.prod())
+    assert mesh_volume(result.mesh) == pytest.approx(exact, rel=0.03)
+
+
+def test_the_result_is_sound(refined) -> None:
+    start, result, _ = refined
+    kind = topology(result.mesh)
+    assert kind.closed and kind.manifold and kind.euler == 2
+    assert len(result.mesh.faces) <= QUICK.face_budget
+    assert mesh_volume(result.mesh) > 0 and inverted_share(result.mesh) == 0
+    assert result.metrics["faces_before"] == len(start.faces) and result.metrics["views"] == len(VIEWS)
+    assert result.notes == ()
+
+
+def test_colours_are_carried_over(refined) -> None:
+    """Colours are those of the nearest place of the raw surface: here a linear function of it."""
+    _, result, _ = refined
+    direction = torch.nn.functional.normalize(result.mesh.vertices - CENTER.float(), dim=-1)
+    expected = (0.5 * direction + CENTER.float() + 1) / 2
+    torch.testing.assert_close(result.mesh.vertex_colors, expected, rtol=0, atol=0.02)
+
+
+def test_progress_and_losses_are_reported(refined) -> None:
+    _, result, steps = refined
+    assert [step[:2] for step in steps] == [(k, 60) for k in range(1, 61)]
+    pictures = [picture for _, _, picture in steps if picture is not None]
+    assert len(pictures) == 6 and all(picture.shape[-1] == 3 and picture.min() < 0.9 for picture in pictures)
+    assert all(len(values) == 60 for values in result.losses.values())
+    assert result.losses["normal"][-10:].mean() < 0.2 * result.losses["normal"][:5].mean()
+    assert "with 14 views; the normal loss fell from" in result.summary()
+
+
+def test_the_same_seed_gives_the_same_mesh() -> None:
+    short = dataclasses.replace(QUICK, iterations=4, edge_lengths=(0.2,))
+    runs = [refine_mesh(sphere(), NORMALS, VIEWS, short, torch.Generator().manual_seed(4)).mesh for _ in range(2)]
+    assert torch.equal(runs[0].vertices, runs[1].vertices) and torch.equal(runs[0].faces, runs[1].faces)
+    other = refine_mesh(sphere(), NORMALS, VIEWS, short, torch.Generator().manual_seed(5)).mesh
+    assert not torch.equal(runs[0].vertices, other.vertices)
+
+
+def test_silhouettes_alone_find_the_size() -> None:
+    settings = dataclasses.replace(QUICK, normal_weight=0.0, iterations=80, edge_lengths=(0.15,))
+    result = refine_mesh(sphere(0.45), NORMALS, VIEWS, settings)
+    assert implicit_error(result.mesh)[1] < 0.35 * implicit_error(sphere(0.45))[1]
+
+
+def test_the_loss_has_the_gradient_of_its_differences() -> None:
+    """Along smooth motions, against central differences of the rendered loss; normals where no motion uncovers them."""
+    cameras = cameras_around(96)[[0, 2, 7]]
+    normals, views = ellipsoid_views(cameras)
+    mesh = sphere(0.5, detail=4)
+    target = world_normals(normals, cameras)
+    local = mesh.vertices - CENTER.float()
+    seen = (rasterize_mesh(mesh.vertices, mesh.faces, cameras).face_id >= 0).float()
+    inside = 1 - torch.nn.functional.max_pool2d(1 - seen * normals.masks, 7, stride=1, padding=3)
+
+    def losses(vertices: torch.Tensor) -> dict[str, torch.Tensor]:
+        image = rasterize_mesh(vertices, mesh.faces, cameras)
+        covered = (image.face_id >= 0).float()
+        rendered = interpolate(image, mesh.faces, vertex_normals(vertices, mesh.faces), vertices, cameras)
+        coverage = antialias(covered[..., None], image, vertices, mesh.faces, cameras)[..., 0]
+        return {"normal": normal_loss(rendered, target, inside), "silhouette": silhouette_loss(coverage, views.masks)}
+
+    motions = {"wide": local * torch.tensor([1.0, 0, 0]), "tall": local * torch.tensor([0, 1.0, 0])}
+    for name, motion in motions.items():
+        for term in ("normal", "silhouette"):
+            vertices = mesh.vertices.clone().requires_grad_()
+            (gradient,) = torch.autograd.grad(losses(vertices)[term], vertices)
+            step = 0.02
+            with torch.no_grad():
+                ahead, behind = (losses(mesh.vertices + sign * step * motion)[term] for sign in (1, -1))
+            difference = float(ahead - behind) / (2 * step)
+            assert float((gradient * motion).sum()) == pytest.approx(difference, rel=0.1), (name, term)
+
+
+def test_consistency_is_that_of_the_dihedral_angle() -> None:
+    """A roof of two triangles whose normals differ by a known angle, with its exact gradient."""
+    angle = 0.7
+    faces = torch.tensor([[0, 1, 2], [1, 0, 3]])
+    pairs = face_pairs(faces, 4)
+    assert pairs.tolist() in ([[0, 1]], [[1, 0]])
+    vertices = torch.tensor(
+        [[0.0, 0, 0], [0, 1, 0], [-1.0, 0.5, 0], [math.cos(angle), 0.5, math.sin(angle)]], dtype=torch.float64
+    )
+    assert consistency_loss(vertices, faces, pairs).item() == pytest.approx(1 - math.cos(angle))
+    noisy = vertices + 0.1 * torch.randn(4, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    assert torch.autograd.gradcheck(lambda v: consistency_loss(v, faces, pairs), noisy.requires_grad_())
+    assert consistency_loss(vertices, faces, pairs[:0]).item() == 0
+
+
+def test_the_normal_loss_is_a_weighted_mean_of_one_minus_cosine() -> None:
+    target = torch.tensor([[1.0, 0, 0], [0, 1, 0], [0, 0, 1]])
+    rendered = torch.tensor([[2.0, 0, 0], [0.5, 0, 0], [0, 0, -3]])
+    assert normal_loss(rendered, target, torch.tensor([1.0, 1.0, 2.0])).item() == pytest.approx((0 + 1 + 4) / 4)
+    assert normal_loss(rendered, target, torch.zeros(3)).item() == 0
+
+
+def test_small_pieces_and_cavities_are_dropped_and_named() -> None:
+    big, crumb = sphere(0.5), sphere(0.05, detail=0, center=torch.tensor([0.9, 0.9, 0]).double())
+    hollow = sphere(0.3, detail=2)
+    vertices = torch.cat([big.vertices, crumb.vertices, hollow.vertices])
+    inner = hollow.faces.flip(1) + len(big.vertices) + len(crumb.vertices)
+    both = Mesh(vertices, torch.cat([big.faces, crumb.faces + len(big.vertices), inner]))
+    prepared = prepare_mesh(both, 0.05)
+    assert len(prepared.mesh.faces) == len(big.faces)
+    assert mesh_volume(prepared.mesh) == pytest.approx(mesh_volume(big), rel=1e-5)
+    assert "Dropped 1 small separate pieces (20 of 1620 faces)" in prepared.notes[0]
+    assert "Dropped 1 cavities in the surface (320 of 1620 faces)" in prepared.notes[1]
+
+
+def test_two_large_pieces_are_kept_and_refined() -> None:
+    twin = sphere(0.3, center=torch.tensor([0.8, 0.2, 0]).double())
+    both = Mesh(torch.cat([sphere().vertices, twin.vertices]), torch.cat([sphere().faces, twin.faces + 642]))
+    prepared = prepare_mesh(both, 0.05)
+    assert len(prepared.mesh.faces) == len(both.faces) and prepared.notes == ()
+
+
+def test_an_inward_mesh_is_turned_over() -> None:
+    mesh = sphere()
+    prepared = prepare_mesh(Mesh(mesh.vertices, mesh.faces.flip(1)), 0.05)
+    assert mesh_volume(prepared.mesh) == pytest.approx(mesh_volume(mesh), rel=1e-5)
+    assert "wound inward" in prepared.notes[0]
+    assert inverted_share(mesh) == 0 and inverted_share(Mesh(mesh.vertices, mesh.faces.flip(1))) == 1
+
+
+def test_tangled_edges_are_taken_apart() -> None:
+    mesh = sphere(detail=2)
+    extra = torch.cat([mesh.vertices, torch.tensor([[0.0, 1.2, 0.0]])])
+    fin = torch.tensor([[int(mesh.faces[0, 0]), int(mesh.faces[0, 1]), len(mesh.vertices)]])
+    prepared = prepare_mesh(Mesh(extra, torch.cat([mesh.faces, fin])), 0.05)
+    assert "1 edges with more than two faces" in prepared.notes[0]
+    assert mesh_volume(prepared.mesh) == pytest.approx(mesh_volume(mesh), rel=1e-4)
+
+
+def test_empty_views_are_left_out_and_named() -> None:
+    masks = VIEWS.masks.clone()
+    masks[[3, 5]] = 0
+    short = dataclasses.replace(QUICK, iterations=2, edge_lengths=(0.2,))
+    result = refine_mesh(sphere(), NORMALS, dataclasses.replace(VIEWS, masks=masks), short)
+    assert result.notes == ("Left out 2 of 14 views without foreground: 3, 5.",)
+    assert result.metrics["views"] == 12
+    with pytest.raises(InvalidInput, match="none of the 14 views has a foreground"):
+        refine_mesh(sphere(), NORMALS, dataclasses.replace(VIEWS, masks=masks * 0), short)
+
+
+def test_normals_of_other_views_are_refused() -> None:
+    with pytest.raises(ShapeMismatch, match="14 pictures of 64 x 64, expected 13 of 64 x 64"):
+        refine_mesh(sphere(), NORMALS, VIEWS[list(range(13))], QUICK)
+    broken = NORMALS.normals.clone()
+    broken[0, 5, 5] = float("nan")
+    with pytest.raises(InvalidInput, match="`normals` holds 3 non-finite"):
+        refine_mesh(sphere(), ViewNormals(broken, NORMALS.masks), VIEWS, QUICK)
+
+
+def test_a_run_that_diverges_is_named() -> None:
+    wild = dataclasses.replace(QUICK, learning_rate=50.0, iterations=6, edge_lengths=(0.2,))
+    with pytest.raises(InvalidInput, match="lower learning_rate|Lower learning_rate|run diverged"):
+        refine_mesh(sphere(), NORMALS, VIEWS, wild)
+
+
+def test_meshes_that_cannot_be_refined_are_named() -> None:
+    with pytest.raises(InvalidInput, match="has 0 faces"):
+        refine_mesh(Mesh(torch.zeros(3, 3), torch.zeros(0, 3, dtype=torch.int64)), NORMALS, VIEWS, QUICK)
+    mesh = sphere()
+    with pytest.raises(InvalidInput, match="`vertices` holds 3 non-finite"):
+        refine_mesh(_with_nan(mesh), NORMALS, VIEWS, QUICK)
+
+
+def _with_nan(mesh: Mesh) -> Mesh:
+    vertices = mesh.vertices.clone()
+    vertices[4] = float("nan")
+    return Mesh(vertices, mesh.faces)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("iterations", 0), ("learning_rate", 0.0), ("edge_lengths", ()), ("face_budget", 10), ("normal_weight", -1.0)],
+)
+def test_settings_out_of_range_are_named(name: str, value: object) -> None:
+    with pytest.raises(InvalidInput, match=f"RefineSettings: {name} is"):
+        RefineSettings(**{name: value})
+
+
+def test_presets() -> None:
+    assert RefineSettings.preset("draft") == RefineSettings()
+    paper = RefineSettings.preset("paper")
+    assert (paper.normal_weight, paper.silhouette_weight, paper.consistency_weight) == (10, 1, 50)
+    assert (paper.iterations, paper.face_budget, paper.smoothing_steps) == (2400, 60_000, 16)
+    with pytest.raises(InvalidInput, match="'best' is unknown, expected one of draft, paper"):
+        RefineSettings.preset("best")
