@@ -116,6 +116,26 @@ def test_it_trains_inside_inference_mode_and_changes_no_input(ball: Mesh, views:
     assert torch.equal(ball.vertices, before[0]) and torch.equal(views.images, before[1])
 
 
+def test_smoothness_keeps_colours_from_changing_nearby(ball: Mesh, views: Views) -> None:
+    short = dataclasses.replace(QUICK, iterations=40, smoothness_ramp=1, jitter=0.05)
+    points = ball.vertices[::7]
+    moved = points + 0.05 * torch.randn(points.shape, generator=seeded(2))
+
+    def change(smoothness: float) -> float:
+        field = train_color_field(ball, views, dataclasses.replace(short, smoothness=smoothness), seeded())
+        return float((field(points) - field(moved)).abs().mean())
+
+    assert change(3.0) < 0.5 * change(0.0)
+
+
+def test_the_box_surrounds_the_mesh_by_its_margin(ball: Mesh, field: ColorField) -> None:
+    low, high = ball.vertices.amin(dim=0), ball.vertices.amax(dim=0)
+    torch.testing.assert_close(low - field.low, 0.04 * (high - low))
+    torch.testing.assert_close(field.high - high, 0.04 * (high - low))
+    # Enough that no grid of the authors' wraps around.
+    assert 0.04 / 1.08 > HashGridSettings().edge
+
+
 def test_pixels_outside_the_mask_are_not_looked_at(ball: Mesh, views: Views) -> None:
     short = dataclasses.replace(QUICK, iterations=3)
     masks = views.masks.clone()

@@ -1,0 +1,245 @@
+"""What initialization of colours and geometry is good for: likeness over the steps of training, with and without.
+
+    python benchmarks/initialization.py                           # a mesh portrait of the embedded world
+    python benchmarks/initialization.py --portrait FILE.safetensors --output DIR      # a trigrid portrait
+    python benchmarks/initialization.py --paper                   # the authors' training instead of ours
+    python benchmarks/initialization.py --field                   # only the colour field: time and likeness
+
+Writes DIR/initialization.json and DIR/initialization.png (per run: at the start, and at the end) and prints tables in
+Markdown. All runs see the same views, seeds and held-out cameras.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from animportrait3d_core import previews  # noqa: E402
+from animportrait3d_core.avatar import (  # noqa: E402
+    AvatarTrainer,
+    InitializeSettings,
+    TrainSettings,
+    initialize_avatar,
+    pose_avatar,
+    render_avatar_views,
+)
+from animportrait3d_core.body.fit import fit_body  # noqa: E402
+from animportrait3d_core.body.model import BodyModel, load_body_model  # noqa: E402
+from animportrait3d_core.body.parameters import BodyParameters  # noqa: E402
+from animportrait3d_core.cameras import view_preset  # noqa: E402
+from animportrait3d_core.embedded.identities import embedded_portrait_files  # noqa: E402
+from animportrait3d_core.embedded.mannequin import mannequin_body_files  # noqa: E402
+from animportrait3d_core.evaluation import psnr  # noqa: E402
+from animportrait3d_core.files import write_json  # noqa: E402
+from animportrait3d_core.mesh_files import load_mesh  # noqa: E402
+from animportrait3d_core.meshes import Mesh  # noqa: E402
+from animportrait3d_core.portrait.head_search import find_head  # noqa: E402
+from animportrait3d_core.portrait.head_target import head_target  # noqa: E402
+from animportrait3d_core.portrait.mesh import portrait_from_mesh, render_colored_mesh  # noqa: E402
+from animportrait3d_core.portrait.protocol import Portrait  # noqa: E402
+from animportrait3d_core.portrait.trigrid import load_trigrid_portrait  # noqa: E402
+from animportrait3d_core.portrait.views import render_views  # noqa: E402
+from animportrait3d_core.rigging.parts import SKIN  # noqa: E402
+from animportrait3d_core.rigging.points import (  # noqa: E402
+    PointSettings,
+    PosedBody,
+    RiggedPoints,
+    color_points,
+    sample_points,
+    split_parts,
+    uncolored_points,
+)
+from animportrait3d_core.surface.color_field import ColorField, render_field  # noqa: E402
+from animportrait3d_core.surface.color_training import ColorFieldSettings, train_color_field  # noqa: E402
+from animportrait3d_core.views import Views, concatenate_views  # noqa: E402
+
+SHOWN = (0, 2, 4, 6)
+"""Held-out cameras in the picture."""
+
+
+class Subject(NamedTuple):
+    """One portrait with everything that the runs share."""
+
+    mesh: Mesh
+    views: Views
+    heldout: Views
+    body: BodyModel
+    parameters: BodyParameters
+
+
+class Run(NamedTuple):
+    """One curve: steps, decibels at the held-out cameras, seconds of training so far, pictures at start and end."""
+
+    name: str
+    steps: list[int]
+    psnr: list[float]
+    seconds: list[float]
+    gaussians: list[int]
+    pictures: Tensor
+
+
+def seeded() -> torch.Generator:
+    """The seed of everything."""
+    return torch.Generator().manual_seed(0)
+
+
+def load_subject(options: argparse.Namespace) -> Subject:
+    """The portrait, its views and the body fitted to it."""
+    body = load_body_model(*mannequin_body_files())
+    portrait: Portrait
+    if options.portrait is None:
+        mesh = load_mesh(embedded_portrait_files(options.identity)[0])
+        portrait = portrait_from_mesh(mesh, find_head(mesh, head_target(body)))
+    else:
+        portrait = load_trigrid_portrait(options.portrait)
+    far, near, heldout = (
+        render_views(portrait, view_preset(name, options.size)) for name in ("quickstart", "face", "heldout")
+    )
+    mesh = portrait.mesh()
+    fit = fit_body(far, body, mesh=mesh)
+    return Subject(mesh, concatenate_views([far, near]), heldout, body, fit.parameters)
+
+
+def measure_field(subject: Subject, settings: ColorFieldSettings) -> tuple[ColorField, dict[str, float]]:
+    """The trained field, its cost, and the likeness of the mesh in its colours at the held-out cameras."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    field = train_color_field(subject.mesh, subject.views, settings, seeded())
+    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    heldout = subject.heldout
+    inside = (heldout.masks > 0.99).float()
+    rendered = render_field(subject.mesh, field, heldout.cameras, heldout.background)
+    return field, {
+        "seconds": wall,
+        "cpu_seconds": cpu,
+        "cpu_ms_per_step": 1000 * cpu / settings.iterations,
+        "psnr_inside": psnr(rendered, heldout.images, inside),
+    }
+
+
+def own_colors_likeness(subject: Subject) -> float:
+    """The same for the mesh's own texture or vertex colours."""
+    heldout = subject.heldout
+    picture = render_colored_mesh(subject.mesh, heldout.cameras, heldout.background)
+    return psnr(picture.images, heldout.images, (heldout.masks > 0.99).float())
+
+
+def colored(points: RiggedPoints, subject: Subject, posed: PosedBody, method: str, field: ColorField) -> RiggedPoints:
+    """The points by one of the methods of AP3D_ColorPoints."""
+    if method == "none":
+        return uncolored_points(points)
+    return color_points(points, subject.mesh, posed, field if method == "hash grid" else None)
+
+
+def train(name: str, points: RiggedPoints, subject: Subject, options: argparse.Namespace) -> Run:
+    """One run of 3DGS training, measured on the way."""
+    start = InitializeSettings.paper() if options.paper else InitializeSettings()
+    settings = TrainSettings.paper() if options.paper else TrainSettings()
+    settings = dataclasses.replace(settings, iterations=options.iterations)
+    avatar = initialize_avatar(points, subject.body, subject.parameters, start)
+    trainer = AvatarTrainer(avatar, subject.views, settings, seeded())
+    run, seconds = Run(name, [], [], [], [], torch.zeros(0)), 0.0
+    pictures = []
+    for step in sorted({0, *(step for step in options.steps if step < options.iterations), options.iterations}):
+        begin = time.process_time()
+        while trainer.step_index < step:
+            trainer.step()
+        seconds += time.process_time() - begin
+        avatar = trainer.avatar()
+        posed = pose_avatar(avatar, avatar.parameters)
+        images = render_avatar_views(posed, subject.heldout.cameras, subject.heldout.background).images
+        for values, value in (
+            (run.steps, step),
+            (run.psnr, psnr(images, subject.heldout.images)),
+            (run.seconds, seconds),
+            (run.gaussians, len(avatar)),
+        ):
+            values.append(value)
+        pictures.append(images[list(SHOWN)])
+        print(f"{name}: step {step}, {run.psnr[-1]:.2f} dB, {len(avatar)} Gaussians, {seconds:.0f} s", flush=True)
+    return run._replace(pictures=torch.cat([pictures[0], pictures[-1]]))
+
+
+def all_runs(subject: Subject, options: argparse.Namespace, field: ColorField) -> list[Run]:
+    """With both initializations, without each of them, and with the nearest surface's colours."""
+    posed = PosedBody.of(subject.body, subject.parameters)
+    parts = split_parts(subject.mesh, posed)
+    point_settings = PointSettings(count=options.count)
+    runs = []
+    for name, method, geometry in (
+        ("hash grid", "hash grid", True),
+        ("nearest surface", "nearest surface", True),
+        ("no colours", "none", True),
+        ("no geometry", "hash grid", False),
+    ):
+        if options.runs and name not in options.runs:
+            continue
+        # Without geometry the body's own points stand for everything: no hair, no clothes.
+        given = parts if geometry else torch.full_like(parts, SKIN)
+        points = sample_points(subject.mesh, given, posed, point_settings, seeded())
+        runs.append(train(name, colored(points, subject, posed, method, field), subject, options))
+    return runs
+
+
+def table(runs: list[Run]) -> str:
+    """Decibels by step in Markdown."""
+    lines = ["| step | " + " | ".join(run.name for run in runs) + " |", "|---" * (len(runs) + 1) + "|"]
+    lines += [
+        f"| {step} | " + " | ".join(f"{run.psnr[index]:.1f}" for run in runs) + " |"
+        for index, step in enumerate(runs[0].steps)
+    ]
+    return "\n".join(lines)
+
+
+def parse() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--identity", default="amara", help="mesh portrait of the embedded world")
+    parser.add_argument("--portrait", type=Path, help="a trigrid portrait instead")
+    parser.add_argument("--size", type=int, default=256)
+    parser.add_argument("--count", type=int, default=30_000, help="points")
+    parser.add_argument("--iterations", type=int, default=1000)
+    parser.add_argument(
+        "--steps", type=int, nargs="+", default=[25, 50, 100, 200, 300, 500, 750, 1000, 1500, 2000, 2500]
+    )
+    parser.add_argument("--runs", nargs="*", help="only these")
+    parser.add_argument(
+        "--paper", action="store_true", help="start, learning rates, losses, densification of the paper"
+    )
+    parser.add_argument("--field", action="store_true", help="only the colour field")
+    parser.add_argument("--output", type=Path, default=Path("output/initialization"))
+    return parser.parse_args()
+
+
+def main() -> None:
+    options = parse()
+    subject = load_subject(options)
+    field, quality = measure_field(subject, ColorFieldSettings())
+    report = {"size": options.size, "views": len(subject.views), "field": {"fixed": quality}}
+    report["own colours"] = {"psnr_inside": own_colors_likeness(subject)}
+    if options.field:
+        report["field"]["paper"] = measure_field(subject, ColorFieldSettings.paper())[1]
+    else:
+        runs = all_runs(subject, options, field)
+        report["count"], report["paper"] = options.count, options.paper
+        report["runs"] = {run.name: {**run._asdict(), "pictures": None} for run in runs}
+        truth = subject.heldout.images[list(SHOWN)]
+        rows = [previews.tile(torch.cat([truth, truth]), 2 * len(SHOWN))]
+        rows += [previews.tile(run.pictures, 2 * len(SHOWN)) for run in runs]
+        options.output.mkdir(parents=True, exist_ok=True)
+        previews.write_png(previews.stack_rows(rows), options.output / "initialization.png")
+        print(table(runs))
+    write_json(options.output / "initialization.json", report)
+    print(report["field"], report["own colours"])
+
+
+if __name__ == "__main__":
+    main()
