@@ -16,7 +16,16 @@ from ...files import sha256_of_file
 from ...portrait.trigrid import TrigridPortrait, save_trigrid_portrait
 from ...views import Views
 from ..identities import Identity, IdentityImage, PreparedIdentity, RenderSettings, prepare_identity, render_identity
-from .quality import WHITE, PortraitReport, heldout_cameras, portrait_psnr, raw_surface, surface_noise, write_report
+from .quality import (
+    WHITE,
+    PortraitReport,
+    heldout_cameras,
+    portrait_psnr,
+    raw_surface,
+    read_report,
+    surface_noise,
+    write_report,
+)
 
 if TYPE_CHECKING:
     from ...portrait.trigrid.fit import FitSettings
@@ -93,7 +102,7 @@ def fit_portrait(
     )
     write_report(report, output.with_suffix(".json"))
     state_file(output).unlink(missing_ok=True)
-    return report
+    return read_report(output.with_suffix(".json"))  # as every later reader sees it
 
 
 def state_file(output: Path) -> Path:
