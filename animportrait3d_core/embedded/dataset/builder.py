@@ -107,7 +107,7 @@ def build_dataset(
     """Render a data set into a folder, or what is missing of it.
 
     workers: processes; None is one per core; 1 renders in this process.  progress: called with (finished samples, all
-    samples, images per second of this call).  A KeyboardInterrupt ends the processes after their current image and is
+    samples, images per second of this call).  A KeyboardInterrupt ends the processes after their current person and is
     raised again; finished shards stay. Raises `InvalidInput` if the folder holds a data set of other settings.
     """
     started = time.perf_counter()
