@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 
 import torch
 from torch import Tensor
@@ -55,9 +54,18 @@ def cut_out(pictures: Tensor, crops: Crops, size: int, nearest: bool = False, bo
 
     Where a crop is made smaller, several samples are averaged per pixel, so that nothing aliases.
     """
+    samples = torch.ceil(crops.sides / size - 0.25).clamp(1, 1 if nearest else _MOST_SAMPLES).long()
+    out = pictures.new_empty(len(crops), pictures.shape[1], size, size)
+    for count in samples.unique().tolist():
+        chosen = samples == count
+        some = Crops(crops.centers[chosen], crops.sides[chosen], crops.angles[chosen])
+        out[chosen] = _cut_out(pictures[chosen], some, size, count, nearest, border)
+    return out
+
+
+def _cut_out(pictures: Tensor, crops: Crops, size: int, samples: int, nearest: bool, border: bool) -> Tensor:
+    """As `cut_out`, with one number of samples per pixel and axis."""
     height, width = pictures.shape[-2:]
-    shrink = float(crops.sides.max()) / size
-    samples = 1 if nearest else min(_MOST_SAMPLES, max(1, math.ceil(shrink - 0.25)))
     fine = size * samples
     steps = (torch.arange(fine, dtype=pictures.dtype, device=pictures.device) + 0.5) / fine - 0.5
     unit = torch.stack([steps.expand(fine, fine), steps[:, None].expand(fine, fine)], -1).reshape(1, -1, 2)

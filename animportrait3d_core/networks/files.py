@@ -104,7 +104,7 @@ def load_network(path: str | Path, role: str, device: torch.device | str = "cpu"
         _check_output(where, role, model, len(names))
         mean = _three_numbers(where, "mean", description.get("mean", IMAGENET_MEAN))
         std = _three_numbers(where, "std", description.get("std", IMAGENET_STD))
-        model = model.requires_grad_(False).eval().to(device, memory_format=torch.channels_last)
+        model = model.requires_grad_(False).eval().to(device).to(memory_format=torch.channels_last)
     classes = PART_CLASSES if role == "parts" else ()
     positions = tuple(classes.index(name) for name in names) if role == "parts" else tuple(range(len(names)))
     return ImageNetwork(

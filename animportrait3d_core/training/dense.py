@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +21,7 @@ from .augment import (
     random_crops,
 )
 from .metrics import ConfusionCounts, angles_between
-from .pictures import Split, load_pictures, normalized_colors, split_dataset, task_fingerprint
+from .pictures import Split, load_pictures, maps_of, normalized_colors, split_dataset, task_fingerprint
 from .recipes import Recipe
 from .shards import REGIONS, ShardDataset
 
@@ -68,13 +68,11 @@ class _DenseTask:
         """Augmented pictures with their maps."""
         pictures = load_pictures(self.split.training, indices)
         pictures = augmented(pictures, self.recipe.augment, self.recipe.size, generator)
-        assert pictures.labels is not None and pictures.normals is not None
-        return {
-            "colors": normalized_colors(pictures.colors), "labels": pictures.labels.long(), "alpha": pictures.alpha,
-            "normals": pictures.normals,
-        }  # fmt: skip
+        labels, normals = maps_of(pictures)
+        colors = normalized_colors(pictures.colors)
+        return {"colors": colors, "labels": labels.long(), "alpha": pictures.alpha, "normals": normals}
 
-    def held_out_batches(self):  # type: ignore[no-untyped-def]
+    def held_out_batches(self) -> Iterator[tuple[Pictures, Tensor]]:
         """(pictures over white, region [B]) of what is held out, at most `held_out_limit` samples spread evenly."""
         dataset = self.split.held_out
         count = len(dataset) if self.held_out_limit is None else min(self.held_out_limit, len(dataset))
@@ -101,9 +99,10 @@ class PartsTask(_DenseTask):
         regions = [ConfusionCounts(len(PART_CLASSES)) for _ in REGIONS]
         for pictures, region in self.held_out_batches():
             found = model(normalized_colors(pictures.colors)).argmax(1)
-            whole.add(found, pictures.labels.long())
+            labels, _ = maps_of(pictures)
+            whole.add(found, labels)
             for number, counts in enumerate(regions):
-                counts.add(found[region == number], pictures.labels[region == number].long())
+                counts.add(found[region == number], labels[region == number])
         metrics = {"mean_iou": whole.mean_iou()}
         metrics |= {f"iou_{name}": value for name, value in zip(PART_CLASSES, whole.iou().tolist(), strict=True)}
         by_region = zip(REGIONS, regions, strict=True)
@@ -128,9 +127,8 @@ class NormalsTask(_DenseTask):
         for pictures, region in self.held_out_batches():
             found = model(normalized_colors(pictures.colors)).float()
             inside = pictures.alpha[:, 0] > 0.5
-            angles.append(
-                angles_between(found.permute(0, 2, 3, 1)[inside], pictures.normals.permute(0, 2, 3, 1)[inside])
-            )
+            truth = maps_of(pictures)[1].permute(0, 2, 3, 1)
+            angles.append(angles_between(found.permute(0, 2, 3, 1)[inside], truth[inside]))
             places.append(region[:, None, None].expand_as(inside)[inside])
         degrees, place = torch.cat(angles), torch.cat(places)
         metrics = {"mean_angle": float(degrees.mean()), "median_angle": float(degrees.median())}

@@ -25,7 +25,15 @@ from .augment import (
     uniform,
 )
 from .metrics import normalized_landmark_errors
-from .pictures import PICTURE_MEAN, PICTURE_STD, load_pictures, normalized_colors, split_dataset, task_fingerprint
+from .pictures import (
+    PICTURE_MEAN,
+    PICTURE_STD,
+    load_pictures,
+    normalized_colors,
+    points_of,
+    split_dataset,
+    task_fingerprint,
+)
 from .recipes import Recipe
 from .shards import ShardDataset
 
@@ -53,9 +61,9 @@ def face_is_shown(points: Tensor, visible: Tensor, size: int) -> Tensor:
 def landmark_crops(pictures: Pictures, generator: torch.Generator) -> Crops:
     """Cut-outs as the detector's passes make them: about the whole picture, or off the face's square by a jitter."""
     count, side = len(pictures), float(pictures.colors.shape[-1])
-    assert pictures.points is not None and pictures.visible is not None
-    close = face_crops(pictures.points, FACE_MARGIN)
-    shown = face_is_shown(pictures.points, pictures.visible, int(side))
+    points, visible = points_of(pictures)
+    close = face_crops(points, FACE_MARGIN)
+    shown = face_is_shown(points, visible, int(side))
     whole = (torch.rand(count, generator=generator) < WHOLE_SHARE) | ~shown
     shift = uniform(generator, (count, 2), -JITTER_SHIFT, JITTER_SHIFT)
     low, high = (math.log(value) for value in JITTER_SCALE)
@@ -104,12 +112,9 @@ class LandmarksTask:
         )
         pictures = cut_pictures(pictures, landmark_crops(pictures, generator), self.recipe.size)
         colors = degrade(change_light(pictures.colors, settings.light, generator), settings, generator)
-        assert pictures.points is not None and pictures.visible is not None
-        shown = face_is_shown(pictures.points, pictures.visible, self.recipe.size)
-        return {
-            "colors": normalized_colors(colors), "points": pictures.points, "visible": pictures.visible,
-            "shown": shown.float(),
-        }  # fmt: skip
+        points, visible = points_of(pictures)
+        shown = face_is_shown(points, visible, self.recipe.size).float()
+        return {"colors": normalized_colors(colors), "points": points, "visible": visible, "shown": shown}
 
     def losses(self, model: nn.Module, batch: Mapping[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
         """Distance of points in hundredths of the cut-out, compact heatmaps, and the two kinds of logits."""
@@ -139,7 +144,7 @@ class LandmarksTask:
         for indices in torch.linspace(0, len(dataset) - 1, count).round().long().split(_EVALUATION_BATCH):
             pictures = composite(load_pictures(dataset, indices), torch.ones(1, 3, 1, 1))
             points, _, found = detect_landmarks(network, pictures.colors.permute(0, 2, 3, 1))
-            truth, visible = pictures.points, pictures.visible
+            truth, visible = points_of(pictures)
             shown = face_is_shown(truth, visible, pictures.colors.shape[-1])
             counted = visible * ((truth > 0) & (truth < pictures.colors.shape[-1])).all(-1)
             both = shown & found

@@ -76,6 +76,20 @@ def load_pictures(dataset: ShardDataset, indices: Tensor) -> Pictures:
     return Pictures((over_white - (1 - alpha)).clamp(0, 1), alpha, labels, normals, points, visible)
 
 
+def maps_of(pictures: Pictures) -> tuple[Tensor, Tensor]:
+    """Labels [B, H, W] and normals [B, 3, H, W] of pictures that have them, as those of `load_pictures` do."""
+    if pictures.labels is None or pictures.normals is None:
+        raise InvalidInput("maps_of: the pictures have no labels or no normals; load them with `load_pictures`.")
+    return pictures.labels, pictures.normals
+
+
+def points_of(pictures: Pictures) -> tuple[Tensor, Tensor]:
+    """Landmarks [B, 68, 2] and whether they are visible [B, 68], of pictures that have them."""
+    if pictures.points is None or pictures.visible is None:
+        raise InvalidInput("points_of: the pictures have no landmarks; load them with `load_pictures`.")
+    return pictures.points, pictures.visible
+
+
 def _landmarks(samples: list[Sample]) -> tuple[Tensor, Tensor]:
     points = torch.stack([sample.landmarks[:LANDMARKS] for sample in samples])
     return points, torch.stack([sample.visible[:LANDMARKS] for sample in samples]).float()

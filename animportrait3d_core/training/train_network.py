@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -18,7 +19,7 @@ from .recipes import recipe_of
 from .shards import open_dataset
 
 NETWORK_FOLDER, METRICS_FILE = "network", "metrics.json"
-_TASKS = {"parts": PartsTask, "normals": NormalsTask, "landmarks": LandmarksTask}
+_TASKS: dict[str, Any] = {"parts": PartsTask, "normals": NormalsTask, "landmarks": LandmarksTask}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +69,7 @@ def train_network(
         # The libraries draw their first weights from the global generator; it is put back afterwards.
         torch.manual_seed(run.seed)
         model = build_model(recipe.config, "train_network")
-    task = _TASKS[role](model, samples, recipe, run.held_out_limit)
+    task: PartsTask | NormalsTask | LandmarksTask = _TASKS[role](model, samples, recipe, run.held_out_limit)
     if run.start_from is not None:
         model.load_state_dict(load_network(run.start_from, role).model.state_dict())
         task.fingerprint += f" from {sha256_of_file(run.start_from / WEIGHTS_FILE)[:8]}"

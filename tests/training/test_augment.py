@@ -72,6 +72,16 @@ def test_only_the_chosen_are_flipped():
     assert torch.equal(once.labels[2], pictures.labels[2].flip(-1))
 
 
+def test_flipped_points_change_sides_and_names():
+    pictures = random_pictures()
+    flipped = flip(pictures, torch.ones(3, dtype=torch.bool))
+    for number in (0, 8, 17, 36, 48, 60):
+        other = MIRROR[number]
+        torch.testing.assert_close(flipped.points[:, number, 0], SIZE - pictures.points[:, other, 0])
+        torch.testing.assert_close(flipped.points[:, number, 1], pictures.points[:, other, 1])
+        torch.testing.assert_close(flipped.visible[:, number], pictures.visible[:, other])
+
+
 def test_mirrored_names_are_those_of_ibug(mannequin_body):
     """On the neutral mannequin, which is symmetric, each point's mirror image is the point of that name."""
     points = mannequin_body(mannequin_body.neutral_parameters()).landmarks[0, :68]
@@ -154,6 +164,15 @@ def test_shrinking_averages():
     stripes = (torch.arange(SIZE) % 2).float().expand(1, 1, SIZE, SIZE)
     small = cut_out(stripes, whole_pictures(1, SIZE, SIZE), SIZE // 4)
     torch.testing.assert_close(small, torch.full_like(small, 0.5), atol=1e-3, rtol=0)
+
+
+def test_a_cutout_does_not_depend_on_the_others():
+    pictures = random_pictures().colors
+    crops = Crops(torch.full((3, 2), 40.0), torch.tensor([30.0, 96.0, 200.0]), torch.tensor([0.1, 0.2, 0.3]))
+    together = cut_out(pictures, crops, 48)
+    for index in range(3):
+        alone = Crops(crops.centers[[index]], crops.sides[[index]], crops.angles[[index]])
+        assert torch.equal(cut_out(pictures[[index]], alone, 48)[0], together[index])
 
 
 def test_compositing_takes_each_background():

@@ -34,7 +34,7 @@ HAIR_COLORS = torch.tensor([[0.8, 0.2, 0.1], [0.1, 0.1, 0.1], [0.9, 0.8, 0.3]])
 
 
 def drawn_sample(person):
-    """A head of skin under hair over clothes, in discs and stripes of clear colours; its normals are those of a ball."""
+    """A head of skin under hair over clothes, in discs and stripes of clear colours, with the normals of a ball."""
     draw = torch.Generator().manual_seed(person)
     steps = torch.arange(SIZE) + 0.5
     x, y = steps[None].expand(SIZE, SIZE), steps[:, None].expand(SIZE, SIZE)
