@@ -1,0 +1,117 @@
+"""AP3D_DetectLandmarks, and the pictures that it and the fit show."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from animportrait3d_core.body.fit import BodyFit
+from animportrait3d_core.body.landmark_pictures import CONFIDENCE_COLORS, FITTED_COLOR, detections_picture, fit_picture
+from animportrait3d_core.body.landmarks import Landmarks, landmarks_of_views
+from animportrait3d_core.cameras import orbit_cameras, project
+from animportrait3d_core.errors import InvalidInput, MissingModelFile
+from animportrait3d_core.views import Views
+from animportrait3d_core.workflow import load_registry
+from animportrait3d_core.workflow.context import RunContext, activate
+
+ROOT = Path(__file__).parents[2]
+YAWS = [0, 80, 40, 180, -74, -76]
+
+
+def views_at(yaws: list[float], size: int = 64) -> Views:
+    cameras = orbit_cameras(yaws, [0] * len(yaws), size)
+    images = torch.full((len(yaws), size, size, 3), 0.9)
+    return Views(images, torch.ones(len(yaws), size, size), cameras, torch.ones(3))
+
+
+def fake_detector(images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """A face in all views but the second, whose points and confidence are mere guesses."""
+    points = torch.arange(68.0)[None, :, None].expand(len(images), 68, 2) * 0.5 + 10
+    return points, torch.full((len(images), 68), 0.9), torch.arange(len(images)) != 1
+
+
+def test_only_views_from_the_front_are_looked_at():
+    seen = []
+
+    def detect(images):
+        seen.append(len(images))
+        return fake_detector(images)
+
+    landmarks = landmarks_of_views(views_at(YAWS), detect)
+    assert seen == [3]
+    assert (landmarks.confidence_2d.amax(1) > 0).tolist() == [True, False, False, False, True, False]
+    assert float(landmarks.confidence_2d[0, 5]) == pytest.approx(0.9)
+    assert landmarks.points_2d[4, 7].tolist() == [13.5, 13.5]
+
+
+def test_views_without_a_face_are_refused():
+    def nobody(images):
+        points, confidence, found = fake_detector(images)
+        return points, confidence, torch.zeros_like(found)
+
+    with pytest.raises(InvalidInput, match="no face found in any of the 3 views within 75 .* 6 views, 64 x 64 pixels"):
+        landmarks_of_views(views_at(YAWS), nobody)
+    with pytest.raises(InvalidInput, match="none of the 2 views is within 75 degrees .*nearest: 80 degrees"):
+        landmarks_of_views(views_at([80, 180]), fake_detector)
+
+
+def test_the_color_of_a_point_tells_its_confidence():
+    pixels = torch.full((1, 68, 2), 32.5)
+    pixels[0, :, 0] = 4.5 + torch.arange(68) % 56
+    confidence = torch.zeros(1, 68)
+    confidence[0, [0, 10, 20]] = torch.tensor([0.1, 0.5, 1.0])
+    picture = detections_picture(views_at([0]), Landmarks(points_2d=pixels, confidence=confidence))
+    assert picture.shape == (1, 512, 512, 3)
+    for number, color in ((0, 0), (10, 2), (20, 4)):
+        x, y = (8 * pixels[0, number]).long().tolist()
+        assert picture[0, y, x].tolist() == pytest.approx(CONFIDENCE_COLORS[color])
+    assert float((picture != 0.9).any(-1).float().sum()) == 3 * 9  # three squares, nothing else
+
+
+def test_the_fit_is_shown_with_its_landmarks(mannequin_body):
+    neutral = mannequin_body.neutral_parameters()
+    parameters = neutral.replace(scale=torch.tensor([[2.78]]))
+    parameters = parameters.replace(translation=torch.tensor([[0.0, -0.33, 0.0]]))
+    views = views_at([90, 1, -41, 180, 38])
+    fit = BodyFit(parameters, mannequin_body, {})
+    picture = fit_picture(views, fit)
+    assert picture.shape == (4, 512, 512, 3)
+    front = views[1].cameras.resized(512, 512)
+    nose = project(front, mannequin_body(parameters).landmarks[0, 30:31])[0][0, 0]
+    assert picture[0, int(nose[1]), int(nose[0])].tolist() == pytest.approx(FITTED_COLOR)
+    pixels, _ = project(views.cameras, mannequin_body(parameters).landmarks[0, :68] + torch.tensor([0.0, 0.1, 0.0]))
+    marked = fit_picture(views, fit, Landmarks(points_2d=pixels))
+    green = torch.tensor(CONFIDENCE_COLORS[-1])
+    assert int(((marked - green).abs().amax(-1) < 1e-6).sum((1, 2)).min()) > 60
+    in_space = Landmarks(points_3d=mannequin_body(parameters).landmarks[0, :68] + torch.tensor([0.0, 0.1, 0.0]))
+    assert torch.allclose(fit_picture(views, fit, in_space), marked)
+
+
+@pytest.fixture
+def node(tmp_path):
+    folders = {f"{name}_directory": tmp_path / name for name in ("output", "input", "models", "temp")}
+    with activate(RunContext(**folders, node_id="7")):
+        yield load_registry(ROOT)["AP3D_DetectLandmarks"]()
+
+
+def test_the_node_detects_and_shows(node, monkeypatch, tmp_path):
+    from animportrait3d_core import networks
+
+    monkeypatch.setattr(networks, "load_network", lambda path, role, device: SimpleNamespace(role=role))
+    monkeypatch.setattr(networks, "detect_landmarks", lambda network, images, progress: fake_detector(images))
+    from animportrait3d_core.embedded import weights
+
+    monkeypatch.setattr(weights, "embedded_network_folder", lambda role: tmp_path / role)
+    landmarks, picture = node.execute(views_at(YAWS), "embedded", 75.0)["result"]
+    assert landmarks.points_2d.shape == (6, 68, 2)
+    assert picture.shape == (3, 512, 512, 3)
+    wide, _ = node.execute(views_at(YAWS), "embedded", 180.0)["result"]
+    assert int((wide.confidence_2d.amax(1) > 0).sum()) == 5
+
+
+def test_a_missing_network_is_named(node):
+    with pytest.raises(MissingModelFile, match="AP3D_DetectLandmarks: no file 'mine/network.json'.*ap3d_landmarks"):
+        node.execute(views_at(YAWS), "mine/network.json", 75.0)
