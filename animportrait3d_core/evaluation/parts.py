@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from ..cameras import view_preset
 from ..errors import check_shape
-from ..mesh_queries import SurfaceTree
 from ..meshes import Mesh, face_areas
+from ..render import interpolate, rasterize_mesh
 from ..rigging.parts import CLOTHES, HAIR, SKIN
 from ..rigging.visibility import visible_faces
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from ..embedded.identities import Identity
 
 EVALUATED_PARTS = {"hair": HAIR, "face": SKIN, "clothes": CLOTHES}
+TRUTH_SIZE = 320
 
 
 def parts_iou(parts: Tensor, truth: Tensor, areas: Tensor) -> dict[str, float]:
@@ -39,23 +41,30 @@ def parts_iou(parts: Tensor, truth: Tensor, areas: Tensor) -> dict[str, float]:
 
 
 def true_mesh_parts(mesh: Mesh, identity: Identity) -> Tensor:
-    """True part [F] uint8 of each face of a portrait's mesh: that of the closest visible place of the true figure.
+    """True part [F] uint8 of each face of a portrait's mesh: that of the closest visible point of the true figure.
 
-    Scalp under hair and skin under clothes do not count: the portrait's surface is the outer one.
+    Points are those under the pixels of 24 views: scalp under hair and skin inside of a collar, which can be closer to
+    an inexact surface than what covers them, do not count.
     """
+    from scipy.spatial import cKDTree
+
     from ..embedded.identities import identity_mesh
     from ..embedded.identities.figure import CLOTHES as FIGURE_CLOTHES
     from ..embedded.identities.figure import HAIR as FIGURE_HAIR
     from ..embedded.identities.figure import build_figure
 
-    figure = torch.from_numpy(build_figure(identity).face_parts)
-    table = torch.full((int(figure.max()) + 1,), SKIN, dtype=torch.uint8)
-    table[FIGURE_HAIR], table[FIGURE_CLOTHES] = HAIR, CLOTHES
     true_mesh = identity_mesh(identity, texture_size=128)
-    outer = visible_faces(true_mesh)
-    tree = SurfaceTree(true_mesh.vertices, true_mesh.faces[outer])
-    closest = tree.closest(mesh.vertices[mesh.faces].mean(dim=1))
-    return table[figure[outer].long()][closest.faces]
+    figure = torch.from_numpy(build_figure(identity).face_parts)
+    part_of_true_face = torch.full((len(figure),), SKIN, dtype=torch.uint8)
+    part_of_true_face[figure == FIGURE_HAIR], part_of_true_face[figure == FIGURE_CLOTHES] = HAIR, CLOTHES
+    cameras = view_preset("mesh24", TRUTH_SIZE)
+    points, parts = [], []
+    for view in range(len(cameras)):
+        image = rasterize_mesh(true_mesh.vertices, true_mesh.faces, cameras[view])
+        points.append(interpolate(image, true_mesh.faces, true_mesh.vertices)[image.mask])
+        parts.append(part_of_true_face[image.face_id[image.mask]])
+    _, closest = cKDTree(torch.cat(points).numpy()).query(mesh.vertices[mesh.faces].mean(dim=1).numpy())
+    return torch.cat(parts)[torch.from_numpy(closest)]
 
 
 def visible_areas(mesh: Mesh) -> Tensor:
