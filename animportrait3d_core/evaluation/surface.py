@@ -88,7 +88,7 @@ def surface_error(mesh: Mesh, truth: Mesh, cameras: Cameras | None = None) -> Su
     cosine = torch.nn.functional.cosine_similarity(found.double(), expected.double(), dim=-1)
     angles = torch.rad2deg(torch.arccos(cosine.clamp(-1, 1)))
     areas = face_areas(mesh.vertices.double(), faces)
-    back = SurfaceTree(mesh.vertices, faces).closest(truth.vertices[true_faces].mean(dim=1)).distances
+    back = SurfaceTree(mesh.vertices, mesh.faces).closest(truth.vertices[true_faces].mean(dim=1)).distances
     return SurfaceError(
         mean_angle=weighted_mean(angles, areas),
         p90_angle=weighted_quantile(angles, areas, QUANTILE),
