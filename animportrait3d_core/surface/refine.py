@@ -59,7 +59,7 @@ class RefinedMesh:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Targets:
+class ViewTargets:
     """What the renders are compared with: world normals and their weights, mattes and cameras of B usable views."""
 
     normals: Tensor
@@ -88,8 +88,8 @@ def refine_mesh(
     generator = generator or torch.Generator().manual_seed(0)
     check_view_normals(_WHERE, normals, views)
     prepared = prepare_mesh(mesh, settings.min_piece_share)
-    targets, notes = _targets(normals, views, settings)
-    run = _Run(targets, settings, generator, progress)
+    targets, notes = view_targets(normals, views, settings)
+    run = Refinement(targets, settings, generator, progress)
     optimized = run.optimize(smooth_mesh(prepared.mesh, settings.smoothing_steps))
     final = decimate(optimized, settings.face_budget)
     inverted = _check_result(final)
@@ -103,7 +103,7 @@ def refine_mesh(
     return RefinedMesh(final, losses, metrics, (*prepared.notes, *notes))
 
 
-def _targets(normals: ViewNormals, views: Views, settings: RefineSettings) -> tuple[_Targets, tuple[str, ...]]:
+def view_targets(normals: ViewNormals, views: Views, settings: RefineSettings) -> tuple[ViewTargets, tuple[str, ...]]:
     """Targets of the views that have a foreground, at the size they are rendered at."""
     seen = (views.masks > 0.5).flatten(1).float().mean(dim=1)
     known = (normals.masks > 0.5).flatten(1).float().mean(dim=1)
@@ -125,7 +125,7 @@ def _targets(normals: ViewNormals, views: Views, settings: RefineSettings) -> tu
     cameras = views.cameras[usable].resized(width, height)
     mattes = _resized_masks(views.masks[usable], width, height)
     world = world_normals(small, cameras, settings.rotation)
-    return _Targets(world, small.masks * (small.masks > 0.5), mattes, cameras), tuple(notes)
+    return ViewTargets(world, small.masks * (small.masks > 0.5), mattes, cameras), tuple(notes)
 
 
 def _resized_masks(masks: Tensor, width: int, height: int) -> Tensor:
@@ -135,11 +135,11 @@ def _resized_masks(masks: Tensor, width: int, height: int) -> Tensor:
     return resized[:, 0].clamp(0, 1)
 
 
-class _Run:
+class Refinement:
     """One optimisation: what stays the same over its iterations, and the record of its losses."""
 
     def __init__(
-        self, targets: _Targets, settings: RefineSettings, generator: torch.Generator, progress: Progress | None
+        self, targets: ViewTargets, settings: RefineSettings, generator: torch.Generator, progress: Progress | None
     ) -> None:
         self.targets, self.settings, self.generator, self.progress = targets, settings, generator, progress
         self.losses: dict[str, list[float]] = {"normal": [], "silhouette": [], "consistency": []}
@@ -167,7 +167,7 @@ class _Run:
         optimizer = UniformAdam(variables, self.settings.learning_rate)
         for step in steps:
             vertices = system.solve(variables).requires_grad_()
-            loss = self._loss(vertices, faces, pairs, edges)
+            loss = self.loss(vertices, faces, pairs, edges)
             (gradient,) = torch.autograd.grad(loss, vertices)
             self._check_step(step, loss, gradient)
             optimizer.learning_rate = self._learning_rate(step)
@@ -177,7 +177,7 @@ class _Run:
         self._check_volume(steps.stop, mesh_volume(moved) / volume)
         return moved
 
-    def _loss(self, vertices: Tensor, faces: Tensor, pairs: Tensor, edges: Tensor) -> Tensor:
+    def loss(self, vertices: Tensor, faces: Tensor, pairs: Tensor, edges: Tensor) -> Tensor:
         """Equation A2 with the silhouette term, over the views of the next batch."""
         chosen = next(self._batches)
         targets, settings = self.targets, self.settings

@@ -13,10 +13,12 @@ import trimesh
 from animportrait3d_core.cameras import Cameras, concatenate_cameras, orbit_cameras
 from animportrait3d_core.errors import InvalidInput, ShapeMismatch
 from animportrait3d_core.meshes import Mesh, vertex_normals
-from animportrait3d_core.render import antialias, interpolate, rasterize_mesh
-from animportrait3d_core.surface import RefineSettings, ViewNormals, refine_mesh, world_normals
-from animportrait3d_core.surface.losses import consistency_loss, normal_loss, silhouette_loss
+from animportrait3d_core.render import rasterize_mesh
+from animportrait3d_core.render.antialias import mesh_edges
+from animportrait3d_core.surface import RefineSettings, ViewNormals, refine_mesh
+from animportrait3d_core.surface.losses import consistency_loss, normal_loss
 from animportrait3d_core.surface.preparation import face_pairs, inverted_share, mesh_volume, prepare_mesh
+from animportrait3d_core.surface.refine import Refinement, view_targets
 from animportrait3d_core.surface.remesh import topology
 from animportrait3d_core.views import Views
 
@@ -134,28 +136,24 @@ def test_the_loss_has_the_gradient_of_its_differences() -> None:
     cameras = cameras_around(96)[[0, 2, 7]]
     normals, views = ellipsoid_views(cameras)
     mesh = sphere(0.5, detail=4)
-    target = world_normals(normals, cameras)
-    local = mesh.vertices - CENTER.float()
     seen = (rasterize_mesh(mesh.vertices, mesh.faces, cameras).face_id >= 0).float()
     inside = 1 - torch.nn.functional.max_pool2d(1 - seen * normals.masks, 7, stride=1, padding=3)
-
-    def losses(vertices: torch.Tensor) -> dict[str, torch.Tensor]:
-        image = rasterize_mesh(vertices, mesh.faces, cameras)
-        covered = (image.face_id >= 0).float()
-        rendered = interpolate(image, mesh.faces, vertex_normals(vertices, mesh.faces), vertices, cameras)
-        coverage = antialias(covered[..., None], image, vertices, mesh.faces, cameras)[..., 0]
-        return {"normal": normal_loss(rendered, target, inside), "silhouette": silhouette_loss(coverage, views.masks)}
-
+    normals = ViewNormals(normals.normals * inside[..., None], inside)
+    pairs, edges = face_pairs(mesh.faces, len(mesh.vertices)), mesh_edges(mesh.faces)
+    local = mesh.vertices - CENTER.float()
     motions = {"wide": local * torch.tensor([1.0, 0, 0]), "tall": local * torch.tensor([0, 1.0, 0])}
-    for name, motion in motions.items():
-        for term in ("normal", "silhouette"):
-            vertices = mesh.vertices.clone().requires_grad_()
-            (gradient,) = torch.autograd.grad(losses(vertices)[term], vertices)
-            step = 0.02
-            with torch.no_grad():
-                ahead, behind = (losses(mesh.vertices + sign * step * motion)[term] for sign in (1, -1))
-            difference = float(ahead - behind) / (2 * step)
-            assert float((gradient * motion).sum()) == pytest.approx(difference, rel=0.1), (name, term)
+    for term in ("normal", "silhouette"):
+        weights = {f"{name}_weight": float(name == term) for name in ("normal", "silhouette", "consistency")}
+        settings = RefineSettings(**weights, batch=3)
+        run = Refinement(view_targets(normals, views, settings)[0], settings, torch.Generator().manual_seed(0), None)
+        vertices = mesh.vertices.clone().requires_grad_()
+        (gradient,) = torch.autograd.grad(run.loss(vertices, mesh.faces, pairs, edges), vertices)
+        for name, motion in motions.items():
+            ahead, behind = (
+                run.loss(mesh.vertices + sign * 0.02 * motion, mesh.faces, pairs, edges).item() for sign in (1, -1)
+            )
+            expected = pytest.approx((ahead - behind) / 0.04, rel=0.1)
+            assert float((gradient * motion).sum()) == expected, (name, term)
 
 
 def test_consistency_is_that_of_the_dihedral_angle() -> None:
