@@ -156,13 +156,10 @@ def train(name: str, points: RiggedPoints, subject: Subject, options: argparse.N
         avatar = trainer.avatar()
         posed = pose_avatar(avatar, avatar.parameters)
         images = render_avatar_views(posed, subject.heldout.cameras, subject.heldout.background).images
-        for values, value in (
-            (run.steps, step),
-            (run.psnr, psnr(images, subject.heldout.images)),
-            (run.seconds, seconds),
-            (run.gaussians, len(avatar)),
-        ):
-            values.append(value)
+        run.steps.append(step)
+        run.psnr.append(psnr(images, subject.heldout.images))
+        run.seconds.append(seconds)
+        run.gaussians.append(len(avatar))
         pictures.append(images[list(SHOWN)])
         print(f"{name}: step {step}, {run.psnr[-1]:.2f} dB, {len(avatar)} Gaussians, {seconds:.0f} s", flush=True)
     return run._replace(pictures=torch.cat([pictures[0], pictures[-1]]))

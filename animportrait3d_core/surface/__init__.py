@@ -1,8 +1,8 @@
-"""Surfaces: meshes of density grids, normals of views, and the refinement of meshes by them.
+"""Surfaces: meshes of density grids, normals of views, the refinement of meshes by them, and their colours.
 
 Here: marching cubes with cleaning and smoothing, camera-space normals, the optimisation of the paper's equation A2,
-remeshing and decimation. Not here: the fields that the densities come from (`portrait`), networks that estimate normals
-(`networks`), rasterising (`render`), files of meshes (`mesh_files`).
+remeshing and decimation, the hash grid and the colour field on it. Not here: the fields that the densities come from
+(`portrait`), networks that estimate normals (`networks`), rasterising (`render`), files of meshes (`mesh_files`).
 """
 
 from .decimation import decimate
