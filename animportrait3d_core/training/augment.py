@@ -106,11 +106,15 @@ def cut_pictures(pictures: Pictures, crops: Crops, size: int) -> Pictures:
     if labels is not None:
         labels = cut_out(labels[:, None].float(), crops, size, nearest=True, border=True)[:, 0].to(torch.uint8)
     if normals is not None:
-        normals = torch.nn.functional.normalize(cut_out(normals, crops, size, border=True), dim=1)
-        normals = turn_normals(normals, crops.angles)
+        normals = turn_normals(unit_channels(cut_out(normals, crops, size, border=True)), crops.angles)
     if points is not None:
         points = points_to_crop(points, crops, size)
     return Pictures(colors, alpha, labels, normals, points, pictures.visible)
+
+
+def unit_channels(vectors: Tensor) -> Tensor:
+    """Vectors [B, 3, H, W] of length one, zero where they are; torch's own norm is slow along channels."""
+    return vectors * (vectors.square().sum(1, keepdim=True) + 1e-6).rsqrt()
 
 
 def turn_normals(normals: Tensor, angles: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +20,7 @@ from .augment import (
     flip,
     random_backgrounds,
     random_crops,
+    unit_channels,
 )
 from .metrics import ConfusionCounts, angles_between
 from .pictures import Split, load_pictures, maps_of, normalized_colors, split_dataset, task_fingerprint
@@ -26,7 +28,7 @@ from .recipes import Recipe
 from .shards import REGIONS, ShardDataset
 
 _EVALUATION_BATCH = 8
-_DICE_WEIGHT = 0.5
+_DICE_WEIGHT = 1.0
 
 
 def augmented(pictures: Pictures, settings: AugmentSettings, size: int, generator: torch.Generator) -> Pictures:
@@ -54,6 +56,8 @@ class _DenseTask:
     """What parts and normals share: data, pictures, and evaluation by region."""
 
     role = ""
+    unused: tuple[str, ...] = ()
+    """Maps that the role does not learn."""
 
     def __init__(self, model: nn.Module, dataset: ShardDataset, recipe: Recipe, held_out_limit: int | None) -> None:
         self.model, self.recipe = model, recipe
@@ -67,10 +71,15 @@ class _DenseTask:
     def batch(self, indices: Tensor, generator: torch.Generator) -> Mapping[str, Tensor]:
         """Augmented pictures with their maps."""
         pictures = load_pictures(self.split.training, indices)
+        nothing: dict[str, Any] = dict.fromkeys(self.unused)
+        pictures = dataclasses.replace(pictures, **nothing)
         pictures = augmented(pictures, self.recipe.augment, self.recipe.size, generator)
-        labels, normals = maps_of(pictures)
-        colors = normalized_colors(pictures.colors)
-        return {"colors": colors, "labels": labels.long(), "alpha": pictures.alpha, "normals": normals}
+        batch = {"colors": normalized_colors(pictures.colors), "alpha": pictures.alpha}
+        if pictures.labels is not None:
+            batch["labels"] = pictures.labels.long()
+        if pictures.normals is not None:
+            batch["normals"] = pictures.normals
+        return batch
 
     def held_out_batches(self) -> Iterator[tuple[Pictures, Tensor]]:
         """(pictures over white, region [B]) of what is held out, at most `held_out_limit` samples spread evenly."""
@@ -86,6 +95,7 @@ class PartsTask(_DenseTask):
     """Cross-entropy plus Dice; the metric is mean IoU over the classes."""
 
     role = "parts"
+    unused = ("normals", "points", "visible")
 
     def losses(self, model: nn.Module, batch: Mapping[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
         """The two terms."""
@@ -113,11 +123,12 @@ class NormalsTask(_DenseTask):
     """Distance of unit normals; the metric is the mean angle in degrees."""
 
     role = "normals"
+    unused = ("labels", "points", "visible")
 
     def losses(self, model: nn.Module, batch: Mapping[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
         """2 sin(angle / 2), which has a gradient also where the angle is small."""
-        found = torch.nn.functional.normalize(model(batch["colors"]).float(), dim=1, eps=1e-4)
-        inside = (batch["alpha"][:, 0] > 0.5) & (batch["normals"].norm(dim=1) > 0.5)
+        found = unit_channels(model(batch["colors"]).float())
+        inside = (batch["alpha"][:, 0] > 0.5) & (batch["normals"].square().sum(1) > 0.25)
         distance = ((found - batch["normals"]).square().sum(1) + 1e-6).sqrt()
         return {"distance": (distance * inside).sum() / inside.sum().clamp_min(1)}
 
