@@ -105,6 +105,13 @@ def test_probabilities_sum_to_one_at_the_pictures_size(folders, images):
     torch.testing.assert_close(matte, found[..., 1:].sum(-1), atol=1e-6, rtol=0)
 
 
+def test_wide_pictures_are_padded_and_cut_again(folders):
+    network = load_network(folders / "parts", "parts")
+    images = torch.rand(1, 40, 64, 3, generator=torch.Generator().manual_seed(4))
+    padded = torch.cat([images, images[:, -1:].expand(1, 24, 64, 3)], dim=1)
+    torch.testing.assert_close(segment_images(network, images), segment_images(network, padded)[:, :40])
+
+
 def test_one_picture_does_not_change_another(folders, images):
     network = load_network(folders / "parts", "parts")
     together = segment_images(network, images)
