@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -20,6 +23,7 @@ from animportrait3d_core.networks import (
     segment_images,
 )
 
+ROOT = Path(__file__).parents[2]
 TINY = {
     "_model_class": "Unet", "encoder_name": "tu-resnet18", "encoder_depth": 5, "encoder_weights": None,
     "decoder_channels": [8, 8, 8, 8, 8], "in_channels": 3, "channels": [8, 8, 8, 8], "layers": [1, 1, 1, 1],
@@ -251,6 +255,12 @@ def test_wrong_pictures_are_refused(folders):
         estimate_normals(network, torch.zeros(1, 32, 32, 3), torch.zeros(1, 16, 32))
     with pytest.raises(InvalidInput, match="non-finite"):
         estimate_normals(network, torch.full((1, 32, 32, 3), torch.inf), torch.zeros(1, 32, 32))
+
+
+def test_importing_the_package_loads_no_heavy_library():
+    code = "import sys, animportrait3d_core.networks; print({'segmentation_models_pytorch', 'timm'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
 
 
 @pytest.mark.parametrize("role", sorted(CONFIGS))

@@ -1,0 +1,84 @@
+"""The detector's passes, with a network that is replaced by a rule whose answer is known."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from animportrait3d_core.networks import ImageNetwork, detect_landmarks
+from animportrait3d_core.networks.landmarks import PASSES
+
+ORIGIN = torch.tensor([[40.3, 31.7]])
+FACE = ORIGIN + 14 * torch.stack([torch.cos(torch.arange(68) * 0.7), torch.sin(torch.arange(68) * 1.3)], -1)
+
+
+class Painter(torch.nn.Module):
+    """Takes a picture whose colour is its own place, (x, y) / 100, and so knows where each of its pixels lies.
+
+    Heatmap n peaks where the colour is that of point n. The logits are those handed in for each look.
+    """
+
+    def __init__(self, logits):
+        super().__init__()
+        self.logits, self.looks = list(logits), []
+
+    def forward(self, pictures):
+        places = pictures[:, :2] * 100
+        self.looks.append(places)
+        distance = (places[:, None] - FACE[None, :, :, None, None]).square().sum(2)
+        scale = (places[:, 0, :, 1:] - places[:, 0, :, :-1]).mean()
+        logits = torch.full((len(pictures), 69), self.logits[len(self.looks) - 1])
+        return -distance / scale**2 / 2, logits
+
+
+def network_of(model, size=64):
+    none, one = torch.zeros(3), torch.ones(3)
+    return ImageNetwork("landmarks", model, (), tuple(range(68)), size, none, one, torch.device("cpu"))
+
+
+def place_picture(height, width):
+    x, y = torch.arange(width) + 0.5, torch.arange(height) + 0.5
+    places = torch.stack([x.expand(height, width), y[:, None].expand(height, width), torch.zeros(height, width)], -1)
+    return places[None] / 100
+
+
+@pytest.mark.parametrize(("height", "width"), [(64, 80), (80, 64), (64, 64), (150, 90)])
+def test_points_are_found_to_a_fraction_of_a_pixel(height, width):
+    model = Painter([3.0] * PASSES)
+    points, confidence, found = detect_landmarks(network_of(model), place_picture(height, width))
+    assert bool(found) and float(confidence.min()) == pytest.approx(1 / (1 + torch.exp(torch.tensor(-3.0)).item()))
+    torch.testing.assert_close(points[0], FACE, atol=0.03, rtol=0)
+
+
+def test_each_look_is_closer():
+    model = Painter([3.0] * PASSES)
+    detect_landmarks(network_of(model), place_picture(90, 90))
+    widths = [float(look[0, 0, 0, -1] - look[0, 0, 0, 0]) for look in model.looks]
+    extent = float((FACE.amax(0) - FACE.amin(0)).max())
+    assert len(widths) == PASSES
+    assert widths[0] > 85
+    assert widths[1] == pytest.approx(1.6 * extent, rel=0.05) and widths[2] == pytest.approx(1.6 * extent, rel=0.05)
+
+
+@pytest.mark.parametrize("logits", [(-3.0, 3.0, 3.0), (3.0, -3.0, 3.0), (3.0, 3.0, -3.0)])
+def test_a_face_that_one_look_denies_is_not_found(logits):
+    points, confidence, found = detect_landmarks(network_of(Painter(logits)), place_picture(64, 64))
+    assert not bool(found) and float(confidence.max()) == 0 and bool(torch.isfinite(points).all())
+
+
+def test_guesses_far_outside_do_not_break_the_passes():
+    class Lost(torch.nn.Module):
+        def forward(self, pictures):
+            heatmaps = torch.zeros(len(pictures), 68, 32, 32)
+            heatmaps[:, :, 0, 0] = 99.0
+            return heatmaps, torch.full((len(pictures), 69), 9.0)
+
+    points, _, found = detect_landmarks(network_of(Lost(), 32), torch.rand(2, 40, 30, 3, generator=torch.Generator()))
+    assert bool(torch.isfinite(points).all()) and found.shape == (2,)
+
+
+def test_progress_counts_pictures():
+    seen = []
+    model = Painter([3.0] * 2 * PASSES)
+    detect_landmarks(network_of(model), place_picture(64, 64).expand(20, 64, 64, 3), lambda *step: seen.append(step))
+    assert seen == [(16, 20), (20, 20)]
