@@ -63,7 +63,7 @@ class FitSettings:
     surface_points: float = 400.0
     silhouette_noise: float = 0.01
     silhouette_points: float = 400.0
-    landmark_noise: float = 0.004
+    landmark_noise: float = 0.0018
     consensus_width: float = 0.012
     betas_spread: float = 1.0
     expression_spread: float = 0.5

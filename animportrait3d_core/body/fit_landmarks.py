@@ -21,7 +21,8 @@ _LEAST_AGREEING_SHARE = 0.5  # of a view's detections; under it the view as a wh
 _LEAST_VIEW_ANGLE = 3.0  # degrees between two rays that place a point in space
 _PAIRS_AT_ONCE = 64
 _ROBUST_STEPS = 10
-_JAWLINE_WEIGHT = 0.3
+_VIEWS_OF_BIAS = 6  # a landmark errs alike in all views as much as the mean of so many views errs by chance
+_JAWLINE_WEIGHT = 0.6
 _JAWLINE_DEGREES = 35.0  # from the front: turned further, the jawline that is seen is another line on the head
 
 
@@ -185,7 +186,7 @@ class LandmarkTerm:
             self.in_space = landmarks.points_3d, landmarks.confidence_3d
 
     def add_to(self, system: NormalEquations, posed: PosedBody, width: float, weight: float) -> None:
-        """Adds both forms; `weight` counts one whole landmark of confidence 1 seen in all views with a face."""
+        """Adds both forms; `weight` counts one whole landmark of confidence 1, in space or in very many views."""
         points, derivatives = posed.landmarks[:NUM_LANDMARKS], posed.d_landmarks[:NUM_LANDMARKS]
         if self.landmarks.points_3d is not None:
             offset = points - self.landmarks.points_3d
@@ -197,7 +198,7 @@ class LandmarkTerm:
             chosen = robust > 1e-3
             view, number = torch.nonzero(chosen, as_tuple=True)
             flat = picture_derivatives(self.cameras, view, pixels[chosen], derivatives[number])
-            share = robust[chosen] * (weight / len(self.views))
+            share = robust[chosen] * (weight / (len(self.views) + _VIEWS_OF_BIAS))
             system.add(offset[chosen].flatten(), flat.flatten(0, 1), share.repeat_interleave(2))
 
     def reprojection(self, points: Tensor) -> tuple[Tensor, Tensor]:

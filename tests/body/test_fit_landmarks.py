@@ -119,7 +119,7 @@ def test_the_jawline_counts_little_and_only_from_the_front(face):
         weights = find_consensus(CAMERAS, detected(points), WIDTH).weights[:, JAWLINE]
         used = [yaw for yaw, some in zip(YAWS, weights.amax(1).tolist()) if some > 0]
         assert used == [yaw for yaw in YAWS if abs(yaw - middle) < 36 and abs(yaw) < 75]
-        assert float(weights.max()) < 0.31
+        assert float(weights.max()) < 0.61
 
 
 @settings(max_examples=12, deadline=None)
@@ -170,7 +170,7 @@ def test_gradient_of_the_term_equals_central_differences(face, form):
         else:
             offset = project(term.cameras, points)[0] - landmarks.points_2d[term.views]
             squared = (offset * held[..., None]).square().sum(-1)
-            say = consensus.weights[term.views].double() / len(term.views)
+            say = consensus.weights[term.views].double() / (len(term.views) + 6)
         return float((say * weight * squared / (1 + squared / width**2)).sum())
 
     system = NormalEquations.of_size(4)
