@@ -24,7 +24,7 @@ from .face_graph import FaceGraph, absorb_islands, face_graph, spread_votes
 from .labels import ViewLabels
 from .legacy import asked_views, legacy_parts, legacy_votes
 from .report import RevoteReport, check_skin
-from .votes import FaceGeometry, ViewVotes, fitted_cameras, view_votes
+from .votes import FaceGeometry, ViewVotes, fitted_cameras, view_votes, with_doubtful_borders
 
 WHERE = "revote_faces"
 SCHEMA_VERSION = 1
@@ -46,6 +46,11 @@ class RevoteSettings:
     """Weight of a pixel is the cosine between its face's normal and the view to this power."""
     least_facing: float = 0.15
     """Faces seen at less than this cosine (flatter than 81 degrees) do not count as visible."""
+    border_width: float = 0.012
+    """Pixels closer than this share of the picture's smaller side to another label are doubtful: there the surface and
+    the picture disagree by a pixel or two, and one part hides another."""
+    border_weight: float = 0.15
+    """What doubtful pixels count; 1: as much as all others."""
     least_agreement: float = 0.5
     """A view whose labels agree with the vote of all views on less than this share of its weight is left out."""
     smoothing: float = 0.01
@@ -58,7 +63,8 @@ class RevoteSettings:
             raise InvalidInput(f"RevoteSettings: profile '{self.profile}', expected 'fixed' or 'legacy'.")
         if not 32 <= self.size <= 4096:
             raise InvalidInput(f"RevoteSettings: `size` is {self.size}, expected 32 to 4096 pixels.")
-        for name, high in (("least_facing", 0.9), ("least_agreement", 1.0), ("smoothing", 1.0), ("least_island", 10.0)):
+        limits = {"least_facing": 0.9, "border_width": 0.1, "border_weight": 1.0, "least_agreement": 1.0}
+        for name, high in (limits | {"smoothing": 1.0, "least_island": 10.0}).items():
             if not 0 <= getattr(self, name) <= high:
                 raise InvalidInput(f"RevoteSettings: `{name}` is {getattr(self, name)}, expected 0 to {high}.")
 
@@ -107,6 +113,7 @@ def revote_faces(
     if settings.profile == "legacy":
         return _legacy(mesh, labels, cameras)
     size = _raster_size(cameras, settings.size)
+    labels = with_doubtful_borders(labels, settings.border_width, settings.border_weight)
     every: list[ViewVotes] = []
     geometry = FaceGeometry.of(mesh)
     facing = (settings.least_facing, settings.facing_power)

@@ -56,6 +56,22 @@ def sampled(maps: Tensor, size: tuple[int, int]) -> Tensor:
     return maps[rows][:, columns]
 
 
+def with_doubtful_borders(labels: ViewLabels, width: float, weight: float) -> ViewLabels:
+    """The labels with the confidence of pixels near another label multiplied by `weight`.
+
+    width: reach in shares of the picture's smaller side, at least one pixel.
+    """
+    height, across = labels.labels.shape[1:]
+    reach = max(1, round(width * min(height, across)))
+    confidence = torch.ones(labels.labels.shape) if labels.confidence is None else labels.confidence.clone()
+    for view, numbers in enumerate(labels.labels.float()):
+        # Highest and lowest label within the reach differ where there is more than one.
+        high = torch.nn.functional.max_pool2d(numbers[None], 2 * reach + 1, stride=1, padding=reach)[0]
+        low = -torch.nn.functional.max_pool2d(-numbers[None], 2 * reach + 1, stride=1, padding=reach)[0]
+        confidence[view][high != low] *= weight
+    return dataclasses.replace(labels, confidence=confidence)
+
+
 @dataclasses.dataclass(frozen=True)
 class FaceGeometry:
     """normals: [F, 3] unit.  centroids: [F, 3].  Of a mesh's faces, worked out once for all views."""

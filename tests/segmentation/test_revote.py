@@ -24,6 +24,7 @@ from animportrait3d_core.segmentation import (
     revote_faces,
     with_hair,
 )
+from animportrait3d_core.segmentation.votes import with_doubtful_borders
 from tests.segmentation.shapes import (
     BACKGROUND,
     CENTER,
@@ -44,7 +45,7 @@ from tests.segmentation.shapes import (
     side_of,
 )
 
-RAW = RevoteSettings(size=64, smoothing=0.0, least_island=0.0)
+RAW = RevoteSettings(size=64, smoothing=0.0, least_island=0.0, border_weight=1.0)
 
 
 @pytest.fixture(scope="module")
@@ -127,9 +128,20 @@ def test_every_pixel_of_a_face_counts() -> None:
         assert float(votes[face, HAIR_LABEL]) == pytest.approx(share, abs=1e-6)
 
 
+def test_pixels_at_borders_count_less() -> None:
+    numbers = torch.full((1, 40, 40), FACE, dtype=torch.uint8)
+    numbers[:, :, 20:] = EYES
+    doubtful = with_doubtful_borders(ViewLabels(numbers, CLASSES, torch.full((1, 40, 40), 0.5)), 0.05, 0.2)
+    expected = torch.full((40,), 0.5)
+    expected[18:22] = 0.1
+    assert torch.equal(doubtful.confidence[0], expected.expand(40, 40))
+    assert torch.equal(doubtful.labels, numbers)
+
+
 def test_flat_views_do_not_count() -> None:
-    labels, cameras = two_views([0.0, 85.0], [FACE, HAIR_LABEL])
-    votes = revote_faces(wall(), labels, cameras, RAW).votes
+    labels, cameras = two_views([0.0, 83.0], [FACE, HAIR_LABEL])
+    assert int(labels.mask("hair").sum()) > 10
+    votes = revote_faces(wall(), labels, cameras, dataclasses.replace(RAW, least_agreement=0.0)).votes
     torch.testing.assert_close(votes[:, FACE], torch.ones(2))
 
 
