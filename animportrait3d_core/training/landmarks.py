@@ -41,6 +41,8 @@ FACE_REGIONS = ("bust", "face")
 """What is evaluated; trained is on all pictures, close ones too."""
 WHOLE_SHARE = 0.3
 """Of the cut-outs that show about the whole picture, as the first pass of the detector sees it."""
+WHOLE_SHARE_WITHOUT_FACE = 0.7
+"""The same for pictures without a face: the others are close cut-outs of where it would be, as after a wrong look."""
 JITTER_SHIFT, JITTER_SCALE, JITTER_TURN = 0.1, (0.8, 1.3), math.radians(20)
 """How far the other cut-outs lie off the square around the true points."""
 FACE_POINTS = 12
@@ -64,7 +66,8 @@ def landmark_crops(pictures: Pictures, generator: torch.Generator) -> Crops:
     points, visible = points_of(pictures)
     close = face_crops(points, FACE_MARGIN)
     shown = face_is_shown(points, visible, int(side))
-    whole = (torch.rand(count, generator=generator) < WHOLE_SHARE) | ~shown
+    share = torch.where(shown, WHOLE_SHARE, WHOLE_SHARE_WITHOUT_FACE)
+    whole = torch.rand(count, generator=generator) < share
     shift = uniform(generator, (count, 2), -JITTER_SHIFT, JITTER_SHIFT)
     low, high = (math.log(value) for value in JITTER_SCALE)
     scale = torch.exp(uniform(generator, (count,), low, high))

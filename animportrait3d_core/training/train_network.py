@@ -8,9 +8,10 @@ from typing import Any
 
 import torch
 
-from ..files import sha256_of_file, write_json
+from ..files import atomic_write, sha256_of_file, write_json
 from ..networks.files import WEIGHTS_FILE, build_model, load_network, save_network
 from ..networks.roles import PART_CLASSES, check_role
+from .cards import model_card
 from .dense import NormalsTask, PartsTask
 from .landmarks import LandmarksTask
 from .loop import LoopResult, LoopSettings, Report, train
@@ -18,7 +19,7 @@ from .pictures import PICTURE_MEAN, PICTURE_STD
 from .recipes import recipe_of
 from .shards import open_dataset
 
-NETWORK_FOLDER, METRICS_FILE = "network", "metrics.json"
+NETWORK_FOLDER, METRICS_FILE, CARD_FILE = "network", "metrics.json", "README.md"
 _TASKS: dict[str, Any] = {"parts": PartsTask, "normals": NormalsTask, "landmarks": LandmarksTask}
 
 
@@ -59,7 +60,7 @@ def train_network(
     """Train the network of `role` on a data set of `embedded build-dataset --preset networks`.
 
     `output` receives state and log (`loop`), and at the end of every sitting the averaged weights as a network folder
-    `network/` with its `metrics.json`. Raises what `open_dataset` and `train` raise.
+    `network/` with a model card, and `metrics.json`. Raises what `open_dataset` and `train` raise.
     """
     check_role("train_network", role)
     run, output = run or TrainingRun(), Path(output)
@@ -73,17 +74,21 @@ def train_network(
     if run.start_from is not None:
         model.load_state_dict(load_network(run.start_from, role).model.state_dict())
         task.fingerprint += f" from {sha256_of_file(run.start_from / WEIGHTS_FILE)[:8]}"
-    result = train(task, run.loop_settings(recipe.loop), output, run.resume, run.minutes, report)
-    metrics = result.metrics
-    if not metrics:
+    settings = run.loop_settings(recipe.loop)
+    result = train(task, settings, output, run.resume, run.minutes, report)
+    if not (result.finished and result.metrics):
+        # Metrics of a sitting that was stopped are older than its weights.
         task.model.load_state_dict(result.weights)
         with torch.no_grad():
-            metrics = task.evaluate(task.model.eval())
-    save_network(output / NETWORK_FOLDER, recipe.config, result.weights, network_description(role, recipe.size))
+            result = dataclasses.replace(result, metrics=task.evaluate(task.model.eval()))
+    network = output / NETWORK_FOLDER
+    save_network(network, recipe.config, result.weights, network_description(role, recipe.size))
+    with atomic_write(network / CARD_FILE) as temporary:
+        card = model_card(recipe, settings, result, task.split.training, task.split.held_out)
+        temporary.write_text(card, encoding="utf-8")
     figures = {"step": result.step, "finished": result.finished, "seconds": round(result.seconds, 1)}
-    figures |= {"training_samples": len(task), "held_out_samples": len(task.split.held_out)}
-    write_json(output / METRICS_FILE, {"role": role, **figures, "metrics": metrics})
-    return dataclasses.replace(result, metrics=metrics)
+    write_json(output / METRICS_FILE, {"role": role, **figures, "metrics": result.metrics})
+    return result
 
 
 def network_description(role: str, size: int) -> dict[str, object]:

@@ -214,6 +214,10 @@ def test_a_role_is_learned_in_a_few_steps(folder, tmp_path, role, metric, better
     assert network.size == SIZE
     figures = json.loads((tmp_path / "metrics.json").read_text())
     assert figures["metrics"][metric] == pytest.approx(result.metrics[metric]) and figures["finished"]
+    card = (tmp_path / "network" / "README.md").read_text()
+    assert f"| {metric} | {result.metrics[metric]:.4g} |" in card and "24 steps of 6 pictures" in card
+    weights = sum(value.numel() for value in network.model.parameters())
+    assert f"{weights:,} weights" in card and "18 pictures of 9 persons" in card
     untrained = train_network(role, folder, tmp_path / "untrained", dataclasses.replace(run, minutes=0.0)).metrics
     assert better * result.metrics[metric] > better * untrained[metric]
 
