@@ -85,12 +85,28 @@ def write_json(path: str | Path, value: Any) -> None:
 
 
 def write_safetensors(path: str | Path, tensors: Mapping[str, Any], metadata: Mapping[str, str]) -> None:
-    """Write tensors and string metadata as one safetensors file, in one piece."""
+    """Write tensors and string metadata as one safetensors file, in one piece; equal content gives equal bytes."""
     from safetensors.torch import save_file
 
     contiguous = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
     with atomic_write(path) as temporary:
         save_file(contiguous, str(temporary), metadata=dict(metadata))
+        _sort_metadata(temporary)
+
+
+def _sort_metadata(path: Path) -> None:
+    """Put the metadata of a safetensors file in order: the library writes several entries in a random one."""
+    with open(path, "r+b") as file:
+        size = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(size))
+        if "__metadata__" not in header:
+            return
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode("utf-8")
+        if len(text) > size:
+            raise RuntimeError(f"write_safetensors: a header of {size} bytes became {len(text)} when it was sorted.")
+        file.seek(8)
+        file.write(text.ljust(size))
 
 
 def read_safetensors(path: str | Path, where: str = "read_safetensors") -> tuple[dict[str, Any], dict[str, str]]:

@@ -63,7 +63,8 @@ def main() -> None:
         with ProgressBar() as bar:
             report = fit_portrait(portrait_identity(name), options.folder / f"{name}.safetensors", progress=bar.show)
         print(f"{name}: {report.summary()}", flush=True)
-    tiles = torch.cat([portrait_tiles(name, options.folder) for name in SHIPPED_PORTRAITS])
+    fitted = [name for name in SHIPPED_PORTRAITS if (options.folder / f"{name}.safetensors").is_file()]
+    tiles = torch.cat([portrait_tiles(name, options.folder) for name in fitted])
     size = write_jpeg(tile(tiles, TURN + 2), options.sheet)
     print(f"{options.sheet}: {size / 1000:.0f} kB")
 

@@ -148,6 +148,21 @@ def test_unwritable_folder_is_named(tmp_path: Path) -> None:
         pass
 
 
+def test_equal_content_gives_equal_safetensors(tmp_path: Path) -> None:
+    # Hostile strings: the header is written anew, and must keep its length.
+    metadata = {f"key {k}": f"ä\n\t\"\\ \x01\x7f {k} \U0001f600" for k in range(12)}
+    tensors = {"b": torch.arange(4.0), "a": torch.zeros(2, 3, dtype=torch.uint8)}
+    contents = set()
+    for name, keys in (("one", list(metadata)), ("two", list(reversed(metadata)))):
+        path = tmp_path / f"{name}.safetensors"
+        files.write_safetensors(path, tensors, {key: metadata[key] for key in keys})
+        contents.add(path.read_bytes())
+        found, words = files.read_safetensors(path)
+        assert words == metadata
+        assert all(torch.equal(found[key], tensors[key]) for key in tensors)
+    assert len(contents) == 1
+
+
 def test_safetensors_round_trip_and_damage(tmp_path: Path) -> None:
     path = tmp_path / "values.safetensors"
     files.write_safetensors(path, {"a": torch.arange(6.0).reshape(2, 3).T}, {"kind": "test"})
