@@ -14,7 +14,7 @@ from animportrait3d_core.mesh_queries import closest_points
 from animportrait3d_core.meshes import Mesh, face_areas, signed_volume, vertex_normals
 from animportrait3d_core.surface import decimate, isotropic_remesh
 from animportrait3d_core.surface.edges import edge_table, faces_around
-from animportrait3d_core.surface.remesh import edge_lengths, split_long_edges, topology
+from animportrait3d_core.surface.remesh import collapse_short_edges, edge_lengths, split_long_edges, topology
 
 FAST = settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
 
@@ -85,6 +85,21 @@ def test_edges_come_near_the_length_and_valences_near_six(size: float) -> None:
     area, sides = face_areas(after.vertices.double(), after.faces), (corners - corners.roll(1, 1)).norm(dim=-1)
     quality = 4 * 3**0.5 * area / (sides**2).sum(-1)  # 1 for an equilateral triangle
     assert quality.mean() > 0.9 and quality.min() > 0.3
+
+
+def test_a_thin_tube_is_not_pinched() -> None:
+    """Three edges around a tube bound no face: the tube would be closed by collapsing one of them (link condition)."""
+    rings = 9
+    angles = np.arange(3) * 2 * np.pi / 3
+    circle = 0.05 * np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    vertices = np.array([[*point, 0.3 * ring] for ring in range(rings) for point in circle])
+    sides = [[3 * r + k, 3 * r + (k + 1) % 3, 3 * r + 3 + (k + 1) % 3] for r in range(rings - 1) for k in range(3)]
+    sides += [[3 * r + k, 3 * r + 3 + (k + 1) % 3, 3 * r + 3 + k] for r in range(rings - 1) for k in range(3)]
+    top = 3 * (rings - 1)
+    faces = np.array([*sides, [0, 2, 1], [top, top + 1, top + 2]])
+    after = collapse_short_edges(vertices, faces, 0.1, 2.0)
+    kind = topology(Mesh(torch.from_numpy(after[0]).float(), torch.from_numpy(after[1])))
+    assert len(after[1]) < len(faces) and kind.closed and kind.manifold and kind.euler == 2
 
 
 def test_faces_keep_their_side() -> None:
