@@ -47,7 +47,8 @@ class FitSettings:
     """Weights and limits of a fit; lengths in world units, angles in radians.
 
     Each *_noise is the distance that counts as one standard deviation; surface_points and silhouette_points are the
-    numbers of independent observations that the whole term stands for (neighbouring points err together). Each
+    numbers of independent observations that the whole term stands for (neighbouring points err together); fewer of the
+    surface beside landmarks, since a surface may be wrong where they are right. Each
     *_spread is the standard deviation of a prior around the neutral body. num_betas, num_expression: how many
     coefficients are fitted, at most the body's own; the rest stay 0.  fit_expression: False keeps the face neutral.
     consensus_width: distance within which detections of different views agree (`find_consensus`).  view_count,
@@ -61,6 +62,7 @@ class FitSettings:
     fit_expression: bool = True
     surface_noise: float = 0.004
     surface_points: float = 400.0
+    surface_points_beside_landmarks: float = 150.0
     silhouette_noise: float = 0.01
     silhouette_points: float = 400.0
     landmark_noise: float = 0.0018
@@ -297,7 +299,8 @@ def _linearize(
     settings, columns = problem.settings, stage.columns
     system = NormalEquations.of_size(len(columns))
     if problem.surface is not None:
-        problem.surface.add_to(system, posed, width, settings.surface_points / settings.surface_noise**2)
+        count = settings.surface_points if problem.landmarks is None else settings.surface_points_beside_landmarks
+        problem.surface.add_to(system, posed, width, count / settings.surface_noise**2)
     problem.silhouette.add_to(system, posed, width, settings.silhouette_points / settings.silhouette_noise**2)
     if problem.landmarks is not None:
         problem.landmarks.add_to(system, posed, 2 * width, 1 / settings.landmark_noise**2)
