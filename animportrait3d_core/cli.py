@@ -14,9 +14,15 @@ import runpy
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from . import __version__
 from .errors import AnimPortraitError, InvalidInput, MissingExtension, MissingModelFile
+
+if TYPE_CHECKING:
+    from .avatar import RiggedAvatar
+    from .evaluation.truth import Detector
+    from .portrait.protocol import Portrait
 
 EXIT_DONE, EXIT_BUG, EXIT_WRONG_INPUT, EXIT_MISSING, EXIT_INTERRUPTED = 0, 1, 2, 3, 130
 
@@ -72,6 +78,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_run(commands, common)
     _add_doctor(commands, common)
     _add_bench(commands, common)
+    _add_evaluate(commands, common)
     _add_embedded(commands, common)
     _add_train_network(commands, common)
     return parser
@@ -108,6 +115,19 @@ def _add_bench(commands: argparse._SubParsersAction, common: argparse.ArgumentPa
     bench.add_argument("name", nargs="?", help="which benchmark; without it they are listed")
     bench.add_argument("arguments", nargs=argparse.REMAINDER, help="options of that benchmark")
     bench.set_defaults(command=_bench)
+
+
+def _add_evaluate(commands: argparse._SubParsersAction, common: argparse.ArgumentParser) -> None:
+    evaluate = commands.add_parser("evaluate", parents=[common], help="measure an avatar")
+    evaluate.add_argument("avatar", type=Path, help="an avatar.safetensors")
+    evaluate.add_argument(
+        "--portrait", help="the portrait it was made of: a shipped one's name, or a trigrid or mesh file"
+    )
+    evaluate.add_argument("--generator", type=Path, help="model_512.pkl or its copy, for a portrait without decoder")
+    evaluate.add_argument("--identity", help="name of the embedded identity behind it, for measures against the truth")
+    evaluate.add_argument("--size", type=int, default=256, help="pixels per side of the pictures (default: 256)")
+    evaluate.add_argument("--output", type=Path, help="file for the metrics (JSON)")
+    evaluate.set_defaults(command=_evaluate)
 
 
 def _add_embedded(commands: argparse._SubParsersAction, common: argparse.ArgumentParser) -> None:
@@ -215,6 +235,64 @@ def _bench(options: argparse.Namespace) -> int:
     sys.argv = [str(scripts[options.name]), *options.arguments]
     runpy.run_path(str(scripts[options.name]), run_name="__main__")
     return EXIT_DONE
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    from .avatar.io import load_avatar
+    from .evaluation.complete import evaluate_avatar
+    from .files import write_json
+    from .workflow.console import ProgressBar
+
+    if options.size < 64:
+        raise InvalidInput(f"evaluate: --size {options.size}, expected at least 64 pixels.")
+    avatar = load_avatar(options.avatar)
+    portrait = None if options.portrait is None else _portrait(options.portrait, options.generator, avatar)
+    identity, detector = None, None
+    if options.identity is not None:
+        from .embedded.portraits import portrait_identity
+
+        identity, detector = portrait_identity(options.identity), _landmark_detector()
+    with ProgressBar(quiet=options.quiet or options.json) as bar:
+        metrics = evaluate_avatar(avatar, portrait, identity, options.size, detector, bar.show)
+    if options.output is not None:
+        write_json(options.output, metrics)
+    if options.json:
+        print(json.dumps(metrics))
+    elif not options.quiet:
+        print("\n".join(f"{name:22} {value:.5g}" for name, value in metrics.items()))
+    return EXIT_DONE
+
+
+def _portrait(name: str, generator: Path | None, avatar: RiggedAvatar) -> Portrait:
+    """The portrait of a shipped name, a trigrid file, or a mesh file in the place that the avatar remembers."""
+    from .embedded.portraits import SHIPPED_PORTRAITS, shipped_portrait_file
+    from .mesh_files import load_mesh
+    from .portrait.alignment import HeadAlignment
+    from .portrait.mesh import MeshRenderSettings, portrait_from_mesh
+    from .portrait.trigrid import load_trigrid_portrait
+
+    if name in SHIPPED_PORTRAITS:
+        return load_trigrid_portrait(shipped_portrait_file(name))
+    if Path(name).suffix.lower() in (".pth", ".pt", ".safetensors"):
+        return load_trigrid_portrait(Path(name), generator)
+    stored = avatar.metadata.get("portrait_alignment")
+    alignment = HeadAlignment.from_json(stored) if stored else None
+    return portrait_from_mesh(load_mesh(name), alignment, rendering=MeshRenderSettings(shading="unlit"))
+
+
+def _landmark_detector() -> Detector | None:
+    """The shipped detector of facial landmarks; without its weights, told once, `landmark_error` is left out."""
+    from functools import partial
+
+    from .embedded.weights import embedded_network_folder
+    from .networks import detect_landmarks, load_network
+
+    try:
+        network = load_network(embedded_network_folder("landmarks"), "landmarks")
+    except MissingModelFile as missing:
+        logging.getLogger("animportrait3d").warning("evaluate: no landmark_error. %s", missing)
+        return None
+    return partial(detect_landmarks, network)
 
 
 def _export(options: argparse.Namespace) -> int:

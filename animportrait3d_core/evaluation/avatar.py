@@ -25,12 +25,13 @@ Progress = Callable[[int, int, Tensor | None], None]
 
 def portrait_likeness(avatar: RiggedAvatar, portrait: Portrait, size: int = EVALUATION_SIZE) -> dict[str, float]:
     """`psnr_portrait` and `ssim_portrait`: the resting avatar against the portrait's own renders, on white, at the
-    held-out cameras (12 views in none of the training sets)."""
+    held-out cameras (12 views in none of the training sets). The portrait is rendered at its full quality, so that the
+    numbers do not depend on how coarsely it was sampled for training."""
     from ..avatar import pose_avatar, render_avatar_views
     from ..portrait.views import render_views
 
     cameras, white = view_preset("heldout", size), torch.ones(3)
-    truth = render_views(portrait, cameras, white)
+    truth = render_views(portrait.at_full_quality(), cameras, white)
     views = render_avatar_views(pose_avatar(avatar, avatar.parameters), cameras, white)
     return {"psnr_portrait": psnr(views.images, truth.images), "ssim_portrait": ssim(views.images, truth.images)}
 

@@ -76,6 +76,10 @@ class MeshPortrait:
         """'mesh'."""
         return "mesh"
 
+    def at_full_quality(self) -> MeshPortrait:
+        """Itself: a mesh is always drawn the same way."""
+        return self
+
     def mesh(self, settings: MeshSettings | None = None, progress: Progress | None = None) -> Mesh:
         """The surface in the head frame, as it is: nothing of it is sampled anew."""
         if progress is not None:

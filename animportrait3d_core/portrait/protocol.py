@@ -86,6 +86,10 @@ class Portrait(Protocol):
         """Pictures from the cameras over a colour [3] in 0..1, or over the portrait's own background."""
         ...
 
+    def at_full_quality(self) -> Portrait:
+        """The same portrait, rendered as exactly as its format says, however coarsely this one is: for measuring."""
+        ...
+
     def mesh(self, settings: MeshSettings | None = None, progress: Progress | None = None) -> Mesh:
         """The portrait's surface, with colours, in the same frame; a mesh portrait gives its own, as it is.
 

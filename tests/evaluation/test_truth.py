@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import doctest
+import json
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
+from animportrait3d_core.avatar import RiggedAvatar
+from animportrait3d_core.avatar.io import save_avatar
+from animportrait3d_core.body.model import BodyModel
 from animportrait3d_core.body.parameters import BodyParameters
 from animportrait3d_core.cameras import orbit_cameras, project
+from animportrait3d_core.cli import main
 from animportrait3d_core.embedded.identities import prepare_identity, sample_identity, true_parameters
 from animportrait3d_core.errors import InvalidInput
 from animportrait3d_core.evaluation import heldout, truth
@@ -22,14 +29,21 @@ from animportrait3d_core.evaluation.truth import (
     evaluate_against_identity,
     label_iou,
     masked_ssim,
+    splat_labels,
     true_masks,
 )
+from animportrait3d_core.gaussians import Gaussians
 from animportrait3d_core.portrait.alignment import HandAlignment, align_by_hand
+from animportrait3d_core.rigging import triangle_frames
+from animportrait3d_core.rigging.parts import part_of_faces
 
 
 @pytest.fixture(scope="module")
 def prepared():
-    return prepare_identity(sample_identity(77, hair_style="buzz cut"), texture_size=256, sky_directions=4)
+    """A person whose shape lies within the body's directions, so that the body can be in the true place exactly."""
+    identity = sample_identity(77, hair_style="buzz cut")
+    identity = dataclasses.replace(identity, displacement=np.zeros_like(identity.displacement))
+    return prepare_identity(identity, texture_size=256, sky_directions=4)
 
 
 @pytest.mark.parametrize("module", [heldout, truth])
@@ -127,3 +141,76 @@ def test_a_moved_subject_is_seen_as_the_file_was() -> None:
 def test_no_frames_are_refused() -> None:
     with pytest.raises(InvalidInput, match="no frames"):
         evaluate_against_identity(None, sample_identity(77), frames=())
+
+
+@pytest.fixture(scope="module")
+def bare_body(mannequin_body: BodyModel, prepared) -> RiggedAvatar:
+    """The bare body in the identity's true pose and shape: four opaque flakes on each face."""
+    faces = mannequin_body.faces
+    rest = true_parameters(prepared.identity)
+    corners = mannequin_body(rest).vertices[0][faces]
+    points = torch.cat([corners.mean(1), *(0.6 * corners[:, k] + 0.4 * corners.mean(1) for k in range(3))])
+    binding = torch.arange(len(faces)).repeat(4)
+    frames = triangle_frames(mannequin_body(rest).vertices[0], faces)[binding]
+    local = ((points - frames.center)[:, None] @ frames.rotation)[:, 0] / frames.scale[:, None]
+    count = len(binding)
+    gaussians = Gaussians(
+        local, torch.tensor([[1.0, 0, 0, 0]]).expand(count, 4).contiguous(),
+        torch.log(torch.tensor([0.2, 0.03, 0.2])).expand(count, 3).contiguous(), torch.full((count,), 6.0),
+        torch.zeros(count, 1, 3),
+    )  # fmt: skip
+    parts = part_of_faces(mannequin_body.assets.face_regions)[binding]
+    return RiggedAvatar(gaussians, binding, parts, mannequin_body, rest)
+
+
+def test_the_bare_body_in_the_true_pose(bare_body: RiggedAvatar, prepared) -> None:
+    steps = []
+    frames = [frame for frame in held_out_frames() if frame.close][:4]
+    metrics = evaluate_against_identity(
+        bare_body, prepared.identity, size=224, frames=frames, progress=lambda step, *_: steps.append(step),
+        detector=lambda images: (torch.zeros(4, 68, 2), torch.zeros(4, 68), torch.arange(4) < 1),
+    )  # fmt: skip
+    assert steps == [1, 2, 3, 4]
+    regions = ("image", "face", "eyes", "eyes_closed", "mouth")
+    names = {f"{kind}_{region}" for kind in ("psnr", "ssim") for region in regions}
+    assert set(metrics) == names | {"landmark_error_splat", "label_iou", "landmark_error", "faces_missed"}
+    assert metrics["label_iou"] > 0.5  # the lids' flakes hang over the white of the eyes
+    assert metrics["landmark_error_splat"] < 0.03
+    assert metrics["faces_missed"] == 0.75
+    assert metrics["landmark_error"] > 1  # of a detector that answers with the corner of the picture
+
+
+def test_labels_in_the_wrong_place_count_less(bare_body: RiggedAvatar, prepared) -> None:
+    frames = held_out_frames()[:4]
+    right = evaluate_against_identity(bare_body, prepared.identity, size=96, frames=frames)
+    lifted = bare_body.parameters.replace(translation=bare_body.parameters.translation + torch.tensor([[0, 0.05, 0]]))
+    wrong = evaluate_against_identity(
+        dataclasses.replace(bare_body, parameters=lifted), prepared.identity, size=96, frames=frames
+    )
+    assert wrong["label_iou"] < 0.5 * right["label_iou"]
+    assert wrong["psnr_image"] < right["psnr_image"]
+
+
+def test_hair_and_clothes_carry_no_labels(bare_body: RiggedAvatar) -> None:
+    codes = splat_labels(bare_body)
+    assert codes.sum(0).min() > 50
+    assert splat_labels(dataclasses.replace(bare_body, part_id=torch.zeros_like(bare_body.part_id))).sum() == 0
+
+
+@pytest.mark.slow
+def test_the_command_measures_an_avatar(bare_body: RiggedAvatar, tmp_path: Path, capsys) -> None:
+    save_avatar(bare_body, tmp_path / "avatar.safetensors")
+    arguments = [str(tmp_path / "avatar.safetensors"), "--portrait", "amara", "--identity", "amara", "--size", "64"]
+    assert main(["evaluate", *arguments, "--output", str(tmp_path / "metrics.json"), "--json"]) == 0
+    metrics = json.loads(capsys.readouterr().out)
+    assert metrics == json.loads((tmp_path / "metrics.json").read_text())
+    assert {"psnr_portrait", "coverage", "psnr_mouth", "label_iou", "landmark_error_fit"} <= set(metrics)
+    # Another person's body: the face is off by more than a fit may be.
+    assert metrics["landmark_error_fit"] > 0.03
+
+
+def test_the_command_refuses_strangers(bare_body: RiggedAvatar, tmp_path: Path, capsys) -> None:
+    save_avatar(bare_body, tmp_path / "avatar.safetensors")
+    assert main(["evaluate", str(tmp_path / "avatar.safetensors"), "--identity", "nobody"]) == 2
+    assert "'nobody', expected one of amara" in capsys.readouterr().err
+    assert main(["evaluate", str(tmp_path / "none.safetensors")]) == 3

@@ -221,6 +221,13 @@ def test_portrait_protocol_over_a_colour(make_ellipsoid) -> None:
     torch.testing.assert_close(own.images, image.images, rtol=0, atol=2e-3)
 
 
+def test_full_quality_is_that_of_the_paper(make_ellipsoid) -> None:
+    coarse = dataclasses.replace(make_ellipsoid((8, 16)), rendering=RenderSettings(8, 8, backend="dense"))
+    full = coarse.at_full_quality()
+    assert full.rendering == RenderSettings(96, 96, backend="dense")
+    assert full.levels is coarse.levels and full.decoder is coarse.decoder
+
+
 def test_refuses_bad_settings(make_ellipsoid) -> None:
     portrait = make_ellipsoid((8,))
     cameras = orbit_cameras([0.0], [0.0], 4)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ...errors import IncompatibleCheckpoint, InvalidInput, ShapeMismatch, check_finite, check_shape
-from .settings import FieldSettings, RenderSettings
+from .settings import SAMPLING_PRESETS, FieldSettings, RenderSettings
 
 if TYPE_CHECKING:
     from ...cameras import Cameras
@@ -167,6 +167,12 @@ class TrigridPortrait:
         from .render import render_portrait
 
         return render_portrait(self, cameras, background)
+
+    def at_full_quality(self) -> TrigridPortrait:
+        """The same portrait with the samples per ray of the `paper` preset."""
+        finest = SAMPLING_PRESETS["paper"]
+        samples = {name: getattr(finest, name) for name in ("depth_samples", "importance_samples")}
+        return dataclasses.replace(self, rendering=dataclasses.replace(self.rendering, **samples))
 
     def mesh(self, settings: MeshSettings | None = None, progress: Progress | None = None) -> Mesh:
         """The surface of the density field with vertex colours (`trigrid_mesh`)."""
