@@ -256,7 +256,7 @@ def relax_along_surface(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
     cross = _cross(vertices[faces])
     columns = [np.bincount(faces.reshape(-1), np.repeat(column, 3), len(vertices)) for column in cross.T]
     normals = np.stack(columns, axis=1)
-    normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-30)
+    normals = normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-30)
     move -= (move * normals).sum(axis=1, keepdims=True) * normals
     move[fixed] = 0
     return vertices + move
