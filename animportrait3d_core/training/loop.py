@@ -133,7 +133,10 @@ class Trainer:
         batch = self.task.batch(indices, self.generator)
         self.model.train()
         sixteen_bits = self.settings.precision == "bfloat16"
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=sixteen_bits):
+        seed = int(torch.randint(2**62, (), generator=self.generator))
+        # Layers like dropout know no generator but the global one: it is lent to them, and put back.
+        with torch.random.fork_rng(devices=[]), torch.autocast("cpu", dtype=torch.bfloat16, enabled=sixteen_bits):
+            torch.manual_seed(seed)
             losses = self.task.losses(self.model, batch, self.generator)
         total = torch.stack([value.float() for value in losses.values()]).sum()
         if not bool(torch.isfinite(total)):

@@ -69,7 +69,7 @@ _RECIPES = {
             **_SMALL_UNET,
             "decoder_channels": [96, 64, 48, 32, 24],
             "classes": LANDMARKS,
-            "aux_params": {"classes": 1 + LANDMARKS, "pooling": "avg"},
+            "aux_params": {"classes": 1 + LANDMARKS, "pooling": "avg", "dropout": 0.0},
         },
         size=128,
         augment=AugmentSettings(),

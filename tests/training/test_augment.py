@@ -159,6 +159,11 @@ def test_the_whole_picture_at_its_size_is_the_picture():
     torch.testing.assert_close(same, pictures, atol=1e-5, rtol=0)
 
 
+def test_the_whole_picture_lies_in_the_middle_of_its_square():
+    crops = whole_pictures(2, 40, 60)
+    assert crops.centers.tolist() == [[30.0, 20.0]] * 2 and crops.sides.tolist() == [60.0] * 2
+
+
 def test_shrinking_averages():
     pictures = torch.rand(1, 2, SIZE, SIZE, generator=generator())
     small = cut_out(pictures, whole_pictures(1, SIZE, SIZE), SIZE // 4)

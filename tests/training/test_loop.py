@@ -32,9 +32,13 @@ class LineTask:
         self.model = torch.nn.ModuleDict(
             {
                 "main": torch.nn.Sequential(
-                    torch.nn.Linear(1, 8), torch.nn.BatchNorm1d(8), torch.nn.Tanh(), torch.nn.Linear(8, 1)
+                    torch.nn.Linear(1, 8),
+                    torch.nn.BatchNorm1d(8),
+                    torch.nn.Tanh(),
+                    torch.nn.Linear(8, 1),
                 ),
                 "rare": torch.nn.Linear(1, 1),
+                "drop": torch.nn.Dropout(0.5),  # draws from torch's global generator
             }
         )
         self.inputs = torch.linspace(-1, 1, samples)[:, None]
@@ -52,7 +56,7 @@ class LineTask:
         found = model["main"](batch["x"])
         # As a ControlNet that only some batches use: its parameters then have no gradient at all.
         if float(torch.rand((), generator=generator)) < 0.4:
-            found = found + model["rare"](batch["x"])
+            found = found + model["drop"](model["rare"](batch["x"]))
         return {"square": (found - batch["y"]).square().mean(), "size": 1e-3 * found.square().mean()}
 
     def evaluate(self, model):

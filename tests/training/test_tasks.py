@@ -12,6 +12,7 @@ import torch
 from animportrait3d_core.cli import main
 from animportrait3d_core.errors import InvalidInput, MissingModelFile, ShapeMismatch
 from animportrait3d_core.evaluation import landmark_error, mean_normal_angle
+from animportrait3d_core.files import read_safetensors
 from animportrait3d_core.networks import PART_CLASSES, load_network, segment_images
 from animportrait3d_core.networks.landmarks import expected_points, face_crops, log_shares
 from animportrait3d_core.training import (
@@ -226,6 +227,24 @@ def test_landmarks_train_and_are_found_in_the_whole_picture(folder, tmp_path):
     result = train_network("landmarks", folder, tmp_path, TrainingRun(steps=3, batch_size=4, held_out_limit=4))
     assert set(result.metrics) >= {"landmark_error", "landmark_error_pixels", "found_right"}
     assert load_network(tmp_path / "network", "landmarks").size == SIZE
+
+
+@pytest.mark.parametrize("role", ["normals", "landmarks"])
+def test_a_real_network_resumes_bit_identical(folder, tmp_path, role):
+    """With 16-bit convolutions, normalisation statistics and augmentation."""
+    run = TrainingRun(steps=3, batch_size=3, held_out_limit=2)
+    train_network(role, folder, tmp_path / "straight", run)
+
+    def stop(step, steps, values):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_network(role, folder, tmp_path / "stopped", run, stop)
+    train_network(role, folder, tmp_path / "stopped", dataclasses.replace(run, resume=True, minutes=1e-9))
+    train_network(role, folder, tmp_path / "stopped", dataclasses.replace(run, minutes=0.001 / 60, resume=True))
+    train_network(role, folder, tmp_path / "stopped", dataclasses.replace(run, resume=True))
+    first, second = (read_safetensors(tmp_path / name / "state.safetensors")[0] for name in ("straight", "stopped"))
+    assert first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
 
 
 def test_training_goes_on_from_a_network(folder, tmp_path):
