@@ -7,6 +7,7 @@ process makes which shard, and when, changes nothing.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import multiprocessing
 import os
@@ -189,6 +190,22 @@ def _in_this_process(
         yield render_shard(output, settings, index)
 
 
+@contextlib.contextmanager
+def _single_threaded_children() -> Iterator[None]:
+    """Processes that start here get BLAS libraries of one thread: threads of several processes wait for each other."""
+    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+    before = {name: os.environ.get(name) for name in names}
+    os.environ.update(dict.fromkeys(names, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
 def _in_processes(
     output: Path, settings: DatasetSettings, missing: Sequence[int], workers: int
 ) -> Iterator[tuple[ShardEntry, float]]:
@@ -196,10 +213,12 @@ def _in_processes(
     # A fresh interpreter: forking a process in which torch or Numba have threads can hang.
     context = multiprocessing.get_context("spawn")
     stop = context.Event()
-    pool = ProcessPoolExecutor(workers, context, _start_worker, (stop,))
     waiting: set[Future[tuple[ShardEntry, float]]] = set()
+    with _single_threaded_children():
+        pool = ProcessPoolExecutor(workers, context, _start_worker, (stop,))
+        # The processes start with the first task.
+        waiting |= {pool.submit(_render_in_worker, output, settings, index) for index in missing}
     try:
-        waiting = {pool.submit(_render_in_worker, output, settings, index) for index in missing}
         while waiting:
             done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
             for future in done:

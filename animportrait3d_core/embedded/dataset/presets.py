@@ -62,7 +62,7 @@ class Preset:
 PRESETS: dict[str, Preset] = {
     "prior": Preset(
         size=128,
-        images_per_identity=8,
+        images_per_identity=12,
         regions=("face", "eyes", "mouth", "bust"),
         framings={
             "bust": Framing((-90, 90), (-20, 30), rear_share=0.25, side=(0.85, 1.0), shift=0.06),
