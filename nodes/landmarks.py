@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from . import host
-
-EMBEDDED = "embedded"
-MODEL_KEY = "ap3d_landmarks"
-NETWORK_FILE = "network.json"
+from .networks import EMBEDDED, chosen_network, network_choices
 
 
 class DetectLandmarks:
@@ -32,15 +28,14 @@ class DetectLandmarks:
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
-        files = [name for name in host.model_files(MODEL_KEY, (".json",)) if Path(name).name == NETWORK_FILE]
         return {
             "required": {
                 "views": ("AP3D_VIEWS", {"tooltip": "Views of the portrait, some of them from the front."}),
                 "network": (
-                    [EMBEDDED, *files],
+                    network_choices("landmarks"),
                     {
                         "default": EMBEDDED,
-                        "tooltip": f"The pack's own network, or a network folder in models/{MODEL_KEY}.",
+                        "tooltip": "The pack's own network, or a network folder in models/ap3d_landmarks.",
                     },
                 ),
                 "most_yaw": (
@@ -60,9 +55,9 @@ class DetectLandmarks:
         from animportrait3d_core.body.landmark_pictures import detections_picture
         from animportrait3d_core.body.landmarks import Landmarks, landmarks_of_views
         from animportrait3d_core.cameras import yaw_of
-        from animportrait3d_core.networks import detect_landmarks, load_network
+        from animportrait3d_core.networks import detect_landmarks
 
-        model = load_network(_network_folder(network), "landmarks", host.device())
+        model = chosen_network("AP3D_DetectLandmarks", "landmarks", network)
         landmarks = landmarks_of_views(
             views, lambda images: detect_landmarks(model, images, host.ProgressBar()), most_yaw
         )
@@ -72,14 +67,6 @@ class DetectLandmarks:
         has_face = landmarks.confidence_2d.amax(1) > 0
         host.report_metrics("landmarks", {"views": float(len(looked_at)), "views_with_face": float(has_face.sum())})
         return host.node_result(landmarks, picture, ui=host.preview_images(picture[:8], "landmarks"))
-
-
-def _network_folder(choice: str) -> Path:
-    if choice != EMBEDDED:
-        return host.model_file("AP3D_DetectLandmarks", MODEL_KEY, choice)
-    from animportrait3d_core.embedded.weights import embedded_network_folder
-
-    return embedded_network_folder("landmarks")
 
 
 NODE_CLASS_MAPPINGS = {"AP3D_DetectLandmarks": DetectLandmarks}

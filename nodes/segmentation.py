@@ -3,40 +3,18 @@
 from __future__ import annotations
 
 import logging
-from pathlib import Path
 from typing import Any
 
 from . import host
+from .networks import EMBEDDED, chosen_network, network_choices
 
-EMBEDDED = "embedded"
 LABEL_IMAGES = "label images"
 NO_NETWORK = "none"
 CLASS_COLOURS = "class colours"
-MODEL_KEY = "ap3d_segmentation"
-NETWORK_FILE = "network.json"
 PREVIEW_SIZE = 320
 LOGGER = logging.getLogger("animportrait3d")
 NETWORK_TOOLTIP = "A parts network: the pack's own, or a folder in models/ap3d_segmentation."
 VIEWS_TOOLTIP = "Which views were painted, as '0, 3-5', counted from 0, one mask each. Empty: one mask for every view."
-
-
-def network_choices() -> list[str]:
-    """The pack's own network and the user's folders, each by its network.json."""
-    files = host.model_files(MODEL_KEY, (".json",))
-    return [EMBEDDED, *(name for name in files if name.rsplit("/", 1)[-1] == NETWORK_FILE)]
-
-
-def parts_network(where: str, choice: str) -> Any:
-    """The parts network of a choice, on the host's device."""
-    from animportrait3d_core.networks import load_network
-
-    if choice == EMBEDDED:
-        from animportrait3d_core.embedded.weights import embedded_network_folder
-
-        folder: Path = embedded_network_folder("parts")
-    else:
-        folder = host.model_file(where, MODEL_KEY, choice)
-    return load_network(folder, "parts", host.device())
 
 
 def painted_classes() -> list[str]:
@@ -78,7 +56,7 @@ class MatteViews:
                         "take for background. mask: the masks that are connected.",
                     },
                 ),
-                "network": (network_choices(), {"default": EMBEDDED, "tooltip": NETWORK_TOOLTIP}),
+                "network": (network_choices("parts"), {"default": EMBEDDED, "tooltip": NETWORK_TOOLTIP}),
             },
             "optional": {"mask": ("MASK", {"tooltip": "One mask per view, white on the person."})},
         }
@@ -95,7 +73,7 @@ class MatteViews:
             raise InvalidInput(f"{where}: method '{method}' and the mask is {state}; choose 'mask' to use a mask.")
         matted = views
         if method == "network":
-            model = parts_network(where, network)
+            model = chosen_network(where, "parts", network)
             matte = parts_matte(model, segment_images(model, views.images, host.ProgressBar(len(views))))
             matted = matte_views(views, matte)
         elif mask is not None:
@@ -126,7 +104,7 @@ class SegmentViews:
     def INPUT_TYPES(cls) -> dict[str, Any]:
         from animportrait3d_core.segmentation import LABEL_SETS
 
-        networks = network_choices()
+        networks = network_choices("parts")
         return {
             "required": {
                 "views": ("AP3D_VIEWS", {"tooltip": "The views to label."}),
@@ -177,11 +155,11 @@ class SegmentViews:
         if label_images is not None:
             labels = labels_from_picture(label_images, label_set, where)
         else:
-            model = parts_network(where, network)
+            model = chosen_network(where, "parts", network)
             probabilities = segment_images(model, views.images, host.ProgressBar(len(views)))
             labels = labels_from_probabilities(probabilities, model.classes, where)
         if hair_network != NO_NETWORK:
-            model = parts_network(where, hair_network)
+            model = chosen_network(where, "parts", hair_network)
             answer = segment_images(model, views.images, host.ProgressBar(len(views)))
             hair_mask = answer[..., model.classes.index("hair")]
         if hair_mask is not None:

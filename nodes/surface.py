@@ -2,36 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from . import host
+from .networks import EMBEDDED, chosen_network, network_choices
 
-EMBEDDED = "embedded"
 NORMAL_IMAGES = "normal images"
-MODEL_KEY = "ap3d_normals"
-NETWORK_FILE = "network.json"
 PREVIEW_SIZE = 320
 SHOWN = 8
-
-
-def network_choices() -> list[str]:
-    """The pack's own network and the user's folders, each by its network.json."""
-    files = host.model_files(MODEL_KEY, (".json",))
-    return [EMBEDDED, *(name for name in files if name.rsplit("/", 1)[-1] == NETWORK_FILE)]
-
-
-def normals_network(where: str, choice: str) -> Any:
-    """The normals network of a choice, on the host's device."""
-    from animportrait3d_core.networks import load_network
-
-    if choice == EMBEDDED:
-        from animportrait3d_core.embedded.weights import embedded_network_folder
-
-        folder: Path = embedded_network_folder("normals")
-    else:
-        folder = host.model_file(where, MODEL_KEY, choice)
-    return load_network(folder, "normals", host.device())
 
 
 class EstimateNormals:
@@ -54,7 +32,7 @@ class EstimateNormals:
             "required": {
                 "views": ("AP3D_VIEWS", {"tooltip": "The views, with masks that are 1 on the subject."}),
                 "network": (
-                    [*network_choices(), NORMAL_IMAGES],
+                    [*network_choices("normals"), NORMAL_IMAGES],
                     {
                         "default": EMBEDDED,
                         "tooltip": "A normals network: the pack's own (made for its embedded portraits), or a folder "
@@ -91,7 +69,7 @@ class EstimateNormals:
         if normal_images is not None:
             normals = normals_of_pictures(normal_images, views, coding)
         else:
-            model = normals_network(where, network)
+            model = chosen_network(where, "normals", network)
             found = estimate_normals(model, views.images, views.masks, host.ProgressBar(len(views)))
             normals = ViewNormals(found, views.masks)
         pictures = normal_images_of(normals)

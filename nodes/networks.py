@@ -1,0 +1,30 @@
+"""Which 2D network a node uses: the pack's own, or a folder of the user's. Shared by nodes; there is none in here."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from . import host
+
+EMBEDDED = "embedded"
+NETWORK_FILE = "network.json"
+MODEL_KEY_OF_ROLE = {"parts": "ap3d_segmentation", "normals": "ap3d_normals", "landmarks": "ap3d_landmarks"}
+
+
+def network_choices(role: str) -> list[str]:
+    """The pack's own network for a role, then the user's folders, each by its network.json."""
+    files = host.model_files(MODEL_KEY_OF_ROLE[role], (".json",))
+    return [EMBEDDED, *(name for name in files if name.rsplit("/", 1)[-1] == NETWORK_FILE)]
+
+
+def chosen_network(where: str, role: str, choice: str) -> Any:
+    """The network of a choice, on the host's device."""
+    from animportrait3d_core.networks import load_network
+
+    if choice == EMBEDDED:
+        from animportrait3d_core.embedded.weights import embedded_network_folder
+
+        folder = embedded_network_folder(role)
+    else:
+        folder = host.model_file(where, MODEL_KEY_OF_ROLE[role], choice)
+    return load_network(folder, role, host.device())
