@@ -27,7 +27,6 @@ ROOT = Path(__file__).parents[2]
 TINY = {
     "_model_class": "Unet", "encoder_name": "tu-resnet18", "encoder_depth": 5, "encoder_weights": None,
     "decoder_channels": [8, 8, 8, 8, 8], "in_channels": 3, "channels": [8, 8, 8, 8], "layers": [1, 1, 1, 1],
-    "stem_width": 8,
 }  # fmt: skip
 AUX = {"aux_params": {"classes": 69, "pooling": "avg"}}
 CONFIGS = {
