@@ -34,7 +34,7 @@ from animportrait3d_core.embedded.portraits.quality import heldout_cameras, raw_
 from animportrait3d_core.errors import InvalidInput
 from animportrait3d_core.files import sha256_of_file
 from animportrait3d_core.meshes import Mesh
-from animportrait3d_core.portrait.trigrid import load_trigrid_portrait
+from animportrait3d_core.portrait.trigrid import SAMPLING_PRESETS, load_trigrid_portrait, render_trigrid
 
 DATASET_SEEDS = range(900_000)
 TINY = PortraitSettings(48, 128, (8, 16, 32), iterations=220, rays=768)
@@ -64,6 +64,18 @@ def test_shipped_files_are_as_reported(name: str) -> None:
     assert (path.stat().st_size, sha256_of_file(path)) == (report.bytes, report.sha256)
     assert report.bytes < 6_000_000
     assert report.psnr >= 26
+
+
+@pytest.mark.parametrize("name", SHIPPED_PORTRAITS)
+@pytest.mark.parametrize("sampling", ["standard", "paper"])
+def test_the_fast_renderer_shows_shipped_portraits_as_the_dense_one(name: str, sampling: str) -> None:
+    portrait = load_trigrid_portrait(shipped_portrait_file(name))
+    fast = dataclasses.replace(portrait, rendering=SAMPLING_PRESETS[sampling])
+    dense = dataclasses.replace(portrait, rendering=dataclasses.replace(fast.rendering, backend="dense"))
+    cameras = orbit_cameras([20.0, -130.0], [10.0, -5.0], 32)
+    ours, reference = render_trigrid(fast, cameras), render_trigrid(dense, cameras)
+    assert (ours.rgb - reference.rgb).abs().max() < 1 / 255
+    assert (ours.coverage - reference.coverage).abs().max() < 1 / 255
 
 
 @pytest.mark.parametrize("name", SHIPPED_PORTRAITS)
