@@ -1,7 +1,8 @@
-"""Training: data sets of pictures with their maps, and the training of the ControlNet on them.
+"""Training: data sets of pictures with their maps, one training loop, and what is trained by it.
 
-Here live the file format of data sets and what trains on it. How the embedded world makes such a data set lives in
-`embedded.dataset`; nothing here may import `embedded`.
+Here live the file format of data sets, the loop with its resumable states, and the tasks of the 2D networks (their
+augmentation, losses, metrics, recipes and model cards). How the embedded world makes such a data set lives in
+`embedded.dataset`, the networks' files and use in `networks`; nothing here may import `embedded`.
 """
 
 from .shards import (
