@@ -66,7 +66,9 @@ def _robust_rotation(source: Tensor, target: Tensor, weights: Tensor) -> tuple[T
         share = (robust / robust.sum())[:, None]
         centred, target_centred = source - (source * share).sum(0), target - (target * share).sum(0)
         u, stretch, vt = torch.linalg.svd((target_centred * share).T @ centred)
-        if float(torch.det(u) * torch.det(vt)) < 0 and float(stretch[2]) > 1e-3 * float(stretch[0]):
+        mirrored = float(torch.det(u) * torch.det(vt)) < 0 and float(stretch[2]) > 1e-3 * float(stretch[0])
+        # Points that are no face at all have a mirror image too: only one that fits is worth this message.
+        if mirrored and _start_error(source @ (u @ vt).T, target, weights) < MOST_START_ERROR:
             raise InvalidInput(
                 "fit_body: the landmarks are a face's mirror image; are left and right exchanged? The first 17 points "
                 "go along the jaw from the subject's right to the left."
@@ -84,6 +86,13 @@ def _robust_rotation(source: Tensor, target: Tensor, weights: Tensor) -> tuple[T
             "Look at the detected landmarks; disconnect them to fit by the surface alone."
         )
     return rotation, robust
+
+
+def _start_error(turned: Tensor, target: Tensor, weights: Tensor) -> float:
+    """Mean distance of points [P, 3] to the target after scaling and shifting, over the turned outer-eye distance."""
+    scale, shift = _scale_and_shift(turned, target, weights)
+    distances = (scale * turned + shift - target).norm(dim=-1)
+    return float((distances * weights).sum() / weights.sum() / (scale * outer_eye_distance(turned)))
 
 
 def _scale_and_shift(source: Tensor, target: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
