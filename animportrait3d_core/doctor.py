@@ -27,6 +27,7 @@ REQUIRED_PACKAGES = (
     "trimesh",
     "libigl",
     "scikit-image",
+    "segmentation-models-pytorch",
     "Pillow",
     "tqdm",
 )
@@ -36,8 +37,6 @@ OPTIONAL_PACKAGES = {
     "gsplat": "Gaussian rasteriser on CUDA; pip install 'animportrait3d[cuda]' (needs nvcc); without it: Numba",
     "nvdiffrast": "mesh rasteriser on CUDA, non-commercial licence; without it: Numba",
     "tinycudann": "hash-grid colour field on CUDA; without it: our own hash grid",
-    "pymeshlab": "mesh cleaning and remeshing; pip install 'animportrait3d[mesh]'",
-    "segmentation-models-pytorch": "2D networks for parts and normals; pip install segmentation-models-pytorch",
     "diffusers": "score distillation from diffusers folders; pip install diffusers transformers",
 }
 
@@ -73,19 +72,27 @@ MODEL_FOLDERS = (
     ),
     ModelFolder(
         key="ap3d_segmentation",
-        suffixes=(".safetensors", ".pth"),
+        suffixes=(".safetensors",),
         what="face parsing network (segmentation-models-pytorch)",
-        source="trained by this project for the embedded world, or your own",
+        source="your own, or made by scripts/train_networks.sh (docs/networks.md)",
         licence="that of the checkpoint",
         without="parts by distance to the body",
     ),
     ModelFolder(
         key="ap3d_normals",
-        suffixes=(".safetensors", ".pth"),
+        suffixes=(".safetensors",),
         what="portrait normal estimator (segmentation-models-pytorch)",
-        source="trained by this project for the embedded world, or your own",
+        source="your own, or made by scripts/train_networks.sh (docs/networks.md)",
         licence="that of the checkpoint",
         without="the mesh as it is, not refined",
+    ),
+    ModelFolder(
+        key="ap3d_landmarks",
+        suffixes=(".safetensors",),
+        what="detector of 68 facial landmarks (segmentation-models-pytorch)",
+        source="your own, or made by scripts/train_networks.sh (docs/networks.md)",
+        licence="that of the checkpoint",
+        without="the body is fitted by surface and silhouettes alone",
     ),
 )
 

@@ -1,4 +1,4 @@
-"""All metrics of one avatar at once, as `animportrait3d evaluate` and the node report them."""
+"""All metrics of one avatar at once, as `animportrait3d evaluate` reports them."""
 
 from __future__ import annotations
 
