@@ -2,7 +2,8 @@
 
 A folder holds `config.json` and `model.safetensors` as `save_pretrained` of segmentation-models-pytorch writes them,
 and `network.json`: {"role", "classes" (parts only: the name of each channel; a name may repeat), "size" (pixels of the
-longer side in training), "mean", "std"}.
+longer side in training), "mean", "std", "pixel_unshuffle" (1 unless the model wants each block of 2 x 2 or more pixels
+as further channels of one)}.
 """
 
 from __future__ import annotations
@@ -36,9 +37,10 @@ _HINT = (
 class ImageNetwork:
     """A loaded network that is ready to predict.
 
-    role: one of `ROLES`.  model: [B, 3, S, S] -> [B, channels, S, S] (landmarks: and logits [B, 1 + 68]).  classes:
-    names of the classes that `segment_images` answers, empty for other roles.  channel_classes: for each output channel
-    its position in `classes`.  size: pixels of the longer side of pictures in training.  mean, std: [3] of pictures.
+    role: one of `ROLES`.  model: [B, 3 u u, S / u, S / u] -> [B, channels, s, s], s its own resolution (landmarks: and
+    logits [B, 1 + 68]).  classes: names of the classes that `segment_images` answers, empty for other roles.
+    channel_classes: for each output channel its position in `classes`.  size: S, pixels of the longer side of pictures
+    in training.  mean, std: [3] of pictures.  pixel_unshuffle: u.
     """
 
     role: str
@@ -49,6 +51,7 @@ class ImageNetwork:
     mean: Tensor
     std: Tensor
     device: torch.device
+    pixel_unshuffle: int = 1
 
 
 def build_model(config: Mapping[str, Any], where: str = "build_model") -> nn.Module:
@@ -101,7 +104,8 @@ def load_network(path: str | Path, role: str, device: torch.device | str = "cpu"
         model = build_model(_read_json(folder / CONFIG_FILE, role), where)
         tensors, _ = read_safetensors(_existing(folder / WEIGHTS_FILE, role), "load_network")
         _load_weights(where, model, tensors)
-        _check_output(where, role, model, len(names))
+        unshuffle = _pixel_unshuffle(where, description)
+        _check_output(where, role, model, len(names), 3 * unshuffle**2)
         mean = _three_numbers(where, "mean", description.get("mean", IMAGENET_MEAN))
         std = _three_numbers(where, "std", description.get("std", IMAGENET_STD))
         model = model.requires_grad_(False).eval().to(device).to(memory_format=torch.channels_last)
@@ -109,7 +113,7 @@ def load_network(path: str | Path, role: str, device: torch.device | str = "cpu"
     positions = tuple(classes.index(name) for name in names) if role == "parts" else tuple(range(len(names)))
     return ImageNetwork(
         role, model, classes, positions, _size(where, description), mean.to(device), std.to(device),
-        torch.device(device),
+        torch.device(device), unshuffle,
     )  # fmt: skip
 
 
@@ -184,15 +188,16 @@ def _load_weights(where: str, model: nn.Module, tensors: dict[str, Tensor]) -> N
     model.load_state_dict({name: tensors[name].to(value.dtype) for name, value in expected.items()})
 
 
-def _check_output(where: str, role: str, model: nn.Module, channels: int) -> None:
+def _check_output(where: str, role: str, model: nn.Module, channels: int, inputs: int) -> None:
     """Run the model on an empty picture: the number of channels that counts is the one it answers."""
     model.eval()
     try:
         with torch.no_grad():
-            output = model(torch.zeros(1, 3, 64, 64))
+            output = model(torch.zeros(1, inputs, 64, 64))
     except RuntimeError as error:
         raise IncompatibleCheckpoint(
-            f"{where}: the model fails on an RGB picture of 64 x 64 pixels ({error}); expected `in_channels` 3."
+            f"{where}: the model fails on a picture of {inputs} channels and 64 x 64 pixels ({error}); expected "
+            f"`in_channels` {inputs}: 3 x the square of `pixel_unshuffle` in {NETWORK_FILE}."
         ) from error
     maps, logits = output if isinstance(output, tuple) else (output, None)
     if maps.shape[1] != channels:
@@ -218,3 +223,10 @@ def _size(where: str, description: Mapping[str, Any]) -> int:
     if not isinstance(size, int) or isinstance(size, bool) or not 64 <= size <= 2048:
         raise InvalidInput(f"{where}: `size` in {NETWORK_FILE} is {size!r}, expected 64 to 2048 pixels.")
     return size
+
+
+def _pixel_unshuffle(where: str, description: Mapping[str, Any]) -> int:
+    factor = description.get("pixel_unshuffle", 1)
+    if not isinstance(factor, int) or isinstance(factor, bool) or not 1 <= factor <= 8:
+        raise InvalidInput(f"{where}: `pixel_unshuffle` in {NETWORK_FILE} is {factor!r}, expected 1 to 8.")
+    return factor

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .crops import Crops, cut_out, points_from_crop, whole_pictures
 from .files import ImageNetwork
-from .predict import Progress, check_pictures, normalized
+from .predict import Progress, check_pictures, model_input
 from .roles import LANDMARKS
 
 FACE_MARGIN = 1.6
@@ -73,8 +73,8 @@ def _detect(network: ImageNetwork, pictures: Tensor) -> tuple[Tensor, Tensor, Te
     for step in range(PASSES):
         cut = cut_out(pictures, crops, network.size, border=True)
         with torch.no_grad():
-            heatmaps, logits = network.model(normalized(network, cut))
-        points = points_from_crop(expected_points(log_shares(heatmaps)).cpu(), crops, network.size)
+            heatmaps, logits = network.model(model_input(network, cut))
+        points = points_from_crop(expected_points(log_shares(heatmaps)).cpu(), crops, heatmaps.shape[-1])
         surely = logits.float().cpu().sigmoid()
         found &= surely[:, 0] > 0.5
         # Guesses about pictures without a face must not send the next cut-out astray.

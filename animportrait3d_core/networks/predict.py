@@ -29,30 +29,35 @@ def check_pictures(where: str, network: ImageNetwork, role: str, images: Tensor)
         )
 
 
-def normalized(network: ImageNetwork, pictures: Tensor) -> Tensor:
-    """Pictures [B, 3, H, W] in 0..1 as the network wants them, on its device."""
+def model_input(network: ImageNetwork, pictures: Tensor) -> Tensor:
+    """Pictures [B, 3, H, W] in 0..1 as the network's model wants them, on its device."""
     pictures = pictures.to(network.device, torch.float32)
-    return (pictures - network.mean[:, None, None]) / network.std[:, None, None]
+    pictures = (pictures - network.mean[:, None, None]) / network.std[:, None, None]
+    pictures = torch.nn.functional.pixel_unshuffle(pictures, network.pixel_unshuffle)
+    return pictures.contiguous(memory_format=torch.channels_last)
 
 
 def predict_maps(network: ImageNetwork, images: Tensor, progress: Progress | None = None) -> Tensor:
     """Raw output [B, channels, H, W] on the CPU for images [B, H, W, 3] in 0..1.
 
-    The longer side is scaled to the size of the training, missing rows and columns repeat the border.
+    The longer side is scaled to the size of the training, missing rows and columns repeat the border. Answers of a
+    coarser resolution are enlarged.
     """
     height, width = images.shape[1:3]
     scale = network.size / max(height, width)
     inner = (max(1, round(height * scale)), max(1, round(width * scale)))
+    stride = _STRIDE * network.pixel_unshuffle
     answers = []
     for start in range(0, len(images), _BATCH):
         pictures = images[start : start + _BATCH].permute(0, 3, 1, 2)
         resized = _resize(pictures, inner)
-        padding = (0, -inner[1] % _STRIDE, 0, -inner[0] % _STRIDE)
+        padding = (0, -inner[1] % stride, 0, -inner[0] % stride)
         padded = torch.nn.functional.pad(resized, padding, mode="replicate") if any(padding) else resized
         with torch.no_grad():
-            output = network.model(normalized(network, padded))
-        maps = (output[0] if isinstance(output, tuple) else output)[..., : inner[0], : inner[1]]
-        answers.append(_resize(maps.float().cpu(), (height, width)))
+            output = network.model(model_input(network, padded))
+        maps = (output[0] if isinstance(output, tuple) else output).float().cpu()
+        maps = _resize(maps, tuple(padded.shape[-2:]))[..., : inner[0], : inner[1]]
+        answers.append(_resize(maps, (height, width)))
         if progress is not None:
             progress(min(start + _BATCH, len(images)), len(images))
     return torch.cat(answers)
@@ -95,10 +100,10 @@ def estimate_normals(network: ImageNetwork, images: Tensor, masks: Tensor, progr
     return torch.where(masks[..., None] > 0, unit, torch.zeros_like(unit)).contiguous()
 
 
-def _resize(pictures: Tensor, size: tuple[int, int]) -> Tensor:
+def _resize(pictures: Tensor, size: tuple[int, ...]) -> Tensor:
     """[B, C, H, W] at another size, averaged where it shrinks."""
     if tuple(pictures.shape[-2:]) == size:
         return pictures
     return torch.nn.functional.interpolate(
-        pictures, size=size, mode="bilinear", align_corners=False, antialias=size[0] < pictures.shape[-2]
+        pictures, size=list(size), mode="bilinear", align_corners=False, antialias=size[0] < pictures.shape[-2]
     )

@@ -56,14 +56,14 @@ class AugmentSettings:
     """Of the cut-out's centre, over the side of the picture."""
     light: float = 0.25
     """Greatest change of exposure, contrast, saturation and each colour's gain; a share of one."""
-    blur_share: float = 0.4
-    blur_pixels: float = 3.0
+    blur_share: float = 0.3
+    blur_pixels: float = 2.5
     """Greatest standard deviation; small ones are more frequent. Close views of volumes are this soft at 256 pixels."""
-    resample_share: float = 0.35
-    resample_factor: float = 4.0
+    resample_share: float = 0.25
+    resample_factor: float = 3.5
     """Greatest factor by which a picture is shrunk and enlarged again."""
-    noise_share: float = 0.4
-    noise: float = 0.06
+    noise_share: float = 0.3
+    noise: float = 0.05
 
 
 def uniform(generator: torch.Generator, shape: tuple[int, ...], low: float, high: float) -> Tensor:

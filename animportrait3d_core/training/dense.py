@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from ..networks.files import ImageNetwork
+from ..networks.predict import model_input, predict_maps
 from ..networks.roles import PART_CLASSES
 from .augment import (
     AugmentSettings,
@@ -23,7 +24,7 @@ from .augment import (
     unit_channels,
 )
 from .metrics import ConfusionCounts, angles_between
-from .pictures import Split, load_pictures, maps_of, normalized_colors, split_dataset, task_fingerprint
+from .pictures import Split, labels_of, load_pictures, network_of, normals_of, split_dataset, task_fingerprint
 from .recipes import Recipe
 from .shards import REGIONS, ShardDataset
 
@@ -41,12 +42,18 @@ def augmented(pictures: Pictures, settings: AugmentSettings, size: int, generato
     return dataclasses.replace(pictures, colors=colors)
 
 
-def dice_loss(probabilities: Tensor, labels: Tensor, smooth: float = 16.0) -> Tensor:
+def class_shares(labels: Tensor, classes: int, size: int) -> Tensor:
+    """Share [B, classes, size, size] that each class has of each block of pixels of labels [B, S, S]."""
+    factor = labels.shape[-1] // size
+    planes = [(labels == index)[:, None].float() for index in range(classes)]
+    return torch.cat([torch.nn.functional.avg_pool2d(plane, factor) for plane in planes], 1)
+
+
+def dice_loss(probabilities: Tensor, truth: Tensor, smooth: float = 16.0) -> Tensor:
     """1 - mean over classes of 2 |A B| / (|A| + |B|), over the whole batch (V-Net, Milletari et al. 2016).
 
-    probabilities: [B, C, H, W].  labels: [B, H, W] int64.  smooth: pixels; a class that is absent costs nothing.
+    probabilities, truth: [B, C, H, W].  smooth: pixels; a class that is absent costs nothing.
     """
-    truth = torch.nn.functional.one_hot(labels, probabilities.shape[1]).permute(0, 3, 1, 2).to(probabilities.dtype)
     both = (probabilities * truth).sum(dim=(0, 2, 3))
     each = probabilities.sum(dim=(0, 2, 3)) + truth.sum(dim=(0, 2, 3))
     return 1 - ((2 * both + smooth) / (each + smooth)).mean()
@@ -56,12 +63,13 @@ class _DenseTask:
     """What parts and normals share: data, pictures, and evaluation by region."""
 
     role = ""
-    unused: tuple[str, ...] = ()
-    """Maps that the role does not learn."""
+    maps: tuple[str, ...] = ()
+    """What the role learns, of `MAPS`."""
 
     def __init__(self, model: nn.Module, dataset: ShardDataset, recipe: Recipe, held_out_limit: int | None) -> None:
         self.model, self.recipe = model, recipe
         self.split: Split = split_dataset(dataset, recipe.held_out_share)
+        self.network = network_of(model, recipe)
         self.fingerprint = task_fingerprint(dataset, recipe)
         self.held_out_limit = held_out_limit
 
@@ -70,16 +78,17 @@ class _DenseTask:
 
     def batch(self, indices: Tensor, generator: torch.Generator) -> Mapping[str, Tensor]:
         """Augmented pictures with their maps."""
-        pictures = load_pictures(self.split.training, indices)
-        nothing: dict[str, Any] = dict.fromkeys(self.unused)
-        pictures = dataclasses.replace(pictures, **nothing)
+        pictures = load_pictures(self.split.training, indices, self.maps)
         pictures = augmented(pictures, self.recipe.augment, self.recipe.size, generator)
-        batch = {"colors": normalized_colors(pictures.colors), "alpha": pictures.alpha}
+        batch = {"colors": model_input(self.network, pictures.colors), "alpha": pictures.alpha}
         if pictures.labels is not None:
             batch["labels"] = pictures.labels.long()
         if pictures.normals is not None:
             batch["normals"] = pictures.normals
         return batch
+
+    def _evaluated(self, model: nn.Module) -> ImageNetwork:
+        return dataclasses.replace(self.network, model=model)
 
     def held_out_batches(self) -> Iterator[tuple[Pictures, Tensor]]:
         """(pictures over white, region [B]) of what is held out, at most `held_out_limit` samples spread evenly."""
@@ -87,7 +96,7 @@ class _DenseTask:
         count = len(dataset) if self.held_out_limit is None else min(self.held_out_limit, len(dataset))
         chosen = torch.linspace(0, len(dataset) - 1, count).round().long()
         for indices in chosen.split(_EVALUATION_BATCH):
-            pictures = load_pictures(dataset, indices)
+            pictures = load_pictures(dataset, indices, self.maps)
             yield composite(pictures, torch.ones(1, 3, 1, 1)), dataset.column("region")[indices]
 
 
@@ -95,21 +104,22 @@ class PartsTask(_DenseTask):
     """Cross-entropy plus Dice; the metric is mean IoU over the classes."""
 
     role = "parts"
-    unused = ("normals", "points", "visible")
+    maps = ("labels",)
 
     def losses(self, model: nn.Module, batch: Mapping[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
         """The two terms."""
-        logits = model(batch["colors"]).float()
-        entropy = torch.nn.functional.cross_entropy(logits, batch["labels"])
-        return {"entropy": entropy, "dice": _DICE_WEIGHT * dice_loss(logits.softmax(1), batch["labels"])}
+        logs = model(batch["colors"]).float().log_softmax(1)
+        truth = class_shares(batch["labels"], logs.shape[1], logs.shape[-1])
+        entropy = -(truth * logs).sum(1).mean()
+        return {"entropy": entropy, "dice": _DICE_WEIGHT * dice_loss(logs.exp(), truth)}
 
     def evaluate(self, model: nn.Module) -> dict[str, float]:
         """`mean_iou` of all samples, IoU of each class, and mean IoU by region."""
         whole = ConfusionCounts(len(PART_CLASSES))
         regions = [ConfusionCounts(len(PART_CLASSES)) for _ in REGIONS]
         for pictures, region in self.held_out_batches():
-            found = model(normalized_colors(pictures.colors)).argmax(1)
-            labels, _ = maps_of(pictures)
+            found = predict_maps(self._evaluated(model), pictures.colors.permute(0, 2, 3, 1)).argmax(1)
+            labels = labels_of(pictures)
             whole.add(found, labels)
             for number, counts in enumerate(regions):
                 counts.add(found[region == number], labels[region == number])
@@ -123,22 +133,26 @@ class NormalsTask(_DenseTask):
     """Distance of unit normals; the metric is the mean angle in degrees."""
 
     role = "normals"
-    unused = ("labels", "points", "visible")
+    maps = ("normals",)
 
     def losses(self, model: nn.Module, batch: Mapping[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
         """2 sin(angle / 2), which has a gradient also where the angle is small."""
         found = unit_channels(model(batch["colors"]).float())
-        inside = (batch["alpha"][:, 0] > 0.5) & (batch["normals"].square().sum(1) > 0.25)
-        distance = ((found - batch["normals"]).square().sum(1) + 1e-6).sqrt()
+        factor = batch["normals"].shape[-1] // found.shape[-1]
+        inside = torch.nn.functional.avg_pool2d(batch["alpha"], factor)[:, 0] > 0.5
+        # The mean of a block's normals is short where they disagree, and then says little.
+        mean = torch.nn.functional.avg_pool2d(batch["normals"], factor)
+        inside &= mean.square().sum(1) > 0.25
+        distance = ((found - unit_channels(mean)).square().sum(1) + 1e-6).sqrt()
         return {"distance": (distance * inside).sum() / inside.sum().clamp_min(1)}
 
     def evaluate(self, model: nn.Module) -> dict[str, float]:
         """`mean_angle` over the pixels of all samples and by region, degrees."""
         angles, places = [], []
         for pictures, region in self.held_out_batches():
-            found = model(normalized_colors(pictures.colors)).float()
+            found = predict_maps(self._evaluated(model), pictures.colors.permute(0, 2, 3, 1))
             inside = pictures.alpha[:, 0] > 0.5
-            truth = maps_of(pictures)[1].permute(0, 2, 3, 1)
+            truth = normals_of(pictures).permute(0, 2, 3, 1)
             angles.append(angles_between(found.permute(0, 2, 3, 1)[inside], truth[inside]))
             places.append(region[:, None, None].expand_as(inside)[inside])
         degrees, place = torch.cat(angles), torch.cat(places)

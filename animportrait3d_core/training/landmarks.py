@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from ..networks.crops import Crops
-from ..networks.files import ImageNetwork
 from ..networks.landmarks import FACE_MARGIN, detect_landmarks, expected_points, face_crops, log_shares
+from ..networks.predict import model_input
 from ..networks.roles import LANDMARKS
 from .augment import (
     AugmentSettings,
@@ -25,15 +25,7 @@ from .augment import (
     uniform,
 )
 from .metrics import normalized_landmark_errors
-from .pictures import (
-    PICTURE_MEAN,
-    PICTURE_STD,
-    load_pictures,
-    normalized_colors,
-    points_of,
-    split_dataset,
-    task_fingerprint,
-)
+from .pictures import load_pictures, network_of, points_of, split_dataset, task_fingerprint
 from .recipes import Recipe
 from .shards import ShardDataset
 
@@ -47,8 +39,8 @@ JITTER_SHIFT, JITTER_SCALE, JITTER_TURN = 0.1, (0.8, 1.3), math.radians(20)
 """How far the other cut-outs lie off the square around the true points."""
 FACE_POINTS = 12
 """A picture shows a face when this many of the 51 inner points are visible in it."""
-SPREAD = 1.5
-"""Pixels; standard deviation of the spot that a heatmap is drawn towards."""
+SPREAD = 1.0
+"""Pixels of a heatmap; standard deviation of the spot that a heatmap is drawn towards."""
 TURNED_FACE = 0.5
 """Outer-eye distance over the height of the face, below which a face is turned too far for a relative error."""
 _EVALUATION_BATCH = 16
@@ -98,6 +90,7 @@ class LandmarksTask:
     def __init__(self, model: nn.Module, dataset: ShardDataset, recipe: Recipe, held_out_limit: int | None) -> None:
         self.model, self.recipe = model, recipe
         self.split = split_dataset(dataset, recipe.held_out_share)
+        self.network = network_of(model, recipe)
         self.fingerprint = task_fingerprint(dataset, recipe)
         self.held_out_limit = held_out_limit
 
@@ -107,8 +100,7 @@ class LandmarksTask:
     def batch(self, indices: Tensor, generator: torch.Generator) -> Mapping[str, Tensor]:
         """Augmented cut-outs with points in their pixels."""
         settings: AugmentSettings = self.recipe.augment
-        pictures = load_pictures(self.split.training, indices)
-        pictures = dataclasses.replace(pictures, labels=None, normals=None)
+        pictures = load_pictures(self.split.training, indices, ("points",))
         backgrounds = random_backgrounds(len(pictures), pictures.colors.shape[-1], settings, generator)
         pictures = flip(
             composite(pictures, backgrounds), torch.rand(len(pictures), generator=generator) < settings.flip_share
@@ -117,13 +109,14 @@ class LandmarksTask:
         colors = degrade(change_light(pictures.colors, settings.light, generator), settings, generator)
         points, visible = points_of(pictures)
         shown = face_is_shown(points, visible, self.recipe.size).float()
-        return {"colors": normalized_colors(colors), "points": points, "visible": visible, "shown": shown}
+        return {"colors": model_input(self.network, colors), "points": points, "visible": visible, "shown": shown}
 
     def losses(self, model: nn.Module, batch: Mapping[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
         """Distance of points in hundredths of the cut-out, compact heatmaps, and the two kinds of logits."""
         heatmaps, logits = model(batch["colors"])
         logs, logits = log_shares(heatmaps), logits.float()
-        points, size = batch["points"], heatmaps.shape[-1]
+        size = heatmaps.shape[-1]
+        points = batch["points"] * (size / self.recipe.size)
         inside = ((points > 0) & (points < size)).all(-1).float() * batch["shown"][:, None]
         # Hidden points are the shape's best guess: worth less than what is seen.
         weight = inside * (0.25 + 0.75 * batch["visible"])
@@ -140,12 +133,12 @@ class LandmarksTask:
     def evaluate(self, model: nn.Module) -> dict[str, float]:
         """The whole detector on what is held out: `landmark_error` (visible points over the outer-eye distance, faces
         turned less than about 50 degrees), `landmark_error_pixels` (all turns), and how often found is right."""
-        network = self._network(model)
+        network = dataclasses.replace(self.network, model=model)
         relative, pixels, right = [], [], []
         dataset = self.split.held_out.of_region(*FACE_REGIONS)
         count = len(dataset) if self.held_out_limit is None else min(self.held_out_limit, len(dataset))
         for indices in torch.linspace(0, len(dataset) - 1, count).round().long().split(_EVALUATION_BATCH):
-            pictures = composite(load_pictures(dataset, indices), torch.ones(1, 3, 1, 1))
+            pictures = composite(load_pictures(dataset, indices, ("points",)), torch.ones(1, 3, 1, 1))
             points, _, found = detect_landmarks(network, pictures.colors.permute(0, 2, 3, 1))
             truth, visible = points_of(pictures)
             shown = face_is_shown(truth, visible, pictures.colors.shape[-1])
@@ -163,11 +156,6 @@ class LandmarksTask:
             "found_right": float(torch.cat(right).mean()),
             "faces_counted": float(len(errors)),
         }
-
-    def _network(self, model: nn.Module) -> ImageNetwork:
-        mean, std = torch.full((3,), PICTURE_MEAN), torch.full((3,), PICTURE_STD)
-        positions = tuple(range(LANDMARKS))
-        return ImageNetwork("landmarks", model, (), positions, self.recipe.size, mean, std, torch.device("cpu"))
 
 
 def facing(points: Tensor) -> Tensor:

@@ -120,7 +120,8 @@ class Trainer:
         decayed = [value for value in self._parameters.values() if value.ndim > 1]
         others = [value for value in self._parameters.values() if value.ndim <= 1]
         groups = [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": others, "weight_decay": 0.0}]
-        self.optimizer = torch.optim.AdamW([group for group in groups if group["params"]], lr=settings.learning_rate)
+        groups = [group for group in groups if group["params"]]
+        self.optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate, fused=True)
         self._ema = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
         self._first = {name: torch.zeros_like(value) for name, value in self._parameters.items()}
         self._second = {name: torch.zeros_like(value) for name, value in self._parameters.items()}
@@ -206,7 +207,7 @@ class Trainer:
         """
         for (name, parameter), count in zip(self._parameters.items(), steps.tolist(), strict=True):
             self.optimizer.state[parameter] = {
-                "step": torch.tensor(count), "exp_avg": self._first[name], "exp_avg_sq": self._second[name],
+                "step": torch.tensor(float(count)), "exp_avg": self._first[name], "exp_avg_sq": self._second[name],
             }  # fmt: skip
 
     def _adam_steps(self) -> Tensor:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+from collections.abc import Collection
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..errors import InvalidInput
+from ..networks.files import ImageNetwork
 from ..networks.roles import LANDMARKS, PART_CLASSES
 from .augment import Pictures
 from .recipes import Recipe
@@ -20,6 +22,9 @@ CLASS_OF_PART = {
     "lashes": "eyes", "lips": "lips", "teeth": "mouth", "mouth_interior": "mouth",
 }  # fmt: skip
 """What the parts of a data set's label map are to a parts network."""
+
+MAPS = ("labels", "normals", "points")
+"""What a sample has beside its picture."""
 
 PICTURE_MEAN, PICTURE_STD = 0.5, 0.5
 """Of each colour, as our networks want their pictures."""
@@ -47,7 +52,8 @@ def split_dataset(dataset: ShardDataset, held_out_share: float) -> Split:
 def task_fingerprint(dataset: ShardDataset, recipe: Recipe) -> str:
     """Hash of what a resumed training must find again: data, model, size of pictures and augmentation."""
     shards = [(entry.file, entry.sha256) for entry in dataset.manifest.shards]
-    parts = [recipe.role, shards, recipe.config, recipe.size, recipe.held_out_share, dataclasses.asdict(recipe.augment)]
+    parts = [recipe.role, shards, recipe.config, recipe.size, recipe.pixel_unshuffle, recipe.held_out_share]
+    parts.append(dataclasses.asdict(recipe.augment))
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -61,8 +67,11 @@ def class_table(parts: tuple[str, ...]) -> Tensor:
     return torch.tensor([PART_CLASSES.index(CLASS_OF_PART[name]) for name in parts], dtype=torch.uint8)
 
 
-def load_pictures(dataset: ShardDataset, indices: Tensor) -> Pictures:
-    """Samples as pictures premultiplied by alpha, with classes of `PART_CLASSES` for labels and the 68 landmarks."""
+def load_pictures(dataset: ShardDataset, indices: Tensor, maps: Collection[str] = MAPS) -> Pictures:
+    """Samples as pictures premultiplied by alpha, with those of `MAPS` that are wanted.
+
+    Labels are classes of `PART_CLASSES`, points the 68 landmarks.
+    """
     samples = [dataset[index] for index in indices.tolist()]
 
     def images(name: str) -> Tensor:
@@ -70,17 +79,31 @@ def load_pictures(dataset: ShardDataset, indices: Tensor) -> Pictures:
 
     alpha = images("alpha").float()[:, None] / 255
     over_white = images("rgb").permute(0, 3, 1, 2).float() / 255
-    labels = class_table(dataset.manifest.parts)[images("parts").long()]
-    normals = decode_normals(images("normals")).permute(0, 3, 1, 2).contiguous()
-    points, visible = _landmarks(samples)
-    return Pictures((over_white - (1 - alpha)).clamp(0, 1), alpha, labels, normals, points, visible)
+    pictures = Pictures((over_white - (1 - alpha)).clamp_(0, 1), alpha)
+    if "labels" in maps:
+        labels = class_table(dataset.manifest.parts)[images("parts").long()]
+        pictures = dataclasses.replace(pictures, labels=labels)
+    if "normals" in maps:
+        normals = decode_normals(images("normals")).permute(0, 3, 1, 2).contiguous()
+        pictures = dataclasses.replace(pictures, normals=normals)
+    if "points" in maps:
+        points, visible = _landmarks(samples)
+        pictures = dataclasses.replace(pictures, points=points, visible=visible)
+    return pictures
 
 
-def maps_of(pictures: Pictures) -> tuple[Tensor, Tensor]:
-    """Labels [B, H, W] and normals [B, 3, H, W] of pictures that have them, as those of `load_pictures` do."""
-    if pictures.labels is None or pictures.normals is None:
-        raise InvalidInput("maps_of: the pictures have no labels or no normals; load them with `load_pictures`.")
-    return pictures.labels, pictures.normals
+def labels_of(pictures: Pictures) -> Tensor:
+    """Labels [B, H, W] of pictures that have them."""
+    if pictures.labels is None:
+        raise InvalidInput("labels_of: the pictures have no labels; load them with `load_pictures`.")
+    return pictures.labels
+
+
+def normals_of(pictures: Pictures) -> Tensor:
+    """Normals [B, 3, H, W] of pictures that have them."""
+    if pictures.normals is None:
+        raise InvalidInput("normals_of: the pictures have no normals; load them with `load_pictures`.")
+    return pictures.normals
 
 
 def points_of(pictures: Pictures) -> tuple[Tensor, Tensor]:
@@ -95,6 +118,12 @@ def _landmarks(samples: list[Sample]) -> tuple[Tensor, Tensor]:
     return points, torch.stack([sample.visible[:LANDMARKS] for sample in samples]).float()
 
 
-def normalized_colors(colors: Tensor) -> Tensor:
-    """Pictures [B, 3, H, W] in 0..1 as the networks of these tasks see them."""
-    return ((colors - PICTURE_MEAN) / PICTURE_STD).contiguous(memory_format=torch.channels_last)
+def network_of(model: nn.Module, recipe: Recipe) -> ImageNetwork:
+    """A model in training as the network that its folder will hold, so that both see pictures alike."""
+    classes = PART_CLASSES if recipe.role == "parts" else ()
+    channels = {"parts": len(PART_CLASSES), "normals": 3, "landmarks": LANDMARKS}[recipe.role]
+    mean, std = torch.full((3,), PICTURE_MEAN), torch.full((3,), PICTURE_STD)
+    return ImageNetwork(
+        recipe.role, model, classes, tuple(range(channels)), recipe.size, mean, std, torch.device("cpu"),
+        recipe.pixel_unshuffle,
+    )  # fmt: skip

@@ -16,7 +16,7 @@ from .dense import NormalsTask, PartsTask
 from .landmarks import LandmarksTask
 from .loop import LoopResult, LoopSettings, Report, train
 from .pictures import PICTURE_MEAN, PICTURE_STD
-from .recipes import recipe_of
+from .recipes import Recipe, recipe_of
 from .shards import open_dataset
 
 NETWORK_FOLDER, METRICS_FILE, CARD_FILE = "network", "metrics.json", "README.md"
@@ -82,7 +82,7 @@ def train_network(
         with torch.no_grad():
             result = dataclasses.replace(result, metrics=task.evaluate(task.model.eval()))
     network = output / NETWORK_FOLDER
-    save_network(network, recipe.config, result.weights, network_description(role, recipe.size))
+    save_network(network, recipe.config, result.weights, network_description(recipe))
     with atomic_write(network / CARD_FILE) as temporary:
         card = model_card(recipe, settings, result, task.split.training, task.split.held_out)
         temporary.write_text(card, encoding="utf-8")
@@ -91,7 +91,10 @@ def train_network(
     return result
 
 
-def network_description(role: str, size: int) -> dict[str, object]:
-    """Contents of `network.json` for a network of these recipes."""
-    classes = {"classes": list(PART_CLASSES)} if role == "parts" else {}
-    return {"role": role, **classes, "size": size, "mean": [PICTURE_MEAN] * 3, "std": [PICTURE_STD] * 3}
+def network_description(recipe: Recipe) -> dict[str, object]:
+    """Contents of `network.json` for a network of this recipe."""
+    classes = {"classes": list(PART_CLASSES)} if recipe.role == "parts" else {}
+    colors = {"mean": [PICTURE_MEAN] * 3, "std": [PICTURE_STD] * 3}
+    return {
+        "role": recipe.role, **classes, "size": recipe.size, **colors, "pixel_unshuffle": recipe.pixel_unshuffle,
+    }  # fmt: skip

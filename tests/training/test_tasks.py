@@ -23,8 +23,8 @@ from animportrait3d_core.training import (
     write_manifest,
     write_shard,
 )
-from animportrait3d_core.training.dense import dice_loss
-from animportrait3d_core.training.landmarks import face_is_shown, facing, landmark_crops, spot_loss
+from animportrait3d_core.training.dense import class_shares, dice_loss
+from animportrait3d_core.training.landmarks import SPREAD, face_is_shown, facing, landmark_crops, spot_loss
 from animportrait3d_core.training.metrics import ConfusionCounts, angles_between, normalized_landmark_errors
 from animportrait3d_core.training.pictures import class_table, load_pictures
 from animportrait3d_core.training.shards import BODY_WIDTH
@@ -148,15 +148,22 @@ def test_dice_is_zero_for_the_truth_and_falls_towards_it():
     labels = torch.randint(0, 3, (2, 16, 16), generator=torch.Generator().manual_seed(0))
     truth = torch.nn.functional.one_hot(labels, 3).permute(0, 3, 1, 2).float()
     even = torch.full_like(truth, 1 / 3)
-    assert float(dice_loss(truth, labels)) == pytest.approx(0, abs=1e-6)
-    values = [float(dice_loss(truth * share + even * (1 - share), labels)) for share in (0.0, 0.5, 1.0)]
+    assert float(dice_loss(truth, truth)) == pytest.approx(0, abs=1e-6)
+    values = [float(dice_loss(truth * share + even * (1 - share), truth)) for share in (0.0, 0.5, 1.0)]
     assert values[0] > values[1] > values[2]
+
+
+def test_class_shares_are_the_mean_of_one_hot_labels():
+    labels = torch.tensor([[0, 1, 2, 2], [1, 1, 2, 2], [0, 0, 0, 1], [0, 0, 0, 0]])[None]
+    shares = class_shares(labels, 3, 2)
+    assert shares[0, 0].tolist() == [[0.25, 0], [1, 0.75]] and shares[0, 1].tolist() == [[0.75, 0], [0, 0.25]]
+    torch.testing.assert_close(shares.sum(1), torch.ones(1, 2, 2))
 
 
 def test_an_absent_class_costs_nothing():
     labels = torch.zeros(1, 8, 8, dtype=torch.int64)
     truth = torch.nn.functional.one_hot(labels, 4).permute(0, 3, 1, 2).float()
-    assert float(dice_loss(truth, labels)) == pytest.approx(0, abs=1e-6)
+    assert float(dice_loss(truth, truth)) == pytest.approx(0, abs=1e-6)
 
 
 def test_a_peak_is_found_where_it_is():
@@ -171,12 +178,12 @@ def test_spots_cost_nothing_where_they_belong():
     steps = torch.arange(32) + 0.5
     point = torch.tensor([12.3, 20.1])
     square = (steps[None] - point[0]) ** 2 + (steps[:, None] - point[1]) ** 2
-    logs = log_shares((-square / (2 * 1.5**2))[None, None])
+    logs = log_shares((-square / (2 * SPREAD**2))[None, None])
     right = spot_loss(logs, point[None, None], torch.ones(1, 1))
     wrong = spot_loss(logs, point[None, None] + 3, torch.ones(1, 1))
     assert float(right) == pytest.approx(0, abs=1e-4)
     # Divergence of two Gaussians of one width: squared distance over twice the variance.
-    assert float(wrong) == pytest.approx(18 / (2 * 1.5**2), rel=0.02)
+    assert float(wrong) == pytest.approx(18 / (2 * SPREAD**2), rel=0.02)
     assert float(spot_loss(logs, point[None, None] + 3, torch.zeros(1, 1))) == 0
 
 
