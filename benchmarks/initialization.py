@@ -1,7 +1,8 @@
 """What initialization of colours and geometry is good for: likeness over the steps of training, with and without.
 
-    python benchmarks/initialization.py                           # a mesh portrait of the embedded world
-    python benchmarks/initialization.py --portrait FILE.safetensors --output DIR      # a trigrid portrait
+    python benchmarks/initialization.py                           # amara, a trigrid portrait of the embedded world
+    python benchmarks/initialization.py --portrait FILE.safetensors --output DIR      # another trigrid portrait
+    python benchmarks/initialization.py --mesh amara              # a mesh portrait of the embedded world
     python benchmarks/initialization.py --paper                   # the authors' training instead of ours
     python benchmarks/initialization.py --field                   # only the colour field: time and likeness
 
@@ -33,22 +34,31 @@ from animportrait3d_core.avatar import (  # noqa: E402
     render_avatar_views,
 )
 from animportrait3d_core.body.fit import fit_body  # noqa: E402
+from animportrait3d_core.body.landmarks import landmarks_of_views  # noqa: E402
 from animportrait3d_core.body.model import BodyModel, load_body_model  # noqa: E402
 from animportrait3d_core.body.parameters import BodyParameters  # noqa: E402
 from animportrait3d_core.cameras import view_preset  # noqa: E402
 from animportrait3d_core.embedded.identities import embedded_portrait_files  # noqa: E402
 from animportrait3d_core.embedded.mannequin import mannequin_body_files  # noqa: E402
+from animportrait3d_core.embedded.portraits import shipped_portrait_file  # noqa: E402
+from animportrait3d_core.embedded.weights import embedded_network_folder  # noqa: E402
 from animportrait3d_core.evaluation import psnr  # noqa: E402
 from animportrait3d_core.files import write_json  # noqa: E402
 from animportrait3d_core.mesh_files import load_mesh  # noqa: E402
 from animportrait3d_core.meshes import Mesh  # noqa: E402
+from animportrait3d_core.networks import (  # noqa: E402
+    detect_landmarks,
+    estimate_normals,
+    load_network,
+    segment_images,
+)
 from animportrait3d_core.portrait.head_search import find_head  # noqa: E402
 from animportrait3d_core.portrait.head_target import head_target  # noqa: E402
 from animportrait3d_core.portrait.mesh import portrait_from_mesh, render_colored_mesh  # noqa: E402
 from animportrait3d_core.portrait.protocol import Portrait  # noqa: E402
 from animportrait3d_core.portrait.trigrid import load_trigrid_portrait  # noqa: E402
 from animportrait3d_core.portrait.views import render_views  # noqa: E402
-from animportrait3d_core.rigging.parts import SKIN  # noqa: E402
+from animportrait3d_core.rigging.parts import SKIN, MeshParts  # noqa: E402
 from animportrait3d_core.rigging.points import (  # noqa: E402
     PointSettings,
     PosedBody,
@@ -58,6 +68,8 @@ from animportrait3d_core.rigging.points import (  # noqa: E402
     split_parts,
     uncolored_points,
 )
+from animportrait3d_core.segmentation import labels_from_probabilities, revote_faces  # noqa: E402
+from animportrait3d_core.surface import RefineSettings, ViewNormals, refine_mesh  # noqa: E402
 from animportrait3d_core.surface.color_field import ColorField, render_field  # noqa: E402
 from animportrait3d_core.surface.color_training import ColorFieldSettings, train_color_field  # noqa: E402
 from animportrait3d_core.views import Views, concatenate_views  # noqa: E402
@@ -69,11 +81,17 @@ SHOWN = (0, 2, 4, 6)
 class Subject(NamedTuple):
     """One portrait with everything that the runs share."""
 
-    mesh: Mesh
+    parts: MeshParts
     views: Views
     heldout: Views
     body: BodyModel
     parameters: BodyParameters
+
+
+    @property
+    def mesh(self) -> Mesh:
+        """The surface that the parts divide."""
+        return self.parts.mesh
 
 
 class Run(NamedTuple):
@@ -93,20 +111,28 @@ def seeded() -> torch.Generator:
 
 
 def load_subject(options: argparse.Namespace) -> Subject:
-    """The portrait, its views and the body fitted to it."""
+    """The portrait, its views, its parts and the body fitted to it, by the steps of the shipped graph."""
     body = load_body_model(*mannequin_body_files())
+    networks = {role: load_network(embedded_network_folder(role), role) for role in ("parts", "normals", "landmarks")}
     portrait: Portrait
-    if options.portrait is None:
-        mesh = load_mesh(embedded_portrait_files(options.identity)[0])
+    if options.mesh is not None:
+        mesh = load_mesh(embedded_portrait_files(options.mesh)[0])
         portrait = portrait_from_mesh(mesh, find_head(mesh, head_target(body)))
     else:
-        portrait = load_trigrid_portrait(options.portrait)
+        portrait = load_trigrid_portrait(options.portrait or shipped_portrait_file("amara"))
     far, near, heldout = (
         render_views(portrait, view_preset(name, options.size)) for name in ("quickstart", "face", "heldout")
     )
     mesh = portrait.mesh()
-    fit = fit_body(far, body, mesh=mesh)
-    return Subject(mesh, concatenate_views([far, near]), heldout, body, fit.parameters)
+    if options.mesh is None:
+        normals = ViewNormals(estimate_normals(networks["normals"], far.images, far.masks), far.masks)
+        mesh = refine_mesh(mesh, normals, far, RefineSettings.preset("draft")).mesh
+    landmarks = landmarks_of_views(far, lambda images: detect_landmarks(networks["landmarks"], images))
+    fit = fit_body(far, body, mesh=mesh, landmarks=landmarks)
+    probabilities = segment_images(networks["parts"], far.images)
+    labels = labels_from_probabilities(probabilities, networks["parts"].classes)
+    parts = revote_faces(mesh, labels, far.cameras).parts
+    return Subject(parts, concatenate_views([far, near]), heldout, body, fit.parameters)
 
 
 def measure_field(subject: Subject, settings: ColorFieldSettings) -> tuple[ColorField, dict[str, float]]:
@@ -168,20 +194,22 @@ def train(name: str, points: RiggedPoints, subject: Subject, options: argparse.N
 def all_runs(subject: Subject, options: argparse.Namespace, field: ColorField) -> list[Run]:
     """With both initializations, without each of them, and with the nearest surface's colours."""
     posed = PosedBody.of(subject.body, subject.parameters)
-    parts = split_parts(subject.mesh, posed)
     point_settings = PointSettings(count=options.count)
     runs = []
-    for name, method, geometry in (
-        ("hash grid", "hash grid", True),
-        ("nearest surface", "nearest surface", True),
-        ("no colours", "none", True),
-        ("no geometry", "hash grid", False),
+    voted = subject.parts.part_of_face
+    by_distance = split_parts(subject.mesh, posed)
+    # Without geometry the body's own points stand for everything: no hair, no clothes.
+    body_only = torch.full_like(voted, SKIN)
+    for name, method, parts in (
+        ("hash grid", "hash grid", voted),
+        ("nearest surface", "nearest surface", voted),
+        ("no colours", "none", voted),
+        ("parts by distance", "hash grid", by_distance),
+        ("no geometry", "hash grid", body_only),
     ):
         if options.runs and name not in options.runs:
             continue
-        # Without geometry the body's own points stand for everything: no hair, no clothes.
-        given = parts if geometry else torch.full_like(parts, SKIN)
-        points = sample_points(subject.mesh, given, posed, point_settings, seeded())
+        points = sample_points(subject.mesh, parts, posed, point_settings, seeded())
         runs.append(train(name, colored(points, subject, posed, method, field), subject, options))
     return runs
 
@@ -199,8 +227,8 @@ def table(runs: list[Run]) -> str:
 def parse() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--identity", default="amara", help="mesh portrait of the embedded world")
-    parser.add_argument("--portrait", type=Path, help="a trigrid portrait instead")
+    parser.add_argument("--portrait", type=Path, help="another trigrid portrait")
+    parser.add_argument("--mesh", help="a mesh portrait of the embedded world instead")
     parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--count", type=int, default=30_000, help="points")
     parser.add_argument("--iterations", type=int, default=1000)

@@ -31,7 +31,13 @@ QUICKSTART_NOTE = """**From a static portrait to an animatable avatar**, on any 
 Press *Run*. Choose another portrait in *Load Portrait3D*: one of the pack's own, or a Portrait3D file in
 `models/portrait3d`. Or put *Text to Portrait* in its place and describe a person."""
 
-POINTS_NOTE = "Points on body, hair and clothes, each bound to a face of the body."
+SURFACE_NOTE = """The portrait is seen from all sides. Its raw surface is taken out, and refined by the normals that a
+network sees in the views."""
+BODY_NOTE = "The body that will move it, fitted to the surface, the silhouettes and the landmarks found in the views."
+PARTS_NOTE = """A network names what each pixel shows, and the views vote for each face of the surface. What it gets
+wrong can be painted: *Correct Labels*."""
+POINTS_NOTE = """Points on body, hair and clothes, each bound to a face of the body, with the colours that a hash grid
+learns from the views."""
 MESH_NOTE = """**From a 3D head to an animatable avatar**, on any computer, without licensed files.
 
 Press *Run*. Choose another head in *Portrait from Mesh*: one of the pack's own, or any GLB, OBJ or PLY head in the
@@ -42,16 +48,44 @@ def quickstart(graph: WorkflowBuilder) -> None:
     """A trigrid portrait becomes an avatar that opens its mouth, blinks, looks around and turns its head."""
     with graph.stage("1 Portrait", QUICKSTART_NOTE):
         portrait = graph.add("AP3D_LoadPortrait3D", shows_picture=True)
-    with graph.stage("2 Views and surface", "The portrait is seen from all sides, and its surface is taken out."):
+    with graph.stage("2 Views and surface", SURFACE_NOTE):
         views, close = _views(graph, portrait)
-        mesh = graph.add("AP3D_ExtractMesh", portrait=portrait["portrait"], smoothing=4, shows_picture=True)
-    with graph.stage("3 Body", "The body that will move it, fitted to the surface and to what is seen."):
+        mesh = _surface(graph, portrait, views)
+    with graph.stage("3 Body", BODY_NOTE):
         body = graph.add("AP3D_LoadSMPLX", shows_picture=True)
         fit = _fit(graph, views, body, mesh["mesh"])
-    with graph.stage("4 Points", POINTS_NOTE):
-        points = _points(graph, mesh["mesh"], fit)
-    avatar = _avatar(graph, "5", portrait, (views, close), fit, points)
-    _results(graph, ("6", "7"), portrait, views, avatar)
+    with graph.stage("4 Parts", PARTS_NOTE):
+        parts = _parts(graph, views, mesh["mesh"])
+    with graph.stage("5 Points", POINTS_NOTE):
+        points = _points(graph, mesh["mesh"], fit, parts, (views, close))
+    avatar = _avatar(graph, "6", portrait, (views, close), fit, points)
+    _results(graph, ("7", "8"), portrait, views, avatar)
+
+
+INITIALIZATION_NOTE = """**The first stage of AnimPortrait3D, step by step** (paper, section 3.1): a static portrait
+becomes an avatar that is rigged to SMPL-X. Every node shows what it made, and each can be replaced by your own: normals
+of another estimator, masks, label pictures, painted corrections."""
+VIEWS_NOTE = "From all sides, and close. *Matte Views* takes other masks where the field's own are bad."
+
+
+def initialization(graph: WorkflowBuilder) -> None:
+    """The initialization stage with every step open: mattes, normals, labels, corrections, points, avatar."""
+    with graph.stage("1 Portrait", INITIALIZATION_NOTE):
+        portrait = graph.add("AP3D_LoadPortrait3D", shows_picture=True)
+    with graph.stage("2 Views", VIEWS_NOTE):
+        seen, close = _views(graph, portrait)
+        views = graph.add("AP3D_MatteViews", views=seen["views"], shows_picture=True)
+    with graph.stage("3 Surface", SURFACE_NOTE):
+        mesh = _surface(graph, portrait, views)
+    with graph.stage("4 Body", BODY_NOTE):
+        body = graph.add("AP3D_LoadSMPLX", shows_picture=True)
+        fit = _fit(graph, views, body, mesh["mesh"])
+    with graph.stage("5 Parts", PARTS_NOTE):
+        parts = _parts(graph, views, mesh["mesh"])
+    with graph.stage("6 Points", POINTS_NOTE):
+        points = _points(graph, mesh["mesh"], fit, parts, (views, close))
+    avatar = _avatar(graph, "7", portrait, (views, close), fit, points)
+    _measured(graph, "8", portrait, views, avatar)
 
 
 def mesh_portrait(graph: WorkflowBuilder) -> None:
@@ -62,10 +96,12 @@ def mesh_portrait(graph: WorkflowBuilder) -> None:
     with graph.stage("2 Views and fit", "The head is seen from all sides, and the body is fitted to what is seen."):
         views, close = _views(graph, portrait)
         fit = _fit(graph, views, body, portrait["mesh"])
-    with graph.stage("3 Points", POINTS_NOTE):
-        points = _points(graph, portrait["mesh"], fit)
-    avatar = _avatar(graph, "4", portrait, (views, close), fit, points)
-    _results(graph, ("5", "6"), portrait, views, avatar)
+    with graph.stage("3 Parts", PARTS_NOTE):
+        parts = _parts(graph, views, portrait["mesh"])
+    with graph.stage("4 Points", POINTS_NOTE):
+        points = _points(graph, portrait["mesh"], fit, parts, (views, close))
+    avatar = _avatar(graph, "5", portrait, (views, close), fit, points)
+    _results(graph, ("6", "7"), portrait, views, avatar)
 
 
 def _views(graph: WorkflowBuilder, portrait: BuiltNode) -> tuple[BuiltNode, BuiltNode]:
@@ -77,15 +113,50 @@ def _views(graph: WorkflowBuilder, portrait: BuiltNode) -> tuple[BuiltNode, Buil
     return views, close
 
 
+def _surface(graph: WorkflowBuilder, portrait: BuiltNode, views: BuiltNode) -> BuiltNode:
+    """The portrait's surface, refined by the normals of the views."""
+    raw = graph.add("AP3D_ExtractMesh", portrait=portrait["portrait"], shows_picture=True)
+    normals = graph.add("AP3D_EstimateNormals", views=views["views"], shows_picture=True)
+    return graph.add(
+        "AP3D_RefineMesh", mesh=raw["mesh"], normals=normals["normals"], views=views["views"], shows_picture=True
+    )
+
+
 def _fit(graph: WorkflowBuilder, views: BuiltNode, body: BuiltNode, mesh: Output) -> BuiltNode:
-    return graph.add("AP3D_FitSMPLX", views=views["views"], body=body["body"], mesh=mesh, shows_picture=True)
+    """The body, fitted with the landmarks that a network finds."""
+    landmarks = graph.add("AP3D_DetectLandmarks", views=views["views"], shows_picture=True)
+    return graph.add(
+        "AP3D_FitSMPLX",
+        views=views["views"],
+        body=body["body"],
+        mesh=mesh,
+        landmarks=landmarks["landmarks"],
+        shows_picture=True,
+    )
 
 
-def _points(graph: WorkflowBuilder, mesh: Output, fit: BuiltNode) -> BuiltNode:
+def _parts(graph: WorkflowBuilder, views: BuiltNode, mesh: Output) -> BuiltNode:
+    """Hair, clothes and skin of the surface by the vote of the views."""
+    labels = graph.add("AP3D_SegmentViews", views=views["views"], shows_picture=True)
+    return graph.add("AP3D_FaceRevote", mesh=mesh, labels=labels["labels"], views=views["views"], shows_picture=True)
+
+
+def _points(
+    graph: WorkflowBuilder, mesh: Output, fit: BuiltNode, parts: BuiltNode, views_and_close: tuple[BuiltNode, BuiltNode]
+) -> BuiltNode:
     """Coloured points, bound to the body's faces."""
-    parts = graph.add("AP3D_SplitPartsByDistance", mesh=mesh, fit=fit["fit"], shows_picture=True)
+    views, close = views_and_close
     points = graph.add("AP3D_RigPoints", parts=parts["parts"], fit=fit["fit"], shows_picture=True)
-    return graph.add("AP3D_ColorPoints", points=points["points"], mesh=mesh, fit=fit["fit"], shows_picture=True)
+    return graph.add(
+        "AP3D_ColorPoints",
+        points=points["points"],
+        mesh=mesh,
+        fit=fit["fit"],
+        views=views["views"],
+        close_views=close["views"],
+        method="hash grid",
+        shows_picture=True,
+    )
 
 
 def _avatar(
@@ -119,16 +190,7 @@ def _results(
 ) -> None:
     """The stages of films, numbers and one sheet of everything."""
     with graph.stage(f"{numbers[0]} Motion", "Films and numbers lie in the output folder."):
-        still = graph.add("AP3D_LoadMotion", avatar=avatar["avatar"], motion="rest", title="Hold Still")
-        turn = graph.add(
-            "AP3D_AnimateAvatar",
-            avatar=avatar["avatar"],
-            motion=still["motion"],
-            camera="turntable",
-            filename="turntable",
-            title="Turntable",
-            shows_picture=True,
-        )
+        turn = _turntable(graph, avatar)
         stress = graph.add("AP3D_LoadMotion", avatar=avatar["avatar"], motion="stress clip", title="Stress Clip")
         clip = graph.add(
             "AP3D_AnimateAvatar",
@@ -155,9 +217,45 @@ def _results(
         )
 
 
+def _turntable(graph: WorkflowBuilder, avatar: BuiltNode) -> BuiltNode:
+    """A film around the avatar, which holds still."""
+    still = graph.add("AP3D_LoadMotion", avatar=avatar["avatar"], motion="rest", title="Hold Still")
+    return graph.add(
+        "AP3D_AnimateAvatar",
+        avatar=avatar["avatar"],
+        motion=still["motion"],
+        camera="turntable",
+        filename="turntable",
+        title="Turntable",
+        shows_picture=True,
+    )
+
+
+def _measured(
+    graph: WorkflowBuilder, number: str, portrait: BuiltNode, views: BuiltNode, avatar: BuiltNode
+) -> None:
+    """How alike the avatar is, and one sheet."""
+    with graph.stage(f"{number} Result", "How alike it is at rest, and whether it shows holes in motion."):
+        turn = _turntable(graph, avatar)
+        stress = graph.add("AP3D_LoadMotion", avatar=avatar["avatar"], motion="stress clip", title="Stress Clip")
+        graph.add(
+            "AP3D_EvaluateAvatar", avatar=avatar["avatar"], portrait=portrait["portrait"], motion=stress["motion"]
+        )
+        graph.add(
+            "AP3D_ContactSheet",
+            row_1=views["images"],
+            row_2=turn["frames"],
+            columns=10,
+            tile_size=224,
+            captions="Portrait\nAvatar, turned around",
+            shows_picture=True,
+        )
+
+
 WORKFLOWS: dict[str, Callable[[WorkflowBuilder], None]] = {
     "health_check": health_check,
     "quickstart": quickstart,
+    "initialization": initialization,
     "mesh_portrait": mesh_portrait,
 }
 

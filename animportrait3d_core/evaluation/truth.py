@@ -16,6 +16,7 @@ from ..cameras import Cameras, project
 from ..errors import InvalidInput
 from ..render import rasterize_mesh, render_gaussians
 from ..rigging.parts import CLOTHES, HAIR
+from .expression import expression_distance, regress_expression
 from .heldout import HeldOutFrame, held_out_frames
 from .metrics import iou, landmark_error, landmark_error_splat, nearest_splats, psnr
 from .similarity import SSIM_WINDOW, ssim_map
@@ -70,7 +71,7 @@ def evaluate_against_identity(
     alignment: how the portrait was moved into the head frame, if it was.  detector: images [B, H, W, 3] -> (points
     [B, 68, 2] pixels, confidence [B, 68], found [B] bool), for `landmark_error`.  Returns `psnr_` and `ssim_` of
     `image`, `face`, `eyes`, `eyes_closed` and `mouth`, `landmark_error_splat`, `label_iou`, and with a detector
-    `landmark_error` and `faces_missed` (a share of the frames).
+    `landmark_error`, `expression_error` (`expression.py`) and `faces_missed` (a share of the frames).
     """
     frames = held_out_frames() if frames is None else tuple(frames)
     if not frames:
@@ -85,7 +86,7 @@ def evaluate_against_identity(
     metrics["label_iou"] = label_iou(
         torch.stack([pair.labels for pair in pairs]), torch.stack([pair.true_labels for pair in pairs])
     )
-    return metrics | ({} if detector is None else _detected(pairs, detector))
+    return metrics | ({} if detector is None else _detected(avatar, frames, cameras, pairs, detector))
 
 
 def _frame_pairs(
@@ -147,11 +148,30 @@ def _likeness(frames: Sequence[HeldOutFrame], pairs: Sequence[FramePair]) -> dic
     return metrics
 
 
-def _detected(pairs: Sequence[FramePair], detector: Detector) -> dict[str, float]:
-    points, _, found = detector(torch.stack([pair.image for pair in pairs]))
+def _detected(
+    avatar: RiggedAvatar,
+    frames: Sequence[HeldOutFrame],
+    cameras: Sequence[Cameras],
+    pairs: Sequence[FramePair],
+    detector: Detector,
+) -> dict[str, float]:
+    """What a detector finds on the renders against what drives them."""
+    points, confidence, found = detector(torch.stack([pair.image for pair in pairs]))
+    metrics = {"faces_missed": float((~found).float().mean())}
+    if not bool(found.any()):
+        return metrics
     wanted = torch.stack([pair.landmarks for pair in pairs])
-    missed = {"faces_missed": float((~found).float().mean())}
-    return missed | ({"landmark_error": landmark_error(points[found], wanted[found])} if bool(found.any()) else {})
+    metrics["landmark_error"] = landmark_error(points[found], wanted[found])
+    rest = avatar.parameters.expression[0]
+    seen = found.nonzero()[:, 0].tolist()
+    states = [frames[index].pose(avatar.parameters) for index in seen]
+    regressed = [
+        regress_expression(avatar.body, state, rest, cameras[index], points[index], confidence[index])
+        for index, state in zip(seen, states)
+    ]
+    driving = torch.stack([state.expression[0] for state in states])
+    metrics["expression_error"] = expression_distance(torch.stack(regressed), driving)
+    return metrics
 
 
 def masked_ssim(images: Tensor, reference: Tensor, mask: Tensor) -> float:

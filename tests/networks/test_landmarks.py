@@ -50,6 +50,15 @@ def test_points_are_found_to_a_fraction_of_a_pixel(height, width):
     torch.testing.assert_close(points[0], FACE, atol=0.03, rtol=0)
 
 
+def test_heatmaps_may_be_coarser_than_pictures():
+    class Coarse(Painter):
+        def forward(self, pictures):
+            return super().forward(torch.nn.functional.avg_pool2d(pictures, 2))
+
+    points, _, _ = detect_landmarks(network_of(Coarse([3.0] * PASSES)), place_picture(80, 64))
+    torch.testing.assert_close(points[0], FACE, atol=0.05, rtol=0)
+
+
 def test_each_look_is_closer():
     model = Painter([3.0] * PASSES)
     detect_landmarks(network_of(model), place_picture(90, 90))

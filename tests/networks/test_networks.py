@@ -14,6 +14,7 @@ from animportrait3d_core.embedded.weights import embedded_network_folder
 from animportrait3d_core.errors import IncompatibleCheckpoint, InvalidInput, MissingModelFile, ShapeMismatch
 from animportrait3d_core.networks import (
     PART_CLASSES,
+    ImageNetwork,
     build_model,
     detect_landmarks,
     estimate_normals,
@@ -22,6 +23,7 @@ from animportrait3d_core.networks import (
     save_network,
     segment_images,
 )
+from animportrait3d_core.networks.predict import predict_maps
 
 ROOT = Path(__file__).parents[2]
 TINY = {
@@ -118,6 +120,42 @@ def test_wide_pictures_are_padded_and_cut_again(folders):
     torch.testing.assert_close(segment_images(network, images), segment_images(network, padded)[:, :40])
 
 
+class Blocks(torch.nn.Module):
+    """Answers the mean of each block of 2 x 2 pixels: a map of half the size."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def forward(self, pictures):
+        self.seen.append(pictures)
+        return pictures.unflatten(1, (3, 4)).mean(2)
+
+
+@pytest.mark.parametrize(("height", "width"), [(64, 64), (40, 64), (64, 50)])
+def test_blocks_of_pixels_are_channels_and_answers_come_back_at_the_pictures_size(height, width):
+    model, none, one = Blocks(), torch.zeros(3), torch.ones(3)
+    network = ImageNetwork("normals", model, (), (0, 1, 2), 64, none, one, torch.device("cpu"), 2)
+    x, y = torch.arange(width) + 0.5, torch.arange(height) + 0.5
+    ramp = torch.stack([x.expand(height, width), y[:, None].expand(height, width), torch.ones(height, width)], -1) / 64
+    found = predict_maps(network, ramp[None])[0].permute(1, 2, 0)
+    assert found.shape == ramp.shape and model.seen[0].shape == (1, 12, 32, 32)
+    # A ramp survives halving and doubling everywhere but in the outermost pixels.
+    torch.testing.assert_close(found[1:-1, 1:-1], ramp[1:-1, 1:-1], atol=1e-6, rtol=0)
+    picture = torch.rand(1, 64, 64, 3, generator=torch.Generator().manual_seed(0))
+    predict_maps(network, picture)
+    block = picture[0, 10:12, 20:22].permute(2, 0, 1).flatten()
+    torch.testing.assert_close(model.seen[1][0, :, 5, 10], block)
+
+
+def test_the_size_of_blocks_is_read(tmp_path):
+    write(tmp_path, "parts", {**CONFIGS["parts"], "in_channels": 12}, {**DESCRIPTIONS["parts"], "pixel_unshuffle": 2})
+    network = load_network(tmp_path, "parts")
+    assert network.pixel_unshuffle == 2
+    found = segment_images(network, torch.rand(1, 40, 72, 3, generator=torch.Generator().manual_seed(5)))
+    assert found.shape == (1, 40, 72, 7)
+
+
 def test_one_picture_does_not_change_another(folders, images):
     network = load_network(folders / "parts", "parts")
     together = segment_images(network, images)
@@ -196,6 +234,8 @@ def test_wrong_class_lists_are_named(tmp_path, classes, message):
         ({"size": 3}, InvalidInput, "`size` .* is 3, expected 64 to 2048"),
         ({"std": [0.5, 0.5, 0.0]}, InvalidInput, "`std` .* expected three numbers"),
         ({"mean": [0.5]}, InvalidInput, "`mean` .* expected three numbers"),
+        ({"pixel_unshuffle": 0}, InvalidInput, "`pixel_unshuffle` .* is 0, expected 1 to 8"),
+        ({"pixel_unshuffle": 2}, IncompatibleCheckpoint, "expected `in_channels` 12: 3 x the square of"),
     ],
 )
 def test_wrong_descriptions_are_named(tmp_path, change, error, message):

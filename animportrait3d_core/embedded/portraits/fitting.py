@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from ...cameras import Cameras, concatenate_cameras, view_preset
+from ...cameras import Cameras, concatenate_cameras, orbit_cameras, view_preset
 from ...errors import InvalidInput
 from ...files import sha256_of_file
 from ...portrait.trigrid import TrigridPortrait, save_trigrid_portrait
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from ...portrait.trigrid.fit import FitSettings
 
 VIEW_PRESETS = ("quickstart", "face")
+BUST_VIEWS, BUST_TARGET, BUST_FOV_DEGREES = 24, (0.0, -0.12, 0.0), 42.0
+"""Views of the whole bust: the presets end above its lower rim, which would be left in rags."""
 STAGES = ("render views", "fit", "measure")
 Progress = Callable[[int, int, str], None]
 
@@ -84,8 +86,7 @@ def fit_portrait(
         raise InvalidInput(f"fit_portrait: the output is '{output}', expected a name that ends in .safetensors.")
     settings = settings or PortraitSettings()
     prepared = prepare_identity(identity, settings.texture_size)
-    cameras = concatenate_cameras([view_preset(name, settings.size) for name in VIEW_PRESETS])
-    views = identity_views(prepared, cameras, _stage(progress, STAGES[0]))
+    views = identity_views(prepared, fitting_cameras(settings.size), _stage(progress, STAGES[0]))
     portrait, seconds = _fitted(views, identity, settings, state_file(output), _stage(progress, STAGES[1]))
     save_trigrid_portrait(portrait, output)
     truth_cameras = heldout_cameras(settings.size)
@@ -103,6 +104,14 @@ def fit_portrait(
     write_report(report, output.with_suffix(".json"))
     state_file(output).unlink(missing_ok=True)
     return read_report(output.with_suffix(".json"))  # as every later reader sees it
+
+
+def fitting_cameras(size: int) -> Cameras:
+    """All around, close to the face, and the whole bust."""
+    yaws = [360.0 / BUST_VIEWS * index for index in range(BUST_VIEWS)]
+    elevations = [(-12.0, 12.0, 36.0)[index % 3] for index in range(BUST_VIEWS)]
+    bust = orbit_cameras(yaws, elevations, size, target=BUST_TARGET, fov_degrees=BUST_FOV_DEGREES)
+    return concatenate_cameras([*(view_preset(name, size) for name in VIEW_PRESETS), bust])
 
 
 def state_file(output: Path) -> Path:
