@@ -49,6 +49,25 @@ def test_with_the_usual_noise_it_comes_near(scene) -> None:
     assert expression_distance(found[None], driving[None]) < 0.5 * expression_distance(rest[None], driving[None])
 
 
+def test_the_answer_is_the_most_likely_one(scene, monkeypatch) -> None:
+    """The posterior, landmarks and prior together, is lower everywhere around it; here both matter alike."""
+    body, state, rest, camera, points, _ = scene
+    monkeypatch.setattr(expression, "LANDMARK_NOISE", 0.1)
+    found = regress_expression(body, state, rest, camera, points, torch.ones(68))
+    at_rest = project(camera, body(state.replace(expression=rest[None])).landmarks[0, :68])[0][0]
+    noise = 0.1 * (at_rest[36] - at_rest[45]).norm()
+
+    def energy(coefficients) -> float:
+        shown = project(camera, body(state.replace(expression=coefficients[None])).landmarks[0, :68])[0][0]
+        return float(((shown - points)[17:] / noise).square().sum() + (coefficients - rest).square().sum())
+
+    draw = torch.Generator().manual_seed(6)
+    for _ in range(20):
+        step = torch.nn.functional.normalize(torch.randn(len(rest), generator=draw), dim=0) * 0.2
+        assert energy(found) < energy(found + step)
+    assert expression_distance(found[None], rest[None]) > 0.1
+
+
 def test_landmarks_without_confidence_leave_the_rest_pose(scene) -> None:
     body, state, rest, camera, points, _ = scene
     found = regress_expression(body, state, rest + 0.3, camera, points, torch.zeros(68))

@@ -24,9 +24,17 @@ from animportrait3d_core.training import (
     write_shard,
 )
 from animportrait3d_core.training.dense import class_shares, dice_loss
-from animportrait3d_core.training.landmarks import SPREAD, face_is_shown, facing, landmark_crops, spot_loss
+from animportrait3d_core.training.landmarks import (
+    SPREAD,
+    LandmarksTask,
+    face_is_shown,
+    facing,
+    landmark_crops,
+    spot_loss,
+)
 from animportrait3d_core.training.metrics import ConfusionCounts, angles_between, normalized_landmark_errors
 from animportrait3d_core.training.pictures import class_table, load_pictures
+from animportrait3d_core.training.recipes import recipe_of
 from animportrait3d_core.training.shards import BODY_WIDTH
 from animportrait3d_core.training.train_network import TrainingRun, train_network
 
@@ -185,6 +193,20 @@ def test_spots_cost_nothing_where_they_belong():
     # Divergence of two Gaussians of one width: squared distance over twice the variance.
     assert float(wrong) == pytest.approx(18 / (2 * SPREAD**2), rel=0.02)
     assert float(spot_loss(logs, point[None, None] + 3, torch.zeros(1, 1))) == 0
+
+
+def test_the_loss_of_heatmaps_that_peak_at_the_points_is_small(folder):
+    """Heatmaps of half the size, as the shipped recipe has them."""
+    recipe = recipe_of("landmarks", SIZE)
+    assert recipe.pixel_unshuffle == 2
+    task = LandmarksTask(torch.nn.Identity(), open_dataset(folder), recipe, 4)
+    batch = {**task.batch(torch.arange(4), torch.Generator().manual_seed(0)), "shown": torch.ones(4)}
+    steps = torch.arange(recipe.size // 2) + 0.5
+    centers = batch["points"] / 2
+    square = (steps - centers[..., :1]).square()[:, :, None] + (steps - centers[..., 1:]).square()[..., None]
+    logits = torch.full((4, 69), 20.0)
+    losses = task.losses(lambda _: (-square / (2 * SPREAD**2), logits), batch, torch.Generator())
+    assert float(losses["distance"]) < 0.3 and float(losses["spots"]) < 0.05
 
 
 def test_a_face_is_shown_when_its_inner_points_are_seen():
