@@ -125,6 +125,14 @@ class RefineMesh:
                         "normals shows as dents, lower it if detail is missing.",
                     },
                 ),
+                "raw_weight": (
+                    "FLOAT",
+                    {
+                        "default": 1.0, "min": 0.0, "max": 100.0, "step": 0.1, "round": False,
+                        "tooltip": "Factor of how much the raw mesh's own normals count beside the estimated ones "
+                        "(draft: as much, paper: not at all). 0 for normals of a strong estimator.",
+                    },
+                ),
                 "rotation": (
                     ["camera_to_world", "legacy"],
                     {
@@ -167,8 +175,9 @@ class RefineMesh:
 
         settings = RefineSettings.preset(preset)
         changes = {name: inputs[name] for name in ("iterations", "face_budget") if inputs[name]}
-        weight = settings.consistency_weight * inputs["smoothness"]
-        return dataclasses.replace(settings, **changes, consistency_weight=weight, rotation=inputs["rotation"])
+        changes |= {"consistency_weight": settings.consistency_weight * inputs["smoothness"]}
+        changes |= {"raw_weight": settings.raw_weight * inputs["raw_weight"], "rotation": inputs["rotation"]}
+        return dataclasses.replace(settings, **changes)
 
 
 NODE_CLASS_MAPPINGS = {"AP3D_EstimateNormals": EstimateNormals, "AP3D_RefineMesh": RefineMesh}

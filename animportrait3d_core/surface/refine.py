@@ -89,6 +89,8 @@ def refine_mesh(
     check_view_normals(_WHERE, normals, views)
     prepared = prepare_mesh(mesh, settings.min_piece_share)
     targets, notes = view_targets(normals, views, settings)
+    if settings.raw_weight:
+        targets = with_surface_normals(targets, prepared.mesh, settings.raw_weight)
     run = Refinement(targets, settings, generator, progress)
     optimized = run.optimize(smooth_mesh(prepared.mesh, settings.smoothing_steps))
     final = decimate(optimized, settings.face_budget)
@@ -126,6 +128,24 @@ def view_targets(normals: ViewNormals, views: Views, settings: RefineSettings) -
     mattes = _resized_masks(views.masks[usable], width, height)
     world = world_normals(small, cameras, settings.rotation)
     return ViewTargets(world, small.masks * (small.masks > 0.5), mattes, cameras), tuple(notes)
+
+
+def with_surface_normals(targets: ViewTargets, mesh: Mesh, weight: float) -> ViewTargets:
+    """Targets whose normals are the means of what they were, counted once, and of a surface's own, counted `weight`.
+
+    Where a view does not show the surface, or the two are opposite, they stay as they were.
+    """
+    own = vertex_normals(mesh.vertices, mesh.faces)
+    fused = []
+    for index in range(len(targets.cameras)):
+        image = rasterize_mesh(mesh.vertices, mesh.faces, targets.cameras[index])
+        seen = torch.nn.functional.normalize(interpolate(image, mesh.faces, own), dim=-1)[0]
+        mean = targets.normals[index] + weight * seen * image.mask[0][..., None]
+        length = mean.norm(dim=-1, keepdim=True)
+        fused.append(torch.where(length > 1e-3, mean / length.clamp_min(1e-3), targets.normals[index]))
+    # What the targets did not know stays unknown: the surface alone must not count as an estimate.
+    known = (targets.normals.norm(dim=-1, keepdim=True) > 0.5).to(own.dtype)
+    return dataclasses.replace(targets, normals=torch.stack(fused) * known)
 
 
 def _resized_masks(masks: Tensor, width: int, height: int) -> Tensor:

@@ -12,21 +12,23 @@ import trimesh
 
 from animportrait3d_core.cameras import Cameras, concatenate_cameras, orbit_cameras
 from animportrait3d_core.errors import InvalidInput, ShapeMismatch
+from animportrait3d_core.evaluation.surface import surface_error
 from animportrait3d_core.meshes import Mesh, vertex_normals
-from animportrait3d_core.render import rasterize_mesh
+from animportrait3d_core.render import interpolate, rasterize_mesh
 from animportrait3d_core.render.antialias import mesh_edges
 from animportrait3d_core.surface import RefineSettings, ViewNormals, refine_mesh
 from animportrait3d_core.surface.losses import consistency_loss, normal_loss
 from animportrait3d_core.surface.preparation import face_pairs, inverted_share, mesh_volume, prepare_mesh
-from animportrait3d_core.surface.refine import Refinement, view_targets
+from animportrait3d_core.surface.refine import Refinement, view_targets, with_surface_normals
 from animportrait3d_core.surface.remesh import topology
 from animportrait3d_core.views import Views
 
 CENTER = torch.tensor([0.0, 0.2, 0.0], dtype=torch.float64)
 AXES = torch.tensor([0.42, 0.6, 0.5], dtype=torch.float64)
 QUICK = RefineSettings(
-    iterations=60, image_size=64, edge_lengths=(0.15, 0.1), smoothing_steps=0, face_budget=1500, smoothness=5.0
-)
+    iterations=60, image_size=64, edge_lengths=(0.15, 0.1), smoothing_steps=0, face_budget=1500, smoothness=5.0,
+    raw_weight=0.0,
+)  # fmt: skip
 
 
 def cameras_around(size: int = 64) -> Cameras:
@@ -115,6 +117,46 @@ def test_progress_and_losses_are_reported(refined) -> None:
     assert all(len(values) == 60 for values in result.losses.values())
     assert result.losses["normal"][-10:].mean() < 0.2 * result.losses["normal"][:5].mean()
     assert "with 14 views; the normal loss fell from" in result.summary()
+
+
+def test_the_surface_is_one_more_estimate() -> None:
+    """Target and surface, turned apart by an angle, weighted: the closed form of a weighted mean of two directions."""
+    targets, _ = view_targets(NORMALS, VIEWS, QUICK)
+    ball = sphere(0.5, 4)
+    both = [with_surface_normals(targets, ball, weight).normals for weight in (1.0, 3.0)]
+    image = rasterize_mesh(ball.vertices, ball.faces, targets.cameras)
+    known = (targets.weights > 0.5) & (image.face_id >= 0)
+    own = interpolate(image, ball.faces, vertex_normals(ball.vertices, ball.faces))
+    own = torch.nn.functional.normalize(own, dim=-1)[known]
+    before = targets.normals[known]
+    apart = torch.arccos((own * before).sum(-1).clamp(-1, 1))
+    assert float(torch.rad2deg(apart).mean()) > 5
+    for weight, fused in zip((1.0, 3.0), both):
+        turned = torch.arccos((fused[known] * before).sum(-1).clamp(-1, 1))
+        expected = torch.atan2(weight * torch.sin(apart), 1 + weight * torch.cos(apart))
+        torch.testing.assert_close(turned, expected, atol=2e-3, rtol=0)
+        torch.testing.assert_close(fused[known].norm(dim=-1), torch.ones(int(known.sum())))
+    unseen = (targets.weights > 0.5) & (image.face_id < 0)
+    assert bool(unseen.any())
+    torch.testing.assert_close(both[0][unseen], targets.normals[unseen], atol=1e-6, rtol=0)
+    assert float(both[0][targets.normals.norm(dim=-1) < 0.5].abs().max()) == 0
+
+
+def test_blurred_normals_and_a_noisy_surface_are_better_together() -> None:
+    """Estimates that miss the relief of a surface, and a surface that has it with noise: neither alone is as good."""
+    solid = sphere(1.0, 4, CENTER * 0)
+    relief = 1 + 0.03 * torch.prod(torch.sin(7 * solid.vertices), dim=1, keepdim=True)
+    noise = 1 + 0.006 * torch.randn(len(solid.vertices), 1, generator=torch.Generator().manual_seed(0))
+    truth, raw = (
+        dataclasses.replace(solid, vertices=solid.vertices * factor * AXES.float() + CENTER.float())
+        for factor in (relief, relief * noise)
+    )
+    fine = dataclasses.replace(QUICK, edge_lengths=(0.1, 0.06), face_budget=4000)
+    alone, together = (
+        refine_mesh(raw, NORMALS, VIEWS, dataclasses.replace(fine, raw_weight=weight)).mesh for weight in (0.0, 1.0)
+    )
+    raw_error, alone_error, error = (surface_error(mesh, truth).mean_angle for mesh in (raw, alone, together))
+    assert error < 0.8 * min(raw_error, alone_error), (raw_error, alone_error, error)
 
 
 def test_the_same_seed_gives_the_same_mesh() -> None:

@@ -60,7 +60,8 @@ def estimate(**inputs):
 
 
 def refine(normals, **inputs):
-    defaults = {"preset": "draft", "iterations": 3, "face_budget": 2000, "smoothness": 1.0, "seed": 0}
+    factors = {"smoothness": 1.0, "raw_weight": 1.0}
+    defaults = {"preset": "draft", "iterations": 3, "face_budget": 2000, **factors, "seed": 0}
     return run(
         "AP3D_RefineMesh",
         **{"mesh": ball(1.0), "normals": normals, "views": VIEWS, "rotation": "camera_to_world", **defaults, **inputs},
