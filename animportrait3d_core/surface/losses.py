@@ -1,4 +1,4 @@
-"""The terms of the paper's equation A2, and the silhouette term that its code adds."""
+"""The terms of the paper's equation A2, the silhouette term that its code adds, and our distance to the raw surface."""
 
 from __future__ import annotations
 
@@ -20,6 +20,11 @@ def normal_loss(rendered: Tensor, target: Tensor, weights: Tensor) -> Tensor:
 def silhouette_loss(coverage: Tensor, masks: Tensor) -> Tensor:
     """Mean squared difference of rendered coverage and mattes, both [B, H, W]."""
     return torch.nn.functional.mse_loss(coverage, masks)
+
+
+def distance_loss(vertices: Tensor, anchors: Tensor) -> Tensor:
+    """Mean squared distance of vertices [V, 3] to points [V, 3], world units squared."""
+    return (vertices - anchors).square().sum(-1).mean()
 
 
 def consistency_loss(vertices: Tensor, faces: Tensor, pairs: Tensor) -> Tensor:

@@ -11,14 +11,14 @@ from torch import Tensor
 
 from ..cameras import Cameras, orbit_cameras
 from ..errors import InvalidInput
-from ..mesh_queries import surface_colors
+from ..mesh_queries import SurfaceTree, surface_colors
 from ..meshes import Mesh, vertex_normals
 from ..previews import shaded_mesh
 from ..render import antialias, interpolate, rasterize_mesh
 from ..render.antialias import mesh_edges
 from ..views import Views
 from .decimation import decimate
-from .losses import consistency_loss, normal_loss, silhouette_loss
+from .losses import consistency_loss, distance_loss, normal_loss, silhouette_loss
 from .marching_cubes import smooth_mesh
 from .preconditioner import SmoothSteps, UniformAdam
 from .preparation import LARGEST_INVERTED_SHARE, face_pairs, inverted_share, mesh_volume, prepare_mesh
@@ -91,7 +91,7 @@ def refine_mesh(
     targets, notes = view_targets(normals, views, settings)
     if settings.raw_weight:
         targets = with_surface_normals(targets, prepared.mesh, settings.raw_weight)
-    run = Refinement(targets, settings, generator, progress)
+    run = Refinement(targets, settings, generator, progress, prepared.mesh)
     optimized = run.optimize(smooth_mesh(prepared.mesh, settings.smoothing_steps))
     final = decimate(optimized, settings.face_budget)
     inverted = _check_result(final)
@@ -159,10 +159,16 @@ class Refinement:
     """One optimisation: what stays the same over its iterations, and the record of its losses."""
 
     def __init__(
-        self, targets: ViewTargets, settings: RefineSettings, generator: torch.Generator, progress: Progress | None
+        self,
+        targets: ViewTargets,
+        settings: RefineSettings,
+        generator: torch.Generator,
+        progress: Progress | None,
+        raw: Mesh,
     ) -> None:
         self.targets, self.settings, self.generator, self.progress = targets, settings, generator, progress
-        self.losses: dict[str, list[float]] = {"normal": [], "silhouette": [], "consistency": []}
+        self.losses: dict[str, list[float]] = {"normal": [], "silhouette": [], "consistency": [], "distance": []}
+        self._raw = SurfaceTree(raw.vertices, raw.faces)
         self._batches = self._view_batches()
         self._consistency_weight = settings.consistency_weight
 
@@ -185,9 +191,11 @@ class Refinement:
         system = SmoothSteps(faces, len(mesh.vertices), self.settings.smoothness)
         variables = system.variables(mesh.vertices)
         optimizer = UniformAdam(variables, self.settings.learning_rate)
+        # The same anchors for all steps: a sheet of hair that could slide over the cheek would.
+        anchors = self._raw.closest(mesh.vertices).points
         for step in steps:
             vertices = system.solve(variables).requires_grad_()
-            loss = self.loss(vertices, faces, pairs, edges)
+            loss = self.loss(vertices, faces, pairs, edges, anchors)
             (gradient,) = torch.autograd.grad(loss, vertices)
             self._check_step(step, loss, gradient)
             optimizer.learning_rate = self._learning_rate(step)
@@ -197,8 +205,8 @@ class Refinement:
         self._check_volume(steps.stop, mesh_volume(moved) / volume)
         return moved
 
-    def loss(self, vertices: Tensor, faces: Tensor, pairs: Tensor, edges: Tensor) -> Tensor:
-        """Equation A2 with the silhouette term, over the views of the next batch."""
+    def loss(self, vertices: Tensor, faces: Tensor, pairs: Tensor, edges: Tensor, anchors: Tensor) -> Tensor:
+        """Equation A2 with silhouettes, over the views of the next batch, and the distance to the raw surface."""
         chosen = next(self._batches)
         targets, settings = self.targets, self.settings
         cameras = targets.cameras[chosen]
@@ -210,6 +218,7 @@ class Refinement:
             "normal": normal_loss(rendered, targets.normals[chosen], targets.weights[chosen] * covered),
             "silhouette": silhouette_loss(coverage, targets.mattes[chosen]),
             "consistency": consistency_loss(vertices, faces, pairs),
+            "distance": distance_loss(vertices, anchors),
         }
         for name, value in terms.items():
             self.losses[name].append(float(value.detach()))
@@ -217,6 +226,7 @@ class Refinement:
             "normal": settings.normal_weight,
             "silhouette": settings.silhouette_weight,
             "consistency": self._consistency_weight,
+            "distance": settings.distance_weight,
         }
         return torch.stack([weights[name] * value for name, value in terms.items()]).sum()
 

@@ -19,6 +19,9 @@ class RefineSettings:
     the surface from drifting along the views when normals are noisy. The last weight is meant for edges of
     `REFERENCE_EDGE`: for others it is scaled by the square of the ratio, because the angle between neighbouring faces
     of one surface grows with their size.
+    distance_weight: of the squared distance to the raw surface. Normals do not say where a surface is: without it, what
+    no silhouette shows, like a neck under hair, drifts (positions for the coarse shape, normals for the fine one:
+    Nehab et al. 2005). The authors have none.
     raw_weight: of the raw surface's own normals in the target, beside 1 for the estimated ones. Both are wrong, the raw
     surface by noise and a network by blur, so that their mean is better than either; an estimator that is much better
     than the raw surface wants 0, as the authors have.
@@ -35,6 +38,7 @@ class RefineSettings:
     normal_weight: float = 10.0
     silhouette_weight: float = 5.0
     consistency_weight: float = 50.0
+    distance_weight: float = 5000.0
     raw_weight: float = 1.0
     iterations: int = 300
     batch: int = 4
@@ -49,7 +53,8 @@ class RefineSettings:
 
     def __post_init__(self) -> None:
         where = "RefineSettings"
-        for name in ("normal_weight", "silhouette_weight", "consistency_weight", "raw_weight", "smoothness"):
+        weights = ("normal_weight", "silhouette_weight", "consistency_weight", "distance_weight", "raw_weight")
+        for name in (*weights, "smoothness"):
             if not 0 <= getattr(self, name) < 1e6:
                 raise InvalidInput(f"{where}: {name} is {getattr(self, name)}, expected 0 to 1e6.")
         for name, low in (("iterations", 1), ("batch", 1), ("image_size", 16), ("smoothing_steps", 0)):
@@ -72,6 +77,6 @@ class RefineSettings:
         if name == "paper":
             return cls(
                 iterations=2400, image_size=512, edge_lengths=(0.024, 0.015, 0.010), smoothing_steps=16,
-                silhouette_weight=1.0, raw_weight=0.0, face_budget=60_000,
+                silhouette_weight=1.0, distance_weight=0.0, raw_weight=0.0, face_budget=60_000,
             )  # fmt: skip
         raise InvalidInput(f"RefineSettings: '{name}' is unknown, expected one of {', '.join(REFINE_PRESETS)}.")

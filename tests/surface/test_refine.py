@@ -17,7 +17,7 @@ from animportrait3d_core.meshes import Mesh, vertex_normals
 from animportrait3d_core.render import interpolate, rasterize_mesh
 from animportrait3d_core.render.antialias import mesh_edges
 from animportrait3d_core.surface import RefineSettings, ViewNormals, refine_mesh
-from animportrait3d_core.surface.losses import consistency_loss, normal_loss
+from animportrait3d_core.surface.losses import consistency_loss, distance_loss, normal_loss
 from animportrait3d_core.surface.preparation import face_pairs, inverted_share, mesh_volume, prepare_mesh
 from animportrait3d_core.surface.refine import Refinement, view_targets, with_surface_normals
 from animportrait3d_core.surface.remesh import topology
@@ -27,7 +27,7 @@ CENTER = torch.tensor([0.0, 0.2, 0.0], dtype=torch.float64)
 AXES = torch.tensor([0.42, 0.6, 0.5], dtype=torch.float64)
 QUICK = RefineSettings(
     iterations=60, image_size=64, edge_lengths=(0.15, 0.1), smoothing_steps=0, face_budget=1500, smoothness=5.0,
-    raw_weight=0.0,
+    distance_weight=0.0, raw_weight=0.0,
 )  # fmt: skip
 
 
@@ -36,8 +36,8 @@ def cameras_around(size: int = 64) -> Cameras:
     return concatenate_cameras([*rings, orbit_cameras([0.0, 90.0], [-50.0, -50.0], size)])
 
 
-def ellipsoid_views(cameras: Cameras) -> tuple[ViewNormals, Views]:
-    """What cameras see of the ellipsoid, by intersecting rays; masks are smooth over a pixel at the limb."""
+def ellipsoid_views(cameras: Cameras, normal_axes: torch.Tensor = AXES) -> tuple[ViewNormals, Views]:
+    """What cameras see of the ellipsoid, by intersecting rays; with the normals of other axes, if they are given."""
     row, column = torch.meshgrid(torch.arange(cameras.height), torch.arange(cameras.width), indexing="ij")
     pixels = torch.stack([column + 0.5, row + 0.5, torch.ones_like(row)], dim=-1).double()
     rotation = cameras.world_to_camera[:, :3, :3].double()
@@ -47,7 +47,7 @@ def ellipsoid_views(cameras: Cameras) -> tuple[ViewNormals, Views]:
     a, b, c = (scaled**2).sum(-1), (scaled * offset).sum(-1), (offset**2).sum(-1) - 1
     square = b**2 - a * c
     distance = (-b - square.clamp(min=0).sqrt()) / a
-    world = torch.nn.functional.normalize((offset + distance[..., None] * scaled) / AXES, dim=-1)
+    world = torch.nn.functional.normalize((offset + distance[..., None] * scaled) / normal_axes, dim=-1)
     mask = (square > 0).float()
     camera_space = torch.einsum("bij,bhwj->bhwi", rotation, world) * torch.tensor([1.0, -1.0, -1.0])
     normals = ViewNormals((camera_space * mask[..., None]).float(), mask)
@@ -185,17 +185,38 @@ def test_the_loss_has_the_gradient_of_its_differences() -> None:
     local = mesh.vertices - CENTER.float()
     motions = {"wide": local * torch.tensor([1.0, 0, 0]), "tall": local * torch.tensor([0, 1.0, 0])}
     for term in ("normal", "silhouette"):
-        weights = {f"{name}_weight": float(name == term) for name in ("normal", "silhouette", "consistency")}
+        terms = ("normal", "silhouette", "consistency", "distance")
+        weights = {f"{name}_weight": float(name == term) for name in terms}
         settings = RefineSettings(**weights, batch=3)
-        run = Refinement(view_targets(normals, views, settings)[0], settings, torch.Generator().manual_seed(0), None)
+        targets, draw = view_targets(normals, views, settings)[0], torch.Generator().manual_seed(0)
+        run = Refinement(targets, settings, draw, None, mesh)
         vertices = mesh.vertices.clone().requires_grad_()
-        (gradient,) = torch.autograd.grad(run.loss(vertices, mesh.faces, pairs, edges), vertices)
+        (gradient,) = torch.autograd.grad(run.loss(vertices, mesh.faces, pairs, edges, mesh.vertices), vertices)
         for name, motion in motions.items():
             ahead, behind = (
-                run.loss(mesh.vertices + sign * 0.02 * motion, mesh.faces, pairs, edges).item() for sign in (1, -1)
+                run.loss(mesh.vertices + sign * 0.02 * motion, mesh.faces, pairs, edges, mesh.vertices).item()
+                for sign in (1, -1)
             )
             expected = pytest.approx((ahead - behind) / 0.04, rel=0.1)
             assert float((gradient * motion).sum()) == expected, (name, term)
+
+
+def test_distance_is_a_mean_of_squares() -> None:
+    points = torch.tensor([[0.0, 0, 0], [1, 1, 1]])
+    assert float(distance_loss(points + torch.tensor([0.3, 0.0, 0.4]), points)) == pytest.approx(0.25)
+
+
+def test_what_no_silhouette_shows_stays_where_the_raw_surface_is() -> None:
+    """All views from the front with the normals of a flatter shape: nothing else says how deep the front lies."""
+    front = orbit_cameras([-30.0, -15.0, 0.0, 15.0, 30.0], [0.0] * 5, 64)
+    normals, views = ellipsoid_views(front, AXES * torch.tensor([1.0, 1.0, 0.5]))
+    raw = sphere(1.0, 3, CENTER * 0)
+    raw = dataclasses.replace(raw, vertices=raw.vertices * AXES.float() + CENTER.float())
+    free, held = (
+        refine_mesh(raw, normals, views, dataclasses.replace(QUICK, distance_weight=weight)).mesh
+        for weight in (0.0, 5000.0)
+    )
+    assert implicit_error(held)[1] < 0.02 < 0.5 * implicit_error(free)[1]
 
 
 def test_consistency_is_that_of_the_dihedral_angle() -> None:
@@ -311,6 +332,7 @@ def test_presets() -> None:
     assert RefineSettings.preset("draft") == RefineSettings()
     paper = RefineSettings.preset("paper")
     assert (paper.normal_weight, paper.silhouette_weight, paper.consistency_weight) == (10, 1, 50)
+    assert (paper.distance_weight, paper.raw_weight) == (0, 0)
     assert (paper.iterations, paper.face_budget, paper.smoothing_steps) == (2400, 60_000, 16)
     with pytest.raises(InvalidInput, match="'best' is unknown, expected one of draft, paper"):
         RefineSettings.preset("best")
