@@ -125,14 +125,6 @@ class RefineMesh:
                         "normals shows as dents, lower it if detail is missing.",
                     },
                 ),
-                "raw_weight": (
-                    "FLOAT",
-                    {
-                        "default": 1.0, "min": 0.0, "max": 100.0, "step": 0.1, "round": False,
-                        "tooltip": "Factor of how much the raw mesh's own normals count beside the estimated ones "
-                        "(draft: as much, paper: not at all). 0 for normals of a strong estimator.",
-                    },
-                ),
                 "rotation": (
                     ["camera_to_world", "legacy"],
                     {
@@ -144,6 +136,14 @@ class RefineMesh:
                 "seed": (
                     "INT",
                     {"default": 0, "min": 0, "max": 2**32 - 1, "tooltip": "Order in which the views are drawn."},
+                ),
+                "raw_weight": (
+                    "FLOAT",
+                    {
+                        "default": 1.0, "min": 0.0, "max": 100.0, "step": 0.1, "round": False,
+                        "tooltip": "Factor of how much the raw mesh's own normals count beside the estimated ones "
+                        "(draft: as much, paper: not at all). 0 for normals of a strong estimator.",
+                    },
                 ),
             }
         }  # fmt: skip

@@ -315,4 +315,4 @@ def test_embedded_weights_load_or_say_how_to_make_them(role):
         return
     assert load_network(folder, role).role == role
     assert (folder / "README.md").is_file()
-    assert (folder / "model.safetensors").stat().st_size < 3.2e6
+    assert (folder / "model.safetensors").stat().st_size < 3.5e6

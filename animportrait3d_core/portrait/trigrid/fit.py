@@ -35,7 +35,7 @@ OCCUPANCY_SIDE = 96
 ALMOST_EMPTY = -3.0  # raw density below which a cell (and its neighbours) is no longer sampled
 EMPTY_CEILING = -14.0  # raw density that points outside the silhouettes are pushed under
 FOG_SHARE = 0.25  # of the iterations, with coarse steps
-FRAME_SHARE = 1 / 3  # of the pictures must have a cell in their frame
+FRAME_SHARE = 1 / 6  # of the pictures must have a cell in their frame
 _DECAYS = (0.9, 0.99)
 _EPSILON = 1e-15
 
@@ -265,7 +265,7 @@ def cell_centers() -> Tensor:
 def silhouette_hull(views: Views, field: FieldSettings) -> np.ndarray:
     """Cells [M, M, M], over x, y, z, that none of the pictures shows to be empty, inside what rendering crops.
 
-    A third of the pictures must have the cell in their frame: what lies below the frames is not the subject's.
+    A sixth of the pictures must have the cell in their frame: what lies below the frames is not the subject's.
     """
     centers = cell_centers() * field.half_cube
     cell = 2 * field.half_cube / OCCUPANCY_SIDE
