@@ -3,7 +3,7 @@
 A folder holds `config.json` and `model.safetensors` as `save_pretrained` of segmentation-models-pytorch writes them,
 and `network.json`: {"role", "classes" (parts only: the name of each channel; a name may repeat), "size" (pixels of the
 longer side in training), "mean", "std", "pixel_unshuffle" (1 unless the model wants each block of 2 x 2 or more pixels
-as further channels of one)}.
+as further channels of one; it may answer in such blocks too)}.
 """
 
 from __future__ import annotations
@@ -52,6 +52,12 @@ class ImageNetwork:
     std: Tensor
     device: torch.device
     pixel_unshuffle: int = 1
+
+    def maps(self, answer: Tensor | tuple[Tensor, Tensor]) -> Tensor:
+        """The maps [B, channels, s, s] of a model's answer; blocks that it answers are spread out to single pixels."""
+        maps = answer[0] if isinstance(answer, tuple) else answer
+        in_blocks = maps.shape[1] == len(self.channel_classes) * self.pixel_unshuffle**2
+        return torch.nn.functional.pixel_shuffle(maps, self.pixel_unshuffle) if in_blocks else maps
 
 
 def build_model(config: Mapping[str, Any], where: str = "build_model") -> nn.Module:
@@ -105,7 +111,7 @@ def load_network(path: str | Path, role: str, device: torch.device | str = "cpu"
         tensors, _ = read_safetensors(_existing(folder / WEIGHTS_FILE, role), "load_network")
         _load_weights(where, model, tensors)
         unshuffle = _pixel_unshuffle(where, description)
-        _check_output(where, role, model, len(names), 3 * unshuffle**2)
+        _check_output(where, role, model, len(names), unshuffle)
         mean = _three_numbers(where, "mean", description.get("mean", IMAGENET_MEAN))
         std = _three_numbers(where, "std", description.get("std", IMAGENET_STD))
         model = model.requires_grad_(False).eval().to(device).to(memory_format=torch.channels_last)
@@ -188,9 +194,10 @@ def _load_weights(where: str, model: nn.Module, tensors: dict[str, Tensor]) -> N
     model.load_state_dict({name: tensors[name].to(value.dtype) for name, value in expected.items()})
 
 
-def _check_output(where: str, role: str, model: nn.Module, channels: int, inputs: int) -> None:
+def _check_output(where: str, role: str, model: nn.Module, channels: int, unshuffle: int) -> None:
     """Run the model on an empty picture: the number of channels that counts is the one it answers."""
     model.eval()
+    inputs = 3 * unshuffle**2
     try:
         with torch.no_grad():
             output = model(torch.zeros(1, inputs, 64, 64))
@@ -200,7 +207,7 @@ def _check_output(where: str, role: str, model: nn.Module, channels: int, inputs
             f"`in_channels` {inputs}: 3 x the square of `pixel_unshuffle` in {NETWORK_FILE}."
         ) from error
     maps, logits = output if isinstance(output, tuple) else (output, None)
-    if maps.shape[1] != channels:
+    if maps.shape[1] not in (channels, channels * unshuffle**2):
         meaning = f"`classes` in {NETWORK_FILE} names {channels}" if role == "parts" else f"{role} need {channels}"
         raise IncompatibleCheckpoint(f"{where}: the model answers {maps.shape[1]} channels, but {meaning}.")
     if role == "landmarks" and (logits is None or logits.shape[1] != 1 + LANDMARKS):

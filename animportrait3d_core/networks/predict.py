@@ -54,8 +54,7 @@ def predict_maps(network: ImageNetwork, images: Tensor, progress: Progress | Non
         padding = (0, -inner[1] % stride, 0, -inner[0] % stride)
         padded = torch.nn.functional.pad(resized, padding, mode="replicate") if any(padding) else resized
         with torch.no_grad():
-            output = network.model(model_input(network, padded))
-        maps = (output[0] if isinstance(output, tuple) else output).float().cpu()
+            maps = network.maps(network.model(model_input(network, padded))).float().cpu()
         maps = _resize(maps, tuple(padded.shape[-2:]))[..., : inner[0], : inner[1]]
         answers.append(_resize(maps, (height, width)))
         if progress is not None:

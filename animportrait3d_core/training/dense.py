@@ -108,7 +108,7 @@ class PartsTask(_DenseTask):
 
     def losses(self, model: nn.Module, batch: Mapping[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
         """The two terms."""
-        logs = model(batch["colors"]).float().log_softmax(1)
+        logs = self.network.maps(model(batch["colors"])).float().log_softmax(1)
         truth = class_shares(batch["labels"], logs.shape[1], logs.shape[-1])
         entropy = -(truth * logs).sum(1).mean()
         return {"entropy": entropy, "dice": _DICE_WEIGHT * dice_loss(logs.exp(), truth)}
@@ -137,7 +137,7 @@ class NormalsTask(_DenseTask):
 
     def losses(self, model: nn.Module, batch: Mapping[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
         """2 sin(angle / 2), which has a gradient also where the angle is small."""
-        found = unit_channels(model(batch["colors"]).float())
+        found = unit_channels(self.network.maps(model(batch["colors"])).float())
         factor = batch["normals"].shape[-1] // found.shape[-1]
         inside = torch.nn.functional.avg_pool2d(batch["alpha"], factor)[:, 0] > 0.5
         # The mean of a block's normals is short where they disagree, and then says little.

@@ -62,7 +62,8 @@ _RECIPES = {
     ),
     "normals": Recipe(
         "normals",
-        {**_SMALL_UNET, "classes": 3},
+        # An answer for each pixel of a block: curls of hair are a few pixels wide.
+        {**_SMALL_UNET, "classes": 3 * _PIXEL_UNSHUFFLE**2},
         size=256,
         augment=AugmentSettings(),
         loop=LoopSettings(steps=10000, batch_size=12, learning_rate=3e-3, precision="bfloat16"),
@@ -76,8 +77,8 @@ _RECIPES = {
             "classes": LANDMARKS,
             "aux_params": {"classes": 1 + LANDMARKS, "pooling": "avg", "dropout": 0.0},
         },
-        size=128,
+        size=192,
         augment=AugmentSettings(),
-        loop=LoopSettings(steps=10000, batch_size=16, learning_rate=2e-3, precision="bfloat16"),
+        loop=LoopSettings(steps=10000, batch_size=12, learning_rate=2e-3, precision="bfloat16"),
     ),
 }

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from ..errors import InvalidInput
 from ..files import atomic_write, sha256_of_file, write_json
 from ..networks.files import WEIGHTS_FILE, build_model, load_network, save_network
 from ..networks.roles import PART_CLASSES, check_role
@@ -20,6 +22,7 @@ from .recipes import Recipe, recipe_of
 from .shards import open_dataset
 
 NETWORK_FOLDER, METRICS_FILE, CARD_FILE = "network", "metrics.json", "README.md"
+LOGGER = logging.getLogger("animportrait3d")
 _TASKS: dict[str, Any] = {"parts": PartsTask, "normals": NormalsTask, "landmarks": LandmarksTask}
 
 
@@ -29,7 +32,8 @@ class TrainingRun:
 
     steps, batch_size, size: of the schedule and the network's pictures; a resumed run must keep them.  resume: go on
     from the folder's state.  minutes: of this sitting at most.  start_from: a network folder of the same role whose
-    weights are the first ones, instead of random ones (one that was trained on smaller pictures, for instance).
+    weights are the first ones where they fit, instead of random ones (one that was trained on smaller pictures, for
+    instance).
     held_out_limit: samples of each evaluation.  seed: of weights, order and augmentation.
     """
 
@@ -72,7 +76,7 @@ def train_network(
         model = build_model(recipe.config, "train_network")
     task: PartsTask | NormalsTask | LandmarksTask = _TASKS[role](model, samples, recipe, run.held_out_limit)
     if run.start_from is not None:
-        model.load_state_dict(load_network(run.start_from, role).model.state_dict())
+        _start_from(model, run.start_from, role)
         task.fingerprint += f" from {sha256_of_file(run.start_from / WEIGHTS_FILE)[:8]}"
     settings = run.loop_settings(recipe.loop)
     result = train(task, settings, output, run.resume, run.minutes, report)
@@ -89,6 +93,21 @@ def train_network(
     figures = {"step": result.step, "finished": result.finished, "seconds": round(result.seconds, 1)}
     write_json(output / METRICS_FILE, {"role": role, **figures, "metrics": result.metrics})
     return result
+
+
+def _start_from(model: torch.nn.Module, folder: Path, role: str) -> None:
+    """Give the model all weights of a network that fit; those that do not keep their random values, and are named."""
+    known, own = load_network(folder, role).model.state_dict(), model.state_dict()
+    fitting = {name: value for name, value in known.items() if name in own and own[name].shape == value.shape}
+    if 2 * len(fitting) < len(own):
+        raise InvalidInput(
+            f"train_network: '{folder}' has {len(fitting)} of the {len(own)} weights of the recipe for {role}, "
+            "expected at least half: it is another architecture. Start without it."
+        )
+    others = sorted(own.keys() - fitting.keys())
+    if others:
+        LOGGER.warning("train_network: %d of %d weights are new: %s", len(others), len(own), ", ".join(others[:6]))
+    model.load_state_dict({**own, **fitting})
 
 
 def network_description(recipe: Recipe) -> dict[str, object]:

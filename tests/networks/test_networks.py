@@ -148,6 +148,22 @@ def test_blocks_of_pixels_are_channels_and_answers_come_back_at_the_pictures_siz
     torch.testing.assert_close(model.seen[1][0, :, 5, 10], block)
 
 
+def test_answers_in_blocks_are_spread_out():
+    none, one = torch.zeros(3), torch.ones(3)
+    network = ImageNetwork("normals", torch.nn.Identity(), (), (0, 1, 2), 64, none, one, torch.device("cpu"), 2)
+    pictures = torch.rand(2, 64, 64, 3, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(predict_maps(network, pictures), pictures.permute(0, 3, 1, 2))
+
+
+def test_a_model_that_answers_in_blocks_is_read(tmp_path):
+    config, description = {**TINY, "in_channels": 12, "classes": 12}, {**DESCRIPTIONS["normals"], "pixel_unshuffle": 2}
+    write(tmp_path, "normals", config, description)
+    pictures = torch.rand(1, 64, 64, 3, generator=torch.Generator().manual_seed(6))
+    normals = estimate_normals(load_network(tmp_path, "normals"), pictures, torch.ones(1, 64, 64))
+    # Single pixels have answers of their own: no two of a block are alike, as enlarged ones nearly would be.
+    assert float((normals[:, ::2] - normals[:, 1::2]).abs().amin(-1).mean()) > 1e-3
+
+
 def test_the_size_of_blocks_is_read(tmp_path):
     write(tmp_path, "parts", {**CONFIGS["parts"], "in_channels": 12}, {**DESCRIPTIONS["parts"], "pixel_unshuffle": 2})
     network = load_network(tmp_path, "parts")

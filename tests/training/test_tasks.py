@@ -13,7 +13,7 @@ from animportrait3d_core.cli import main
 from animportrait3d_core.errors import InvalidInput, MissingModelFile, ShapeMismatch
 from animportrait3d_core.evaluation import landmark_error, mean_normal_angle
 from animportrait3d_core.files import read_safetensors
-from animportrait3d_core.networks import PART_CLASSES, load_network, segment_images
+from animportrait3d_core.networks import PART_CLASSES, build_model, load_network, save_network, segment_images
 from animportrait3d_core.networks.landmarks import expected_points, face_crops, log_shares
 from animportrait3d_core.training import (
     Manifest,
@@ -36,9 +36,12 @@ from animportrait3d_core.training.metrics import ConfusionCounts, angles_between
 from animportrait3d_core.training.pictures import class_table, load_pictures
 from animportrait3d_core.training.recipes import recipe_of
 from animportrait3d_core.training.shards import BODY_WIDTH
-from animportrait3d_core.training.train_network import TrainingRun, train_network
+from animportrait3d_core.training.train_network import TrainingRun, network_description, train_network
 
 SIZE, PERSONS, PARTS = 64, 10, ("background", "skin", "hair", "clothes", "eyes", "teeth", "lips")
+TINY_ALIEN = {
+    "_model_class": "Linknet", "encoder_name": "mobilenet_v2", "encoder_weights": None, "in_channels": 12,
+}  # fmt: skip
 HAIR_COLORS = torch.tensor([[0.8, 0.2, 0.1], [0.1, 0.1, 0.1], [0.9, 0.8, 0.3]])
 
 
@@ -288,6 +291,25 @@ def test_training_goes_on_from_a_network(folder, tmp_path):
     torch.testing.assert_close(first, second)
     with pytest.raises(InvalidInput, match="another task"):
         train_network("parts", folder, tmp_path / "second", dataclasses.replace(run, start_from=None, resume=True))
+
+
+def test_weights_that_do_not_fit_stay_as_they_were_and_are_named(folder, tmp_path, caplog):
+    recipe = recipe_of("normals", SIZE)
+    config = {**recipe.config, "classes": 3}  # one answer per block, where the recipe has four
+    torch.manual_seed(5)
+    known = build_model(config).state_dict()
+    save_network(tmp_path / "blocks", config, known, network_description(recipe))
+    run = TrainingRun(steps=1, batch_size=2, held_out_limit=2, start_from=tmp_path / "blocks", minutes=0.0)
+    with caplog.at_level("WARNING", logger="animportrait3d"):
+        result = train_network("normals", folder, tmp_path / "run", run)
+    assert "2 of" in caplog.text and "segmentation_head.0.bias, segmentation_head.0.weight" in caplog.text
+    for name, value in known.items():
+        if not name.startswith("segmentation_head"):
+            torch.testing.assert_close(result.weights[name], value.half().to(value.dtype))
+    alien = {**TINY_ALIEN, "classes": 12}
+    save_network(tmp_path / "alien", alien, build_model(alien).state_dict(), network_description(recipe))
+    with pytest.raises(InvalidInput, match="1 of the 188 weights of the recipe for normals, expected"):
+        train_network("normals", folder, tmp_path / "other", dataclasses.replace(run, start_from=tmp_path / "alien"))
 
 
 def test_the_command_line_trains_and_goes_on(folder, tmp_path, capsys):
