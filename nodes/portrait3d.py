@@ -226,8 +226,10 @@ class ExtractMesh:
                 "smoothing": (
                     "INT",
                     {
-                        "default": usual.smoothing_steps, "min": 0, "max": 1000,
-                        "tooltip": "Passes of Laplacian smoothing. More shrinks noses and ears.",
+                        "default": -1, "min": -1, "max": 1000,
+                        "tooltip": "Passes of Laplacian smoothing; -1 takes the preset's: "
+                        + ", ".join(f"{name} {entry.surface.smoothing_steps}" for name, entry in MESH_PRESETS.items())
+                        + ". More shrinks noses and ears.",
                     },
                 ),
                 "smallest_piece": (
@@ -253,8 +255,10 @@ class ExtractMesh:
         from animportrait3d_core.portrait.protocol import MESH_PRESETS
         from animportrait3d_core.surface import SurfaceSettings
 
-        surface = SurfaceSettings(level=density, smoothing_steps=smoothing, min_component_share=smallest_piece)
-        settings = dataclasses.replace(MESH_PRESETS[preset], surface=surface)
+        settings = MESH_PRESETS[preset]
+        passes = settings.surface.smoothing_steps if smoothing < 0 else smoothing
+        surface = SurfaceSettings(level=density, smoothing_steps=passes, min_component_share=smallest_piece)
+        settings = dataclasses.replace(settings, surface=surface)
         mesh = portrait.mesh(settings, host.ProgressBar())
         cameras = previews.preview_cameras(PREVIEW_SIZE)
         clay = previews.shaded_mesh(mesh.vertices, mesh.faces, cameras)
