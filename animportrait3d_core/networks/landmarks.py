@@ -74,6 +74,7 @@ def _detect(network: ImageNetwork, pictures: Tensor) -> tuple[Tensor, Tensor, Te
         cut = cut_out(pictures, crops, network.size, border=True)
         with torch.no_grad():
             heatmaps, logits = network.model(model_input(network, cut))
+            heatmaps = network.maps(heatmaps)
         points = points_from_crop(expected_points(log_shares(heatmaps)).cpu(), crops, heatmaps.shape[-1])
         surely = logits.float().cpu().sigmoid()
         found &= surely[:, 0] > 0.5

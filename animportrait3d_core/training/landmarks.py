@@ -114,6 +114,7 @@ class LandmarksTask:
     def losses(self, model: nn.Module, batch: Mapping[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
         """Distance of points in hundredths of the cut-out, compact heatmaps, and the two kinds of logits."""
         heatmaps, logits = model(batch["colors"])
+        heatmaps = self.network.maps(heatmaps)
         logs, logits = log_shares(heatmaps), logits.float()
         size = heatmaps.shape[-1]
         points = batch["points"] * (size / self.recipe.size)
