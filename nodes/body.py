@@ -103,7 +103,7 @@ class FitSMPLX:
                 "error_limit": (
                     "FLOAT",
                     {
-                        "default": 0.05, "min": 0.001, "max": 10.0, "step": 0.001, "round": False,
+                        "default": 0.035, "min": 0.001, "max": 10.0, "step": 0.001, "round": False,
                         "tooltip": "A fit whose face is farther than this from the surface (root mean square, over the "
                         "distance of the outer eye corners) is refused.",
                     },

@@ -78,7 +78,7 @@ class FitSettings:
     max_points: int = 4000
     view_count: int = 8
     view_size: int = 128
-    max_surface_error: float = 0.05
+    max_surface_error: float = 0.035
     max_landmark_error: float = 0.1
     allow_poor_fit: bool = False
 
