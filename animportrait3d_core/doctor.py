@@ -53,6 +53,18 @@ class ModelFolder:
     without: str
 
 
+def _network_folder(key: str, what: str) -> ModelFolder:
+    """A model key for 2D networks of the user, beside the pack's own."""
+    return ModelFolder(
+        key=key,
+        suffixes=(".safetensors",),
+        what=f"{what} (segmentation-models-pytorch)",
+        source="your own (docs/networks.md)",
+        licence="that of the checkpoint",
+        without="the pack's own network, made for its embedded portraits",
+    )
+
+
 MODEL_FOLDERS = (
     ModelFolder(
         key="smplx",
@@ -70,30 +82,9 @@ MODEL_FOLDERS = (
         licence="given there; the generator rests on EG3D, NVIDIA's non-commercial licence",
         without="the embedded portraits, or any GLB, OBJ or PLY head",
     ),
-    ModelFolder(
-        key="ap3d_segmentation",
-        suffixes=(".safetensors",),
-        what="face parsing network (segmentation-models-pytorch)",
-        source="your own, or made by scripts/train_networks.sh (docs/networks.md)",
-        licence="that of the checkpoint",
-        without="parts by distance to the body",
-    ),
-    ModelFolder(
-        key="ap3d_normals",
-        suffixes=(".safetensors",),
-        what="portrait normal estimator (segmentation-models-pytorch)",
-        source="your own, or made by scripts/train_networks.sh (docs/networks.md)",
-        licence="that of the checkpoint",
-        without="the mesh as it is, not refined",
-    ),
-    ModelFolder(
-        key="ap3d_landmarks",
-        suffixes=(".safetensors",),
-        what="detector of 68 facial landmarks (segmentation-models-pytorch)",
-        source="your own, or made by scripts/train_networks.sh (docs/networks.md)",
-        licence="that of the checkpoint",
-        without="the body is fitted by surface and silhouettes alone",
-    ),
+    _network_folder("ap3d_segmentation", "face parsing network"),
+    _network_folder("ap3d_normals", "portrait normal estimator"),
+    _network_folder("ap3d_landmarks", "detector of 68 facial landmarks"),
 )
 
 

@@ -81,7 +81,7 @@ def sheet(meshes: list[Mesh], size: int = 360) -> Tensor:
 def measure(name: str, arguments: argparse.Namespace) -> None:
     """Refine one portrait and print what it took and what it gained."""
     identity = portrait_identity(name)
-    cameras = view_preset("mesh24", arguments.size)
+    cameras = view_preset(arguments.views, arguments.size)
     true, truth = render_identity(identity, None, cameras).normals, identity_mesh(identity)
     portrait = load_trigrid_portrait(shipped_portrait_file(name))
     raw, views = portrait.mesh(MESH_PRESETS["standard"]), render_views(portrait, cameras, torch.ones(3))
@@ -110,6 +110,7 @@ def main() -> None:
     parser.add_argument("--normals", default="network", choices=KINDS)
     parser.add_argument("--noise", type=float, default=10.0, help="mean error of noisy normals, degrees")
     parser.add_argument("--network", type=Path, help="another folder with a normals network")
+    parser.add_argument("--views", default="quickstart", help="preset of the cameras: the shipped graphs', or mesh24")
     parser.add_argument("--size", type=int, default=256, help="pixels per side of the views")
     parser.add_argument("--sheet", type=Path, help="folder for the pictures")
     arguments = parser.parse_args()

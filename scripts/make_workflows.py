@@ -54,11 +54,7 @@ def quickstart(graph: WorkflowBuilder) -> None:
     with graph.stage("3 Body", BODY_NOTE):
         body = graph.add("AP3D_LoadSMPLX", shows_picture=True)
         fit = _fit(graph, views, body, mesh["mesh"])
-    with graph.stage("4 Parts", PARTS_NOTE):
-        parts = _parts(graph, views, mesh["mesh"])
-    with graph.stage("5 Points", POINTS_NOTE):
-        points = _points(graph, mesh["mesh"], fit, parts, (views, close))
-    avatar = _avatar(graph, "6", portrait, (views, close), fit, points)
+    avatar = _avatar_of_surface(graph, 4, portrait, (views, close), mesh["mesh"], fit)
     _results(graph, ("7", "8"), portrait, views, avatar)
 
 
@@ -80,11 +76,7 @@ def initialization(graph: WorkflowBuilder) -> None:
     with graph.stage("4 Body", BODY_NOTE):
         body = graph.add("AP3D_LoadSMPLX", shows_picture=True)
         fit = _fit(graph, views, body, mesh["mesh"])
-    with graph.stage("5 Parts", PARTS_NOTE):
-        parts = _parts(graph, views, mesh["mesh"])
-    with graph.stage("6 Points", POINTS_NOTE):
-        points = _points(graph, mesh["mesh"], fit, parts, (views, close))
-    avatar = _avatar(graph, "7", portrait, (views, close), fit, points)
+    avatar = _avatar_of_surface(graph, 5, portrait, (views, close), mesh["mesh"], fit)
     _measured(graph, "8", portrait, views, avatar)
 
 
@@ -96,11 +88,7 @@ def mesh_portrait(graph: WorkflowBuilder) -> None:
     with graph.stage("2 Views and fit", "The head is seen from all sides, and the body is fitted to what is seen."):
         views, close = _views(graph, portrait)
         fit = _fit(graph, views, body, portrait["mesh"])
-    with graph.stage("3 Parts", PARTS_NOTE):
-        parts = _parts(graph, views, portrait["mesh"])
-    with graph.stage("4 Points", POINTS_NOTE):
-        points = _points(graph, portrait["mesh"], fit, parts, (views, close))
-    avatar = _avatar(graph, "5", portrait, (views, close), fit, points)
+    avatar = _avatar_of_surface(graph, 3, portrait, (views, close), portrait["mesh"], fit)
     _results(graph, ("6", "7"), portrait, views, avatar)
 
 
@@ -133,6 +121,22 @@ def _fit(graph: WorkflowBuilder, views: BuiltNode, body: BuiltNode, mesh: Output
         landmarks=landmarks["landmarks"],
         shows_picture=True,
     )
+
+
+def _avatar_of_surface(
+    graph: WorkflowBuilder,
+    number: int,
+    portrait: BuiltNode,
+    views_and_close: tuple[BuiltNode, BuiltNode],
+    mesh: Output,
+    fit: BuiltNode,
+) -> BuiltNode:
+    """Three stages, counted from `number`: parts of the surface, points on them, the avatar."""
+    with graph.stage(f"{number} Parts", PARTS_NOTE):
+        parts = _parts(graph, views_and_close[0], mesh)
+    with graph.stage(f"{number + 1} Points", POINTS_NOTE):
+        points = _points(graph, mesh, fit, parts, views_and_close)
+    return _avatar(graph, str(number + 2), portrait, views_and_close, fit, points)
 
 
 def _parts(graph: WorkflowBuilder, views: BuiltNode, mesh: Output) -> BuiltNode:

@@ -207,7 +207,7 @@ class Trainer:
         """
         for (name, parameter), count in zip(self._parameters.items(), steps.tolist(), strict=True):
             self.optimizer.state[parameter] = {
-                "step": torch.tensor(float(count)), "exp_avg": self._first[name], "exp_avg_sq": self._second[name],
+                "step": torch.tensor(count), "exp_avg": self._first[name], "exp_avg_sq": self._second[name],
             }  # fmt: skip
 
     def _adam_steps(self) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 
@@ -57,6 +59,17 @@ def test_heatmaps_may_be_coarser_than_pictures():
 
     points, _, _ = detect_landmarks(network_of(Coarse([3.0] * PASSES)), place_picture(80, 64))
     torch.testing.assert_close(points[0], FACE, atol=0.05, rtol=0)
+
+
+def test_heatmaps_may_be_answered_in_blocks():
+    class Blocks(Painter):
+        def forward(self, pictures):
+            heatmaps, logits = super().forward(torch.nn.functional.pixel_shuffle(pictures, 2))
+            return torch.nn.functional.pixel_unshuffle(heatmaps, 2), logits
+
+    network = dataclasses.replace(network_of(Blocks([3.0] * PASSES)), pixel_unshuffle=2)
+    points, _, _ = detect_landmarks(network, place_picture(80, 64))
+    torch.testing.assert_close(points[0], FACE, atol=0.03, rtol=0)
 
 
 def test_each_look_is_closer():
