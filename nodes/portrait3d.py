@@ -189,7 +189,7 @@ class ExtractMesh:
 
     CATEGORY = "AnimPortrait3D/portrait"
     DESCRIPTION = (
-        "Takes the surface out of a portrait's density field by marching cubes, cleans and smooths it, and colours it "
+        "Takes the surface out of a portrait's density field by marching cubes, cleans it, and colours it "
         "as the portrait looks (paper, section 3.1). A portrait that is a mesh gives its own, as it is."
     )
     SEARCH_ALIASES = ["marching cubes", "isosurface", "trigrid to mesh", "geometry"]
@@ -226,10 +226,9 @@ class ExtractMesh:
                 "smoothing": (
                     "INT",
                     {
-                        "default": -1, "min": -1, "max": 1000,
-                        "tooltip": "Passes of Laplacian smoothing; -1 takes the preset's: "
-                        + ", ".join(f"{name} {entry.surface.smoothing_steps}" for name, entry in MESH_PRESETS.items())
-                        + ". More shrinks noses and ears.",
+                        "default": usual.smoothing_steps, "min": 0, "max": 1000,
+                        "tooltip": "Passes of Laplacian smoothing. Refine Mesh has its own; without it two or three "
+                        "take the steps of the grid away, more shrink noses and ears.",
                     },
                 ),
                 "smallest_piece": (
@@ -256,8 +255,7 @@ class ExtractMesh:
         from animportrait3d_core.surface import SurfaceSettings
 
         settings = MESH_PRESETS[preset]
-        passes = settings.surface.smoothing_steps if smoothing < 0 else smoothing
-        surface = SurfaceSettings(level=density, smoothing_steps=passes, min_component_share=smallest_piece)
+        surface = SurfaceSettings(level=density, smoothing_steps=smoothing, min_component_share=smallest_piece)
         settings = dataclasses.replace(settings, surface=surface)
         mesh = portrait.mesh(settings, host.ProgressBar())
         cameras = previews.preview_cameras(PREVIEW_SIZE)

@@ -42,20 +42,20 @@ class RevoteSettings:
     """`legacy`: the authors' binary votes (`segmentation.legacy`); the other settings are not used then."""
     size: int = 768
     """Smaller side in pixels of the pictures in which faces are looked for: a face needs pixels to be seen."""
-    facing_power: float = 1.0
-    """Weight of a pixel is the cosine between its face's normal and the view to this power."""
+    facing_power: float = 1.5
+    """Weight of a pixel is the cosine between its face's normal and the view to this power. Under hanging hair the views
+    that see a face squarely are right; where labels are wrong at random, each view more is a help, and 4 is too much."""
     least_facing: float = 0.15
     """Faces seen at less than this cosine (flatter than 81 degrees) do not count as visible."""
     border_width: float = 0.012
     """Pixels closer than this share of the picture's smaller side to another label are doubtful: there the surface and
     the picture disagree by a pixel or two, and one part hides another."""
-    border_weight: float = 1.0
-    """What doubtful pixels count; 1: as much as all others. 0.15 gains a percent of IoU with clean labels under hanging
-    hair, but speckled labels are borders everywhere, and lose by it."""
+    border_weight: float = 0.3
+    """What doubtful pixels count, and specks that their surroundings outvote; 1: as much as all others."""
     least_agreement: float = 0.5
     """A view whose labels agree with the vote of all views on less than this share of its weight is left out."""
-    smoothing: float = 0.01
-    """Radius over which votes are blended along the surface (3.6 mm); 0: faces decide alone."""
+    smoothing: float = 0.025
+    """Radius over which votes are blended along the surface (9 mm); 0: faces decide alone."""
     least_island: float = 0.003
     """Islands of a part smaller than this area (a square of 2 cm) join what surrounds them; 0: none."""
 

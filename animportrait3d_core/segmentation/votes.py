@@ -57,19 +57,27 @@ def sampled(maps: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def with_doubtful_borders(labels: ViewLabels, width: float, weight: float) -> ViewLabels:
-    """The labels with the confidence of pixels near another label multiplied by `weight`.
+    """The labels with the confidence of pixels near another label, and of specks, multiplied by `weight`.
 
-    width: reach in shares of the picture's smaller side, at least one pixel.
+    width: reach in shares of the picture's smaller side, at least one pixel.  Specks are pixels that their surroundings
+    of 5 x 5 outvote; they do not make a border of their own.
     """
     height, across = labels.labels.shape[1:]
     reach = max(1, round(width * min(height, across)))
     confidence = torch.ones(labels.labels.shape) if labels.confidence is None else labels.confidence.clone()
-    for view, numbers in enumerate(labels.labels.float()):
+    for view, numbers in enumerate(labels.labels):
+        clean = _outvoted(numbers, len(labels.classes)).float()
         # Highest and lowest label within the reach differ where there is more than one.
-        high = torch.nn.functional.max_pool2d(numbers[None], 2 * reach + 1, stride=1, padding=reach)[0]
-        low = -torch.nn.functional.max_pool2d(-numbers[None], 2 * reach + 1, stride=1, padding=reach)[0]
-        confidence[view][high != low] *= weight
+        high = torch.nn.functional.max_pool2d(clean[None], 2 * reach + 1, stride=1, padding=reach)[0]
+        low = -torch.nn.functional.max_pool2d(-clean[None], 2 * reach + 1, stride=1, padding=reach)[0]
+        confidence[view][(high != low) | (numbers != clean)] *= weight
     return dataclasses.replace(labels, confidence=confidence)
+
+
+def _outvoted(numbers: Tensor, classes: int, side: int = 5) -> Tensor:
+    """The commonest label [H, W] in the square of `side` pixels around each pixel of `numbers` [H, W]."""
+    planes = torch.nn.functional.one_hot(numbers.long(), classes).permute(2, 0, 1).float()
+    return torch.nn.functional.avg_pool2d(planes, side, stride=1, padding=side // 2).argmax(0)
 
 
 @dataclasses.dataclass(frozen=True)

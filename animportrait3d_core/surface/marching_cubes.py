@@ -30,7 +30,7 @@ class SurfaceSettings:
 
     level: float = 15.0
     border: float = 15 / 256
-    smoothing_steps: int = 16
+    smoothing_steps: int = 0
     min_component_share: float = 0.05
 
     def __post_init__(self) -> None:

@@ -89,10 +89,11 @@ def refine_mesh(
     check_view_normals(_WHERE, normals, views)
     prepared = prepare_mesh(mesh, settings.min_piece_share)
     targets, notes = view_targets(normals, views, settings)
+    smoothed = smooth_mesh(prepared.mesh, settings.smoothing_steps)
     if settings.raw_weight:
-        targets = with_surface_normals(targets, prepared.mesh, settings.raw_weight)
-    run = Refinement(targets, settings, generator, progress, prepared.mesh)
-    optimized = run.optimize(smooth_mesh(prepared.mesh, settings.smoothing_steps))
+        targets = with_surface_normals(targets, smoothed, settings.raw_weight)
+    run = Refinement(targets, settings, generator, progress, smoothed)
+    optimized = run.optimize()
     final = decimate(optimized, settings.face_budget)
     inverted = _check_result(final)
     if mesh.texture is not None or mesh.vertex_colors is not None:
@@ -164,17 +165,17 @@ class Refinement:
         settings: RefineSettings,
         generator: torch.Generator,
         progress: Progress | None,
-        raw: Mesh,
+        mesh: Mesh,
     ) -> None:
         self.targets, self.settings, self.generator, self.progress = targets, settings, generator, progress
         self.losses: dict[str, list[float]] = {"normal": [], "silhouette": [], "consistency": [], "distance": []}
-        self._raw = SurfaceTree(raw.vertices, raw.faces)
+        self._start, self._surface = mesh, SurfaceTree(mesh.vertices, mesh.faces)
         self._batches = self._view_batches()
         self._consistency_weight = settings.consistency_weight
 
-    def optimize(self, mesh: Mesh) -> Mesh:
+    def optimize(self) -> Mesh:
         """The mesh after all iterations, remeshed to each edge length in turn."""
-        settings = self.settings
+        mesh, settings = self._start, self.settings
         count = len(settings.edge_lengths)
         bounds = [round(settings.iterations * part / count) for part in range(count + 1)]
         for length, first, last in zip(settings.edge_lengths, bounds, bounds[1:]):
@@ -192,7 +193,7 @@ class Refinement:
         variables = system.variables(mesh.vertices)
         optimizer = UniformAdam(variables, self.settings.learning_rate)
         # The same anchors for all steps: a sheet of hair that could slide over the cheek would.
-        anchors = self._raw.closest(mesh.vertices).points
+        anchors = self._surface.closest(mesh.vertices).points
         for step in steps:
             vertices = system.solve(variables).requires_grad_()
             loss = self.loss(vertices, faces, pairs, edges, anchors)
@@ -206,7 +207,7 @@ class Refinement:
         return moved
 
     def loss(self, vertices: Tensor, faces: Tensor, pairs: Tensor, edges: Tensor, anchors: Tensor) -> Tensor:
-        """Equation A2 with silhouettes, over the views of the next batch, and the distance to the raw surface."""
+        """Equation A2 with silhouettes, over the views of the next batch, and the distance to where it began."""
         chosen = next(self._batches)
         targets, settings = self.targets, self.settings
         cameras = targets.cameras[chosen]

@@ -19,6 +19,8 @@ from animportrait3d_core.evaluation.avatar import fit_landmark_error
 from animportrait3d_core.evaluation.parts import parts_iou, true_mesh_parts, visible_areas
 from animportrait3d_core.evaluation.surface import surface_error
 from animportrait3d_core.portrait.alignment import HeadAlignment
+from animportrait3d_core.surface import RefineSettings
+from animportrait3d_core.surface.marching_cubes import smooth_mesh
 from animportrait3d_core.workflow import RunSettings, load_registry, run
 
 ROOT = Path(__file__).parents[2]
@@ -57,11 +59,13 @@ def test_the_quickstart_keeps_its_promises(name: str, tmp_path: Path) -> None:
     made = run_graph("quickstart", f"AP3D_LoadPortrait3D.file=embedded: {name}", tmp_path)
     identity = portrait_identity(name)
     truth = identity_mesh(identity)
-    raw, refined = (surface_error(made[kind], truth) for kind in ("AP3D_ExtractMesh", "AP3D_RefineMesh"))
-    assert refined.mean_angle < 0.9 * raw.mean_angle  # docs/performance.md: 0.85 to 0.88; 0.7 is the aim
+    raw, refined = made["AP3D_ExtractMesh"], surface_error(made["AP3D_RefineMesh"], truth).mean_angle
+    assert refined < 0.7 * surface_error(raw, truth).mean_angle
+    # Smoothing alone would reach 0.7, too: the normals must add to it.
+    assert refined < 0.92 * surface_error(smooth_mesh(raw, RefineSettings().smoothing_steps), truth).mean_angle
     parts = made["AP3D_FaceRevote"]
     found = parts_iou(parts.part_of_face, true_mesh_parts(parts.mesh, identity), visible_areas(parts.mesh))
-    assert min(found.values()) > (0.85 if name == "rosa" else 0.9), found  # her bob hides cheeks and neck
+    assert min(found.values()) > 0.9, found
     assert fit_error(made["avatar"], true_landmarks(identity)) < 0.02
 
 

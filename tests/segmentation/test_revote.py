@@ -99,7 +99,7 @@ def two_views(yaws: list[float], names: list[int], confidence: list[float] | Non
 
 def test_views_weigh_by_facing() -> None:
     labels, cameras = two_views([0.0, 60.0], [FACE, HAIR_LABEL])
-    settings_ = dataclasses.replace(RAW, least_agreement=0.0)
+    settings_ = dataclasses.replace(RAW, least_agreement=0.0, facing_power=1.0)
     votes = revote_faces(wall(), labels, cameras, settings_).votes.mean(0)
     # The cosines are 1 and 1/2; the two faces lie a little to the left and right of the middle.
     assert float(votes[FACE]) == pytest.approx(2 / 3, abs=0.01)
@@ -135,6 +135,16 @@ def test_pixels_at_borders_count_less() -> None:
     expected = torch.full((40,), 0.5)
     expected[18:22] = 0.1
     assert torch.equal(doubtful.confidence[0], expected.expand(40, 40))
+    assert torch.equal(doubtful.labels, numbers)
+
+
+def test_specks_are_doubtful_and_make_no_border() -> None:
+    numbers = torch.full((1, 40, 40), FACE, dtype=torch.uint8)
+    numbers[0, 10, 10] = HAIR_LABEL
+    doubtful = with_doubtful_borders(ViewLabels(numbers), 0.05, 0.2)
+    expected = torch.ones(40, 40)
+    expected[10, 10] = 0.2
+    assert torch.equal(doubtful.confidence[0], expected)
     assert torch.equal(doubtful.labels, numbers)
 
 
