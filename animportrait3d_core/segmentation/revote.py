@@ -43,8 +43,8 @@ class RevoteSettings:
     size: int = 768
     """Smaller side in pixels of the pictures in which faces are looked for: a face needs pixels to be seen."""
     facing_power: float = 1.5
-    """Weight of a pixel is the cosine between its face's normal and the view to this power. Under hanging hair the views
-    that see a face squarely are right; where labels are wrong at random, each view more is a help, and 4 is too much."""
+    """Weight of a pixel is the cosine between its face's normal and the view to this power. Under hanging hair the
+    views that see a face squarely are right; where labels are wrong at random, every view is a help: 4 is too much."""
     least_facing: float = 0.15
     """Faces seen at less than this cosine (flatter than 81 degrees) do not count as visible."""
     border_width: float = 0.012

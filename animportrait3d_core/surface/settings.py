@@ -19,12 +19,12 @@ class RefineSettings:
     the surface from drifting along the views when normals are noisy. The last weight is meant for edges of
     `REFERENCE_EDGE`: for others it is scaled by the square of the ratio, because the angle between neighbouring faces
     of one surface grows with their size.
-    distance_weight: of the squared distance to the smoothed raw surface. Normals do not say where a surface is: without it, what
-    no silhouette shows, like a neck under hair, drifts (positions for the coarse shape, normals for the fine one:
-    Nehab et al. 2005). The authors have none.
-    raw_weight: of the smoothed raw surface's own normals in the target, beside 1 for the estimated ones. Both are wrong, the raw
-    surface by noise and a network by blur, so that their mean is better than either; an estimator that is much better
-    than the raw surface wants 0, as the authors have.
+    distance_weight: of the squared distance to the smoothed raw surface. Normals do not say where a surface is: without
+    it, what no silhouette shows, like a neck under hair, drifts (positions for the coarse shape, normals for the fine
+    one: Nehab et al. 2005). The authors have none.
+    raw_weight: of the smoothed raw surface's own normals in the target, beside 1 for the estimated ones. Both are
+    wrong, the raw surface by noise and a network by blur, so that their mean is better than either; an estimator that
+    is much better than the raw surface wants 0, as the authors have.
     iterations, batch: steps, and views rendered in each.  image_size: pixels per side they are rendered at, or the
     views' own size if that is smaller.
     edge_lengths: world units; the mesh is remeshed to each in turn, for an equal share of the iterations.
