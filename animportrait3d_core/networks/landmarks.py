@@ -1,6 +1,7 @@
 """The 68 landmarks of faces in pictures: found coarsely in the whole picture, then again and again in a cut-out.
 
-Heatmaps are read by their expectation (soft-argmax: Sun et al., Integral Human Pose Regression, ECCV 2018).
+The last cut-out is looked at both ways round. Heatmaps are read by their expectation (soft-argmax: Sun et al., Integral
+Human Pose Regression, ECCV 2018).
 """
 
 from __future__ import annotations
@@ -11,13 +12,13 @@ from torch import Tensor
 from .crops import Crops, cut_out, points_from_crop, whole_pictures
 from .files import ImageNetwork
 from .predict import Progress, check_pictures, model_input
-from .roles import LANDMARKS
+from .roles import LANDMARKS, MIRRORED_LANDMARKS
 
 FACE_MARGIN = 1.6
 """Side of a face's cut-out over the larger extent of its 68 points."""
 
 PASSES = 3
-"""The whole picture, a first cut-out from the coarse points, and a second from better ones."""
+"""The whole picture, a first cut-out from the coarse points, and a second from better ones, both ways round."""
 
 _BATCH = 16
 _LEAST_SIDE = 8.0
@@ -71,13 +72,33 @@ def _detect(network: ImageNetwork, pictures: Tensor) -> tuple[Tensor, Tensor, Te
     found = torch.ones(batch, dtype=torch.bool)
     limit = torch.tensor([width, height], dtype=torch.float32)
     for step in range(PASSES):
-        cut = cut_out(pictures, crops, network.size, border=True)
-        with torch.no_grad():
-            heatmaps, logits = network.model(model_input(network, cut))
-            heatmaps = network.maps(heatmaps)
-        points = points_from_crop(expected_points(log_shares(heatmaps)).cpu(), crops, heatmaps.shape[-1])
-        surely = logits.float().cpu().sigmoid()
+        last = step + 1 == PASSES
+        points, surely = _look(network, pictures, crops, both_ways=last)
         found &= surely[:, 0] > 0.5
-        # Guesses about pictures without a face must not send the next cut-out astray.
-        crops = face_crops(torch.minimum(points.clamp_min(0), limit)) if step + 1 < PASSES else crops
+        if not last:
+            # Guesses about pictures without a face must not send the next cut-out astray.
+            crops = face_crops(torch.minimum(points.clamp_min(0), limit))
     return points, surely[:, 1:] * found[:, None], found
+
+
+def _look(network: ImageNetwork, pictures: Tensor, crops: Crops, both_ways: bool) -> tuple[Tensor, Tensor]:
+    """Points [B, 68, 2] in pixels of the pictures and probabilities [B, 69] by one look at cut-outs.
+
+    both_ways: the mean of the cut-out's and its mirror image's, whose errors are only partly the same.
+    """
+    cut = cut_out(pictures, crops, network.size, border=True)
+    shares, surely = _looked_at(network, cut)
+    if both_ways:
+        order = list(MIRRORED_LANDMARKS)
+        mirrored, mirrored_surely = _looked_at(network, cut.flip(-1))
+        shares = (shares + mirrored[:, order] * torch.tensor([-1.0, 1]) + torch.tensor([1.0, 0])) / 2
+        surely = (surely + mirrored_surely[:, [0, *(1 + index for index in order)]]) / 2
+    return points_from_crop(shares, crops, 1), surely
+
+
+def _looked_at(network: ImageNetwork, cut: Tensor) -> tuple[Tensor, Tensor]:
+    """Points [B, 68, 2] in shares of the cut-out's side, and probabilities [B, 69]: of a face, of each point seen."""
+    with torch.no_grad():
+        heatmaps, logits = network.model(model_input(network, cut))
+        heatmaps = network.maps(heatmaps)
+    return expected_points(log_shares(heatmaps)).cpu() / heatmaps.shape[-1], logits.float().cpu().sigmoid()

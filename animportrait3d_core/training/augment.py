@@ -13,13 +13,10 @@ import torch
 from torch import Tensor
 
 from ..networks.crops import Crops, cut_out, points_to_crop
+from ..networks.roles import MIRRORED_LANDMARKS
 
 # The mirror image of each of the 68 iBUG points and the two pupils.
-MIRROR = (
-    *range(16, -1, -1), *range(26, 16, -1), 27, 28, 29, 30, 35, 34, 33, 32, 31,
-    45, 44, 43, 42, 47, 46, 39, 38, 37, 36, 41, 40,
-    54, 53, 52, 51, 50, 49, 48, 59, 58, 57, 56, 55, 64, 63, 62, 61, 60, 67, 66, 65, 69, 68,
-)  # fmt: skip
+MIRROR = (*MIRRORED_LANDMARKS, 69, 68)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,28 +9,33 @@ import torch
 
 from animportrait3d_core.networks import ImageNetwork, detect_landmarks
 from animportrait3d_core.networks.landmarks import PASSES
+from animportrait3d_core.networks.roles import MIRRORED_LANDMARKS
 
 ORIGIN = torch.tensor([[40.3, 31.7]])
+LOOKS = PASSES + 1
+SEEN = torch.linspace(-2, 4, 68)
 FACE = ORIGIN + 14 * torch.stack([torch.cos(torch.arange(68) * 0.7), torch.sin(torch.arange(68) * 1.3)], -1)
 
 
 class Painter(torch.nn.Module):
     """Takes a picture whose colour is its own place, (x, y) / 100, and so knows where each of its pixels lies.
 
-    Heatmap n peaks where the colour is that of point n. The logits are those handed in for each look.
+    Heatmap n peaks where the colour is that of point n; in a mirrored picture it gives the points the names that they
+    seem to have. The logits of a face are those handed in for each look, those of the points `SEEN`.
     """
 
-    def __init__(self, logits):
+    def __init__(self, logits=(3.0,) * LOOKS):
         super().__init__()
         self.logits, self.looks = list(logits), []
 
     def forward(self, pictures):
         places = pictures[:, :2] * 100
         self.looks.append(places)
-        distance = (places[:, None] - FACE[None, :, :, None, None]).square().sum(2)
         scale = (places[:, 0, :, 1:] - places[:, 0, :, :-1]).mean()
-        logits = torch.full((len(pictures), 69), self.logits[len(self.looks) - 1])
-        return -distance / scale**2 / 2, logits
+        names = list(MIRRORED_LANDMARKS) if scale < 0 else list(range(68))
+        distance = (places[:, None] - FACE[names][None, :, :, None, None]).square().sum(2)
+        logits = torch.cat([torch.tensor([self.logits[len(self.looks) - 1]]), SEEN[names]])
+        return -distance / scale**2 / 2, logits.expand(len(pictures), 69)
 
 
 def network_of(model, size=64):
@@ -46,9 +51,9 @@ def place_picture(height, width):
 
 @pytest.mark.parametrize(("height", "width"), [(64, 80), (80, 64), (64, 64), (150, 90)])
 def test_points_are_found_to_a_fraction_of_a_pixel(height, width):
-    model = Painter([3.0] * PASSES)
-    points, confidence, found = detect_landmarks(network_of(model), place_picture(height, width))
-    assert bool(found) and float(confidence.min()) == pytest.approx(1 / (1 + torch.exp(torch.tensor(-3.0)).item()))
+    points, confidence, found = detect_landmarks(network_of(Painter()), place_picture(height, width))
+    assert bool(found)
+    torch.testing.assert_close(confidence[0], SEEN.sigmoid())
     torch.testing.assert_close(points[0], FACE, atol=0.03, rtol=0)
 
 
@@ -57,7 +62,7 @@ def test_heatmaps_may_be_coarser_than_pictures():
         def forward(self, pictures):
             return super().forward(torch.nn.functional.avg_pool2d(pictures, 2))
 
-    points, _, _ = detect_landmarks(network_of(Coarse([3.0] * PASSES)), place_picture(80, 64))
+    points, _, _ = detect_landmarks(network_of(Coarse()), place_picture(80, 64))
     torch.testing.assert_close(points[0], FACE, atol=0.05, rtol=0)
 
 
@@ -67,22 +72,22 @@ def test_heatmaps_may_be_answered_in_blocks():
             heatmaps, logits = super().forward(torch.nn.functional.pixel_shuffle(pictures, 2))
             return torch.nn.functional.pixel_unshuffle(heatmaps, 2), logits
 
-    network = dataclasses.replace(network_of(Blocks([3.0] * PASSES)), pixel_unshuffle=2)
+    network = dataclasses.replace(network_of(Blocks()), pixel_unshuffle=2)
     points, _, _ = detect_landmarks(network, place_picture(80, 64))
     torch.testing.assert_close(points[0], FACE, atol=0.03, rtol=0)
 
 
 def test_each_look_is_closer():
-    model = Painter([3.0] * PASSES)
+    model = Painter()
     detect_landmarks(network_of(model), place_picture(90, 90))
-    widths = [float(look[0, 0, 0, -1] - look[0, 0, 0, 0]) for look in model.looks]
+    *widths, mirrored = (float(look[0, 0, 0, -1] - look[0, 0, 0, 0]) for look in model.looks)
     extent = float((FACE.amax(0) - FACE.amin(0)).max())
-    assert len(widths) == PASSES
+    assert len(widths) == PASSES and mirrored == pytest.approx(-widths[-1])
     assert widths[0] > 85
     assert widths[1] == pytest.approx(1.6 * extent, rel=0.05) and widths[2] == pytest.approx(1.6 * extent, rel=0.05)
 
 
-@pytest.mark.parametrize("logits", [(-3.0, 3.0, 3.0), (3.0, -3.0, 3.0), (3.0, 3.0, -3.0)])
+@pytest.mark.parametrize("logits", [(-3.0, 3, 3, 3), (3.0, -3, 3, 3), (3.0, 3, -3, -2), (3.0, 3, 1, -2)])
 def test_a_face_that_one_look_denies_is_not_found(logits):
     points, confidence, found = detect_landmarks(network_of(Painter(logits)), place_picture(64, 64))
     assert not bool(found) and float(confidence.max()) == 0 and bool(torch.isfinite(points).all())
@@ -101,6 +106,6 @@ def test_guesses_far_outside_do_not_break_the_passes():
 
 def test_progress_counts_pictures():
     seen = []
-    model = Painter([3.0] * 2 * PASSES)
+    model = Painter([3.0] * 2 * LOOKS)
     detect_landmarks(network_of(model), place_picture(64, 64).expand(20, 64, 64, 3), lambda *step: seen.append(step))
     assert seen == [(16, 20), (20, 20)]
