@@ -1,4 +1,4 @@
-"""Parts and normals of pictures, by networks that see the whole picture at the size of their training."""
+"""Parts and normals of pictures, by networks that see the whole picture, both ways round, at their training's size."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ def model_input(network: ImageNetwork, pictures: Tensor) -> Tensor:
     return pictures.contiguous(memory_format=torch.channels_last)
 
 
-def predict_maps(network: ImageNetwork, images: Tensor, progress: Progress | None = None) -> Tensor:
-    """Raw output [B, channels, H, W] on the CPU for images [B, H, W, 3] in 0..1.
+def predict_maps(network: ImageNetwork, images: Tensor) -> Tensor:
+    """Raw output [B, channels, H, W] on the CPU for a batch of images [B, H, W, 3] in 0..1.
 
     The longer side is scaled to the size of the training, missing rows and columns repeat the border. Answers of a
     coarser resolution are enlarged.
@@ -47,16 +47,32 @@ def predict_maps(network: ImageNetwork, images: Tensor, progress: Progress | Non
     scale = network.size / max(height, width)
     inner = (max(1, round(height * scale)), max(1, round(width * scale)))
     stride = _STRIDE * network.pixel_unshuffle
+    resized = _resize(images.permute(0, 3, 1, 2), inner)
+    padding = (0, -inner[1] % stride, 0, -inner[0] % stride)
+    padded = torch.nn.functional.pad(resized, padding, mode="replicate") if any(padding) else resized
+    with torch.no_grad():
+        maps = network.maps(network.model(model_input(network, padded))).float().cpu()
+    maps = _resize(maps, tuple(padded.shape[-2:]))[..., : inner[0], : inner[1]]
+    return _resize(maps, (height, width))
+
+
+def _both_ways(
+    network: ImageNetwork,
+    images: Tensor,
+    read: Callable[[Tensor], Tensor],
+    mirrored_signs: tuple[float, ...],
+    progress: Progress | None,
+) -> Tensor:
+    """Mean [B, C, H, W] of what `read` makes of the raw maps of pictures and of their mirror images, turned back.
+
+    The errors of the two are only partly the same.  mirrored_signs: [C] what a mirror does to the values of a channel.
+    """
+    signs = torch.tensor(mirrored_signs)[:, None, None]
     answers = []
     for start in range(0, len(images), _BATCH):
-        pictures = images[start : start + _BATCH].permute(0, 3, 1, 2)
-        resized = _resize(pictures, inner)
-        padding = (0, -inner[1] % stride, 0, -inner[0] % stride)
-        padded = torch.nn.functional.pad(resized, padding, mode="replicate") if any(padding) else resized
-        with torch.no_grad():
-            maps = network.maps(network.model(model_input(network, padded))).float().cpu()
-        maps = _resize(maps, tuple(padded.shape[-2:]))[..., : inner[0], : inner[1]]
-        answers.append(_resize(maps, (height, width)))
+        pictures = images[start : start + _BATCH]
+        upright, mirrored = (read(predict_maps(network, way)) for way in (pictures, pictures.flip(2)))
+        answers.append((upright + signs * mirrored.flip(-1)) / 2)
         if progress is not None:
             progress(min(start + _BATCH, len(images)), len(images))
     return torch.cat(answers)
@@ -71,10 +87,14 @@ def segment_images(network: ImageNetwork, images: Tensor, progress: Progress | N
     check_pictures("segment_images", network, "parts", images)
     if not len(images):
         return images.new_zeros(*images.shape[:3], len(network.classes))
-    channels = predict_maps(network, images, progress).softmax(dim=1)
-    joined = channels.new_zeros(len(images), len(network.classes), *images.shape[1:3])
-    joined.index_add_(1, torch.tensor(network.channel_classes), channels)
-    return joined.permute(0, 2, 3, 1).contiguous()
+    classes = torch.tensor(network.channel_classes)
+
+    def joined(maps: Tensor) -> Tensor:
+        shares = maps.softmax(dim=1)
+        return shares.new_zeros(len(maps), len(network.classes), *maps.shape[2:]).index_add_(1, classes, shares)
+
+    same = (1.0,) * len(network.classes)
+    return _both_ways(network, images, joined, same, progress).permute(0, 2, 3, 1).contiguous()
 
 
 def parts_matte(network: ImageNetwork, probabilities: Tensor) -> Tensor:
@@ -92,11 +112,16 @@ def estimate_normals(network: ImageNetwork, images: Tensor, masks: Tensor, progr
     check_shape("estimate_normals", "masks", masks, list(images.shape[:3]))
     if not len(images):
         return torch.zeros_like(images)
-    maps = predict_maps(network, images, progress)
-    # A pixel for which the network has no opinion at all faces the camera, so that every normal is a unit vector.
-    maps[:, 2] += 1e-6 * (maps.norm(dim=1) < 1e-6)
-    unit = torch.nn.functional.normalize(maps, dim=1, eps=1e-12).permute(0, 2, 3, 1)
+    mean = _both_ways(network, images, _unit, (-1.0, 1.0, 1.0), progress)
+    unit = _unit(mean).permute(0, 2, 3, 1)
     return torch.where(masks[..., None] > 0, unit, torch.zeros_like(unit)).contiguous()
+
+
+def _unit(maps: Tensor) -> Tensor:
+    """Maps [B, 3, H, W] of unit length; where there is no opinion at all they face the camera."""
+    towards = torch.tensor([0.0, 0.0, 1e-6])[:, None, None]
+    maps = torch.where(maps.norm(dim=1, keepdim=True) < 1e-6, maps + towards, maps)
+    return torch.nn.functional.normalize(maps, dim=1, eps=1e-12)
 
 
 def _resize(pictures: Tensor, size: tuple[int, ...]) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..networks.files import ImageNetwork
-from ..networks.predict import model_input, predict_maps
+from ..networks.predict import estimate_normals, model_input, segment_images
 from ..networks.roles import PART_CLASSES
 from .augment import (
     AugmentSettings,
@@ -118,7 +118,7 @@ class PartsTask(_DenseTask):
         whole = ConfusionCounts(len(PART_CLASSES))
         regions = [ConfusionCounts(len(PART_CLASSES)) for _ in REGIONS]
         for pictures, region in self.held_out_batches():
-            found = predict_maps(self._evaluated(model), pictures.colors.permute(0, 2, 3, 1)).argmax(1)
+            found = segment_images(self._evaluated(model), pictures.colors.permute(0, 2, 3, 1)).argmax(-1)
             labels = labels_of(pictures)
             whole.add(found, labels)
             for number, counts in enumerate(regions):
@@ -150,10 +150,10 @@ class NormalsTask(_DenseTask):
         """`mean_angle` over the pixels of all samples and by region, degrees."""
         angles, places = [], []
         for pictures, region in self.held_out_batches():
-            found = predict_maps(self._evaluated(model), pictures.colors.permute(0, 2, 3, 1))
+            found = estimate_normals(self._evaluated(model), pictures.colors.permute(0, 2, 3, 1), pictures.alpha[:, 0])
             inside = pictures.alpha[:, 0] > 0.5
             truth = normals_of(pictures).permute(0, 2, 3, 1)
-            angles.append(angles_between(found.permute(0, 2, 3, 1)[inside], truth[inside]))
+            angles.append(angles_between(found[inside], truth[inside]))
             places.append(region[:, None, None].expand_as(inside)[inside])
         degrees, place = torch.cat(angles), torch.cat(places)
         metrics = {"mean_angle": float(degrees.mean()), "median_angle": float(degrees.median())}

@@ -95,8 +95,10 @@ def test_a_checkpoint_of_segmentation_models_pytorch_is_read(tmp_path):
     images = torch.rand(1, 96, 96, 3, generator=torch.Generator().manual_seed(3))
     found = segment_images(network, images)
     mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+    normalized = ((images - mean) / std).permute(0, 3, 1, 2)
     with torch.no_grad():
-        wanted = theirs(((images - mean) / std).permute(0, 3, 1, 2)).softmax(1)[0]
+        upright, mirrored = (theirs(pictures).softmax(1)[0] for pictures in (normalized, normalized.flip(-1)))
+    wanted = (upright + mirrored.flip(-1)) / 2
     torch.testing.assert_close(found[0, ..., network.classes.index("face")], wanted[2] + wanted[3], atol=1e-5, rtol=0)
     torch.testing.assert_close(found[0, ..., network.classes.index("hair")], wanted[0], atol=1e-5, rtol=0)
     assert found[..., network.classes.index("lips")].abs().max() == 0
@@ -111,6 +113,16 @@ def test_probabilities_sum_to_one_at_the_pictures_size(folders, images):
     assert steps[-1] == (3, 3)
     matte = parts_matte(network, found)
     torch.testing.assert_close(matte, found[..., 1:].sum(-1), atol=1e-6, rtol=0)
+
+
+def test_mirrored_pictures_have_mirrored_answers(folders):
+    """The widths are whole strides, so that padding is on the same side."""
+    images = torch.rand(2, 32, 64, 3, generator=torch.Generator().manual_seed(5))
+    parts, normals = (load_network(folders / role, role) for role in ("parts", "normals"))
+    torch.testing.assert_close(segment_images(parts, images.flip(2)), segment_images(parts, images).flip(2))
+    masks = torch.ones(2, 32, 64)
+    found, mirrored = (estimate_normals(normals, pictures, masks) for pictures in (images, images.flip(2)))
+    torch.testing.assert_close(mirrored, found.flip(2) * torch.tensor([-1.0, 1, 1]))
 
 
 def test_wide_pictures_are_padded_and_cut_again(folders):

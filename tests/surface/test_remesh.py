@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -65,8 +67,10 @@ def test_remeshing_keeps_volume_genus_and_manifold(seed: int, shape: str, size: 
     assert before.closed and before.manifold
     after = isotropic_remesh(mesh, size)
     assert topology(after) == before
-    # Flat triangles cut off what bulges above them: by the square of edge over radius (1, and 0.3 for the ring).
-    cut = 0.4 * size**2 if shape == "ball" else 0.15 * (size / 0.3) ** 2
+    # Flat triangles cut off what bulges above them: by the square of edge over radius (that of a ball of the same
+    # volume, and 0.3 for the ring).
+    radius = (3 * volume(mesh) / (4 * math.pi)) ** (1 / 3)
+    cut = 0.4 * (size / radius) ** 2 if shape == "ball" else 0.15 * (size / 0.3) ** 2
     assert volume(mesh) * (1 - 0.005 - cut) < volume(after) < volume(mesh) * 1.005
     assert len(torch.unique(after.faces)) == len(after.vertices)
     assert closest_points(mesh, after.vertices).distances.max() < 1e-5
