@@ -159,6 +159,21 @@ def test_blurred_normals_and_a_noisy_surface_are_better_together() -> None:
     assert error < 0.8 * min(raw_error, alone_error), (raw_error, alone_error, error)
 
 
+def test_the_raw_surface_is_smoothed_first() -> None:
+    """What is rough is neither the start nor an estimate of the normals; a single step, so that nothing else helps."""
+    noise = 0.01 * torch.randn(len(sphere(1, 4).vertices), 3, generator=torch.Generator().manual_seed(3))
+    exact = sphere(1, 4, torch.zeros(3)).vertices * AXES.float() + CENTER.float()
+    rough = Mesh(exact + noise, sphere(1, 4).faces)
+    step = dataclasses.replace(QUICK, iterations=1, edge_lengths=(0.05,), face_budget=20_000)
+
+    def first_loss(smoothing: int, raw_weight: float) -> float:
+        settings = dataclasses.replace(step, smoothing_steps=smoothing, raw_weight=raw_weight)
+        return float(refine_mesh(rough, NORMALS, VIEWS, settings).losses["normal"][0])
+
+    assert first_loss(4, 0.0) < 0.3 * first_loss(0, 0.0)
+    assert first_loss(4, 1e4) < 0.3 * first_loss(0, 1e4)
+
+
 def test_the_same_seed_gives_the_same_mesh() -> None:
     short = dataclasses.replace(QUICK, iterations=4, edge_lengths=(0.2,))
     runs = [refine_mesh(sphere(), NORMALS, VIEWS, short, torch.Generator().manual_seed(4)).mesh for _ in range(2)]
