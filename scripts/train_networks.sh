@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Makes the embedded weights of the 2D networks: data set, then the networks for parts, normals and landmarks.
+# Makes the embedded weights of the 2D networks: data set, then the networks for parts, normals and landmarks, the
+# last two in two rounds.
 #
 #   scripts/train_networks.sh [FOLDER]        FOLDER: for the data set, states, logs and networks (default: output/networks)
 #
@@ -18,10 +19,30 @@ say "data set in $folder/dataset (what is there is kept)"
 $animportrait3d embedded build-dataset --preset networks --output "$folder/dataset" \
   --identities "${IDENTITIES:-2000}" --images-per-identity 6 --size "${SIZE:-256}"
 
-for role in parts normals landmarks; do
-  say "network for $role in $folder/$role"
-  $animportrait3d train-network "$role" --dataset "$folder/dataset" --output "$folder/$role" --resume \
-    ${MINUTES:+--minutes "$MINUTES"}
-done
+# train ROLE NAME [OPTION...]: one training, in $folder/NAME
+train() {
+  local role="$1" name="$2"
+  shift 2
+  say "network for $role in $folder/$name"
+  $animportrait3d train-network "$role" --dataset "$folder/dataset" --output "$folder/$name" --resume \
+    ${MINUTES:+--minutes "$MINUTES"} "$@"
+}
+
+# second ROLE [OPTION...]: a training that starts from the weights of ROLE_first, once that is over.
+second() {
+  local role="$1"
+  shift
+  if grep -q '"finished": true' "$folder/${role}_first/metrics.json"; then
+    train "$role" "$role" --start-from "$folder/${role}_first/network" "$@"
+  else
+    say "the first training for $role is not over; run this again"
+  fi
+}
+
+train parts parts
+train normals normals_first
+second normals
+train landmarks landmarks_first --size 128 --batch-size 16
+second landmarks
 say "done; figures:"
 grep -H '"mean_iou"\|"mean_angle"\|"landmark_error"' "$folder"/*/metrics.json || true
