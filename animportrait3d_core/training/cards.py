@@ -31,7 +31,7 @@ repository renders; no photograph and no foreign weights went into it. Licence: 
 - architecture: segmentation-models-pytorch {architecture}, {weights} weights, pictures of {size} pixels
 - data: {training} pictures of {persons} persons for training, {held_out} of {held_out_persons} others held out
   `{data}`
-- training: {steps} steps of {batch} pictures, {minutes:.0f} minutes, {precision}, seed {seed}{state}
+- training: {steps} steps of {batch} pictures, {minutes:.0f} minutes, {precision}, seed {seed}{start}{state}
 - on the persons held out:
 
 | metric | value |
@@ -47,9 +47,14 @@ It is not meant for photographs. {limits}
 
 
 def model_card(
-    recipe: Recipe, settings: LoopSettings, result: LoopResult, training: ShardDataset, held_out: ShardDataset
+    recipe: Recipe,
+    settings: LoopSettings,
+    result: LoopResult,
+    data: tuple[ShardDataset, ShardDataset],
+    goes_on: bool = False,
 ) -> str:
-    """The card in Markdown."""
+    """The card in Markdown. data: for training, and held out.  goes_on: it began with the weights of another one."""
+    training, held_out = data
     return _CARD.format(
         role=recipe.role,
         purpose=_PURPOSE[recipe.role],
@@ -67,6 +72,7 @@ def model_card(
         minutes=result.seconds / 60,
         precision=settings.precision,
         seed=settings.seed,
+        start="; began with the weights of another training" if goes_on else "",
         state="" if result.finished else f"; stopped early, {settings.steps:,} steps are planned",
         metrics=_rows(result.metrics),
     )

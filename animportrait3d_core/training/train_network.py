@@ -88,7 +88,8 @@ def train_network(
     network = output / NETWORK_FOLDER
     save_network(network, recipe.config, result.weights, network_description(recipe))
     with atomic_write(network / CARD_FILE) as temporary:
-        card = model_card(recipe, settings, result, task.split.training, task.split.held_out)
+        data = (task.split.training, task.split.held_out)
+        card = model_card(recipe, settings, result, data, goes_on=run.start_from is not None)
         temporary.write_text(card, encoding="utf-8")
     figures = {"step": result.step, "finished": result.finished, "seconds": round(result.seconds, 1)}
     write_json(output / METRICS_FILE, {"role": role, **figures, "metrics": result.metrics})

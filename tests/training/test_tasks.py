@@ -289,6 +289,8 @@ def test_training_goes_on_from_a_network(folder, tmp_path):
         segment_images(load_network(tmp_path / name / "network", "parts"), images) for name in ("first", "second")
     )
     torch.testing.assert_close(first, second)
+    cards = ((tmp_path / name / "network" / "README.md").read_text() for name in ("first", "second"))
+    assert ["began with the weights of another training" in card for card in cards] == [False, True]
     with pytest.raises(InvalidInput, match="another task"):
         train_network("parts", folder, tmp_path / "second", dataclasses.replace(run, start_from=None, resume=True))
 
