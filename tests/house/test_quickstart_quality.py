@@ -62,7 +62,7 @@ def test_the_quickstart_keeps_its_promises(name: str, tmp_path: Path) -> None:
     raw, refined = made["AP3D_ExtractMesh"], surface_error(made["AP3D_RefineMesh"], truth).mean_angle
     assert refined < 0.7 * surface_error(raw, truth).mean_angle
     # Smoothing alone would reach 0.7, too: the normals must add to it.
-    assert refined < 0.92 * surface_error(smooth_mesh(raw, RefineSettings().smoothing_steps), truth).mean_angle
+    assert refined < 0.9 * surface_error(smooth_mesh(raw, RefineSettings().smoothing_steps), truth).mean_angle
     parts = made["AP3D_FaceRevote"]
     found = parts_iou(parts.part_of_face, true_mesh_parts(parts.mesh, identity), visible_areas(parts.mesh))
     assert min(found.values()) > 0.9, found
