@@ -226,6 +226,9 @@ class FaceRevote:
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
+        from animportrait3d_core.segmentation import RevoteSettings
+
+        usual = RevoteSettings()
         return {
             "required": {
                 "mesh": ("AP3D_MESH", {"tooltip": "The portrait's surface in the head frame."}),
@@ -241,14 +244,14 @@ class FaceRevote:
                 "smoothing": (
                     "FLOAT",
                     {
-                        "default": 0.01, "min": 0.0, "max": 0.2, "step": 0.001, "round": False,
+                        "default": usual.smoothing, "min": 0.0, "max": 0.2, "step": 0.001, "round": False,
                         "tooltip": "Radius over which votes are blended along the surface. A head is 0.65 high.",
                     },
                 ),
                 "least_island": (
                     "FLOAT",
                     {
-                        "default": 0.003, "min": 0.0, "max": 1.0, "step": 0.0005, "round": False,
+                        "default": usual.least_island, "min": 0.0, "max": 1.0, "step": 0.0005, "round": False,
                         "tooltip": "Islands of less than this area join what surrounds them: 0.003 is 2 x 2 cm.",
                     },
                 ),
