@@ -47,7 +47,7 @@ input folder."""
 def quickstart(graph: WorkflowBuilder) -> None:
     """A trigrid portrait becomes an avatar that opens its mouth, blinks, looks around and turns its head."""
     with graph.stage("1 Portrait", QUICKSTART_NOTE):
-        portrait = graph.add("AP3D_LoadPortrait3D", shows_picture=True)
+        portrait = graph.add("AP3D_LoadPortrait3D", shows_picture=True, text_lines=2)
     with graph.stage("2 Views and surface", SURFACE_NOTE):
         views, close = _views(graph, portrait)
         mesh = _surface(graph, portrait, views)
@@ -67,7 +67,7 @@ VIEWS_NOTE = "From all sides, and close. *Matte Views* takes other masks where t
 def initialization(graph: WorkflowBuilder) -> None:
     """The initialization stage with every step open: mattes, normals, labels, corrections, points, avatar."""
     with graph.stage("1 Portrait", INITIALIZATION_NOTE):
-        portrait = graph.add("AP3D_LoadPortrait3D", shows_picture=True)
+        portrait = graph.add("AP3D_LoadPortrait3D", shows_picture=True, text_lines=2)
     with graph.stage("2 Views", VIEWS_NOTE):
         seen, close = _views(graph, portrait)
         views = graph.add("AP3D_MatteViews", views=seen["views"], shows_picture=True)
@@ -84,7 +84,9 @@ def mesh_portrait(graph: WorkflowBuilder) -> None:
     """A mesh portrait becomes an avatar."""
     with graph.stage("1 Body and portrait", MESH_NOTE):
         body = graph.add("AP3D_LoadSMPLX", shows_picture=True)
-        portrait = graph.add("AP3D_PortraitFromMesh", body=body["body"], shading="unlit", shows_picture=True)
+        portrait = graph.add(
+            "AP3D_PortraitFromMesh", body=body["body"], shading="unlit", shows_picture=True, text_lines=4
+        )
     with graph.stage("2 Views and fit", "The head is seen from all sides, and the body is fitted to what is seen."):
         views, close = _views(graph, portrait)
         fit = _fit(graph, views, body, portrait["mesh"])
@@ -103,10 +105,15 @@ def _views(graph: WorkflowBuilder, portrait: BuiltNode) -> tuple[BuiltNode, Buil
 
 def _surface(graph: WorkflowBuilder, portrait: BuiltNode, views: BuiltNode) -> BuiltNode:
     """The portrait's surface, refined by the normals of the views."""
-    raw = graph.add("AP3D_ExtractMesh", portrait=portrait["portrait"], shows_picture=True)
+    raw = graph.add("AP3D_ExtractMesh", portrait=portrait["portrait"], shows_picture=True, text_lines=1)
     normals = graph.add("AP3D_EstimateNormals", views=views["views"], shows_picture=True)
     return graph.add(
-        "AP3D_RefineMesh", mesh=raw["mesh"], normals=normals["normals"], views=views["views"], shows_picture=True
+        "AP3D_RefineMesh",
+        mesh=raw["mesh"],
+        normals=normals["normals"],
+        views=views["views"],
+        shows_picture=True,
+        text_lines=2,
     )
 
 
@@ -142,7 +149,14 @@ def _avatar_of_surface(
 def _parts(graph: WorkflowBuilder, views: BuiltNode, mesh: Output) -> BuiltNode:
     """Hair, clothes and skin of the surface by the vote of the views."""
     labels = graph.add("AP3D_SegmentViews", views=views["views"], shows_picture=True)
-    return graph.add("AP3D_FaceRevote", mesh=mesh, labels=labels["labels"], views=views["views"], shows_picture=True)
+    return graph.add(
+        "AP3D_FaceRevote",
+        mesh=mesh,
+        labels=labels["labels"],
+        views=views["views"],
+        shows_picture=True,
+        text_lines=4,
+    )
 
 
 def _points(
@@ -184,8 +198,8 @@ def _avatar(
             close_views=close["views"],
             shows_picture=True,
         )
-        graph.add("AP3D_SaveAvatar", avatar=avatar["avatar"])
-        graph.add("AP3D_ExportAvatar", avatar=avatar["avatar"])
+        graph.add("AP3D_SaveAvatar", text_lines=1, avatar=avatar["avatar"])
+        graph.add("AP3D_ExportAvatar", text_lines=1, avatar=avatar["avatar"])
     return avatar
 
 
@@ -206,7 +220,11 @@ def _results(
         )
     with graph.stage(f"{numbers[1]} Result", "How alike it is at rest, and whether it shows holes in motion."):
         graph.add(
-            "AP3D_EvaluateAvatar", avatar=avatar["avatar"], portrait=portrait["portrait"], motion=stress["motion"]
+            "AP3D_EvaluateAvatar",
+            text_lines=8,
+            avatar=avatar["avatar"],
+            portrait=portrait["portrait"],
+            motion=stress["motion"],
         )
         graph.add(
             "AP3D_ContactSheet",
@@ -243,7 +261,11 @@ def _measured(
         turn = _turntable(graph, avatar)
         stress = graph.add("AP3D_LoadMotion", avatar=avatar["avatar"], motion="stress clip", title="Stress Clip")
         graph.add(
-            "AP3D_EvaluateAvatar", avatar=avatar["avatar"], portrait=portrait["portrait"], motion=stress["motion"]
+            "AP3D_EvaluateAvatar",
+            text_lines=8,
+            avatar=avatar["avatar"],
+            portrait=portrait["portrait"],
+            motion=stress["motion"],
         )
         graph.add(
             "AP3D_ContactSheet",

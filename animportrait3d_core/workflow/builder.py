@@ -27,6 +27,7 @@ FORMAT_VERSION = 0.4
 REGISTRY_ID = "animportrait3d"
 NODE_WIDTH, GAP, MARGIN, TITLE_HEIGHT = 340, 74, 20, 60
 SLOT_HEIGHT, WIDGET_HEIGHT, MULTILINE_HEIGHT, PICTURE_HEIGHT = 20, 24, 110, 260
+TEXT_HEIGHT, TEXT_LINE_HEIGHT = 36, 13
 NOTE_LINE_HEIGHT, NOTE_CHARACTERS_PER_LINE = 20, 42
 STAGE_COLORS = ("#3f789e", "#8a5a9e", "#a1683f", "#5a8a4a", "#9e4f5c", "#4a8a8a")
 
@@ -105,12 +106,19 @@ class WorkflowBuilder:
         self._column_x += width + GAP
 
     def add(
-        self, class_type: str, *, title: str = "", shows_picture: bool = False, models: Any = None, **values: Any
+        self,
+        class_type: str,
+        *,
+        title: str = "",
+        shows_picture: bool = False,
+        text_lines: int = 0,
+        models: Any = None,
+        **values: Any,
     ) -> BuiltNode:
         """Add a node; `values` are constants or outputs of earlier nodes, what is left out keeps its default.
 
-        `shows_picture` leaves room for a picture or a text on the node. `models` ([{name, url, directory}]) drives the
-        frontend's dialog about missing models.
+        `shows_picture` leaves room for a picture or a long text on the node, `text_lines` for a short text. `models`
+        ([{name, url, directory}]) drives the frontend's dialog about missing models.
         """
         definition = self._define(class_type)
         unknown = sorted(set(values) - {entry.name for entry in definition.inputs})
@@ -122,12 +130,13 @@ class WorkflowBuilder:
         for position, slot in enumerate(inputs):
             if slot["link"] is not None:
                 self._links[slot["link"] - 1][4] = position
+        shown_height = _shown_height(shows_picture or class_type == "PreviewImage", text_lines)
         package = "comfy-core" if class_type in CORE_NODES else REGISTRY_ID
         properties = {"Node name for S&R": class_type, "cnr_id": package}
         entry = {
             "id": node_id,
             "type": class_type,
-            **self._place(definition, len(inputs), shows_picture or class_type == "PreviewImage"),
+            **self._place(definition, len(inputs), shown_height),
             "flags": {},
             "order": node_id - 1,
             "mode": 0,
@@ -196,12 +205,12 @@ class WorkflowBuilder:
         output.node.json["outputs"][output.slot]["links"].append(link_id)
         return link_id
 
-    def _place(self, definition: NodeDefinition, inputs: int, shows_picture: bool) -> dict[str, Any]:
+    def _place(self, definition: NodeDefinition, inputs: int, shown_height: int) -> dict[str, Any]:
         """Position and size below the last node of the column, from the number of slots and widgets."""
         multiline = sum(bool(entry.options.get("multiline")) for entry in definition.widgets)
         rows = sum(1 + entry.companion_widgets for entry in definition.widgets) - multiline
         height = 10 + SLOT_HEIGHT * max(inputs, len(definition.return_types)) + WIDGET_HEIGHT * rows
-        height += MULTILINE_HEIGHT * multiline + (PICTURE_HEIGHT if shows_picture else 0)
+        height += MULTILINE_HEIGHT * multiline + shown_height
         place = {"pos": [self._column_x, self._next_y], "size": [NODE_WIDTH, height]}
         # The title bar of a node stands above its position, and the badge with the name of its pack above that.
         self._next_y += height + GAP
@@ -229,6 +238,11 @@ class WorkflowBuilder:
             }
         )
         self._next_y += height + GAP
+
+
+def _shown_height(picture: bool, text_lines: int) -> int:
+    """Room for what a node will show below its widgets."""
+    return (PICTURE_HEIGHT if picture else 0) + (TEXT_HEIGHT + TEXT_LINE_HEIGHT * text_lines if text_lines else 0)
 
 
 def _widget_values(definition: NodeDefinition, values: Mapping[str, Any]) -> list[Any]:

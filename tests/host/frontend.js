@@ -1,5 +1,5 @@
 // usage: node frontend.js URL GRAPHS.json OUTPUT.json [SCREENSHOT_FOLDER]
-// Opens each graph of {name: graph} in ComfyUI's frontend and writes {name: {prompt, values, missing, errors}}.
+// Opens each graph of {name: graph} in ComfyUI's frontend and writes {name: {prompt, values, missing, errors, shown}}.
 const fs = require("fs");
 const os = require("os");
 const path = require("path");
@@ -16,6 +16,29 @@ async function openGraph(page, graph) {
     const values = Object.fromEntries(saved);
     return { prompt: prompt.output, values, missing: nodes.filter((node) => node.has_errors).map((node) => node.type) };
   }, graph);
+}
+
+// What each node of the pack shows after a picture of its progress and then a result: three lines and a picture.
+async function showResults(page) {
+  return page.evaluate(() => {
+    const shown = {};
+    const size = () => ({ minHeight: 220, minWidth: 1 }); // as the frontend's own widget for pictures
+    for (const node of window.app.graph._nodes ?? window.app.graph.nodes) {
+      if (!node.comfyClass?.startsWith("AP3D_")) continue;
+      node.addCustomWidget({ name: "$$canvas-image-preview", type: "custom", draw() {}, computeLayoutSize: size });
+      window.app.nodePreviewImages[node.id] = ["blob:progress"];
+      node.preview = ["blob:progress"];
+      const before = node.size[1];
+      node.onExecuted({ images: [{ filename: "a.png", subfolder: "", type: "temp" }], text: ["one\ntwo", "three"] });
+      shown[node.id] = {
+        progress: window.app.nodePreviewImages[node.id] ?? node.preview ?? null,
+        text: node.widgets.find((widget) => widget.name === "ap3d_text_output")?.textElement.value,
+        last: node.widgets.at(-1).name,
+        grew: node.size[1] - before,
+      };
+    }
+    return shown;
+  });
 }
 
 async function main() {
@@ -41,7 +64,8 @@ async function main() {
     const results = {};
     for (const [name, graph] of Object.entries(JSON.parse(fs.readFileSync(graphsFile, "utf8")))) {
       errors.length = 0;
-      results[name] = { ...(await openGraph(page, graph)), errors: [...errors] };
+      const opened = await openGraph(page, graph);
+      results[name] = { ...opened, shown: await showResults(page), errors: [...errors] };
       if (screenshots) {
         await page.waitForTimeout(800);
         await page.screenshot({ path: path.join(screenshots, `${name}.png`) });

@@ -58,7 +58,7 @@ def test_the_pack_loads_quickly_and_without_complaint(comfyui_server):
     assert "AnimPortrait3D: " not in log, "a module was not loaded"
 
 
-@pytest.mark.parametrize("path", ["docs/AP3D_Doctor.md", "text_output.js"])
+@pytest.mark.parametrize("path", ["docs/AP3D_Doctor.md", "node_results.js"])
 def test_web_files_are_served(comfyui_server, path):
     assert len(comfyui_server.get(f"/extensions/{PACK_NAME}/{path}")) > 100
 

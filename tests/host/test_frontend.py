@@ -194,7 +194,7 @@ def answers():
     return {
         "/users": {"storage": "server", "migrated": True},
         "/settings": {"Comfy.TutorialCompleted": True, "Comfy.Validation.Workflows": False},
-        "/extensions": [],
+        "/extensions": ["/extensions/pack/node_results.js"],
         "/object_info": object_info(),
         "/system_stats": {"system": {"argv": [], "comfyui_version": "0.3.64"}, "devices": []},
         "/queue": {"queue_running": [], "queue_pending": []},
@@ -225,12 +225,14 @@ def frontend_url():
 
         def do_GET(self):
             path = self.path.partition("?")[0]
-            body = known.get(path.removeprefix("/api"))
+            body, kind = known.get(path.removeprefix("/api")), "application/json"
+            if path.startswith("/extensions/pack/"):
+                body, kind = (ROOT / "web" / Path(path).name).read_bytes(), "text/javascript"
             if body is None:
                 super().do_GET()
                 return
             self.send_response(200)
-            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Type", kind)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
@@ -266,7 +268,7 @@ def browser_environment():
 
 @pytest.fixture(scope="module")
 def opened(frontend_url, tmp_path_factory):
-    """{name: {prompt, values, missing, errors}} of every graph, from one visit of the frontend."""
+    """{name: {prompt, values, missing, errors, shown}} of every graph, from one visit of the frontend."""
     environment = browser_environment()
     folder = tmp_path_factory.mktemp("frontend")
     (folder / "graphs.json").write_text(json.dumps(graphs()))
@@ -283,6 +285,20 @@ def test_the_frontend_keeps_the_stored_values(opened, file):
     for node in read_graph_file(file)["nodes"]:
         if node["type"].startswith("AP3D_"):
             assert opened[file.stem]["values"][str(node["id"])] == node["widgets_values"], node["type"]
+
+
+@pytest.mark.parametrize("file", GRAPHS, ids=lambda file: file.stem)
+def test_results_take_the_place_of_progress(opened, file):
+    """The text stands above the picture; nodes for which the graph leaves room do not grow over their neighbours."""
+    nodes = {str(entry["id"]): entry["type"] for entry in read_graph_file(file)["nodes"]}
+    shown = opened[file.stem]["shown"]
+    assert set(shown) == {number for number, kind in nodes.items() if kind.startswith("AP3D_")}
+    for number, after in shown.items():
+        assert after["progress"] is None and after["text"] == "one\ntwo\nthree"
+        assert after["last"] == "$$canvas-image-preview", nodes[number]
+    both = ("AP3D_ExtractMesh", "AP3D_RefineMesh", "AP3D_FaceRevote")
+    roomy = {number for number, kind in nodes.items() if kind in both}
+    assert {nodes[number]: shown[number]["grew"] for number in roomy} == {nodes[number]: 0 for number in roomy}
 
 
 @pytest.mark.parametrize("name", list(graphs()))
