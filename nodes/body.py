@@ -92,6 +92,8 @@ class FitSMPLX:
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
+        from animportrait3d_core.body.fit import FitSettings
+
         return {
             "required": {
                 "views": ("AP3D_VIEWS", {"tooltip": "Views of the portrait."}),
@@ -103,7 +105,8 @@ class FitSMPLX:
                 "error_limit": (
                     "FLOAT",
                     {
-                        "default": 0.035, "min": 0.001, "max": 10.0, "step": 0.001, "round": False,
+                        "default": FitSettings.max_surface_error,
+                        "min": 0.001, "max": 10.0, "step": 0.001, "round": False,
                         "tooltip": "A fit whose face is farther than this from the surface (root mean square, over the "
                         "distance of the outer eye corners) is refused.",
                     },

@@ -254,9 +254,8 @@ class ExtractMesh:
         from animportrait3d_core.portrait.protocol import MESH_PRESETS
         from animportrait3d_core.surface import SurfaceSettings
 
-        settings = MESH_PRESETS[preset]
         surface = SurfaceSettings(level=density, smoothing_steps=smoothing, min_component_share=smallest_piece)
-        settings = dataclasses.replace(settings, surface=surface)
+        settings = dataclasses.replace(MESH_PRESETS[preset], surface=surface)
         mesh = portrait.mesh(settings, host.ProgressBar())
         cameras = previews.preview_cameras(PREVIEW_SIZE)
         clay = previews.shaded_mesh(mesh.vertices, mesh.faces, cameras)

@@ -93,7 +93,7 @@ def portrait_psnr(portrait: TrigridPortrait, truth: IdentityImage, cameras: Came
 
 
 def raw_surface(portrait: TrigridPortrait) -> Mesh:
-    """The mesh that the method starts from, at its standard resolution, without the steps of the grid."""
+    """The portrait's surface at its standard resolution, without the steps of the grid, which are not its own noise."""
     return smooth_mesh(trigrid_mesh(portrait, MESH_PRESETS["standard"]), GRID_PASSES)
 
 
