@@ -86,6 +86,7 @@ class InitializeAvatar:
             render_avatar_views,
             train_avatar,
         )
+        from animportrait3d_core.render import gaussian_device
         from animportrait3d_core.views import concatenate_views
 
         start = InitializeSettings.paper() if preset == "paper" else InitializeSettings()
@@ -95,7 +96,8 @@ class InitializeAvatar:
             settings = dataclasses.replace(settings, iterations=iterations)
             generator = torch.Generator().manual_seed(seed)
             seen = views if close_views is None else concatenate_views([views, close_views])
-            avatar = train_avatar(avatar, seen, settings, generator=generator, progress=host.ProgressBar(iterations))
+            device, bar = gaussian_device(host.device()), host.ProgressBar(iterations)
+            avatar = train_avatar(avatar, seen, settings, generator, bar, device)
         alignment = getattr(portrait, "alignment", None)
         metadata = {"seed": str(seed)} | ({"portrait_alignment": alignment.to_json()} if alignment else {})
         avatar = dataclasses.replace(avatar, metadata=metadata)

@@ -91,13 +91,13 @@ def densify(
     cloned, split = (~large).nonzero()[:, 0], large.nonzero()[:, 0].repeat(2)
 
     new = {name: torch.cat([value[cloned], value[split]]) for name, value in rows.items()}
-    noise = torch.randn(len(split), 3, generator=generator) * world.log_scales[split].exp()
+    noise = torch.randn(len(split), 3, generator=generator).to(chosen.device) * world.log_scales[split].exp()
     offset = (quaternion_to_matrix(world.quats[split]) @ noise[..., None]).squeeze(-1)
     center = world.means[split] if settings.split_around_parent else frames.center[split]
     new["means"][len(cloned) :] = points_to_local(frames[split], center + offset)
     new["log_scales"][len(cloned) :] -= math.log(SPLIT_SHRINK)
 
-    remains = torch.ones(len(table), dtype=torch.bool)
+    remains = torch.ones(len(table), dtype=torch.bool, device=chosen.device)
     remains[chosen[large]] = False
     before = len(table)
     parents = torch.cat([cloned, split])

@@ -34,22 +34,23 @@ class GaussianTable:
     optimizer: RowAdam
 
     @classmethod
-    def of(cls, avatar: RiggedAvatar) -> GaussianTable:
-        """Copies of the avatar's tensors; the avatar itself is not changed. Call it outside inference mode."""
+    def of(cls, avatar: RiggedAvatar, device: torch.device | str = "cpu") -> GaussianTable:
+        """Copies of the avatar's tensors on `device`; the avatar is not changed. Call it outside inference mode."""
         gaussians = avatar.gaussians
         values = {name: getattr(gaussians, name) for name in ("means", "quats", "log_scales", "logit_opacities")}
         values["sh0"] = gaussians.sh[:, :1]
         if gaussians.sh.shape[1] > 1:
             values["sh_rest"] = gaussians.sh[:, 1:]
-        parameters = {name: value.detach().clone().requires_grad_() for name, value in values.items()}
+        values = {name: value.detach().to(device, copy=True) for name, value in values.items()}
+        parameters = {name: value.requires_grad_() for name, value in values.items()}
         return cls(
             parameters=parameters,
-            binding=avatar.binding.clone(),
-            part_id=avatar.part_id.clone(),
-            anchor_means=gaussians.means.detach().clone(),
-            anchor_log_scales=gaussians.log_scales.detach().clone(),
-            gradient_sum=torch.zeros(len(avatar)),
-            gradient_count=torch.zeros(len(avatar)),
+            binding=avatar.binding.to(device, copy=True),
+            part_id=avatar.part_id.to(device, copy=True),
+            anchor_means=parameters["means"].detach().clone(),
+            anchor_log_scales=parameters["log_scales"].detach().clone(),
+            gradient_sum=torch.zeros(len(avatar), device=device),
+            gradient_count=torch.zeros(len(avatar), device=device),
             optimizer=RowAdam(parameters),
         )
 
@@ -77,8 +78,8 @@ class GaussianTable:
         self.part_id = torch.cat([self.part_id[kept], self.part_id[parents]])
         self.anchor_means = torch.cat([self.anchor_means[kept], anchors.detach()])
         self.anchor_log_scales = torch.cat([self.anchor_log_scales[kept], new["log_scales"].detach()])
-        self.gradient_sum = torch.zeros(len(self))
-        self.gradient_count = torch.zeros(len(self))
+        self.gradient_sum = self.gradient_sum.new_zeros(len(self))
+        self.gradient_count = self.gradient_count.new_zeros(len(self))
 
     def state_dict(self) -> dict[str, Tensor]:
         """Flat copies of every tensor, for `load_state_dict`."""

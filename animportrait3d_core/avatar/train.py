@@ -95,11 +95,20 @@ class TrainSettings:
 class AvatarTrainer:
     """Training that can stop after any step and go on later, bit for bit, from `state_dict()`.
 
-    avatar, views and generator are copied; none of them is changed. Runs on the CPU, also when the caller is inside
-    `torch.inference_mode()`.
+    avatar, views and generator are copied; none of them is changed. Works also when the caller is inside
+    `torch.inference_mode()`.  device: where everything is kept and done; only a GPU that Gaussians are rendered on
+    (`render.gaussian_device`) is worth it. The generator is of the CPU everywhere, so that all devices see the same
+    order. Bit for bit only on the CPU: a GPU adds up gradients in any order.
     """
 
-    def __init__(self, avatar: RiggedAvatar, views: Views, settings: TrainSettings, generator: torch.Generator) -> None:
+    def __init__(
+        self,
+        avatar: RiggedAvatar,
+        views: Views,
+        settings: TrainSettings,
+        generator: torch.Generator,
+        device: torch.device | str = "cpu",
+    ) -> None:
         if len(avatar) == 0 or len(views) == 0:
             raise InvalidInput(
                 f"train_avatar: {len(avatar)} Gaussians and {len(views)} views, expected at least 1 of each."
@@ -110,13 +119,15 @@ class AvatarTrainer:
         self._avatar = avatar
         self._generator = generator.clone_state() if hasattr(generator, "clone_state") else _cloned(generator)
         with torch.inference_mode(False), torch.no_grad():
-            self._images, self._masks = views.images.clone(), views.masks.clone()
-            self._background = views.background.clone()
+            self._device = torch.device(device)
+            self._images, self._masks, self._background = (
+                value.to(self._device, copy=True) for value in (views.images, views.masks, views.background)
+            )
             self._cameras = dataclasses.replace(
                 views.cameras, world_to_camera=views.cameras.world_to_camera.clone(), K=views.cameras.K.clone()
             )
-            self._rest = avatar.frames().detach()
-            self._table = GaussianTable.of(avatar)
+            self._rest = avatar.frames().detach().to(self._device)
+            self._table = GaussianTable.of(avatar, self._device)
             self._order = torch.zeros(0, dtype=torch.int64)
 
     def __len__(self) -> int:
@@ -142,15 +153,15 @@ class AvatarTrainer:
         return {name: float(value.detach()) for name, value in losses.items()}, image.color.detach()
 
     def avatar(self) -> RiggedAvatar:
-        """The avatar as trained so far."""
+        """The avatar as trained so far, on the CPU."""
         with torch.inference_mode(False), torch.no_grad():
             values = self._table.gaussians()
-            gaussians = Gaussians(*(getattr(values, f.name).detach().clone() for f in dataclasses.fields(values)))
+            tensors = (getattr(values, field.name).detach() for field in dataclasses.fields(values))
             return dataclasses.replace(
                 self._avatar,
-                gaussians=gaussians,
-                binding=self._table.binding.clone(),
-                part_id=self._table.part_id.clone(),
+                gaussians=Gaussians(*(value.to("cpu", copy=True) for value in tensors)),
+                binding=self._table.binding.to("cpu", copy=True),
+                part_id=self._table.part_id.to("cpu", copy=True),
             )
 
     def state_dict(self) -> dict[str, Tensor]:
@@ -168,7 +179,8 @@ class AvatarTrainer:
             self._order = state["order"].clone()
             self._generator.set_state(state["generator"].clone())
             prefix = "table."
-            self._table.load_state_dict({k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)})
+            rows = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+            self._table.load_state_dict({name: value.to(self._device) for name, value in rows.items()})
 
     def _next_view(self) -> int:
         """Views in a random order, each once per round."""
@@ -182,7 +194,7 @@ class AvatarTrainer:
         image, mask = self._images[index : index + 1], self._masks[index : index + 1]
         if self.settings.background == "views":
             return image, mask, self._background
-        background = torch.rand(3, generator=self._generator)
+        background = torch.rand(3, generator=self._generator).to(self._device)
         return image + (1 - mask[..., None]) * (background - self._background), mask, background
 
     def _posed(self) -> Gaussians:
@@ -223,7 +235,8 @@ class AvatarTrainer:
         self.step_index += 1
         if screen:
             size = (self._cameras.width, self._cameras.height)
-            gather_gradients(table, screen[0][0], image.info["visible"][0], size)
+            # Back-ends differ in how they nest the one view's rows.
+            gather_gradients(table, screen[0].reshape(len(table), 2), image.info["visible"][0], size)
             if settings.densify.due(self.step_index):
                 with torch.no_grad():
                     densify(table, self._rest, settings.densify, self._avatar.quaternion_order, self._generator)
@@ -235,19 +248,21 @@ def train_avatar(
     settings: TrainSettings = TrainSettings(),
     generator: torch.Generator | None = None,
     progress: Report | None = None,
+    device: torch.device | str = "cpu",
 ) -> RiggedAvatar:
     """Train the avatar's Gaussians on views of the portrait in the rest pose; body parameters stay as they are.
 
     views: float32 pictures with masks.  generator: order of the views, random backgrounds and splits; default seeded
     with 0.  progress: called after each step, with the rendered view every `settings.preview_interval` steps.
+    device: where it is trained (see `render.gaussian_device`); the avatar comes back on the CPU.
     """
     generator = torch.Generator().manual_seed(0) if generator is None else generator
-    trainer = AvatarTrainer(avatar, views, settings, generator)
+    trainer = AvatarTrainer(avatar, views, settings, generator, device)
     while trainer.step_index < settings.iterations:
         _, picture = trainer.step()
         if progress is not None:
             shown = trainer.step_index % settings.preview_interval == 0 or trainer.step_index == settings.iterations
-            progress(trainer.step_index, settings.iterations, picture[0].clamp(0, 1) if shown else None)
+            progress(trainer.step_index, settings.iterations, picture[0].clamp(0, 1).cpu() if shown else None)
     return trainer.avatar()
 
 

@@ -6,7 +6,7 @@ back-ends behind them. Nothing of the method: no avatars, bodies, losses. Import
 
 from .antialias import antialias
 from .backends import Backend, available_backends
-from .gaussians import rasterize_gaussians, render_gaussians
+from .gaussians import gaussian_device, rasterize_gaussians, render_gaussians
 from .images import GaussianImage, MeshImage
 from .mesh import interpolate, rasterize_mesh
 
@@ -16,6 +16,7 @@ __all__ = [
     "MeshImage",
     "antialias",
     "available_backends",
+    "gaussian_device",
     "interpolate",
     "rasterize_gaussians",
     "rasterize_mesh",

@@ -171,6 +171,17 @@ def rasterize_gaussians(
     return _render(scene, chosen)
 
 
+def gaussian_device(wanted: torch.device | str) -> torch.device:
+    """Where to keep Gaussians that are rendered many times: `wanted` if it is a GPU on which gsplat runs, else the CPU.
+
+    On any other device each picture would be rendered on the CPU and copied back. Why a GPU is not used is told once.
+    """
+    device, cpu = torch.device(wanted), torch.device("cpu")
+    if device.type == "cpu" or choose_backend("gaussians", "auto", device, torch.float32) != "gsplat":
+        return cpu
+    return device if import_module(".gsplat_gaussians", __package__).is_ready() else cpu
+
+
 def render_gaussians(
     gaussians: Gaussians,
     cameras: Cameras,

@@ -43,14 +43,21 @@ def compile_extension() -> str:
     return "" if _C is not None else "gsplat found no CUDA toolkit (nvcc), so that it could not compile its CUDA code"
 
 
-def render_scene(scene: GaussianScene, forced: bool) -> GaussianImage | None:
-    """Renders with gsplat; None, after telling the user once, if it cannot be used and was not asked for by name."""
+def is_ready(forced: bool = False) -> bool:
+    """Whether gsplat can render now. If not, the user is told once, or `MissingExtension` is raised if `forced`, which
+    also compiles it where that has not been done."""
     problem = "" if forced or _is_compiled() else "gsplat is not compiled yet; `animportrait3d doctor` does it"
     problem = problem or compile_extension()
+    if problem and forced:
+        raise MissingExtension(f"{_WHERE}: backend 'gsplat' cannot run: {problem}. Use backend='auto'.")
     if problem:
-        if forced:
-            raise MissingExtension(f"{_WHERE}: backend 'gsplat' cannot run: {problem}. Use backend='auto'.")
         tell_once("gsplat", f"{_WHERE}: {problem}; rendering on the CPU instead.")
+    return not problem
+
+
+def render_scene(scene: GaussianScene, forced: bool) -> GaussianImage | None:
+    """Renders with gsplat; None, after telling the user once, if it cannot be used and was not asked for by name."""
+    if not is_ready(forced):
         return None
     device = scene.means.device
     image = _render(scene.to("cuda" if device.type == "cpu" else device, torch.float32))

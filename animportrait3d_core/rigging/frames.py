@@ -50,6 +50,10 @@ class TriangleFrames:
             self.center[..., index, :],
         )
 
+    def to(self, device: torch.device | str) -> TriangleFrames:
+        """The same frames on another device."""
+        return TriangleFrames(*(getattr(self, field.name).to(device) for field in dataclasses.fields(self)))
+
     def detach(self) -> TriangleFrames:
         """The same frames, copied and outside any gradient graph or inference mode of the caller."""
         return TriangleFrames(*(getattr(self, field.name).detach().clone() for field in dataclasses.fields(self)))

@@ -25,6 +25,8 @@ from animportrait3d_core.cameras import orbit_cameras
 from animportrait3d_core.errors import InvalidInput
 from animportrait3d_core.evaluation import psnr
 from animportrait3d_core.gaussians import Gaussians
+from animportrait3d_core.render import available_backends, gaussian_device
+from animportrait3d_core.render.gsplat_gaussians import compile_extension
 from animportrait3d_core.rigging.parts import MOUTH_INTERIOR, TEETH
 from animportrait3d_core.rotations import quaternion_to_matrix
 from animportrait3d_core.views import Views
@@ -75,6 +77,40 @@ def test_training_brings_an_unseen_view_closer(truth, start, views) -> None:
 
     settings = TrainSettings(iterations=120, sh0_rate=0.02)
     assert likeness(train_avatar(start, views, settings, seeded())) > likeness(start) + 4
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(
+    not next(backend.usable for backend in available_backends() if backend.name == "gaussians/gsplat"),
+    reason="gaussians/gsplat cannot run here",
+)
+def test_a_gpu_trains_the_same_avatar(truth, start, views) -> None:
+    """Same order, same splits, same steps: the two differ by rounding, which single Gaussians amplify."""
+    assert compile_extension() == ""
+    assert gaussian_device("cuda") == torch.device("cuda")
+    settings = TrainSettings(
+        iterations=60, background="random", densify=DensifySettings(interval=20, start=0, gradient_threshold=3e-5)
+    )
+    pictures: list[torch.Tensor] = []
+
+    def report(step: int, total: int, picture: torch.Tensor | None) -> None:
+        pictures.extend([] if picture is None else [picture])
+
+    cpu = train_avatar(start, views, settings, seeded())
+    gpu = train_avatar(start, views, settings, seeded(), report, "cuda")
+    assert len(pictures) == 2 and pictures[0].device.type == "cpu"
+    assert {value.device.type for value in (*fields(gpu.gaussians).values(), gpu.binding, gpu.part_id)} == {"cpu"}
+    assert len(gpu) == pytest.approx(len(cpu), rel=0.02) and len(gpu) > len(start) + 20
+    first, second = (
+        render_avatar_views(pose_avatar(trained, trained.parameters), views.cameras, WHITE).images
+        for trained in (cpu, gpu)
+    )
+    assert psnr(first, second) > 40
+    trainer = AvatarTrainer(start, views, settings, seeded(), "cuda")
+    trainer.step()
+    resumed = AvatarTrainer(start, views, settings, seeded(9), "cuda")
+    resumed.load_state_dict({name: value.cpu() for name, value in trainer.state_dict().items()})
+    assert torch.equal(resumed.avatar().gaussians.means, trainer.avatar().gaussians.means)
 
 
 def test_stop_and_resume_ends_bit_identical(start, views) -> None:

@@ -16,7 +16,7 @@ import torch
 from animportrait3d_core.cameras import intrinsics, orbit_cameras
 from animportrait3d_core.errors import InvalidInput, MissingExtension
 from animportrait3d_core.gaussians import SH_C0
-from animportrait3d_core.render import available_backends, backends, rasterize_mesh
+from animportrait3d_core.render import available_backends, backends, gaussian_device, gsplat_gaussians, rasterize_mesh
 from animportrait3d_core.render.benchmark import BenchmarkSettings, benchmark_rasterizers
 from animportrait3d_core.render.gaussians import _checked_scene
 from animportrait3d_core.render.nvdiffrast_mesh import clip_positions
@@ -60,6 +60,27 @@ def test_gpu_tensors_without_gsplat_are_announced_once(monkeypatch, caplog):
             chosen = backends.choose_backend("gaussians", "auto", torch.device("cuda"), torch.float32)
     assert chosen in ("numba", "torch")
     assert caplog.text.count("gsplat is not installed: pip install 'gsplat>=1.5'") == 1
+
+
+def test_gaussians_stay_on_the_cpu_unless_gsplat_is_ready(monkeypatch, caplog):
+    monkeypatch.setattr(backends, "_told", set())
+    monkeypatch.setattr(backends, "cuda_problem", lambda package, hint: f"{package} is not installed: {hint}")
+    cpu = torch.device("cpu")
+    with caplog.at_level(logging.WARNING, logger="animportrait3d.render"):
+        assert [gaussian_device(wanted) for wanted in ("cpu", "mps", torch.device("cpu"))] == [cpu] * 3
+        assert not caplog.records
+        assert gaussian_device("cuda:1") == cpu == gaussian_device("cuda")
+    assert caplog.text.count("gsplat is not installed") == 1
+    # Installed, but never compiled: that takes minutes and belongs into the health check.
+    monkeypatch.setattr(backends, "_told", set())
+    monkeypatch.setattr(backends, "cuda_problem", lambda package, hint: "")
+    monkeypatch.setattr(gsplat_gaussians, "_is_compiled", lambda: False)
+    with caplog.at_level(logging.WARNING, logger="animportrait3d.render"):
+        assert gaussian_device("cuda") == cpu
+    assert caplog.text.count("gsplat is not compiled yet; `animportrait3d doctor` does it") == 1
+    monkeypatch.setattr(gsplat_gaussians, "_is_compiled", lambda: True)
+    monkeypatch.setattr(gsplat_gaussians, "compile_extension", lambda: "")
+    assert gaussian_device("cuda:1") == torch.device("cuda:1")
 
 
 def test_import_is_light():
