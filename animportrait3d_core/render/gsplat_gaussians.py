@@ -60,12 +60,31 @@ def render_scene(scene: GaussianScene, forced: bool) -> GaussianImage | None:
     if not is_ready(forced):
         return None
     device = scene.means.device
-    image = _render(scene.to("cuda" if device.type == "cpu" else device, torch.float32))
+    moved = scene.to("cuda" if device.type == "cpu" else device, torch.float32)
+    image = _render(moved) if scene.num_gaussians else _background(moved)
     if device.type == "cuda":
         return image
     features = None if image.features is None else image.features.to(device)
     return GaussianImage(
         image.color.to(device), image.alpha.to(device), image.depth.to(device), features, image.info
+    )
+
+
+def _background(scene: GaussianScene) -> GaussianImage:
+    """The image of no Gaussians; gsplat 1.5.3 divides by their number, which ends the process."""
+    batch, size = scene.num_cameras, (scene.height, scene.width)
+    nothing = scene.background.new_zeros(batch, *size)
+    return GaussianImage(
+        color=scene.background[:, None, None].expand(batch, *size, 3),
+        alpha=nothing,
+        depth=nothing,
+        features=nothing[..., None].expand(-1, -1, -1, scene.features.shape[-1]) if scene.features.shape[-1] else None,
+        info={
+            "means2d": scene.background.new_zeros(batch, 1, 0, 2),
+            "radii": torch.zeros(batch, 0, dtype=torch.int32, device=scene.background.device),
+            "visible": torch.zeros(batch, 0, dtype=torch.bool, device=scene.background.device),
+            "backend": "gsplat",
+        },
     )
 
 
