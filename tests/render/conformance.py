@@ -10,19 +10,24 @@ import torch
 
 from animportrait3d_core.cameras import Cameras, orbit_cameras
 from animportrait3d_core.render import GaussianImage, available_backends, rasterize_gaussians
+from animportrait3d_core.render.backends import NVDIFFRAST_ROUNDS
 from animportrait3d_core.render.torch_projection import spherical_harmonics_basis
 
 INPUT_NAMES = ("means", "quats", "scales", "opacities", "colors", "background", "features")
 
 
-def backend_parameters(kind: str) -> list:
-    """pytest parameters of all back-ends of a kind; those that cannot run here skip with their reason."""
+def backend_parameters(kind: str, exact: bool = False) -> list:
+    """pytest parameters of all back-ends of a kind; those that cannot run here skip with their reason.
+
+    exact: for tests that nvdiffrast's rounding of corners cannot pass: there it is expected to fail.
+    """
     parameters = []
     for backend in available_backends():
         family, name = backend.name.split("/")
         if family == kind:
             marks = [pytest.mark.skipif(not backend.usable, reason=f"{backend.name}: {backend.reason}")]
             marks += [pytest.mark.gpu] if name in ("gsplat", "nvdiffrast") else []
+            marks += [pytest.mark.xfail(reason=NVDIFFRAST_ROUNDS)] if exact and name == "nvdiffrast" else []
             parameters.append(pytest.param(name, marks=marks))
     return parameters
 

@@ -16,6 +16,7 @@ from animportrait3d_core.render import interpolate, rasterize_mesh
 from tests.render.conformance import backend_parameters, bumpy_head
 
 each_backend = pytest.mark.parametrize("backend", backend_parameters("mesh"))
+each_exact_backend = pytest.mark.parametrize("backend", backend_parameters("mesh", exact=True))
 ONE_FACE = torch.tensor([[0, 1, 2]])
 
 
@@ -45,7 +46,7 @@ def exact_hits(corners: torch.Tensor, cameras: Cameras) -> tuple[torch.Tensor, t
     return scaled * depth[..., None], depth
 
 
-@each_backend
+@each_exact_backend
 def test_triangle_matches_the_linear_system(backend):
     vertices = at_pixels([[3.2, 4.1], [28.4, 9.7], [11.3, 27.9]], [1.0, 3.0, 0.5])
     weights, depth = exact_hits(vertices[None], camera())
@@ -60,7 +61,7 @@ def test_triangle_matches_the_linear_system(backend):
     assert not image.barycentric[0][~inside].any() and not image.depth[0][~inside].any()
 
 
-@each_backend
+@each_exact_backend
 def test_pixel_centres_decide(backend):
     """A triangle whose right angle lies just inside of a pixel centre covers it; just outside, it does not."""
     for shift, covered in ((-0.01, True), (0.01, False)):
@@ -113,7 +114,7 @@ def test_grid_with_vertices_on_pixel_centres_has_no_hole(backend):
     assert int(image.mask.sum()) in range(23 * 23, 25 * 25 + 1)
 
 
-@each_backend
+@each_exact_backend
 def test_closed_mesh_hides_its_far_side(backend):
     vertices, faces = bumpy_head(4000)
     assert signed_volume(vertices, faces) > 0
@@ -128,7 +129,7 @@ def test_closed_mesh_hides_its_far_side(backend):
         assert float(facing[hit].double().mean()) > 0.999  # all but rims, where a pixel grazes the mesh
 
 
-@each_backend
+@each_exact_backend
 def test_nearer_face_wins_and_equal_ones_go_to_the_lower_id(backend):
     corners = [[2.0, 2.0], [30.0, 3.0], [10.0, 30.0]]
     vertices = torch.cat([at_pixels(corners, [2.0] * 3), at_pixels(corners, [1.0] * 3)])
@@ -150,7 +151,7 @@ def test_interpenetrating_faces_are_cut_along_their_line(backend):
     assert torch.equal(image.face_id[0][clear], depth.argmin(0)[clear]) and len(image.face_id.unique()) == 3
 
 
-@each_backend
+@each_exact_backend
 @pytest.mark.parametrize(
     "corners",
     [
