@@ -3,7 +3,7 @@ high-performance differentiable rendering", 2020).
 
 nvdiffrast is under the Nvidia Source Code License: non-commercial use only. It is therefore never chosen by itself,
 only with backend="nvdiffrast". Run with nvdiffrast 0.4.0 on an H100: it rounds the corners of faces to 1/16 of a pixel
-and gives pixels of two equal faces to the later one, so that coverage, barycentrics and depth differ a little from ours.
+and gives pixels of two equal faces to the later one: coverage, barycentrics and depth differ a little from ours.
 """
 
 from __future__ import annotations
