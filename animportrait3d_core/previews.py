@@ -70,12 +70,15 @@ def colored_faces(mesh: Mesh, face_colors: Tensor, cameras: Cameras) -> Tensor:
     return torch.where((face_id >= 0)[..., None], flat, torch.ones_like(flat))
 
 
-def points_picture(positions: Tensor, colors: Tensor, cameras: Cameras, radius: float = 0.008) -> Tensor:
-    """Pictures [B, H, W, 3] of points [N, 3] as small round splats of the world radius given, over white."""
+def points_picture(positions: Tensor, colors: Tensor, cameras: Cameras, spacing: Tensor) -> Tensor:
+    """Pictures [B, H, W, 3] of points [N, 3] as round splats over white.
+
+    spacing: [N] world distance to the neighbours, which is their diameter: what lies behind a surface is hidden by it.
+    """
     with torch.no_grad():
         count = len(positions)
         quats = positions.new_tensor([1.0, 0, 0, 0]).expand(count, 4)
-        scales = positions.new_full((count, 3), 0.5 * radius)
+        scales = (0.5 * spacing)[:, None].expand(count, 3)
         opacities = positions.new_full((count,), 0.95)
         image = rasterize_gaussians(
             positions, quats, scales, opacities, colors, cameras, background=torch.ones(3, dtype=positions.dtype)

@@ -109,7 +109,9 @@ class RigPoints:
         generator = torch.Generator().manual_seed(seed)
         points = sample_points(parts.mesh, parts.part_of_face, body, settings, generator)
         colors = previews.PART_COLORS[points.part_id.long()]
-        picture = previews.points_picture(points.positions, colors, previews.preview_cameras(PREVIEW_SIZE))
+        picture = previews.points_picture(
+            points.positions, colors, previews.preview_cameras(PREVIEW_SIZE), points.spacing
+        )
         return host.node_result(points, picture, ui=host.preview_images(picture, "points"))
 
 
@@ -182,7 +184,7 @@ class ColorPoints:
             field = self._field(mesh, views, close_views, iterations, seed) if method == "hash grid" else None
             colored = color_points(points, mesh, PosedBody.of(fit.body, fit.parameters), field)
         cameras = previews.preview_cameras(PREVIEW_SIZE)
-        picture = previews.points_picture(colored.positions, colored.colors, cameras)
+        picture = previews.points_picture(colored.positions, colored.colors, cameras, colored.spacing)
         return host.node_result(colored, picture, ui=host.preview_images(picture, "points"))
 
     @staticmethod

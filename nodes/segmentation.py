@@ -141,7 +141,7 @@ class SegmentViews:
         label_images: Any = None,
         hair_mask: Any = None,
     ) -> dict[str, Any]:
-        from animportrait3d_core.errors import InvalidInput
+        from animportrait3d_core.errors import InvalidInput, check_shape
         from animportrait3d_core.networks import segment_images
         from animportrait3d_core.segmentation import labels_from_picture, labels_from_probabilities, with_hair
         from animportrait3d_core.segmentation.pictures import class_pictures, label_overlay
@@ -153,6 +153,7 @@ class SegmentViews:
         if hair_mask is not None and hair_network != NO_NETWORK:
             raise InvalidInput(f"{where}: both a hair mask and hair network '{hair_network}' are given, expected one.")
         if label_images is not None:
+            check_shape(where, "label_images", label_images, [len(views), "H", "W", "C"])
             labels = labels_from_picture(label_images, label_set, where)
         else:
             model = chosen_network(where, "parts", network)

@@ -109,7 +109,7 @@ def test_pictures_of_meshes_and_points_show_them_in_place() -> None:
     red = previews.colored_faces(mesh, torch.tensor([[0.8, 0.0, 0.0]]), cameras)
     assert float(red[inside][0]) > 0.3 and float(red[inside][1]) == 0.0
     center, blue = mesh.vertices.mean(0, keepdim=True), torch.tensor([[0.0, 0.0, 1.0]])
-    points = previews.points_picture(center, blue, cameras, 0.05)
+    points = previews.points_picture(center, blue, cameras, torch.tensor([0.05]))
     assert float(points[inside][2]) > 0.9 > 0.3 > float(points[inside][0])
     views = Views(torch.zeros(1, 64, 64, 3), torch.ones(1, 64, 64), cameras, torch.ones(3))
     overlay = previews.body_overlay(views, mesh.vertices, mesh.faces)

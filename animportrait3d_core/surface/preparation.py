@@ -56,16 +56,23 @@ def prepare_mesh(mesh: Mesh, min_piece_share: float) -> PreparedMesh:
 
 @dataclasses.dataclass(frozen=True)
 class _SortedPieces:
-    """Which faces stay [F] and which of them have to be turned over [F]; the sizes of the pieces that go."""
+    """Which faces stay [F] and which of them have to be turned over [F]; sizes of the pieces that stay and that go."""
 
     kept: np.ndarray
     inward: np.ndarray
+    large: list[int]
     small: list[int]
     hollow: list[int]
 
     def notes(self, min_piece_share: float) -> list[str]:
         """What the user should know of it."""
         notes, faces = [], len(self.kept)
+        if len(self.large) > 1:
+            sizes = ", ".join(str(size) for size in sorted(self.large, reverse=True)[:6])
+            notes.append(
+                f"The mesh is in {len(self.large)} pieces ({sizes} faces), and all are kept; if that is not meant, "
+                "raise smallest_piece of Extract Mesh, or mend the mesh."
+            )
         if self.small:
             notes.append(
                 f"Dropped {len(self.small)} small separate pieces ({sum(self.small)} of {faces} faces), each with less "
@@ -83,7 +90,7 @@ def _sorted_pieces(mesh: Mesh, min_piece_share: float) -> _SortedPieces:
     pieces = connected_pieces(mesh)
     sizes = np.bincount(pieces)
     sign = 1 if _volume(mesh, pieces == int(sizes.argmax())) > 0 else -1
-    result = _SortedPieces(np.zeros(len(pieces), dtype=bool), np.zeros(len(pieces), dtype=bool), [], [])
+    result = _SortedPieces(np.zeros(len(pieces), dtype=bool), np.zeros(len(pieces), dtype=bool), [], [], [])
     for piece, size in enumerate(sizes.tolist()):
         if size < min_piece_share * sizes.max():
             result.small.append(size)
@@ -91,6 +98,7 @@ def _sorted_pieces(mesh: Mesh, min_piece_share: float) -> _SortedPieces:
             result.hollow.append(size)
         else:
             result.kept[pieces == piece] = True
+            result.large.append(size)
     result.inward[:] = result.kept & (sign < 0)
     return result
 

@@ -12,7 +12,7 @@ import torch
 
 import animportrait3d_core.embedded.weights
 import animportrait3d_core.networks
-from animportrait3d_core.errors import InvalidInput, MissingModelFile
+from animportrait3d_core.errors import InvalidInput, MissingModelFile, ShapeMismatch
 from animportrait3d_core.segmentation import CLASSES, ViewLabels
 from animportrait3d_core.segmentation.pictures import class_pictures
 from animportrait3d_core.views import Views
@@ -164,6 +164,9 @@ def test_inputs_that_contradict_each_other_are_refused(run, networks, scene) -> 
         run("AP3D_SegmentViews", views=scene.views, label_images=scene.views.images, **LABEL)
     with pytest.raises(InvalidInput, match="network 'label images' and label images are not connected"):
         run("AP3D_SegmentViews", views=scene.views, **{**LABEL, "network": "label images"})
+    few = {"label_images": scene.views.images[:5], **LABEL, "network": "label images"}
+    with pytest.raises(ShapeMismatch, match=r"AP3D_SegmentViews: `label_images` has shape \[5, .* expected \[12, H, W"):
+        run("AP3D_SegmentViews", views=scene.views, **few)
 
 
 def test_a_missing_network_is_named(run, scene) -> None:

@@ -270,11 +270,14 @@ def test_small_pieces_and_cavities_are_dropped_and_named() -> None:
     assert "Dropped 1 cavities in the surface (320 of 1620 faces)" in prepared.notes[1]
 
 
-def test_two_large_pieces_are_kept_and_refined() -> None:
-    twin = sphere(0.3, center=torch.tensor([0.8, 0.2, 0]).double())
+def test_two_large_pieces_are_kept_and_named() -> None:
+    twin = sphere(0.3, center=torch.tensor([0.9, 0.2, 0]).double())
     both = Mesh(torch.cat([sphere().vertices, twin.vertices]), torch.cat([sphere().faces, twin.faces + 642]))
     prepared = prepare_mesh(both, 0.05)
-    assert len(prepared.mesh.faces) == len(both.faces) and prepared.notes == ()
+    assert len(prepared.mesh.faces) == len(both.faces)
+    (note,) = prepared.notes
+    assert note.startswith("The mesh is in 2 pieces (1280, 1280 faces), and all are kept") and "smallest_piece" in note
+    assert prepare_mesh(sphere(), 0.05).notes == ()
 
 
 def test_an_inward_mesh_is_turned_over() -> None:
