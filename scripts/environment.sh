@@ -18,6 +18,15 @@ find_python() {
   return 3
 }
 
+# On Linux torch comes with its CUDA libraries; pip ends with a bare "No space left on device" where they do not fit.
+warn_of_full_disk() {
+  local needed=7 free
+  free=$(df -Pk . | awk 'NR == 2 { print int($4 / 1048576) }')
+  if [ "${free:-$needed}" -lt "$needed" ]; then
+    say "only $free GB are free here; a new environment takes up to $needed GB. If this fails, free some space first." >&2
+  fi
+}
+
 # make_environment [EXTRA]: .venv with requirements.txt and, if named, the packages of that extra. Quick when done before.
 make_environment() {
   local extra="${1:-}" started=$SECONDS python stamp wanted
@@ -30,6 +39,7 @@ make_environment() {
   wanted=$(cat requirements.txt pyproject.toml | cksum)
   if [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ]; then
     say "installing packages${extra:+ and the extra '$extra'} (the first time this downloads torch)"
+    warn_of_full_disk
     # Editable, so that the command `animportrait3d` exists and always runs this clone.
     "$environment/bin/python" -m pip install --quiet --disable-pip-version-check -e ".${extra:+[$extra]}"
     printf '%s\n' "$wanted" >"$stamp"
