@@ -7,15 +7,22 @@ const PICTURE_WIDGET = "$$canvas-image-preview"; // the frontend's own
 const LINE_HEIGHT = 13;
 const MOST_LINES = 8;
 const BORDERS = 28; // the margins around a DOM widget, and the padding within
+const CHARACTER_WIDTH = 6.1; // of the monospaced font below
+
+// How many lines the text takes at the node's width. Words that do not fit leave some of a line empty: hence the slack.
+function lineCount(text, node) {
+  const perLine = Math.max(1, Math.floor((0.95 * (node.size[0] - BORDERS)) / CHARACTER_WIDTH));
+  return text.split("\n").reduce((sum, line) => sum + Math.max(1, Math.ceil(line.length / perLine)), 0);
+}
 
 function textWidget(node) {
   const existing = node.widgets?.find((widget) => widget.name === TEXT_WIDGET);
   if (existing) return existing;
   const element = document.createElement("textarea");
   element.readOnly = true;
-  element.wrap = "off";
+  element.wrap = "soft";
   Object.assign(element.style, { fontFamily: "monospace", fontSize: "10px", resize: "none", opacity: "0.85" });
-  const height = () => BORDERS + LINE_HEIGHT * Math.min(element.value.split("\n").length, MOST_LINES);
+  const height = () => BORDERS + LINE_HEIGHT * Math.min(lineCount(element.value, node), MOST_LINES);
   const options = { serialize: false, hideOnZoom: false, getMinHeight: height, getMaxHeight: height };
   // Not serialized: the stored widget values of a graph belong to the node's inputs alone.
   const widget = node.addDOMWidget(TEXT_WIDGET, "ap3d_text", element, options);

@@ -76,7 +76,7 @@ class _SortedPieces:
         if self.small:
             notes.append(
                 f"Dropped {len(self.small)} small separate pieces ({sum(self.small)} of {faces} faces), each with less "
-                f"than {100 * min_piece_share:g} % of the largest one's faces; lower min_piece_share to keep them."
+                f"than {100 * min_piece_share:g} % of the largest one's faces (min_piece_share)."
             )
         if self.hollow:
             notes.append(f"Dropped {len(self.hollow)} cavities in the surface ({sum(self.hollow)} of {faces} faces).")

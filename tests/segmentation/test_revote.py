@@ -181,7 +181,7 @@ def test_unseen_faces_take_over_from_their_neighbours(cube, surroundings) -> Non
     assert set(votes.parts.part_of_face[underside].tolist()) == {PART_OF_LABEL[surroundings]}
 
 
-def equal_up_to_ties(one: FaceVotes, other: FaceVotes) -> None:
+def assert_equal_up_to_ties(one: FaceVotes, other: FaceVotes) -> None:
     torch.testing.assert_close(one.votes, other.votes, rtol=0, atol=1e-6)
     assert torch.equal(one.parts.part_of_face, other.parts.part_of_face)
     assert torch.equal(one.seen, other.seen)
@@ -193,7 +193,7 @@ def test_the_order_of_views_does_not_matter(cube, around, true_labels, order) ->
     noisy = speckled(true_labels, 0.2)
     shuffled = ViewLabels(noisy.labels[order])
     settings_ = dataclasses.replace(RAW, smoothing=0.02, least_island=0.01)
-    equal_up_to_ties(
+    assert_equal_up_to_ties(
         revote_faces(cube, noisy, around, settings_), revote_faces(cube, shuffled, around[order], settings_)
     )
 
