@@ -127,11 +127,11 @@ def load_subject(options: argparse.Namespace) -> Subject:
     if options.mesh is None:
         normals = ViewNormals(estimate_normals(networks["normals"], far.images, far.masks), far.masks)
         mesh = refine_mesh(mesh, normals, far, RefineSettings.preset("draft")).mesh
-    landmarks = landmarks_of_views(far, lambda images: detect_landmarks(networks["landmarks"], images))
-    fit = fit_body(far, body, mesh=mesh, landmarks=landmarks)
     probabilities = segment_images(networks["parts"], far.images)
     labels = labels_from_probabilities(probabilities, networks["parts"].classes)
     parts = revote_faces(mesh, labels, far.cameras).parts
+    landmarks = landmarks_of_views(far, lambda images: detect_landmarks(networks["landmarks"], images))
+    fit = fit_body(far, body, mesh=mesh, landmarks=landmarks, covering=parts.part_of_face != SKIN)
     return Subject(parts, concatenate_views([far, near]), heldout, body, fit.parameters)
 
 

@@ -115,6 +115,13 @@ class FitSMPLX:
             "optional": {
                 "mesh": ("AP3D_MESH", {"tooltip": "The portrait's surface; makes the fit far more exact."}),
                 "landmarks": ("AP3D_LANDMARKS", {"tooltip": "Facial landmarks, if they are known or detected."}),
+                "parts": (
+                    "AP3D_PARTS",
+                    {
+                        "tooltip": "The surface with its parts, in place of `mesh`: the body is drawn to the skin and "
+                        "only has to stay under hair and clothes. More exact where hair hides the jaw."
+                    },
+                ),
             },
         }  # fmt: skip
 
@@ -127,12 +134,20 @@ class FitSMPLX:
         error_limit: float,
         mesh: Any = None,
         landmarks: Any = None,
+        parts: Any = None,
     ) -> dict[str, Any]:
         from animportrait3d_core.body.fit import FitSettings, fit_body
         from animportrait3d_core.body.landmark_pictures import fit_picture
+        from animportrait3d_core.errors import InvalidInput
+        from animportrait3d_core.rigging.parts import SKIN
 
+        if mesh is not None and parts is not None:
+            raise InvalidInput("AP3D_FitSMPLX: `mesh` and `parts` are connected; connect one, `parts` brings its mesh.")
+        covering = None
+        if parts is not None:
+            mesh, covering = parts.mesh, parts.part_of_face != SKIN
         settings = FitSettings(fit_expression=fit_expression, max_surface_error=error_limit)
-        fit = fit_body(views, body, mesh=mesh, landmarks=landmarks, settings=settings, progress=host.ProgressBar())
+        fit = fit_body(views, body, mesh, landmarks, settings, progress=host.ProgressBar(), covering=covering)
         host.report_metrics("fit", fit.metrics)
         picture = fit_picture(views, fit, landmarks)
         return host.node_result(fit, picture, ui=host.preview_images(picture, "fit"))

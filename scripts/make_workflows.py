@@ -33,7 +33,8 @@ Press *Run*. Choose another portrait in *Load Portrait3D*: one of the pack's own
 
 SURFACE_NOTE = """The portrait is seen from all sides. Its raw surface is taken out, and refined by the normals that a
 network sees in the views."""
-BODY_NOTE = "The body that will move it, fitted to the surface, the silhouettes and the landmarks found in the views."
+BODY_NOTE = """The body that will move it, fitted to the skin of the surface, the silhouettes and the landmarks found in
+the views. It stays under hair and clothes."""
 PARTS_NOTE = """A network names what each pixel shows, and the views vote for each face of the surface. What it gets
 wrong can be painted: *Correct Labels*."""
 POINTS_NOTE = """Points on body, hair and clothes, each bound to a face of the body, with the colours that a hash grid
@@ -51,10 +52,7 @@ def quickstart(graph: WorkflowBuilder) -> None:
     with graph.stage("2 Views and surface", SURFACE_NOTE):
         views, close = _views(graph, portrait)
         mesh = _surface(graph, portrait, views)
-    with graph.stage("3 Body", BODY_NOTE):
-        body = graph.add("AP3D_LoadSMPLX", shows_picture=True)
-        fit = _fit(graph, views, body, mesh["mesh"])
-    avatar = _avatar_of_surface(graph, 4, portrait, (views, close), mesh["mesh"], fit)
+    avatar = _avatar_of_surface(graph, 3, portrait, (views, close), mesh["mesh"])
     _results(graph, ("7", "8"), portrait, views, avatar)
 
 
@@ -73,10 +71,7 @@ def initialization(graph: WorkflowBuilder) -> None:
         views = graph.add("AP3D_MatteViews", views=seen["views"], shows_picture=True)
     with graph.stage("3 Surface", SURFACE_NOTE):
         mesh = _surface(graph, portrait, views)
-    with graph.stage("4 Body", BODY_NOTE):
-        body = graph.add("AP3D_LoadSMPLX", shows_picture=True)
-        fit = _fit(graph, views, body, mesh["mesh"])
-    avatar = _avatar_of_surface(graph, 5, portrait, (views, close), mesh["mesh"], fit)
+    avatar = _avatar_of_surface(graph, 4, portrait, (views, close), mesh["mesh"])
     _measured(graph, "8", portrait, views, avatar)
 
 
@@ -87,11 +82,10 @@ def mesh_portrait(graph: WorkflowBuilder) -> None:
         portrait = graph.add(
             "AP3D_PortraitFromMesh", body=body["body"], shading="unlit", shows_picture=True, text_lines=4
         )
-    with graph.stage("2 Views and fit", "The head is seen from all sides, and the body is fitted to what is seen."):
+    with graph.stage("2 Views", "The head is seen from all sides, and close."):
         views, close = _views(graph, portrait)
-        fit = _fit(graph, views, body, portrait["mesh"])
-    avatar = _avatar_of_surface(graph, 3, portrait, (views, close), portrait["mesh"], fit)
-    _results(graph, ("6", "7"), portrait, views, avatar)
+    avatar = _avatar_of_surface(graph, 3, portrait, (views, close), portrait["mesh"], body)
+    _results(graph, ("7", "8"), portrait, views, avatar)
 
 
 def _views(graph: WorkflowBuilder, portrait: BuiltNode) -> tuple[BuiltNode, BuiltNode]:
@@ -117,14 +111,14 @@ def _surface(graph: WorkflowBuilder, portrait: BuiltNode, views: BuiltNode) -> B
     )
 
 
-def _fit(graph: WorkflowBuilder, views: BuiltNode, body: BuiltNode, mesh: Output) -> BuiltNode:
-    """The body, fitted with the landmarks that a network finds."""
+def _fit(graph: WorkflowBuilder, views: BuiltNode, body: BuiltNode, parts: BuiltNode) -> BuiltNode:
+    """The body, fitted to the parts of the surface with the landmarks that a network finds."""
     landmarks = graph.add("AP3D_DetectLandmarks", views=views["views"], shows_picture=True)
     return graph.add(
         "AP3D_FitSMPLX",
         views=views["views"],
         body=body["body"],
-        mesh=mesh,
+        parts=parts["parts"],
         landmarks=landmarks["landmarks"],
         shows_picture=True,
     )
@@ -136,14 +130,20 @@ def _avatar_of_surface(
     portrait: BuiltNode,
     views_and_close: tuple[BuiltNode, BuiltNode],
     mesh: Output,
-    fit: BuiltNode,
+    body: BuiltNode | None = None,
 ) -> BuiltNode:
-    """Three stages, counted from `number`: parts of the surface, points on them, the avatar."""
+    """Four stages, counted from `number`: parts of the surface, the body under them, points on both, the avatar.
+
+    body: if it is in the graph already.
+    """
     with graph.stage(f"{number} Parts", PARTS_NOTE):
         parts = _parts(graph, views_and_close[0], mesh)
-    with graph.stage(f"{number + 1} Points", POINTS_NOTE):
+    with graph.stage(f"{number + 1} Body", BODY_NOTE):
+        body = body or graph.add("AP3D_LoadSMPLX", shows_picture=True)
+        fit = _fit(graph, views_and_close[0], body, parts)
+    with graph.stage(f"{number + 2} Points", POINTS_NOTE):
         points = _points(graph, mesh, fit, parts, views_and_close)
-    return _avatar(graph, str(number + 2), portrait, views_and_close, fit, points)
+    return _avatar(graph, str(number + 3), portrait, views_and_close, fit, points)
 
 
 def _parts(graph: WorkflowBuilder, views: BuiltNode, mesh: Output) -> BuiltNode:

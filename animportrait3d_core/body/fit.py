@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ..cameras import yaw_of
-from ..errors import InvalidInput, check_finite
+from ..errors import InvalidInput, check_finite, check_shape
 from ..meshes import Mesh
 from ..views import Views
 from .fit_landmarks import LandmarkTerm
@@ -36,6 +36,7 @@ from .model import BodyModel
 from .parameters import BodyParameters
 
 SCHEMA_VERSION = 1
+_LEAST_FACES = 100
 _RENEW_DERIVATIVES = 4  # steps
 _LAST_WIDTH = 0.012  # of the robust losses, in world units
 _LEAST_SCALE, _MOST_SCALE = INITIAL_SCALE / 4, INITIAL_SCALE * 4
@@ -89,8 +90,8 @@ class BodyFit:
 
     parameters: batch of one.  body: the model they belong to.  metrics, each only if what it needs was given, lengths
     over the outer-eye distance:
-    `surface_rms`: root mean square distance of the closest 80 % of face, ears and neck to the mesh; the rest may lie
-    under hair or cloth.
+    `surface_rms`: root mean square distance of the closest 80 % of face, ears and neck to the mesh, without what is
+    known to lie under hair or cloth; the rest may do so too.
     `landmark_error`: mean distance to the landmarks in space, given or agreed on by the views.
     `landmark_reprojection`: mean distance to the detections that agree, in the pictures; `worst_view_reprojection` and
     `worst_view`: the largest mean of one view, and its number.
@@ -137,26 +138,28 @@ def fit_body(
     settings: FitSettings | None = None,
     generator: torch.Generator | None = None,
     progress: Progress | None = None,
+    covering: Tensor | None = None,
 ) -> BodyFit:
     """Fit a body to a portrait.
 
-    views: pictures with masks and cameras.  mesh: the portrait's surface in the world, wound outward.  landmarks: of
-    the same views, if known. At least one of mesh and landmarks is needed: silhouettes alone do not tell a face from
-    hair.  generator: chooses the points of the mesh that are compared; None stands for seed 0.  progress: called as
-    progress(step, total, preview=None); what it raises ends the fit.
+    views: pictures with masks and cameras.  mesh: the portrait's surface in the world, wound outward.  covering: [F]
+    bool, which of its faces are hair or clothes, if known: the body has to stay under them, and is drawn to the others
+    alone.  landmarks: of the same views, if known. At least one of mesh and landmarks is needed: silhouettes alone do
+    not tell a face from hair.  generator: chooses the points of the mesh that are compared; None stands for seed 0.
+    progress: called as progress(step, total, preview=None); what it raises ends the fit.
 
     Raises `InvalidInput` if inputs are not finite, the fit diverges, or it ends beyond the limits of the settings.
     """
     settings = settings or FitSettings()
     with torch.inference_mode(False), torch.no_grad():
-        _check_inputs(views, mesh)
+        _check_inputs(views, mesh, covering)
         generator = generator or torch.Generator().manual_seed(0)
         regions = body_regions(body, settings.max_points)
         few = _few_views(views, settings)
         problem = _Problem(
             body=body,
             settings=settings,
-            surface=None if mesh is None else SurfaceTerm(mesh, regions, settings.max_points, generator),
+            surface=None if mesh is None else SurfaceTerm(mesh, regions, settings.max_points, generator, covering),
             regions=regions,
             silhouette=SilhouetteTerm(few, body, regions, settings.max_points),
             landmarks=None if landmarks is None else LandmarkTerm(landmarks, views.cameras, settings.consensus_width),
@@ -169,12 +172,22 @@ def fit_body(
         return BodyFit(parameters, body, metrics)
 
 
-def _check_inputs(views: Views, mesh: Mesh | None) -> None:
+def _check_inputs(views: Views, mesh: Mesh | None, covering: Tensor | None) -> None:
     check_finite("fit_body", "views.masks", views.masks)
     if mesh is not None:
         check_finite("fit_body", "mesh.vertices", mesh.vertices)
-        if len(mesh.faces) < 100:
-            raise InvalidInput(f"fit_body: the mesh has {len(mesh.faces)} faces, expected a head with at least 100.")
+        if len(mesh.faces) < _LEAST_FACES:
+            raise InvalidInput(
+                f"fit_body: the mesh has {len(mesh.faces)} faces, expected a head with at least {_LEAST_FACES}."
+            )
+    if covering is not None:
+        check_shape("fit_body", "covering", covering, [0 if mesh is None else len(mesh.faces)])
+        bare = int((~covering).sum())
+        if bare < _LEAST_FACES:
+            raise InvalidInput(
+                f"fit_body: {bare} of the mesh's {len(covering)} faces are skin, the others hair or clothes; expected "
+                f"at least {_LEAST_FACES} of skin. Correct the parts of the mesh, or fit to the mesh without them."
+            )
     is_empty = ~(views.masks > 0.5).flatten(1).any(1)
     if bool(is_empty.any()):
         numbers = torch.nonzero(is_empty).squeeze(1).tolist()

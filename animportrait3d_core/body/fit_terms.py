@@ -65,16 +65,30 @@ class SurfaceTerm:
     """Distance between the body and the portrait's mesh, both ways, point to plane.
 
     Face, ears and neck are drawn to the mesh from both sides, robustly, since hair, beard and clothes hide parts of
-    them. Scalp and trunk only have to stay under the mesh.
+    them. Scalp and trunk only have to stay under the mesh, and so does everything where the mesh is known to lie over
+    the body.
+
+    covering: [F] bool, faces of the mesh that are hair or clothes; None if that is not known.
     """
 
-    def __init__(self, mesh: Mesh, regions: BodyRegions, most: int, generator: torch.Generator) -> None:
-        mesh = compact(mesh, face_areas(mesh.vertices, mesh.faces) > 1e-12)
+    def __init__(
+        self,
+        mesh: Mesh,
+        regions: BodyRegions,
+        most: int,
+        generator: torch.Generator,
+        covering: Tensor | None = None,
+    ) -> None:
+        areas = face_areas(mesh.vertices, mesh.faces)
+        usable = areas > 1e-12
+        covering = torch.zeros_like(usable) if covering is None else covering
+        mesh, areas, self.covering = compact(mesh, usable), areas[usable], covering[usable]
         self.mesh, self.regions = mesh, regions
         self.normals = vertex_normals(mesh.vertices, mesh.faces)
         self.tree = SurfaceTree(mesh.vertices, mesh.faces)
-        areas = face_areas(mesh.vertices, mesh.faces)
-        chosen = torch.multinomial(areas, min(most, len(areas)), replacement=False, generator=generator)
+        bare = torch.nonzero(~self.covering).squeeze(1)
+        drawn = torch.multinomial(areas[bare], min(most, len(bare)), replacement=False, generator=generator)
+        chosen = bare[drawn]
         corners = mesh.faces[chosen]
         self.samples = mesh.vertices[corners].mean(1)
         self.sample_normals = torch.nn.functional.normalize(self.normals[corners].sum(1), dim=-1)
@@ -87,13 +101,15 @@ class SurfaceTerm:
         normals = (self.normals[self.mesh.faces[hit.faces]] * hit.barycentric[..., None]).sum(1)
         normals = torch.nn.functional.normalize(normals, dim=-1)
         offset = points - hit.points
-        agree = (normals * posed.normals[index]).sum(-1) > _LEAST_AGREEMENT
+        outside = (offset * normals).sum(-1)
+        counts = (normals * posed.normals[index]).sum(-1) > _LEAST_AGREEMENT
+        counts &= ~self.covering[hit.faces] | (outside > 0)
         derivatives = posed.d_vertices[index]
         count = len(self.regions.attracted)
-        robust = geman_mcclure_weights(hit.distances[:count], width) * agree[:count] * (weight / 2 / max(count, 1))
+        robust = geman_mcclure_weights(hit.distances[:count], width) * counts[:count] * (weight / 2 / max(count, 1))
         _add_point_to_plane(system, offset[:count], normals[:count], derivatives[:count], robust)
         if len(index) > count:
-            outside = (offset[count:] * normals[count:]).sum(-1)
+            outside = outside[count:]
             robust = geman_mcclure_weights(hit.distances[count:], 2 * width) * (outside > 0)
             along = project_to_directions(derivatives[count:], normals[count:])
             system.add(outside, along, robust * (weight / 4 / len(outside)))
@@ -117,8 +133,9 @@ class SurfaceTerm:
         _add_point_to_plane(system, offset, normals[usable], derivatives, robust)
 
     def distances(self, vertices: Tensor) -> Tensor:
-        """Distances [m] of the attracted vertices of posed vertices [V', 3] to the mesh."""
-        return self.tree.closest(vertices[self.regions.attracted]).distances
+        """Distances of the attracted vertices of posed vertices [V', 3] to the mesh, where it is not known to cover."""
+        hit = self.tree.closest(vertices[self.regions.attracted])
+        return hit.distances[~self.covering[hit.faces]]
 
 
 def _add_point_to_plane(

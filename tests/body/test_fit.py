@@ -12,7 +12,7 @@ from animportrait3d_core.body.fit_terms import body_regions
 from animportrait3d_core.body.landmarks import NUM_LANDMARKS, Landmarks, mean_landmark_error
 from animportrait3d_core.body.parameters import BodyParameters
 from animportrait3d_core.cameras import orbit_cameras, project
-from animportrait3d_core.errors import InvalidInput
+from animportrait3d_core.errors import InvalidInput, ShapeMismatch
 from animportrait3d_core.meshes import Mesh, compact, vertex_normals
 from animportrait3d_core.render import rasterize_mesh
 from animportrait3d_core.views import Views
@@ -108,6 +108,30 @@ def test_landmark_error_stays_near_without_landmarks(mannequin_body, person):
     errors = [error_of(fit_body(s.views, mannequin_body, s.mesh, settings=QUICK), s) for s in map(person, (2, 5))]
     assert sum(errors) / len(errors) < 0.022
     assert max(errors) < 0.03
+
+
+def under_long_hair(subject: Subject) -> tuple[Mesh, torch.Tensor]:
+    """The subject's mesh with the sides of head and jaw moved 0.02 outward, as under hair; which faces [F] moved."""
+    mesh, jaw = subject.mesh, subject.landmarks[:17]
+    sideways = (mesh.vertices[:, 0] - jaw[8, 0]).abs() / (jaw[:, 0] - jaw[8, 0]).abs().max()
+    hidden = (sideways > 0.7) & (mesh.vertices[:, 1] > jaw[8, 1])
+    vertices = mesh.vertices + 0.02 * hidden[:, None] * vertex_normals(mesh.vertices, mesh.faces)
+    return Mesh(vertices, mesh.faces), hidden[mesh.faces].any(1)
+
+
+@pytest.mark.parametrize("seed", [2, 5])
+@pytest.mark.parametrize("with_landmarks", [False, True])
+def test_known_hair_does_not_pull_the_jaw_outward(mannequin_body, person, seed, with_landmarks):
+    subject = person(seed, dressed=False)
+    mesh, hidden = under_long_hair(subject)
+    landmarks = detected(subject) if with_landmarks else None
+    blind, knowing = (
+        fit_body(views_of(mesh), mannequin_body, mesh, landmarks, QUICK, covering=covering)
+        for covering in (None, hidden)
+    )
+    assert error_of(knowing, subject) < (0.9 if with_landmarks else 0.7) * error_of(blind, subject)
+    assert error_of(knowing, subject) < (0.015 if with_landmarks else 0.022)
+    assert knowing.metrics["surface_rms"] < blind.metrics["surface_rms"]
 
 
 def detected(subject: Subject, noise: float = 0.3) -> Landmarks:
@@ -250,6 +274,10 @@ def test_bad_input_is_named(mannequin_body, person):
         fit_body(views, mannequin_body, Mesh(broken, mesh.faces))
     with pytest.raises(InvalidInput, match="2 faces"):
         fit_body(views, mannequin_body, Mesh(mesh.vertices, mesh.faces[:2]))
+    with pytest.raises(ShapeMismatch, match=r"`covering` has shape \[5\], expected \[2\d+\]"):
+        fit_body(views, mannequin_body, mesh, covering=torch.ones(5, dtype=torch.bool))
+    with pytest.raises(InvalidInput, match=r"0 of the mesh's \d+ faces are skin, .* at least 100 of skin"):
+        fit_body(views, mannequin_body, mesh, covering=torch.ones(len(mesh.faces), dtype=torch.bool))
     with pytest.raises(InvalidInput, match="landmarks of 3 views, expected 8"):
         fit_body(views, mannequin_body, mesh, Landmarks(points_2d=torch.zeros(3, 68, 2)))
 

@@ -183,6 +183,28 @@ def test_scalp_is_pushed_under_the_surface_and_never_pulled_out(make_arrays, mak
     assert energies[0.95] < 1e-3 * energies[1.05]
 
 
+def test_a_covering_surface_only_pushes(make_arrays, make_assets, tmp_path):
+    """Hair all over but for five faces: it pushes the body in where it sticks out, and never pulls it out."""
+    skin = ellipsoid_body(make_arrays, make_assets, tmp_path, None)
+    regions, neutral = body_regions(skin, 2000), skin.neutral_parameters()
+    vertices = skin(neutral).vertices[0]
+    middle = vertices.mean(0)
+    covering = torch.ones(len(skin.faces), dtype=torch.bool)
+    covering[vertices[skin.faces].mean(1)[:, 1].argsort()[:5]] = False
+    energies = {}
+    for known in (None, covering):
+        generator = torch.Generator().manual_seed(0)
+        term = SurfaceTerm(Mesh(vertices, skin.faces), regions, 500, generator, known)
+        for size in (0.95, 1.05):
+            placed = neutral.replace(scale=torch.tensor([[size]]), translation=((1 - size) * middle)[None])
+            system = NormalEquations.of_size(1)
+            term.add_to(system, pose_with_derivatives(skin, placed, columns_of(scale=1), skin.faces), 0.1, 1.0)
+            energies[known is not None, size] = system.energy
+    assert energies[True, 0.95] < 0.05 * energies[False, 0.95]
+    assert energies[True, 1.05] > 0.4 * energies[False, 1.05]  # half: there is no skin to be drawn to the body
+    assert 0 < len(term.distances(vertices)) < len(regions.attracted) / 4
+
+
 def test_silhouettes_push_inward_what_sticks_out(body):
     """A mask narrower than the body pushes it from the side on which it sticks out."""
     from animportrait3d_core.render import rasterize_mesh
