@@ -9,6 +9,7 @@ There is no photometric term: measured, it did not help (docs/performance.md). D
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -37,6 +38,7 @@ from .parameters import BodyParameters
 
 SCHEMA_VERSION = 1
 _LEAST_FACES = 100
+_LEAST_SKIN = 0.05  # of face, ears and neck that must lie at skin of the mesh, so that a distance says something
 _RENEW_DERIVATIVES = 4  # steps
 _LAST_WIDTH = 0.012  # of the robust losses, in world units
 _LEAST_SCALE, _MOST_SCALE = INITIAL_SCALE / 4, INITIAL_SCALE * 4
@@ -91,7 +93,7 @@ class BodyFit:
     parameters: batch of one.  body: the model they belong to.  metrics, each only if what it needs was given, lengths
     over the outer-eye distance:
     `surface_rms`: root mean square distance of the closest 80 % of face, ears and neck to the mesh, without what is
-    known to lie under hair or cloth; the rest may do so too.
+    known to lie under hair or cloth; the rest may do so too. Infinite if next to nothing lies at skin.
     `landmark_error`: mean distance to the landmarks in space, given or agreed on by the views.
     `landmark_reprojection`: mean distance to the detections that agree, in the pictures; `worst_view_reprojection` and
     `worst_view`: the largest mean of one view, and its number.
@@ -340,7 +342,8 @@ def _metrics(problem: _Problem, parameters: BodyParameters, few: Views) -> dict[
     if problem.surface is not None:
         distances = problem.surface.distances(output.vertices[0]).sort().values
         closest = distances[: max(1, int(0.8 * len(distances)))]
-        metrics["surface_rms"] = float(closest.square().mean().sqrt()) / unit
+        enough = len(distances) >= _LEAST_SKIN * len(problem.regions.attracted)
+        metrics["surface_rms"] = float(closest.square().mean().sqrt()) / unit if enough else math.inf
     if problem.landmarks is not None:
         metrics |= problem.landmarks.metrics(output.landmarks[0, :NUM_LANDMARKS], unit)
     drawn = rasterize_mesh(output.vertices[0], problem.regions.outer_faces, few.cameras).face_id >= 0

@@ -278,6 +278,10 @@ def test_bad_input_is_named(mannequin_body, person):
         fit_body(views, mannequin_body, mesh, covering=torch.ones(5, dtype=torch.bool))
     with pytest.raises(InvalidInput, match=r"0 of the mesh's \d+ faces are skin, .* at least 100 of skin"):
         fit_body(views, mannequin_body, mesh, covering=torch.ones(len(mesh.faces), dtype=torch.bool))
+    covering = torch.ones(len(mesh.faces), dtype=torch.bool)
+    covering[mesh.vertices[mesh.faces].mean(1)[:, 1].argsort()[:150]] = False  # the chest alone is bare
+    with pytest.raises(InvalidInput, match="surface_rms is inf .* does not lie on the mesh"):
+        fit_body(views, mannequin_body, mesh, settings=QUICK, covering=covering)
     with pytest.raises(InvalidInput, match="landmarks of 3 views, expected 8"):
         fit_body(views, mannequin_body, mesh, Landmarks(points_2d=torch.zeros(3, 68, 2)))
 
