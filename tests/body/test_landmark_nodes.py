@@ -1,4 +1,4 @@
-"""AP3D_DetectLandmarks, and the pictures that it and the fit show."""
+"""AP3D_DetectLandmarks, the pictures that it and the fit show, and what AP3D_FitSMPLX makes of its inputs."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from animportrait3d_core.body.landmark_pictures import CONFIDENCE_COLORS, FITTED
 from animportrait3d_core.body.landmarks import Landmarks, landmarks_of_views
 from animportrait3d_core.cameras import orbit_cameras, project
 from animportrait3d_core.errors import InvalidInput, MissingModelFile
+from animportrait3d_core.meshes import Mesh
+from animportrait3d_core.rigging.parts import CLOTHES, HAIR, SKIN, MeshParts
 from animportrait3d_core.views import Views
 from animportrait3d_core.workflow import load_registry
 from animportrait3d_core.workflow.context import RunContext, activate
@@ -115,3 +117,23 @@ def test_the_node_detects_and_shows(node, monkeypatch, tmp_path):
 def test_a_missing_network_is_named(node):
     with pytest.raises(MissingModelFile, match="AP3D_DetectLandmarks: no file 'mine/network.json'.*ap3d_landmarks"):
         node.execute(views_at(YAWS), "mine/network.json", 75.0)
+
+
+def test_parts_stand_for_the_mesh_and_tell_what_covers_the_body(mannequin_body, monkeypatch):
+    fit_node = load_registry(ROOT)["AP3D_FitSMPLX"]()
+    fits = []
+
+    def fit(views, body, mesh, landmarks, settings, progress, covering):
+        fits.append((mesh, covering))
+        return BodyFit(body.neutral_parameters(), body, {})
+
+    monkeypatch.setattr("animportrait3d_core.body.fit.fit_body", fit)
+    mesh = Mesh(torch.eye(3), torch.tensor([[0, 1, 2], [0, 2, 1], [1, 2, 0]]))
+    parts = MeshParts(mesh, torch.tensor([HAIR, SKIN, CLOTHES], dtype=torch.uint8))
+    given = {"views": views_at([0, 40]), "body": mannequin_body, "fit_expression": True, "error_limit": 0.035}
+    fit_node.execute(**given, parts=parts)
+    fit_node.execute(**given, mesh=mesh)
+    assert fits[0][0] is mesh and fits[0][1].tolist() == [True, False, True]
+    assert fits[1] == (mesh, None)
+    with pytest.raises(InvalidInput, match="AP3D_FitSMPLX: `mesh` and `parts` are connected; connect one"):
+        fit_node.execute(**given, mesh=mesh, parts=parts)
