@@ -156,7 +156,11 @@ class LoadAvatar:
             "required": {
                 "file": (
                     "STRING",
-                    {"default": "avatar.safetensors", "tooltip": "Name in the input folder, or an absolute path."},
+                    {
+                        "default": "avatar.safetensors",
+                        "tooltip": "Name in the input folder, or an absolute path.",
+                        **host.input_file_option((".safetensors",)),
+                    },
                 )
             },
             "optional": {

@@ -36,12 +36,20 @@ class LoadSMPLX:
         assets = [NO_ASSETS, *host.model_files("smplx", ASSET_SUFFIXES)]
         return {
             "required": {
-                "body": (bodies, {"default": EMBEDDED_BODY, "tooltip": f"A file in models/smplx. {SMPLX_HINT}"}),
+                "body": (
+                    bodies,
+                    {
+                        "default": EMBEDDED_BODY,
+                        "tooltip": f"A file in models/smplx. {SMPLX_HINT}",
+                        **host.model_file_option("smplx", BODY_SUFFIXES),
+                    },
+                ),
                 "assets": (
                     assets,
                     {
                         "default": NO_ASSETS,
                         "tooltip": "Head crop, eyelids, landmarks and regions for a SMPL-X file (safetensors).",
+                        **host.model_file_option("smplx", ASSET_SUFFIXES),
                     },
                 ),
                 "eyelid_mode": (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from . import host
-from .networks import EMBEDDED, chosen_network, network_choices
+from .networks import EMBEDDED, chosen_network, network_choices, network_option
 
 
 class DetectLandmarks:
@@ -36,6 +36,7 @@ class DetectLandmarks:
                     {
                         "default": EMBEDDED,
                         "tooltip": "The pack's own network, or a network folder in models/ap3d_landmarks.",
+                        **network_option("landmarks"),
                     },
                 ),
                 "most_yaw": (

@@ -17,6 +17,11 @@ def network_choices(role: str) -> list[str]:
     return [EMBEDDED, *(name for name in files if name.rsplit("/", 1)[-1] == NETWORK_FILE)]
 
 
+def network_option(role: str) -> dict[str, Any]:
+    """Entry of an input's options: on the command line, the path of a network folder does too."""
+    return host.model_file_option(MODEL_KEY_OF_ROLE[role], (".json",), inner=NETWORK_FILE)
+
+
 def chosen_network(where: str, role: str, choice: str) -> Any:
     """The network of a choice, on the host's device."""
     from animportrait3d_core.networks import load_network

@@ -9,6 +9,7 @@ from . import host
 MESH_SUFFIXES = (".glb", ".gltf", ".obj", ".ply", ".stl", ".off")
 AXES = ["+x", "-x", "+y", "-y", "+z", "-z"]
 EMBEDDED_PREFIX = "embedded: "
+FILE_OPTION = host.input_file_option(MESH_SUFFIXES)
 
 
 def portrait_files() -> list[str]:
@@ -51,7 +52,10 @@ class PortraitFromMesh:
         by_hand = "Only for the alignment `by hand`: "
         return {
             "required": {
-                "file": (files, {"tooltip": "A head of the pack itself, or a mesh file in the input folder."}),
+                "file": (
+                    files,
+                    {"tooltip": "A head of the pack itself, or a mesh file in the input folder.", **FILE_OPTION},
+                ),
                 "body": ("AP3D_BODY", {"tooltip": "The body whose head the mesh is aligned to."}),
                 "prompt": (
                     "STRING",
@@ -152,7 +156,9 @@ class LoadLandmarks:
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
         return {
-            "required": {"file": (portrait_files(), {"tooltip": "The mesh whose landmark file is read."})},
+            "required": {
+                "file": (portrait_files(), {"tooltip": "The mesh whose landmark file is read.", **FILE_OPTION})
+            },
             "optional": {
                 "portrait": (
                     "AP3D_PORTRAIT",

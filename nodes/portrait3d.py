@@ -75,12 +75,19 @@ class LoadPortrait3D:
         generators = [INSIDE_THE_FILE, *host.model_files(MODEL_KEY, GENERATOR_SUFFIXES)]
         return {
             "required": {
-                "file": (files, {"tooltip": "A portrait of the pack itself, or a file in models/portrait3d."}),
+                "file": (
+                    files,
+                    {
+                        "tooltip": "A portrait of the pack itself, or a file in models/portrait3d.",
+                        **host.model_file_option(MODEL_KEY, PORTRAIT_SUFFIXES),
+                    },
+                ),
                 "generator": (
                     generators,
                     {
                         "default": INSIDE_THE_FILE,
                         "tooltip": "Only for a .pth: the model it belongs to (model_512.pkl, or its safetensors copy).",
+                        **host.model_file_option(MODEL_KEY, GENERATOR_SUFFIXES),
                     },
                 ),
                 "sampling": sampling_choice(),

@@ -6,7 +6,7 @@ import logging
 from typing import Any
 
 from . import host
-from .networks import EMBEDDED, chosen_network, network_choices
+from .networks import EMBEDDED, chosen_network, network_choices, network_option
 
 LABEL_IMAGES = "label images"
 NO_NETWORK = "none"
@@ -56,7 +56,10 @@ class MatteViews:
                         "take for background. mask: the masks that are connected.",
                     },
                 ),
-                "network": (network_choices("parts"), {"default": EMBEDDED, "tooltip": NETWORK_TOOLTIP}),
+                "network": (
+                    network_choices("parts"),
+                    {"default": EMBEDDED, "tooltip": NETWORK_TOOLTIP, **network_option("parts")},
+                ),
             },
             "optional": {"mask": ("MASK", {"tooltip": "One mask per view, white on the person."})},
         }
@@ -110,7 +113,11 @@ class SegmentViews:
                 "views": ("AP3D_VIEWS", {"tooltip": "The views to label."}),
                 "network": (
                     [*networks, LABEL_IMAGES],
-                    {"default": EMBEDDED, "tooltip": f"{NETWORK_TOOLTIP} Or the label images that are connected."},
+                    {
+                        "default": EMBEDDED,
+                        "tooltip": f"{NETWORK_TOOLTIP} Or the label images that are connected.",
+                        **network_option("parts"),
+                    },
                 ),
                 "label_set": (
                     [*LABEL_SETS, CLASS_COLOURS],
@@ -122,7 +129,11 @@ class SegmentViews:
                 ),
                 "hair_network": (
                     [NO_NETWORK, *networks],
-                    {"default": NO_NETWORK, "tooltip": "A second network whose hair replaces that of the first."},
+                    {
+                        "default": NO_NETWORK,
+                        "tooltip": "A second network whose hair replaces that of the first.",
+                        **network_option("parts"),
+                    },
                 ),
             },
             "optional": {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from . import host
-from .networks import EMBEDDED, chosen_network, network_choices
+from .networks import EMBEDDED, chosen_network, network_choices, network_option
 
 NORMAL_IMAGES = "normal images"
 PREVIEW_SIZE = 320
@@ -37,6 +37,7 @@ class EstimateNormals:
                         "default": EMBEDDED,
                         "tooltip": "A normals network: the pack's own (made for its embedded portraits), or a folder "
                         "in models/ap3d_normals. Or the normal images that are connected.",
+                        **network_option("normals"),
                     },
                 ),
                 "coding": (
