@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import doctest
 import math
 
 import numpy as np
@@ -20,7 +19,6 @@ from animportrait3d_core.evaluation import (
     landmark_error,
     landmark_error_splat,
     mean_normal_angle,
-    metrics,
     nearest_splats,
     psnr,
     ssim,
@@ -30,12 +28,6 @@ from animportrait3d_core.evaluation import (
 
 def noise(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.rand(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
-def test_doctests() -> None:
-    result = doctest.testmod(metrics)
-    assert result.attempted > 8
-    assert result.failed == 0
 
 
 def test_psnr_closed_form_and_mask() -> None:

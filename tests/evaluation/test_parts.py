@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import doctest
-
 import pytest
 import torch
 
@@ -12,16 +10,10 @@ from animportrait3d_core.embedded.identities import exported_identity, identity_
 from animportrait3d_core.embedded.identities.figure import PARTS as FIGURE_PARTS
 from animportrait3d_core.embedded.identities.figure import build_figure
 from animportrait3d_core.errors import ShapeMismatch
-from animportrait3d_core.evaluation import parts
 from animportrait3d_core.evaluation.parts import parts_iou, true_mesh_parts, visible_areas
 from animportrait3d_core.meshes import face_areas
 from animportrait3d_core.render import rasterize_mesh
 from animportrait3d_core.rigging.parts import CLOTHES, HAIR, LIPS, SKIN
-
-
-def test_doctests() -> None:
-    result = doctest.testmod(parts)
-    assert result.attempted > 0 and result.failed == 0
 
 
 def test_overlap_counts_areas_and_not_faces() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import doctest
 
 import numpy as np
 import pytest
@@ -16,8 +15,7 @@ from animportrait3d_core.body.parameters import BodyParameters
 from animportrait3d_core.errors import InvalidInput, ShapeMismatch
 from animportrait3d_core.mesh_queries import closest_points
 from animportrait3d_core.meshes import Mesh, face_areas
-from animportrait3d_core.rigging import parts as parts_module
-from animportrait3d_core.rigging import points_to_world, sampling, triangle_frames
+from animportrait3d_core.rigging import points_to_world, triangle_frames
 from animportrait3d_core.rigging.parts import (
     CLOTHES,
     EYELIDS,
@@ -89,13 +87,6 @@ def portrait(posed: PosedBody) -> Mesh:
     offsets = np.cumsum([0, *(len(vertices) for vertices, _ in pieces[:-1])])
     faces = torch.cat([faces + int(offset) for (_, faces), offset in zip(pieces, offsets, strict=True)])
     return Mesh(torch.cat([vertices for vertices, _ in pieces]), faces, vertex_colors=colors)
-
-
-def test_doctests() -> None:
-    for module in (sampling, parts_module):
-        result = doctest.testmod(module)
-        assert result.attempted > 0
-        assert result.failed == 0
 
 
 @settings(max_examples=60, deadline=None)
