@@ -87,7 +87,6 @@ class Subject(NamedTuple):
     body: BodyModel
     parameters: BodyParameters
 
-
     @property
     def mesh(self) -> Mesh:
         """The surface that the parts divide."""

@@ -61,7 +61,7 @@ def main() -> None:
     options.folder.mkdir(parents=True, exist_ok=True)
     for name in [] if options.only_sheet else options.names or SHIPPED_PORTRAITS:
         with ProgressBar() as bar:
-            report = fit_portrait(portrait_identity(name), options.folder / f"{name}.safetensors", progress=bar.show)
+            report = fit_portrait(portrait_identity(name), options.folder / f"{name}.safetensors", stages=bar.stage)
         print(f"{name}: {report.summary()}", flush=True)
     fitted = [name for name in SHIPPED_PORTRAITS if (options.folder / f"{name}.safetensors").is_file()]
     tiles = torch.cat([portrait_tiles(name, options.folder) for name in fitted])

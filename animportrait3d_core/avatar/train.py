@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Literal
 
 import torch
@@ -13,6 +13,7 @@ from ..cameras import Cameras
 from ..errors import InvalidInput
 from ..evaluation.similarity import ssim_map
 from ..gaussians import Gaussians, sh_degree
+from ..progress import Progress
 from ..render import GaussianImage, render_gaussians
 from ..rigging.parts import MOUTH_INTERIOR, TEETH
 from ..views import Views
@@ -20,9 +21,6 @@ from .densify import DensifySettings, densify, gather_gradients
 from .model import RiggedAvatar, pose_gaussians
 from .regularize import RegularizerSettings, position_penalty, scale_penalty
 from .table import GaussianTable
-
-Report = Callable[[int, int, Tensor | None], None]
-"""report(step, total, preview [H, W, 3] in 0..1 or None); it may raise to cancel."""
 
 PAPER_EXTENT = 2.98471
 """The authors' camera extent, which multiplies their learning rate of positions."""
@@ -247,7 +245,7 @@ def train_avatar(
     views: Views,
     settings: TrainSettings = TrainSettings(),
     generator: torch.Generator | None = None,
-    progress: Report | None = None,
+    progress: Progress | None = None,
     device: torch.device | str = "cpu",
 ) -> RiggedAvatar:
     """Train the avatar's Gaussians on views of the portrait in the rest pose; body parameters stay as they are.

@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -19,6 +18,7 @@ from torch import Tensor
 from ..cameras import yaw_of
 from ..errors import InvalidInput, check_finite, check_shape
 from ..meshes import Mesh
+from ..progress import Progress
 from ..views import Views
 from .fit_landmarks import LandmarkTerm
 from .fit_start import INITIAL_SCALE, start_from_landmarks, start_from_mesh
@@ -42,7 +42,6 @@ _LEAST_SKIN = 0.05  # of face, ears and neck that must lie at skin of the mesh, 
 _RENEW_DERIVATIVES = 4  # steps
 _LAST_WIDTH = 0.012  # of the robust losses, in world units
 _LEAST_SCALE, _MOST_SCALE = INITIAL_SCALE / 4, INITIAL_SCALE * 4
-Progress = Callable[..., Any]  # progress(step, total, preview=None)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,7 +147,7 @@ def fit_body(
     bool, which of its faces are hair or clothes, if known: the body has to stay under them, and is drawn to the others
     alone.  landmarks: of the same views, if known. At least one of mesh and landmarks is needed: silhouettes alone do
     not tell a face from hair.  generator: chooses the points of the mesh that are compared; None stands for seed 0.
-    progress: called as progress(step, total, preview=None); what it raises ends the fit.
+    progress: called after each step; what it raises ends the fit.
 
     Raises `InvalidInput` if inputs are not finite, the fit diverges, or it ends beyond the limits of the settings.
     """
@@ -257,7 +256,7 @@ class _Counter:
     def step(self) -> None:
         self.done += 1
         if self.progress is not None:
-            self.progress(self.done, self.total, preview=None)
+            self.progress(self.done, self.total, None)
 
 
 def _run(problem: _Problem, starts: Sequence[BodyParameters], counter: _Counter) -> BodyParameters:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from ..cameras import Cameras, orbit_cameras, view_preset
+from ..progress import Progress
 from ..render import rasterize_mesh, render_gaussians
 from .metrics import coverage, frame_coverage, landmark_error, psnr, ssim
 
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from ..portrait.protocol import Portrait
 
 EVALUATION_SIZE = 256
-Progress = Callable[[int, int, Tensor | None], None]
 
 
 def portrait_likeness(avatar: RiggedAvatar, portrait: Portrait, size: int = EVALUATION_SIZE) -> dict[str, float]:

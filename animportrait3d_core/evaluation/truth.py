@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ..cameras import Cameras, project
 from ..errors import InvalidInput
+from ..progress import Progress
 from ..render import rasterize_mesh, render_gaussians
 from ..rigging.parts import CLOTHES, HAIR
 from .expression import expression_distance, regress_expression
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 REGIONS = ("face", "eyes", "mouth")
 LABELS = ("sclera", "iris", "teeth", "lips")
 EVALUATION_SIZE = 256
-Progress = Callable[[int, int, Tensor | None], None]
 Detector = Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]
 
 _EYES = ("eye_region", "left_eyeball", "right_eyeball")

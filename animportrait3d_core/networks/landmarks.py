@@ -9,9 +9,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..progress import Progress
 from .crops import Crops, cut_out, points_from_crop, whole_pictures
 from .files import ImageNetwork
-from .predict import Progress, check_pictures, model_input
+from .predict import check_pictures, model_input
 from .roles import LANDMARKS, MIRRORED_LANDMARKS
 
 FACE_MARGIN = 1.6
@@ -62,7 +63,7 @@ def detect_landmarks(
         part = slice(start, start + _BATCH)
         points[part], confidence[part], found[part] = _detect(network, images[part].permute(0, 3, 1, 2).float())
         if progress is not None:
-            progress(min(start + _BATCH, len(images)), len(images))
+            progress(min(start + _BATCH, len(images)), len(images), None)
     return points, confidence, found
 
 

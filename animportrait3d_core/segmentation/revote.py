@@ -9,7 +9,7 @@ over from their surroundings on the surface; what was painted by hand overrules 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -19,6 +19,7 @@ from torch import Tensor
 from ..cameras import Cameras
 from ..errors import InvalidInput, check_shape
 from ..meshes import Mesh
+from ..progress import Progress
 from ..rigging.parts import CLOTHES, HAIR, SKIN, MeshParts
 from .face_graph import FaceGraph, absorb_islands, face_graph, spread_votes
 from .labels import ViewLabels
@@ -31,7 +32,6 @@ SCHEMA_VERSION = 1
 PART_OF_CLASS = {"hair": HAIR, "clothes": CLOTHES, "face": SKIN, "eyes": SKIN, "lips": SKIN, "mouth": SKIN}
 LEAST_OVERLAP = 0.3
 PAINTED_EVIDENCE = 1e4
-Report = Callable[[int, int, Tensor | None], None]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,7 +100,7 @@ def revote_faces(
     labels: ViewLabels,
     cameras: Cameras,
     settings: RevoteSettings | None = None,
-    progress: Report | None = None,
+    progress: Progress | None = None,
 ) -> FaceVotes:
     """Hair, clothes and skin of a portrait's mesh from the labels of its views.
 

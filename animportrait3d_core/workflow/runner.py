@@ -295,4 +295,3 @@ def _split_result(node: PromptNode, definition: NodeDefinition, value: Any) -> t
             f"{node.label}: gave {len(outputs)} outputs, its RETURN_TYPES declare {len(definition.return_types)}."
         )
     return outputs, ui
-

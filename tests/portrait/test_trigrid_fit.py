@@ -170,12 +170,12 @@ def test_an_interrupted_fit_ends_as_an_uninterrupted_one(views, tmp_path) -> Non
     class Stop(Exception):
         pass
 
-    def stop_at_33(step: int, steps: int, loss: float) -> None:
+    def stop_at_33(step: int, steps: int, values: dict) -> None:
         if step == 33:
             raise Stop
 
     with pytest.raises(Stop):
-        fit_trigrid(views, np.random.default_rng(7), SMALL, state_path=path, progress=stop_at_33)
+        fit_trigrid(views, np.random.default_rng(7), SMALL, state_path=path, report=stop_at_33)
     resumed = fit_trigrid(views, np.random.default_rng(7), SMALL, state_path=path)
     assert len(resumed.losses) == 10  # from step 30, the last one saved
     assert_same_portrait(resumed.portrait, whole.portrait)

@@ -11,12 +11,13 @@ import torch
 from torch import Tensor
 
 from ...errors import IncompatibleCheckpoint, InvalidInput, ShapeMismatch, check_finite, check_shape
+from ...progress import Progress
 from .settings import SAMPLING_PRESETS, FieldSettings, RenderSettings
 
 if TYPE_CHECKING:
     from ...cameras import Cameras
     from ...meshes import Mesh
-    from ..protocol import MeshSettings, PortraitImage, Progress
+    from ..protocol import MeshSettings, PortraitImage
 
 SCHEMA_VERSION = 1
 LEVELS = (8, 16, 32, 64, 128, 256, 512)

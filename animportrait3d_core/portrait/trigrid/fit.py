@@ -11,7 +11,6 @@ import dataclasses
 import hashlib
 import math
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +20,7 @@ from torch.nn import functional
 
 from ...cameras import project
 from ...errors import InvalidInput, check_finite, check_shape
+from ...progress import Report
 from ...render.threads import run_parallel
 from ...views import Views
 from .data import TrigridPortrait, check_level_names
@@ -38,8 +38,6 @@ FOG_SHARE = 0.25  # of the iterations, with coarse steps
 FRAME_SHARE = 1 / 6  # of the pictures must have a cell in their frame
 _DECAYS = (0.9, 0.99)
 _EPSILON = 1e-15
-
-Progress = Callable[[int, int, float], None]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,14 +96,14 @@ def fit_trigrid(
     settings: FitSettings | None = None,
     prompt: str = "",
     state_path: Path | None = None,
-    progress: Progress | None = None,
+    report: Report | None = None,
 ) -> TrigridFit:
     """A portrait whose renders look like the views (images over `views.background`, and masks).
 
     generator: the only source of randomness; same views, settings and seed give the same portrait, bit by bit, on any
     number of threads.  state_path: where the state is saved now and then; an existing file of the same fit is resumed
-    and ends as an uninterrupted fit would.  progress: called with (step, steps, loss); an exception it raises ends the
-    fit, whose last saved state stays.
+    and ends as an uninterrupted fit would.  report: called after each step with its `loss`; an exception it raises ends
+    the fit, whose last saved state stays.
 
     Raises `InvalidInput` for empty masks or a state of another fit.
     """
@@ -133,8 +131,8 @@ def fit_trigrid(
         state.seconds = earlier + time.perf_counter() - begin
         if state_path is not None and state.iteration % settings.save_every == 0:
             save_state(state, Path(state_path), key, generator)
-        if progress is not None:
-            progress(state.iteration, settings.iterations, losses[-1])
+        if report is not None:
+            report(state.iteration, settings.iterations, {"loss": losses[-1]})
     dtype = torch.float16 if settings.half else torch.float32
     portrait = portrait_of(state, views.background, prompt, dtype)
     return TrigridFit(portrait, torch.tensor(losses), state.seconds)
