@@ -58,7 +58,7 @@ _RECIPES = {
         {**_SMALL_UNET, "classes": len(PART_CLASSES)},
         size=256,
         augment=AugmentSettings(),
-        loop=LoopSettings(steps=10000, batch_size=12, learning_rate=3e-3, precision="bfloat16"),
+        loop=LoopSettings(steps=10000, batch_size=12, lr=3e-3, precision="bfloat16"),
     ),
     "normals": Recipe(
         "normals",
@@ -66,7 +66,7 @@ _RECIPES = {
         {**_SMALL_UNET, "classes": 3 * _PIXEL_UNSHUFFLE**2},
         size=256,
         augment=AugmentSettings(),
-        loop=LoopSettings(steps=10000, batch_size=12, learning_rate=3e-3, precision="bfloat16"),
+        loop=LoopSettings(steps=10000, batch_size=12, lr=3e-3, precision="bfloat16"),
     ),
     "landmarks": Recipe(
         "landmarks",
@@ -79,6 +79,6 @@ _RECIPES = {
         },
         size=192,
         augment=AugmentSettings(),
-        loop=LoopSettings(steps=10000, batch_size=12, learning_rate=2e-3, precision="bfloat16"),
+        loop=LoopSettings(steps=10000, batch_size=12, lr=2e-3, precision="bfloat16"),
     ),
 }

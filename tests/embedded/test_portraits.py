@@ -29,13 +29,14 @@ from animportrait3d_core.embedded.portraits import (
     shipped_portrait_report,
     surface_noise,
 )
-from animportrait3d_core.embedded.portraits.fitting import state_file
+from animportrait3d_core.embedded.portraits.fitting import run_folder
 from animportrait3d_core.embedded.portraits.quality import heldout_cameras, raw_surface
 from animportrait3d_core.errors import InvalidInput
 from animportrait3d_core.files import sha256_of_file
 from animportrait3d_core.meshes import Mesh
 from animportrait3d_core.portrait.trigrid import SAMPLING_PRESETS, load_trigrid_portrait, render_trigrid
 from animportrait3d_core.progress import Progress
+from animportrait3d_core.runs import STATE_FILE
 
 DATASET_SEEDS = range(900_000)
 TINY = PortraitSettings(48, 128, (8, 16, 32), iterations=220, rays=768)
@@ -137,13 +138,13 @@ def test_an_interrupted_fit_ends_as_an_uninterrupted_one(prompted, tmp_path) -> 
     identity, output = identity_from_prompt(PROMPT, SEED)[0], tmp_path / "man.safetensors"
     with pytest.raises(Stop):
         fit_portrait(identity, output, TINY, stop_at_130)
-    assert state_file(output).is_file() and not output.exists()
+    assert (run_folder(output) / STATE_FILE).is_file() and not output.exists()
     steps = []
     fit_portrait(identity, output, TINY, lambda stage: lambda step, total, preview: steps.append((stage, step)))
     assert output.read_bytes() == prompted.path.read_bytes()
-    assert ("fit", 101) in steps and ("fit", 100) not in steps
+    assert ("fit", 131) in steps and ("fit", 130) not in steps
     assert [stage for index, stage in enumerate(seen) if stage not in seen[:index]] == ["render views", "fit"]
-    assert not state_file(output).exists()
+    assert not run_folder(output).exists()
 
 
 def plane(tilt_degrees: float, shift: float) -> Mesh:

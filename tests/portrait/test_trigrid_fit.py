@@ -20,7 +20,7 @@ from animportrait3d_core.views import Views
 
 HALF_CUBE = FieldSettings().half_cube
 WHITE = torch.ones(3)
-SMALL = FitSettings(levels=(8, 32), iterations=40, rays=512, refresh=20, save_every=15, empty_points=256)
+SMALL = FitSettings(levels=(8, 32), iterations=40, rays=512, refresh=20, empty_points=256)
 
 
 @pytest.fixture(scope="module")
@@ -165,8 +165,6 @@ def assert_same_portrait(first, second) -> None:
 
 def test_an_interrupted_fit_ends_as_an_uninterrupted_one(views, tmp_path) -> None:
     whole = fit_trigrid(views, np.random.default_rng(7), SMALL)
-    path = tmp_path / "state.safetensors"
-
     class Stop(Exception):
         pass
 
@@ -175,9 +173,9 @@ def test_an_interrupted_fit_ends_as_an_uninterrupted_one(views, tmp_path) -> Non
             raise Stop
 
     with pytest.raises(Stop):
-        fit_trigrid(views, np.random.default_rng(7), SMALL, state_path=path, report=stop_at_33)
-    resumed = fit_trigrid(views, np.random.default_rng(7), SMALL, state_path=path)
-    assert len(resumed.losses) == 10  # from step 30, the last one saved
+        fit_trigrid(views, np.random.default_rng(7), SMALL, run_folder=tmp_path, report=stop_at_33)
+    resumed = fit_trigrid(views, np.random.default_rng(7), SMALL, run_folder=tmp_path)
+    assert len(resumed.losses) == 7  # of 40
     assert_same_portrait(resumed.portrait, whole.portrait)
 
 
@@ -203,8 +201,7 @@ def test_bad_input_is_named(views, tmp_path) -> None:
         fit_trigrid(dataclasses.replace(views, images=views.images * float("nan")), generator, SMALL)
     with pytest.raises(InvalidInput, match="trigrids_48"):
         FitSettings(levels=(8, 48))
-    path = tmp_path / "state.safetensors"
-    short = dataclasses.replace(SMALL, iterations=2, save_every=1)
-    fit_trigrid(views, np.random.default_rng(0), short, state_path=path)
-    with pytest.raises(InvalidInput, match="another fit"):
-        fit_trigrid(views, np.random.default_rng(1), short, state_path=path)
+    short = dataclasses.replace(SMALL, iterations=2)
+    fit_trigrid(views, np.random.default_rng(0), short, run_folder=tmp_path)
+    with pytest.raises(InvalidInput, match="made with another views, settings or seed"):
+        fit_trigrid(views, np.random.default_rng(1), short, run_folder=tmp_path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -58,7 +59,7 @@ class PortraitSettings:
         """The fitter's settings."""
         from ...portrait.trigrid.fit import FitSettings
 
-        return FitSettings(levels=self.levels, iterations=self.iterations, rays=self.rays, save_every=100)
+        return FitSettings(levels=self.levels, iterations=self.iterations, rays=self.rays)
 
 
 PORTRAIT_PRESETS: dict[str, PortraitSettings] = {
@@ -86,7 +87,7 @@ def fit_portrait(
     settings = settings or PortraitSettings()
     prepared = prepare_identity(identity, settings.texture_size)
     views = identity_views(prepared, fitting_cameras(settings.size), stage_of(stages, STAGES[0]))
-    portrait, seconds = _fitted(views, identity, settings, state_file(output), stage_of(stages, STAGES[1]))
+    portrait, seconds = _fitted(views, identity, settings, run_folder(output), stage_of(stages, STAGES[1]))
     save_trigrid_portrait(portrait, output)
     truth_cameras = heldout_cameras(settings.size)
     truth = _rendered(prepared, truth_cameras, stage_of(stages, STAGES[2]))
@@ -101,7 +102,7 @@ def fit_portrait(
         settings=dataclasses.asdict(settings),
     )
     write_report(report, output.with_suffix(".json"))
-    state_file(output).unlink(missing_ok=True)
+    shutil.rmtree(run_folder(output), ignore_errors=True)
     return read_report(output.with_suffix(".json"))  # as every later reader sees it
 
 
@@ -113,9 +114,9 @@ def fitting_cameras(size: int) -> Cameras:
     return concatenate_cameras([*(view_preset(name, size) for name in VIEW_PRESETS), bust])
 
 
-def state_file(output: Path) -> Path:
+def run_folder(output: Path) -> Path:
     """Where an unfinished fit of `output` is kept."""
-    return output.with_suffix(".state.safetensors")
+    return output.with_suffix(".run")
 
 
 def identity_views(prepared: PreparedIdentity, cameras: Cameras, progress: Progress | None = None) -> Views:
@@ -128,7 +129,7 @@ def _fitted(
     views: Views,
     identity: Identity,
     settings: PortraitSettings,
-    state_path: Path,
+    folder: Path,
     progress: Progress | None,
 ) -> tuple[TrigridPortrait, float]:
     """The fit, seeded by the identity, and its seconds."""
@@ -139,7 +140,7 @@ def _fitted(
         np.random.default_rng(identity.seed),
         settings.fit(),
         identity.prompt,
-        state_path,
+        folder,
         None if progress is None else lambda step, steps, values: progress(step, steps, None),
     )
     return fit.portrait, fit.seconds
