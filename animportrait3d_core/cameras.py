@@ -14,10 +14,7 @@ import torch
 from torch import Tensor
 
 from .errors import InvalidInput, check_finite, check_shape
-
-LOOK_AT = (0.0, 0.228, 0.0)
-ORBIT_RADIUS = 2.65
-FOV_DEGREES = 30.0
+from .head_frame import FACE_CENTER, FACE_FOV_DEGREES, FOV_DEGREES, LOOK_AT, ORBIT_RADIUS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -186,10 +183,6 @@ def _spiral(count: int, size: int, offset: float) -> Cameras:
     yaw = (offset + index * 360.0 * 0.6180339887498949) % 360.0
     elevation = -20.0 + 60.0 * (index + 0.5) / count
     return orbit_cameras(yaw, elevation, size)
-
-
-FACE_CENTER = (0.0, 0.36, 0.15)
-FACE_FOV_DEGREES = 12.0
 
 
 def _face_cameras(size: int) -> Cameras:

@@ -139,13 +139,13 @@ class FitSMPLX:
         from animportrait3d_core.body.fit import FitSettings, fit_body
         from animportrait3d_core.body.landmark_pictures import fit_picture
         from animportrait3d_core.errors import InvalidInput
-        from animportrait3d_core.rigging.parts import SKIN
+        from animportrait3d_core.parts import AvatarPart
 
         if mesh is not None and parts is not None:
             raise InvalidInput("AP3D_FitSMPLX: `mesh` and `parts` are connected; connect one, `parts` brings its mesh.")
         covering = None
         if parts is not None:
-            mesh, covering = parts.mesh, parts.part_of_face != SKIN
+            mesh, covering = parts.mesh, parts.part_of_face != AvatarPart.SKIN
         settings = FitSettings(fit_expression=fit_expression, max_surface_error=error_limit)
         fit = fit_body(views, body, mesh, landmarks, settings, progress=host.ProgressBar(), covering=covering)
         host.report_metrics("fit", fit.metrics)

@@ -21,7 +21,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from animportrait3d_core.cameras import Cameras, orbit_cameras  # noqa: E402
 from animportrait3d_core.embedded.identities import (  # noqa: E402
-    PARTS,
     PORTRAIT_NAMES,
     PreparedIdentity,
     RenderSettings,
@@ -31,6 +30,7 @@ from animportrait3d_core.embedded.identities import (  # noqa: E402
     sample_identity,
     true_parameters,
 )
+from animportrait3d_core.parts import FIGURE_PARTS  # noqa: E402
 
 MOST_BYTES = 700_000
 HEAD, HEAD_FOV = (0.0, 0.34, 0.0), 23.0
@@ -136,7 +136,7 @@ def maps(size: int, texture: int) -> list[np.ndarray]:
         normals = 0.5 * view.normals[0] + 0.5
         shown = [normals, view.condition[0, ..., :3], label]
         tiles += [np.round(tile.clamp(0, 1).numpy() * 255).astype(np.uint8) for tile in shown]
-        tiles.append(PART_COLORS[: len(PARTS)][view.parts[0].long().numpy()].astype(np.uint8))
+        tiles.append(PART_COLORS[: len(FIGURE_PARTS)][view.parts[0].long().numpy()].astype(np.uint8))
     return tiles
 
 

@@ -17,11 +17,13 @@ from torch import Tensor
 
 from ..cameras import yaw_of
 from ..errors import InvalidInput, check_finite, check_shape
+from ..head_frame import HEAD_SCALE
+from ..landmarks import NUM_FACE_LANDMARKS
 from ..meshes import Mesh
 from ..progress import Progress
 from ..views import Views
 from .fit_landmarks import LandmarkTerm
-from .fit_start import INITIAL_SCALE, start_from_landmarks, start_from_mesh
+from .fit_start import start_from_landmarks, start_from_mesh
 from .fit_terms import BodyRegions, SilhouetteTerm, SurfaceTerm, body_regions
 from .fit_variables import (
     Column,
@@ -32,7 +34,7 @@ from .fit_variables import (
     pose_with_derivatives,
     set_values,
 )
-from .landmarks import NUM_LANDMARKS, Landmarks, outer_eye_distance
+from .landmarks import Landmarks, outer_eye_distance
 from .model import BodyModel
 from .parameters import BodyParameters
 
@@ -41,7 +43,7 @@ _LEAST_FACES = 100
 _LEAST_SKIN = 0.05  # of face, ears and neck that must lie at skin of the mesh, so that a distance says something
 _RENEW_DERIVATIVES = 4  # steps
 _LAST_WIDTH = 0.012  # of the robust losses, in world units
-_LEAST_SCALE, _MOST_SCALE = INITIAL_SCALE / 4, INITIAL_SCALE * 4
+_LEAST_SCALE, _MOST_SCALE = HEAD_SCALE / 4, HEAD_SCALE * 4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -164,7 +166,7 @@ def fit_body(
             regions=regions,
             silhouette=SilhouetteTerm(few, body, regions, settings.max_points),
             landmarks=None if landmarks is None else LandmarkTerm(landmarks, views.cameras, settings.consensus_width),
-            centre=body.neutral_parameters().replace(scale=torch.full((1, 1), INITIAL_SCALE)),
+            centre=body.neutral_parameters().replace(scale=torch.full((1, 1), HEAD_SCALE)),
         )
         starts = _starts(problem, mesh)
         parameters = _run(problem, starts, _Counter(progress, _total_steps(settings, len(starts))))
@@ -344,7 +346,7 @@ def _metrics(problem: _Problem, parameters: BodyParameters, few: Views) -> dict[
         enough = len(distances) >= _LEAST_SKIN * len(problem.regions.attracted)
         metrics["surface_rms"] = float(closest.square().mean().sqrt()) / unit if enough else math.inf
     if problem.landmarks is not None:
-        metrics |= problem.landmarks.metrics(output.landmarks[0, :NUM_LANDMARKS], unit)
+        metrics |= problem.landmarks.metrics(output.landmarks[0, :NUM_FACE_LANDMARKS], unit)
     drawn = rasterize_mesh(output.vertices[0], problem.regions.outer_faces, few.cameras).face_id >= 0
     masks = few.masks > 0.5
     both = float((drawn & masks).sum())

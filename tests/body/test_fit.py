@@ -9,10 +9,11 @@ import torch
 from animportrait3d_core.body.fit import FitSettings, _check_limits, fit_body
 from animportrait3d_core.body.fit_start import start_from_mesh
 from animportrait3d_core.body.fit_terms import body_regions
-from animportrait3d_core.body.landmarks import NUM_LANDMARKS, Landmarks, mean_landmark_error
+from animportrait3d_core.body.landmarks import Landmarks, mean_landmark_error
 from animportrait3d_core.body.parameters import BodyParameters
 from animportrait3d_core.cameras import orbit_cameras, project
 from animportrait3d_core.errors import InvalidInput, ShapeMismatch
+from animportrait3d_core.landmarks import NUM_FACE_LANDMARKS
 from animportrait3d_core.meshes import Mesh, compact, vertex_normals
 from animportrait3d_core.render import rasterize_mesh
 from animportrait3d_core.views import Views
@@ -49,7 +50,7 @@ def make_subject(body, seed: int, detail: bool = True, dressed: bool = True) -> 
         head_pose=0.06 * torch.randn(1, 3, generator=generator),
         scale=2.78 + 0.08 * torch.randn(1, 1, generator=generator),
     )
-    eyes = body(neutral).landmarks[0, NUM_LANDMARKS:].mean(0)
+    eyes = body(neutral).landmarks[0, NUM_FACE_LANDMARKS:].mean(0)
     shift = 0.02 * torch.randn(1, 3, generator=generator)
     parameters = parameters.replace(translation=torch.tensor([[0, 0.42, 0.17]]) + shift - parameters.scale * eyes)
     shape = body.shape(parameters.betas)
@@ -69,7 +70,7 @@ def make_subject(body, seed: int, detail: bool = True, dressed: bool = True) -> 
     starts = [0, len(vertices), 2 * len(vertices)]
     joined = torch.cat([part_faces + start for (_, part_faces), start in zip(parts, starts)])
     mesh = compact(Mesh(torch.cat([v for v, _ in parts]), joined), torch.ones(len(joined), dtype=torch.bool))
-    return Subject(mesh, views_of(mesh), output.landmarks[0, :NUM_LANDMARKS], parameters)
+    return Subject(mesh, views_of(mesh), output.landmarks[0, :NUM_FACE_LANDMARKS], parameters)
 
 
 @pytest.fixture(scope="module")
@@ -138,7 +139,7 @@ def detected(subject: Subject, noise: float = 0.3) -> Landmarks:
     """Noisy detections in the four views from the front, in pixels of pictures where the eyes are 20 pixels apart."""
     pixels, _ = project(subject.views.cameras, subject.landmarks)
     pixels += noise * torch.randn(pixels.shape, generator=torch.Generator().manual_seed(1))
-    return Landmarks(points_2d=pixels, confidence=FRONT[:, None].expand(-1, NUM_LANDMARKS))
+    return Landmarks(points_2d=pixels, confidence=FRONT[:, None].expand(-1, NUM_FACE_LANDMARKS))
 
 
 def test_landmarks_of_pictures_place_the_body_without_a_mesh(mannequin_body, person):

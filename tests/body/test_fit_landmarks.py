@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from animportrait3d_core.body.fit_landmarks import LandmarkTerm, find_consensus
 from animportrait3d_core.body.fit_start import start_from_landmarks
 from animportrait3d_core.body.fit_variables import NormalEquations, PosedBody
-from animportrait3d_core.body.landmarks import JAWLINE, Landmarks, outer_eye_distance, triangulate
+from animportrait3d_core.body.landmarks import Landmarks, outer_eye_distance, triangulate
 from animportrait3d_core.cameras import orbit_cameras, project
 from animportrait3d_core.errors import InvalidInput
+from animportrait3d_core.landmarks import JAWLINE
 from animportrait3d_core.rotations import axis_angle_to_matrix
 
 WIDTH = 0.012

@@ -13,7 +13,6 @@ from scipy import ndimage
 
 from animportrait3d_core.cameras import orbit_cameras, project
 from animportrait3d_core.embedded.identities import (
-    PARTS,
     PORTRAIT_NAMES,
     RenderSettings,
     condition_map,
@@ -31,6 +30,7 @@ from animportrait3d_core.embedded.mannequin import build_mannequin
 from animportrait3d_core.errors import InvalidInput, ShapeMismatch
 from animportrait3d_core.mesh_files import load_mesh
 from animportrait3d_core.meshes import sample_texture, vertex_normals
+from animportrait3d_core.parts import FIGURE_PARTS
 from animportrait3d_core.render import rasterize_mesh
 
 SMALL = RenderSettings(texture_size=256)
@@ -129,11 +129,11 @@ def test_landmarks_lie_on_their_parts(prepared):
     def part_near(landmark: int, reach: int = 4) -> set[str]:
         x, y = (int(v) for v in view.landmarks[0, landmark])
         window = parts[y - reach : y + reach + 1, x - reach : x + reach + 1]
-        return {PARTS[k] for k in np.unique(window)}
+        return {FIGURE_PARTS[k] for k in np.unique(window)}
 
     for pupil in (68, 69):
         x, y = (int(v) for v in view.landmarks[0, pupil])
-        assert PARTS[parts[y, x]] == "eyes"
+        assert FIGURE_PARTS[parts[y, x]] == "eyes"
     for corner in range(36, 48):
         assert part_near(corner) & {"eyes", "lashes"}, corner
     for lip in (48, 51, 54, 57, 62, 66):
@@ -146,7 +146,7 @@ def test_every_part_appears(prepared):
     cameras = orbit_cameras([25, 100], [0, 0], 192, target=(0.0, 0.36, 0.0), fov_degrees=20.0)
     wide = true_parameters(prepared.identity).replace(jaw_pose=torch.tensor([[math.radians(16), 0.0, 0.0]]))
     view = render_identity(prepared, wide, cameras, RenderSettings(texture_size=256, condition=False))
-    assert {PARTS[k] for k in view.parts.unique().tolist()} == set(PARTS)
+    assert {FIGURE_PARTS[k] for k in view.parts.unique().tolist()} == set(FIGURE_PARTS)
 
 
 def test_condition_map_is_that_of_design_section_3(prepared):
@@ -286,6 +286,6 @@ def test_exported_lashes_are_dark() -> None:
     mesh = identity_mesh(exported_identity("amara"), texture_size=512)
     assert mesh.corner_uvs is not None and mesh.texture is not None
     identity = prepare_identity(exported_identity("amara"), 512)
-    lashes = torch.from_numpy(identity.figure.face_parts == PARTS.index("lashes"))
+    lashes = torch.from_numpy(identity.figure.face_parts == FIGURE_PARTS.index("lashes"))
     colors = sample_texture(mesh.texture, mesh.corner_uvs[lashes].mean(dim=1))
     assert len(colors) > 100 and float(colors.max()) < 0.15

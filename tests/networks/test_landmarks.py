@@ -7,9 +7,9 @@ import dataclasses
 import pytest
 import torch
 
+from animportrait3d_core.landmarks import MIRRORED_LANDMARKS
 from animportrait3d_core.networks import ImageNetwork, detect_landmarks
 from animportrait3d_core.networks.landmarks import PASSES
-from animportrait3d_core.networks.roles import MIRRORED_LANDMARKS
 
 ORIGIN = torch.tensor([[40.3, 31.7]])
 LOOKS = PASSES + 1
@@ -32,7 +32,7 @@ class Painter(torch.nn.Module):
         places = pictures[:, :2] * 100
         self.looks.append(places)
         scale = (places[:, 0, :, 1:] - places[:, 0, :, :-1]).mean()
-        names = list(MIRRORED_LANDMARKS) if scale < 0 else list(range(68))
+        names = list(MIRRORED_LANDMARKS[:68]) if scale < 0 else list(range(68))
         distance = (places[:, None] - FACE[names][None, :, :, None, None]).square().sum(2)
         logits = torch.cat([torch.tensor([self.logits[len(self.looks) - 1]]), SEEN[names]])
         return -distance / scale**2 / 2, logits.expand(len(pictures), 69)

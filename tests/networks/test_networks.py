@@ -13,7 +13,6 @@ import torch
 from animportrait3d_core.embedded.weights import embedded_network_folder
 from animportrait3d_core.errors import IncompatibleCheckpoint, InvalidInput, MissingModelFile, ShapeMismatch
 from animportrait3d_core.networks import (
-    PART_CLASSES,
     ImageNetwork,
     build_model,
     detect_landmarks,
@@ -24,6 +23,7 @@ from animportrait3d_core.networks import (
     segment_images,
 )
 from animportrait3d_core.networks.predict import predict_maps
+from animportrait3d_core.parts import PART_CLASSES
 
 ROOT = Path(__file__).parents[2]
 TINY = {

@@ -13,9 +13,10 @@ import torch
 from torch import Tensor
 
 from ...cameras import Cameras, view_word
-from ...training.shards import FIELDS, REGIONS, TEXTS, encode_colors, encode_normals
+from ...parts import FIGURE_PARTS
+from ...regions import IMAGE_REGIONS
+from ...training.shards import FIELDS, TEXTS, encode_colors, encode_normals
 from ..identities import (
-    PARTS,
     IdentityImage,
     PreparedIdentity,
     RenderSettings,
@@ -104,7 +105,7 @@ def _render_sample(
         "normals": encode_normals(image.normals[0]),
         "landmarks": image.landmarks[0],
         "visible": landmark_visibility(image, camera),
-        "region": torch.tensor(REGIONS.index(region), dtype=torch.uint8),
+        "region": torch.tensor(IMAGE_REGIONS.index(region), dtype=torch.uint8),
         "world_to_camera": camera.world_to_camera[0],
         "K": camera.K[0],
         "body": body_vector(parameters),
@@ -132,7 +133,7 @@ def landmark_visibility(image: IdentityImage, camera: Cameras) -> Tensor:
     around = np.pad(image.depth[0].numpy(), 1)
     depth = np.max([around[y + dy, x + dx] for dy in range(3) for dx in range(3)], axis=0)
     visible = inside & (distance <= depth + VISIBILITY_TOLERANCE)
-    visible[LEFT_PUPIL:] &= image.parts[0].numpy()[y, x][LEFT_PUPIL:] == PARTS.index("eyes")
+    visible[LEFT_PUPIL:] &= image.parts[0].numpy()[y, x][LEFT_PUPIL:] == FIGURE_PARTS.index("eyes")
     return torch.from_numpy(visible.astype(np.uint8))
 
 

@@ -14,7 +14,6 @@ from .export import (
     exported_identity,
     identity_mesh,
 )
-from .figure import PARTS
 from .identity import Identity, identity_from_prompt, sample_identity, true_parameters
 from .prompts import ParsedPrompt, parse_prompt
 from .rendering import (
@@ -29,7 +28,6 @@ from .rendering import (
 )
 
 __all__ = [
-    "PARTS",
     "PORTRAIT_NAMES",
     "Attributes",
     "Identity",

@@ -13,10 +13,11 @@ from torch import Tensor
 from ...body.parameters import BodyParameters
 from ...cameras import Cameras, project
 from ...errors import InvalidInput, ShapeMismatch
+from ...parts import FigurePart
 from ...render import MeshImage, rasterize_mesh
 from ..mannequin import build_mannequin
 from .condition import condition_map
-from .figure import CLOTHES, HAIR, Figure, build_figure, figure_normals, posed_vertices
+from .figure import Figure, build_figure, figure_normals, posed_vertices
 from .geometry import nearer_samples, smoothed_over_mesh
 from .identity import Identity, true_parameters
 from .occlusion import SKY_DIRECTIONS, bake_occlusion
@@ -105,7 +106,7 @@ def prepare_identity(
     sky, key = _soften(figure, inside, np.stack([sky, key], axis=1))
     density = np.empty(len(figure.faces))
     texel_density(vertices, figure.faces, figure.corner_uvs, texture_size, density)
-    for part in (HAIR, CLOTHES):
+    for part in (FigurePart.HAIR, FigurePart.CLOTHES):
         # One level of detail for the whole piece: steps of sharpness between rows of triangles would show as bands.
         faces = figure.face_parts == part
         if faces.any():

@@ -12,6 +12,7 @@ import torch
 from ...cameras import Cameras, concatenate_cameras, orbit_cameras, view_preset
 from ...errors import InvalidInput
 from ...files import sha256_of_file
+from ...head_frame import BUST_FOV_DEGREES, BUST_TARGET
 from ...portrait.trigrid import TrigridPortrait, save_trigrid_portrait
 from ...progress import Progress, Stages, stage_of
 from ...views import Views
@@ -31,8 +32,8 @@ if TYPE_CHECKING:
     from ...portrait.trigrid.fit import FitSettings
 
 VIEW_PRESETS = ("quickstart", "face")
-BUST_VIEWS, BUST_TARGET, BUST_FOV_DEGREES = 24, (0.0, -0.12, 0.0), 42.0
-"""Views of the whole bust: the presets end above its lower rim, which would be left in rags."""
+BUST_VIEWS = 24
+"""Of the whole bust: the presets end above its lower rim, which would be left in rags."""
 STAGES = ("render views", "fit", "measure")
 
 
