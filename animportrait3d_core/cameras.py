@@ -97,6 +97,23 @@ def project(cameras: Cameras, points: Tensor) -> tuple[Tensor, Tensor]:
     return homogeneous[..., :2] / homogeneous[..., 2:], in_camera[..., 2]
 
 
+OPENGL_AXES = (1.0, -1.0, -1.0)
+"""Signs that turn OpenCV camera axes into OpenGL's (x right, y up, z towards the viewer), and back."""
+
+
+def normals_to_opengl(cameras: Cameras, normals: Tensor) -> Tensor:
+    """World normals [B, H, W, 3] of the pixels of B cameras in the OpenGL axes that networks see them in.
+
+    >>> level = orbit_cameras([90], [0], 8, target=(0, 0, 0))  # looks along -x
+    >>> normals_to_opengl(level, torch.tensor([1.0, 0, 0]).expand(1, 1, 1, 3)).round().tolist()
+    [[[[0.0, 0.0, 1.0]]]]
+    """
+    check_shape("normals_to_opengl", "normals", normals, [len(cameras), "H", "W", 3])
+    rotation = cameras.world_to_camera[:, :3, :3].to(normals)
+    to_opengl = rotation * rotation.new_tensor(OPENGL_AXES)[:, None]
+    return torch.einsum("brc,bhwc->bhwr", to_opengl, normals)
+
+
 def intrinsics(fov_degrees: float, width: int, height: int) -> Tensor:
     """K [3, 3] of square pixels with the vertical field of view and the principal point in the middle."""
     if not 0 < fov_degrees < 180:

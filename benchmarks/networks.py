@@ -27,7 +27,7 @@ from animportrait3d_core.cameras import Cameras, concatenate_cameras, view_prese
 from animportrait3d_core.embedded.identities import (  # noqa: E402
     Identity,
     IdentityImage,
-    RenderSettings,
+    IdentityRenderSettings,
     prepare_identity,
     render_identity,
 )
@@ -92,7 +92,7 @@ def make_scene(name: str, file: Path, identity: Identity, size: int) -> Scene:
         name,
         views.images,
         views.masks,
-        render_identity(prepared, None, cameras, RenderSettings(condition=False)),
+        render_identity(prepared, None, cameras, IdentityRenderSettings(condition=False)),
         cameras,
     )
 

@@ -27,8 +27,8 @@ from .fit_start import start_from_landmarks, start_from_mesh
 from .fit_terms import BodyRegions, SilhouetteTerm, SurfaceTerm, body_regions
 from .fit_variables import (
     Column,
+    LinearizedBody,
     NormalEquations,
-    PosedBody,
     columns_of,
     get_values,
     pose_with_derivatives,
@@ -47,7 +47,7 @@ _LEAST_SCALE, _MOST_SCALE = HEAD_SCALE / 4, HEAD_SCALE * 4
 
 
 @dataclasses.dataclass(frozen=True)
-class FitSettings:
+class BodyFitSettings:
     """Weights and limits of a fit; lengths in world units, angles in radians.
 
     Each *_noise is the distance that counts as one standard deviation; surface_points and silhouette_points are the
@@ -115,7 +115,7 @@ class _Problem:
     """A fit's fixed side: body, terms and priors."""
 
     body: BodyModel
-    settings: FitSettings
+    settings: BodyFitSettings
     surface: SurfaceTerm | None
     regions: BodyRegions
     silhouette: SilhouetteTerm
@@ -138,7 +138,7 @@ def fit_body(
     body: BodyModel,
     mesh: Mesh | None = None,
     landmarks: Landmarks | None = None,
-    settings: FitSettings | None = None,
+    settings: BodyFitSettings | None = None,
     generator: torch.Generator | None = None,
     progress: Progress | None = None,
     covering: Tensor | None = None,
@@ -153,7 +153,7 @@ def fit_body(
 
     Raises `InvalidInput` if inputs are not finite, the fit diverges, or it ends beyond the limits of the settings.
     """
-    settings = settings or FitSettings()
+    settings = settings or BodyFitSettings()
     with torch.inference_mode(False), torch.no_grad():
         _check_inputs(views, mesh, covering)
         generator = generator or torch.Generator().manual_seed(0)
@@ -201,7 +201,7 @@ def _check_inputs(views: Views, mesh: Mesh | None, covering: Tensor | None) -> N
         )
 
 
-def _few_views(views: Views, settings: FitSettings) -> Views:
+def _few_views(views: Views, settings: BodyFitSettings) -> Views:
     """Views evenly from all around at a small size: silhouettes need neither all views nor all pixels."""
     heights = views.cameras.camera_centers[:, 1].tolist()
     places = [(round(yaw, 3), round(height, 4)) for yaw, height in zip(yaw_of(views.cameras).tolist(), heights)]
@@ -232,7 +232,7 @@ def _starts(problem: _Problem, mesh: Mesh | None) -> list[BodyParameters]:
     return start_from_mesh(problem.body, neutral, mesh, problem.regions)
 
 
-def _stages(body: BodyModel, settings: FitSettings) -> tuple[_Stage, _Stage, _Stage]:
+def _stages(body: BodyModel, settings: BodyFitSettings) -> tuple[_Stage, _Stage, _Stage]:
     placement = columns_of(scale=1, translation=3)
     rotation = columns_of(neck_pose=3, head_pose=3)
     shape = columns_of(betas=min(settings.num_betas, body.num_betas))
@@ -245,7 +245,7 @@ def _stages(body: BodyModel, settings: FitSettings) -> tuple[_Stage, _Stage, _St
     )
 
 
-def _total_steps(settings: FitSettings, num_starts: int) -> int:
+def _total_steps(settings: BodyFitSettings, num_starts: int) -> int:
     return num_starts * settings.place_iterations + settings.turn_iterations + settings.shape_iterations
 
 
@@ -309,7 +309,7 @@ def _limited(step: Tensor, columns: Sequence[Column]) -> Tensor:
 
 
 def _linearize(
-    problem: _Problem, stage: _Stage, parameters: BodyParameters, posed: PosedBody, width: float
+    problem: _Problem, stage: _Stage, parameters: BodyParameters, posed: LinearizedBody, width: float
 ) -> NormalEquations:
     """All terms and priors around the parameters."""
     settings, columns = problem.settings, stage.columns
@@ -356,7 +356,7 @@ def _metrics(problem: _Problem, parameters: BodyParameters, few: Views) -> dict[
     return metrics
 
 
-def _check_limits(metrics: Mapping[str, float], settings: FitSettings) -> None:
+def _check_limits(metrics: Mapping[str, float], settings: BodyFitSettings) -> None:
     """Raise `InvalidInput` that names the term, its numbers and what to change."""
     if settings.allow_poor_fit:
         return

@@ -15,7 +15,7 @@ from ..cameras import Cameras, project
 from ..errors import InvalidInput
 from ..landmarks import JAWLINE, LEFT_EYE, MOUTH, NUM_FACE_LANDMARKS, RIGHT_EYE
 from .fit_terms import picture_derivatives
-from .fit_variables import NormalEquations, PosedBody, geman_mcclure_weights
+from .fit_variables import LinearizedBody, NormalEquations, geman_mcclure_weights
 from .landmarks import Landmarks, closest_to_rays, viewing_rays
 
 _LEAST_AGREEING_SHARE = 0.5  # of a view's detections; under it the view as a whole is not believed
@@ -186,7 +186,7 @@ class LandmarkTerm:
         if landmarks.points_3d is not None:
             self.in_space = landmarks.points_3d, landmarks.confidence_3d
 
-    def add_to(self, system: NormalEquations, posed: PosedBody, width: float, weight: float) -> None:
+    def add_to(self, system: NormalEquations, posed: LinearizedBody, width: float, weight: float) -> None:
         """Adds both forms; `weight` counts one whole landmark of confidence 1, in space or in very many views."""
         points, derivatives = posed.landmarks[:NUM_FACE_LANDMARKS], posed.d_landmarks[:NUM_FACE_LANDMARKS]
         if self.landmarks.points_3d is not None:

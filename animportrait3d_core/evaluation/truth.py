@@ -98,10 +98,10 @@ def _frame_pairs(
     progress: Progress | None,
 ) -> Iterator[FramePair]:
     from ..avatar import pose_avatar
-    from ..embedded.identities import RenderSettings, prepare_identity, render_identity, true_parameters
+    from ..embedded.identities import IdentityRenderSettings, prepare_identity, render_identity, true_parameters
 
     prepared, rest = prepare_identity(identity), true_parameters(identity)
-    settings = RenderSettings(condition=False)
+    settings = IdentityRenderSettings(condition=False)
     codes = splat_labels(avatar)
     at_rest = avatar.body(avatar.parameters).landmarks[0, :68]
     followed = nearest_splats(pose_avatar(avatar, avatar.parameters).means, at_rest)

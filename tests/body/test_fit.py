@@ -6,7 +6,7 @@ import functools
 import pytest
 import torch
 
-from animportrait3d_core.body.fit import FitSettings, _check_limits, fit_body
+from animportrait3d_core.body.fit import BodyFitSettings, _check_limits, fit_body
 from animportrait3d_core.body.fit_start import start_from_mesh
 from animportrait3d_core.body.fit_terms import body_regions
 from animportrait3d_core.body.landmarks import Landmarks, mean_landmark_error
@@ -19,7 +19,7 @@ from animportrait3d_core.render import rasterize_mesh
 from animportrait3d_core.views import Views
 
 FRONT = torch.tensor([1.0, 1, 0, 0, 0, 0, 1, 1])
-QUICK = FitSettings(
+QUICK = BodyFitSettings(
     max_points=800, place_iterations=6, turn_iterations=4, shape_iterations=10, view_count=4, view_size=64
 )
 
@@ -243,13 +243,13 @@ def test_a_fit_beyond_its_limits_says_which_term_and_which_view():
         "worst_view_reprojection": 0.31,
     }
     with pytest.raises(InvalidInput, match=r"landmark_error is 0.120 .* at most 0.100.* View 7 .*0.310"):
-        _check_limits(poor, FitSettings())
+        _check_limits(poor, BodyFitSettings())
     with pytest.raises(InvalidInput, match=r"landmark_reprojection is 0.090 .* at most 0.080"):
-        _check_limits(poor | {"landmark_error": 0.07}, FitSettings(max_landmark_error=0.08))
+        _check_limits(poor | {"landmark_error": 0.07}, BodyFitSettings(max_landmark_error=0.08))
     with pytest.raises(InvalidInput, match=r"surface_rms is 0.010 .* at most 0.009: .*error_limit"):
-        _check_limits(poor, FitSettings(max_surface_error=0.009))
-    _check_limits(poor, FitSettings(allow_poor_fit=True))
-    _check_limits(poor | {"landmark_error": 0.1}, FitSettings())
+        _check_limits(poor, BodyFitSettings(max_surface_error=0.009))
+    _check_limits(poor, BodyFitSettings(allow_poor_fit=True))
+    _check_limits(poor | {"landmark_error": 0.1}, BodyFitSettings())
 
 
 def test_what_is_no_head_is_refused(mannequin_body, person):
@@ -290,7 +290,7 @@ def test_bad_input_is_named(mannequin_body, person):
 def test_landmarks_that_cannot_be_right_are_named(mannequin_body, person):
     subject = person(2)
 
-    def fit(landmarks: Landmarks, settings: FitSettings = QUICK):
+    def fit(landmarks: Landmarks, settings: BodyFitSettings = QUICK):
         return fit_body(subject.views, mannequin_body, subject.mesh, landmarks, settings)
 
     pixels, _ = project(subject.views.cameras, subject.landmarks)

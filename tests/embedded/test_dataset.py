@@ -20,7 +20,7 @@ from animportrait3d_core.embedded.dataset.framing import BOX_SIDES, View, crop_c
 from animportrait3d_core.embedded.dataset.samples import SampleSettings, landmark_visibility, render_samples
 from animportrait3d_core.embedded.dataset.states import neutral_state, sample_state, state_parameters
 from animportrait3d_core.embedded.identities import (
-    RenderSettings,
+    IdentityRenderSettings,
     parse_prompt,
     pose_identity,
     prepare_identity,
@@ -213,7 +213,7 @@ def test_maps_agree_with_each_other(dataset):
 
 
 def test_closed_lids_hide_the_eyes_from_the_labels(prepared):
-    settings = RenderSettings(texture_size=128)
+    settings = IdentityRenderSettings(texture_size=128)
     view = View(orbit_cameras([0.0], [0.0], 896), 0.0, "both eyes", 1.0, np.zeros(2))
     counts = {}
     for closure in (0.0, 1.0):
@@ -228,7 +228,7 @@ def test_closed_lids_hide_the_eyes_from_the_labels(prepared):
 
 
 def test_visibility_from_the_front_the_side_and_behind(prepared):
-    settings = RenderSettings(texture_size=128, condition=False)
+    settings = IdentityRenderSettings(texture_size=128, condition=False)
     state = posed(prepared)
     share = {}
     for yaw in (0.0, 80.0, 180.0):
@@ -245,7 +245,7 @@ def test_visibility_from_the_front_the_side_and_behind(prepared):
 
 def test_a_crop_is_a_part_of_the_picture(prepared):
     """Rendering a crop at its own pixels equals cutting it out of the large picture."""
-    settings = RenderSettings(texture_size=128, condition=False)
+    settings = IdentityRenderSettings(texture_size=128, condition=False)
     state = posed(prepared)
     view = View(orbit_cameras([20.0], [5.0], 896), 20.0, "mouth", 1.0, np.zeros(2))
     crop = crop_camera(view, state.landmarks, 200)

@@ -108,4 +108,4 @@ def test_progress_counts_pictures():
     seen = []
     model = Painter([3.0] * 2 * LOOKS)
     detect_landmarks(network_of(model), place_picture(64, 64).expand(20, 64, 64, 3), lambda *step: seen.append(step))
-    assert seen == [(16, 20), (20, 20)]
+    assert seen == [(16, 20, None), (20, 20, None)]

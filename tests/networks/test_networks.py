@@ -107,7 +107,7 @@ def test_a_checkpoint_of_segmentation_models_pytorch_is_read(tmp_path):
 def test_probabilities_sum_to_one_at_the_pictures_size(folders, images):
     network = load_network(folders / "parts", "parts")
     steps = []
-    found = segment_images(network, images, lambda done, total: steps.append((done, total)))
+    found = segment_images(network, images, lambda done, total, preview: steps.append((done, total)))
     assert found.shape == (3, 40, 72, 7) and network.classes == PART_CLASSES
     torch.testing.assert_close(found.sum(-1), torch.ones(3, 40, 72))
     assert steps[-1] == (3, 3)

@@ -18,8 +18,8 @@ from ...regions import IMAGE_REGIONS
 from ...training.shards import FIELDS, TEXTS, encode_colors, encode_normals
 from ..identities import (
     IdentityImage,
+    IdentityRenderSettings,
     PreparedIdentity,
-    RenderSettings,
     pose_identity,
     prepare_identity,
     render_posed,
@@ -33,7 +33,9 @@ from .states import body_vector, neutral_state, sample_state, state_parameters
 
 IDENTITY_SEEDS = 900_000  # the seeds from here on belong to shipped portraits and exported identities
 VISIBILITY_TOLERANCE = 0.012  # world units, 4 mm: what lies this much behind another surface is hidden
-MERGED_SAMPLES = 2.5  # see `RenderSettings.merge`; against shading each sample: 46 dB over the figure on average
+MERGED_SAMPLES = (
+    2.5  # see `IdentityRenderSettings.merge`; against shading each sample: 46 dB over the figure on average
+)
 _LIGHT = 1_000_000  # an image index that no image has: the draw of a person's light
 
 
@@ -70,7 +72,7 @@ def render_samples(
     preset = settings.preset
     lighting = varied_lighting(np.random.default_rng([settings.seed, index, _LIGHT]))
     prepared = prepare_identity(identity, preset.texture_size, lighting, preset.sky_directions)
-    drawing = RenderSettings(
+    drawing = IdentityRenderSettings(
         texture_size=preset.texture_size, lighting=lighting, condition=preset.condition, merge=MERGED_SAMPLES
     )
     tensors, texts = [], []
@@ -85,7 +87,7 @@ def render_samples(
 
 def _render_sample(
     prepared: PreparedIdentity,
-    drawing: RenderSettings,
+    drawing: IdentityRenderSettings,
     settings: SampleSettings,
     region: str,
     generator: np.random.Generator,

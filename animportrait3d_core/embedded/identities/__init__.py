@@ -18,9 +18,9 @@ from .identity import Identity, identity_from_prompt, sample_identity, true_para
 from .prompts import ParsedPrompt, parse_prompt
 from .rendering import (
     IdentityImage,
+    IdentityRenderSettings,
     PosedIdentity,
     PreparedIdentity,
-    RenderSettings,
     pose_identity,
     prepare_identity,
     render_identity,
@@ -35,7 +35,7 @@ __all__ = [
     "ParsedPrompt",
     "PosedIdentity",
     "PreparedIdentity",
-    "RenderSettings",
+    "IdentityRenderSettings",
     "condition_map",
     "embedded_portrait_files",
     "export_identities",

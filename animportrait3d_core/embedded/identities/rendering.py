@@ -29,7 +29,7 @@ WHITE = (1.0, 1.0, 1.0)
 
 
 @dataclasses.dataclass(frozen=True)
-class RenderSettings:
+class IdentityRenderSettings:
     """background: rgb 0..1.  supersampling: samples per pixel and axis.  texture_size: texels a side, a power of two.
     lighting: None for `default_lighting`.  condition: also draw the condition map, which costs a second pass.
     merge: samples of a pixel that lie at most so many samples apart on the surface are shaded as one, which saves half
@@ -44,9 +44,11 @@ class RenderSettings:
 
     def __post_init__(self) -> None:
         if not 1 <= self.supersampling <= 4:
-            raise InvalidInput(f"RenderSettings: supersampling is {self.supersampling}, expected 1 to 4.")
+            raise InvalidInput(f"IdentityRenderSettings: supersampling is {self.supersampling}, expected 1 to 4.")
         if self.texture_size not in (128, 256, 512, 1024, 2048, 4096):
-            raise InvalidInput(f"RenderSettings: texture_size is {self.texture_size}, expected 128, 256, ... 4096.")
+            raise InvalidInput(
+                f"IdentityRenderSettings: texture_size is {self.texture_size}, expected 128, 256, ... 4096."
+            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -190,7 +192,7 @@ def render_identity(
     identity: Identity | PreparedIdentity,
     parameters: BodyParameters | None,
     cameras: Cameras,
-    settings: RenderSettings | None = None,
+    settings: IdentityRenderSettings | None = None,
 ) -> IdentityImage:
     """Render an identity from B cameras.
 
@@ -198,7 +200,7 @@ def render_identity(
     Their `betas` are not used: an identity has its own shape. Pass a `PreparedIdentity` when rendering more than once.
     Raises `ShapeMismatch` if the numbers of states and cameras do not fit.
     """
-    settings = settings or RenderSettings()
+    settings = settings or IdentityRenderSettings()
     prepared = identity
     if not isinstance(prepared, PreparedIdentity):
         prepared = prepare_identity(prepared, settings.texture_size, settings.lighting)
@@ -226,7 +228,7 @@ def _arrays(image: MeshImage) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return image.face_id[0].numpy(), image.barycentric[0].numpy(), image.depth[0].numpy()
 
 
-def render_posed(posed: PosedIdentity, camera: Cameras, settings: RenderSettings) -> IdentityImage:
+def render_posed(posed: PosedIdentity, camera: Cameras, settings: IdentityRenderSettings) -> IdentityImage:
     """One view [1] of a posed identity. camera: a batch of one."""
     figure = posed.prepared.figure
     grain, width, height = settings.supersampling, camera.width, camera.height

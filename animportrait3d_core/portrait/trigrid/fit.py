@@ -41,7 +41,7 @@ _EPSILON = 1e-15
 
 
 @dataclasses.dataclass(frozen=True)
-class FitSettings:
+class TrigridFitSettings:
     """How long and how finely a portrait is fitted.
 
     levels: resolutions of the pyramid.  iterations, rays: length of the fit and rays per step.  rate: step size of the
@@ -66,18 +66,18 @@ class FitSettings:
     half: bool = True
 
     def __post_init__(self) -> None:
-        check_level_names("FitSettings", self.levels)
+        check_level_names("TrigridFitSettings", self.levels)
         for name in ("iterations", "rays", "empty_points", "refresh", "save_every"):
             if getattr(self, name) < 1:
-                raise InvalidInput(f"FitSettings: {name} is {getattr(self, name)}, expected at least 1.")
+                raise InvalidInput(f"TrigridFitSettings: {name} is {getattr(self, name)}, expected at least 1.")
         if not 1e-3 <= self.step <= 0.2:
-            raise InvalidInput(f"FitSettings: step is {self.step}, expected 0.001 to 0.2 world units.")
+            raise InvalidInput(f"TrigridFitSettings: step is {self.step}, expected 0.001 to 0.2 world units.")
 
 
-FIT_PRESETS: dict[str, FitSettings] = {
-    "draft": FitSettings(iterations=400, rays=2048),
-    "standard": FitSettings(),
-    "fine": FitSettings(iterations=5000, rays=6144),
+FIT_PRESETS: dict[str, TrigridFitSettings] = {
+    "draft": TrigridFitSettings(iterations=400, rays=2048),
+    "standard": TrigridFitSettings(),
+    "fine": TrigridFitSettings(iterations=5000, rays=6144),
 }
 
 
@@ -93,7 +93,7 @@ class TrigridFit:
 def fit_trigrid(
     views: Views,
     generator: np.random.Generator,
-    settings: FitSettings | None = None,
+    settings: TrigridFitSettings | None = None,
     prompt: str = "",
     state_path: Path | None = None,
     report: Report | None = None,
@@ -108,7 +108,7 @@ def fit_trigrid(
     Raises `InvalidInput` for empty masks or a state of another fit.
     """
     begin = time.perf_counter()
-    settings = settings or FitSettings()
+    settings = settings or TrigridFitSettings()
     check_finite(_WHERE, "images", views.images)
     check_finite(_WHERE, "masks", views.masks)
     field = FieldSettings()
@@ -138,7 +138,7 @@ def fit_trigrid(
     return TrigridFit(portrait, torch.tensor(losses), state.seconds)
 
 
-def _key(views: Views, settings: FitSettings, generator: np.random.Generator) -> str:
+def _key(views: Views, settings: TrigridFitSettings, generator: np.random.Generator) -> str:
     """Hash of all that a fit depends on."""
     digest = hashlib.sha256(repr((settings, generator.bit_generator.state)).encode())
     for tensor in (views.images, views.masks, views.background, views.cameras.world_to_camera, views.cameras.K):
@@ -179,7 +179,7 @@ class _Pixels:
             field.near_offset + field.far_offset,
         )
 
-    def batch(self, settings: FitSettings, state: FitState, generator: np.random.Generator) -> RayBatch:
+    def batch(self, settings: TrigridFitSettings, state: FitState, generator: np.random.Generator) -> RayBatch:
         """Random rays, four of five at or near the subject, each over a random colour so that coverage shows."""
         # A fog needs no fine steps: the first part of the fit takes them twice as long.
         step = settings.step * (2 if state.iteration < FOG_SHARE * settings.iterations else 1)
@@ -215,7 +215,7 @@ class _Pixels:
 
 def _learn(
     state: FitState,
-    settings: FitSettings,
+    settings: TrigridFitSettings,
     batch: RayBatch,
     points: np.ndarray,
     gradients: Gradients,
