@@ -18,9 +18,10 @@ from torch import Tensor
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from animportrait3d_core.cameras import FACE_CENTER, orbit_cameras  # noqa: E402
+from animportrait3d_core.cameras import orbit_cameras  # noqa: E402
 from animportrait3d_core.embedded.portraits import SHIPPED_PORTRAITS, fit_portrait, portrait_identity  # noqa: E402
 from animportrait3d_core.files import atomic_write  # noqa: E402
+from animportrait3d_core.head_frame import FACE_CENTER  # noqa: E402
 from animportrait3d_core.portrait.trigrid import load_trigrid_portrait  # noqa: E402
 from animportrait3d_core.previews import tile  # noqa: E402
 from animportrait3d_core.workflow.console import ProgressBar  # noqa: E402

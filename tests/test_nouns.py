@@ -15,7 +15,7 @@ from animportrait3d_core import files, meshes, rotations
 from animportrait3d_core.errors import InvalidInput, MissingModelFile, ShapeMismatch, check_finite
 from animportrait3d_core.gaussians import Gaussians, rgb_to_sh0, sh0_to_rgb
 
-NOUNS = ["errors", "rotations", "gaussians", "cameras", "views", "meshes", "files"]
+NOUNS = ["errors", "parts", "rotations", "gaussians", "cameras", "views", "meshes", "similarity", "files"]
 unit = st.floats(-1, 1, allow_nan=False)
 
 

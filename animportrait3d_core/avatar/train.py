@@ -11,11 +11,11 @@ from torch import Tensor
 
 from ..cameras import Cameras
 from ..errors import InvalidInput
-from ..evaluation.similarity import ssim_map
 from ..gaussians import Gaussians, sh_degree
+from ..parts import AvatarPart
 from ..progress import Progress
 from ..render import GaussianImage, render_gaussians
-from ..rigging.parts import MOUTH_INTERIOR, TEETH
+from ..similarity import ssim_map
 from ..views import Views
 from .densify import DensifySettings, densify, gather_gradients
 from .model import RiggedAvatar, pose_gaussians
@@ -225,7 +225,7 @@ class AvatarTrainer:
     def _after_backward(self, gradients: dict[str, Tensor], screen: list[Tensor], image: GaussianImage) -> None:
         settings, table = self.settings, self._table
         if not settings.train_mouth:
-            unseen = (table.part_id == TEETH) | (table.part_id == MOUTH_INTERIOR)
+            unseen = (table.part_id == AvatarPart.TEETH) | (table.part_id == AvatarPart.MOUTH_INTERIOR)
             for gradient in gradients.values():
                 gradient[unseen] = 0
         rates = settings.rates(self.step_index)

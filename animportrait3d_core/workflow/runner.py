@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InvalidInput
+from ..fingerprints import fingerprint
 from .context import RunContext, RunListener, activate, plain_context
 from .definitions import NodeDefinition, Registry
-from .fingerprint import fingerprint
 from .graph import Link, PromptNode, is_ui_graph, prompt_to_json, read_graph_file
 from .prepare import Plan, prepare
 from .report import NodeMeter, NodeRecord, RunReport, installed_versions

@@ -14,7 +14,7 @@ from animportrait3d_core.cameras import orbit_cameras
 from animportrait3d_core.embedded import portraits
 from animportrait3d_core.embedded.identities import (
     IdentityImage,
-    RenderSettings,
+    IdentityRenderSettings,
     identity_from_prompt,
     prepare_identity,
     render_identity,
@@ -86,7 +86,7 @@ def test_shipped_portraits_look_like_their_identity(name: str) -> None:
     portrait, report = load_trigrid_portrait(shipped_portrait_file(name)), shipped_portrait_report(name)
     cameras = heldout_cameras(128)[[0, 4, 8]]
     prepared = prepare_identity(portrait_identity(name), 512, sky_directions=12)
-    truth = render_identity(prepared, None, cameras, RenderSettings(texture_size=512, condition=False))
+    truth = render_identity(prepared, None, cameras, IdentityRenderSettings(texture_size=512, condition=False))
     error = (portrait.render(cameras, torch.ones(3)).images - truth.rgb).square().mean()
     assert -10 * math.log10(float(error)) > 26
     noise = surface_noise(raw_surface(portrait), truth, cameras)

@@ -134,7 +134,7 @@ def build_dataset(
 
 def _begin(output: Path, settings: DatasetSettings) -> Manifest:
     """The manifest to go on with."""
-    from ..identities import PARTS
+    from ...parts import FIGURE_PARTS
 
     wanted = dataclasses.asdict(settings)
     if (output / MANIFEST_NAME).exists():
@@ -154,7 +154,7 @@ def _begin(output: Path, settings: DatasetSettings) -> Manifest:
             unfinished.unlink(missing_ok=True)
     else:
         count = settings.identities * settings.images_per_identity
-        manifest = Manifest(settings.size, PARTS, settings.num_shards, count, wanted)
+        manifest = Manifest(settings.size, FIGURE_PARTS, settings.num_shards, count, wanted)
     write_manifest(output, manifest)
     return manifest
 

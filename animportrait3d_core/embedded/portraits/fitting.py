@@ -13,10 +13,18 @@ import torch
 from ...cameras import Cameras, concatenate_cameras, orbit_cameras, view_preset
 from ...errors import InvalidInput
 from ...files import sha256_of_file
+from ...head_frame import BUST_FOV_DEGREES, BUST_TARGET
 from ...portrait.trigrid import TrigridPortrait, save_trigrid_portrait
 from ...progress import Progress, Stages, stage_of
 from ...views import Views
-from ..identities import Identity, IdentityImage, PreparedIdentity, RenderSettings, prepare_identity, render_identity
+from ..identities import (
+    Identity,
+    IdentityImage,
+    IdentityRenderSettings,
+    PreparedIdentity,
+    prepare_identity,
+    render_identity,
+)
 from .quality import (
     WHITE,
     PortraitReport,
@@ -29,11 +37,11 @@ from .quality import (
 )
 
 if TYPE_CHECKING:
-    from ...portrait.trigrid.fit import FitSettings
+    from ...portrait.trigrid.fit import TrigridFitSettings
 
 VIEW_PRESETS = ("quickstart", "face")
-BUST_VIEWS, BUST_TARGET, BUST_FOV_DEGREES = 24, (0.0, -0.12, 0.0), 42.0
-"""Views of the whole bust: the presets end above its lower rim, which would be left in rags."""
+BUST_VIEWS = 24
+"""Of the whole bust: the presets end above its lower rim, which would be left in rags."""
 STAGES = ("render views", "fit", "measure")
 
 
@@ -42,7 +50,7 @@ class PortraitSettings:
     """How an identity becomes a portrait.
 
     size: pixels a side of the pictures that are fitted and measured.  texture_size: of the identity, a power of two.
-    levels, iterations, rays: of the fit (`FitSettings`).
+    levels, iterations, rays: of the fit (`TrigridFitSettings`).
     """
 
     size: int = 256
@@ -55,11 +63,11 @@ class PortraitSettings:
         if not 16 <= self.size <= 1024:
             raise InvalidInput(f"PortraitSettings: size is {self.size}, expected 16 to 1024 pixels.")
 
-    def fit(self) -> FitSettings:
+    def fit(self) -> TrigridFitSettings:
         """The fitter's settings."""
-        from ...portrait.trigrid.fit import FitSettings
+        from ...portrait.trigrid.fit import TrigridFitSettings
 
-        return FitSettings(levels=self.levels, iterations=self.iterations, rays=self.rays)
+        return TrigridFitSettings(levels=self.levels, iterations=self.iterations, rays=self.rays)
 
 
 PORTRAIT_PRESETS: dict[str, PortraitSettings] = {
@@ -150,7 +158,7 @@ def _rendered(prepared: PreparedIdentity, cameras: Cameras, progress: Progress |
     """Pictures of all cameras, one after the other so that progress shows and can stop it."""
     images = []
     for index in range(len(cameras)):
-        images.append(render_identity(prepared, None, cameras[index], RenderSettings(condition=False)))
+        images.append(render_identity(prepared, None, cameras[index], IdentityRenderSettings(condition=False)))
         if progress is not None:
             progress(index + 1, len(cameras), None)
     stacked = {}

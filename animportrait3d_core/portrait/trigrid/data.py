@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ...errors import IncompatibleCheckpoint, InvalidInput, ShapeMismatch, check_finite, check_shape
 from ...progress import Progress
-from .settings import SAMPLING_PRESETS, FieldSettings, RenderSettings
+from .settings import SAMPLING_PRESETS, FieldSettings, TrigridRenderSettings
 
 if TYPE_CHECKING:
     from ...cameras import Cameras
@@ -120,7 +120,7 @@ class TrigridPortrait:
     ws: Tensor
     background_features: Tensor
     field: FieldSettings = FieldSettings()
-    rendering: RenderSettings = RenderSettings()
+    rendering: TrigridRenderSettings = TrigridRenderSettings()
     prompt: str = ""
     schema_version: int = SCHEMA_VERSION
 

@@ -42,7 +42,7 @@ _EPSILON = 1e-15
 
 
 @dataclasses.dataclass(frozen=True)
-class FitSettings:
+class TrigridFitSettings:
     """How long and how finely a portrait is fitted.
 
     levels: resolutions of the pyramid.  iterations, rays: length of the fit and rays per step.  rate: step size of the
@@ -66,12 +66,12 @@ class FitSettings:
     half: bool = True
 
     def __post_init__(self) -> None:
-        check_level_names("FitSettings", self.levels)
+        check_level_names("TrigridFitSettings", self.levels)
         for name in ("iterations", "rays", "empty_points", "refresh"):
             if getattr(self, name) < 1:
-                raise InvalidInput(f"FitSettings: {name} is {getattr(self, name)}, expected at least 1.")
+                raise InvalidInput(f"TrigridFitSettings: {name} is {getattr(self, name)}, expected at least 1.")
         if not 1e-3 <= self.step <= 0.2:
-            raise InvalidInput(f"FitSettings: step is {self.step}, expected 0.001 to 0.2 world units.")
+            raise InvalidInput(f"TrigridFitSettings: step is {self.step}, expected 0.001 to 0.2 world units.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,7 +86,7 @@ class TrigridFit:
 def fit_trigrid(
     views: Views,
     generator: np.random.Generator,
-    settings: FitSettings | None = None,
+    settings: TrigridFitSettings | None = None,
     prompt: str = "",
     run_folder: Path | None = None,
     report: Report | None = None,
@@ -100,7 +100,7 @@ def fit_trigrid(
 
     Raises `InvalidInput` for empty masks or a state of another fit.
     """
-    settings = settings or FitSettings()
+    settings = settings or TrigridFitSettings()
     check_finite(_WHERE, "images", views.images)
     check_finite(_WHERE, "masks", views.masks)
     key, begin = {"views, settings or seed": _key(views, settings, generator)}, time.perf_counter()
@@ -153,7 +153,7 @@ class _Fitting:
         self._generator.bit_generator.state = state.values["generator"]
 
 
-def _key(views: Views, settings: FitSettings, generator: np.random.Generator) -> str:
+def _key(views: Views, settings: TrigridFitSettings, generator: np.random.Generator) -> str:
     """Hash of all that a fit depends on."""
     digest = hashlib.sha256(repr((settings, generator.bit_generator.state)).encode())
     for tensor in (views.images, views.masks, views.background, views.cameras.world_to_camera, views.cameras.K):
@@ -194,7 +194,7 @@ class _Pixels:
             field.near_offset + field.far_offset,
         )
 
-    def batch(self, settings: FitSettings, state: FitState, generator: np.random.Generator) -> RayBatch:
+    def batch(self, settings: TrigridFitSettings, state: FitState, generator: np.random.Generator) -> RayBatch:
         """Random rays, four of five at or near the subject, each over a random colour so that coverage shows."""
         # A fog needs no fine steps: the first part of the fit takes them twice as long.
         step = settings.step * (2 if state.iteration < FOG_SHARE * settings.iterations else 1)
@@ -230,7 +230,7 @@ class _Pixels:
 
 def _learn(
     state: FitState,
-    settings: FitSettings,
+    settings: TrigridFitSettings,
     batch: RayBatch,
     points: np.ndarray,
     gradients: Gradients,
