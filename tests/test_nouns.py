@@ -141,7 +141,7 @@ def test_unwritable_folder_is_named(tmp_path: Path) -> None:
 
 def test_equal_content_gives_equal_safetensors(tmp_path: Path) -> None:
     # Hostile strings: the header is written anew, and must keep its length.
-    metadata = {f"key {k}": f"ä\n\t\"\\ \x01\x7f {k} \U0001f600" for k in range(12)}
+    metadata = {f"key {k}": f'ä\n\t"\\ \x01\x7f {k} \U0001f600' for k in range(12)}
     tensors = {"b": torch.arange(4.0), "a": torch.zeros(2, 3, dtype=torch.uint8)}
     contents = set()
     for name, keys in (("one", list(metadata)), ("two", list(reversed(metadata)))):

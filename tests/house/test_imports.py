@@ -13,7 +13,10 @@ ROOT = Path(__file__).parents[2]
 CORE = "animportrait3d_core"
 CORE_FILES = sorted((ROOT / CORE).rglob("*.py"))
 NODE_FILES = sorted((ROOT / "nodes").rglob("*.py"))
-NOUNS = {"errors", "rotations", "cameras", "views", "meshes", "gaussians"}
+NOUNS = {
+    "errors", "progress", "fingerprints", "parts", "regions", "landmarks", "head_frame", "similarity",
+    "rotations", "cameras", "views", "meshes", "gaussians",
+}  # fmt: skip
 HOST_MODULES = {"comfy", "comfy_api", "comfy_extras", "comfy_execution", "folder_paths", "nodes", "server", "execution"}
 MAY_IMPORT_EMBEDDED = {"embedded", "cli", "evaluation"}
 
@@ -69,9 +72,9 @@ def test_render_imports_only_nouns():
         assert set(core_parts(file)) <= NOUNS | {"render"}, file
 
 
-def test_the_runner_imports_only_errors_and_files():
+def test_the_runner_imports_only_errors_files_and_progress():
     for file in (ROOT / CORE / "workflow").glob("*.py"):
-        assert set(core_parts(file)) <= {"errors", "files", "workflow", "__version__"}, file
+        assert set(core_parts(file)) <= {"errors", "files", "fingerprints", "progress", "workflow", "__version__"}, file
 
 
 @pytest.mark.parametrize("file", NODE_FILES, ids=lambda file: file.relative_to(ROOT).as_posix())

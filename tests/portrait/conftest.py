@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from animportrait3d_core.cameras import Cameras
-from animportrait3d_core.portrait.trigrid import Decoder, RenderSettings, ToRgb, TrigridPortrait
+from animportrait3d_core.portrait.trigrid import Decoder, ToRgb, TrigridPortrait, TrigridRenderSettings
 from tests.portrait.trigrid_samples import ellipsoid_portrait
 
 LEVELS = (8, 16, 32, 64)
@@ -32,7 +32,7 @@ def oracle_portrait(trigrid_oracle):
     background = values["A/bg_features_int8"].float() / 16
     return {
         backend: TrigridPortrait(
-            levels, decoder, to_rgb, values["A/ws"][0], background, rendering=RenderSettings(backend=backend)
+            levels, decoder, to_rgb, values["A/ws"][0], background, rendering=TrigridRenderSettings(backend=backend)
         )
         for backend in ("dense", "fast")
     }

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from animportrait3d_core.portrait.trigrid import Decoder, Generator, RenderSettings, ToRgb, TrigridPortrait
+from animportrait3d_core.portrait.trigrid import Decoder, Generator, ToRgb, TrigridPortrait, TrigridRenderSettings
 
 ELLIPSOID_AXES = (0.5, 0.6, 0.55)
 
@@ -77,7 +77,7 @@ def ellipsoid_portrait(levels: tuple[int, ...], backend: str = "fast") -> Trigri
         ToRgb(*affine, torch.from_numpy(rng.normal(0, 0.3, (3, 32))).float(), torch.zeros(3)),
         torch.zeros(14, 512),
         torch.from_numpy(rng.normal(0, 1, (32, 128, 128))).float(),
-        rendering=RenderSettings(backend=backend),
+        rendering=TrigridRenderSettings(backend=backend),
     )
 
 

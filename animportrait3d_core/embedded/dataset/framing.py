@@ -11,7 +11,8 @@ import dataclasses
 import numpy as np
 from torch import Tensor
 
-from ...cameras import LOOK_AT, ORBIT_RADIUS, Cameras, orbit_cameras, project
+from ...cameras import Cameras, orbit_cameras, project
+from ...head_frame import LOOK_AT, ORBIT_RADIUS
 from .presets import Framing
 
 FRAME_SIZE = 896

@@ -19,7 +19,7 @@ from .files import carries_decoder, load_trigrid_portrait, save_trigrid_portrait
 from .generator import Generator, read_generator, save_generator
 from .march import RaySamples
 from .render import TrigridImage, render_background, render_trigrid, to_uint8
-from .settings import SAMPLING_PRESETS, FieldSettings, RenderSettings
+from .settings import SAMPLING_PRESETS, FieldSettings, TrigridRenderSettings
 from .surface import surface_colors, trigrid_mesh
 
 __all__ = [
@@ -30,7 +30,7 @@ __all__ = [
     "Generator",
     "NormalImage",
     "RaySamples",
-    "RenderSettings",
+    "TrigridRenderSettings",
     "ToRgb",
     "TrigridImage",
     "TrigridPortrait",

@@ -11,12 +11,13 @@ import torch
 from torch import Tensor
 
 from ...errors import IncompatibleCheckpoint, InvalidInput, ShapeMismatch, check_finite, check_shape
-from .settings import SAMPLING_PRESETS, FieldSettings, RenderSettings
+from ...progress import Progress
+from .settings import SAMPLING_PRESETS, FieldSettings, TrigridRenderSettings
 
 if TYPE_CHECKING:
     from ...cameras import Cameras
     from ...meshes import Mesh
-    from ..protocol import MeshSettings, PortraitImage, Progress
+    from ..protocol import MeshSettings, PortraitImage
 
 SCHEMA_VERSION = 1
 LEVELS = (8, 16, 32, 64, 128, 256, 512)
@@ -119,7 +120,7 @@ class TrigridPortrait:
     ws: Tensor
     background_features: Tensor
     field: FieldSettings = FieldSettings()
-    rendering: RenderSettings = RenderSettings()
+    rendering: TrigridRenderSettings = TrigridRenderSettings()
     prompt: str = ""
     schema_version: int = SCHEMA_VERSION
 

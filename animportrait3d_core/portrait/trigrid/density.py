@@ -7,7 +7,7 @@ import dataclasses
 import torch
 from torch import Tensor
 
-from ...cameras import Cameras
+from ...cameras import Cameras, normals_to_opengl
 from ...errors import InvalidInput, check_finite, check_shape
 from .data import TrigridPortrait
 from .field import query_field
@@ -91,5 +91,4 @@ def render_normals(
     world = torch.zeros(points.numel() // 3, 3)
     world[covered] = density_normals(portrait, points.reshape(-1, 3)[covered], step)
     world = world.reshape(*image.depth.shape, 3)
-    to_opengl = cameras.world_to_camera[:, :3, :3] * torch.tensor([1.0, -1.0, -1.0])[:, None]
-    return NormalImage(world, torch.einsum("brc,bhwc->bhwr", to_opengl, world))
+    return NormalImage(world, normals_to_opengl(cameras, world))

@@ -75,7 +75,7 @@ def field_arrays(portrait: TrigridPortrait) -> FieldArrays:
     if portrait.channels > LANES:
         raise InvalidInput(
             f"render_trigrid: the trigrids have {portrait.channels} channels, the fast back-end takes up to {LANES}; "
-            "set RenderSettings(backend='dense')."
+            "set TrigridRenderSettings(backend='dense')."
         )
     merged = {r: grid for r, grid in portrait.levels.items() if r <= MERGED_UP_TO}
     share = 1 / (PLANES * len(portrait.levels))

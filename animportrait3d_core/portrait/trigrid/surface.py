@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from ...meshes import Mesh, vertex_normals
+from ...progress import Progress
 from ...surface import mesh_from_density
-from ..protocol import MeshSettings, Progress
+from ..protocol import MeshSettings
 from .data import STYLE_ROW, TrigridPortrait
 from .density import density_grid
 from .march import march_rays
