@@ -1,14 +1,18 @@
-"""What all tests share: the embedded body, and how the clone is collected."""
+"""What all tests share: how the clone is collected, the pack and its nodes, the embedded body."""
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import ModuleType, SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
     from animportrait3d_core.body.model import BodyModel
+    from animportrait3d_core.workflow import RunContext
 
 ROOT = Path(__file__).parents[1]
 
@@ -26,6 +30,61 @@ class PlainRoot:
 def pytest_configure(config: pytest.Config) -> None:
     # A plugin of its own: hooks of a conftest are not asked about the folders above it.
     config.pluginmanager.register(PlainRoot())
+
+
+@pytest.fixture(scope="session")
+def pack() -> ModuleType:
+    """The node pack, loaded as ComfyUI and the command line load it."""
+    from animportrait3d_core.workflow.registry import load_pack
+
+    return load_pack(ROOT)
+
+
+@pytest.fixture(scope="session")
+def node_classes(pack: ModuleType) -> Mapping[str, Any]:
+    """Every node class by its id."""
+    return pack.NODE_CLASS_MAPPINGS
+
+
+@pytest.fixture()
+def run_context(tmp_path: Path) -> Iterator[RunContext]:
+    """A run in progress whose folders input, models, output and temp lie in `tmp_path`; nothing is in them."""
+    from animportrait3d_core.workflow import RunContext
+    from animportrait3d_core.workflow.context import activate
+
+    folders: dict[str, Any] = {f"{name}_directory": tmp_path / name for name in ("input", "models", "output", "temp")}
+    with activate(RunContext(**folders, node_id="7")) as context:
+        yield context
+
+
+class NodeRunner:
+    """Runs nodes as a host does: under inference mode, values that are not given at the defaults of their widgets."""
+
+    def __init__(self, classes: Mapping[str, Any]) -> None:
+        self.classes = classes
+
+    def __call__(self, node_id: str, /, **inputs: Any) -> Any:
+        """Outputs by name, and `ui`."""
+        import torch
+
+        from animportrait3d_core.workflow.definitions import define_node
+
+        node_class = self.classes[node_id]
+        definition = define_node(node_id, node_class)
+        defaults = {entry.name: entry.default for entry in definition.widgets if entry.required}
+        with torch.inference_mode():
+            done = getattr(node_class(), node_class.FUNCTION)(**{**defaults, **inputs})
+        return SimpleNamespace(**dict(zip(definition.return_names, done["result"])), ui=done["ui"])
+
+    def module(self, node_id: str) -> ModuleType:
+        """The file in which a node is written, for tests that replace something in it."""
+        return sys.modules[self.classes[node_id].__module__]
+
+
+@pytest.fixture()
+def run_node(node_classes: Mapping[str, Any], run_context: RunContext) -> NodeRunner:
+    """run_node("AP3D_RenderViews", subject=portrait, size=64).views: the one way in which tests run a node."""
+    return NodeRunner(node_classes)
 
 
 @pytest.fixture(scope="session")

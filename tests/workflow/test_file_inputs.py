@@ -12,8 +12,6 @@ from pathlib import Path
 import pytest
 
 from animportrait3d_core.errors import InvalidInput, MissingModelFile
-from animportrait3d_core.workflow import load_registry, plain_context
-from animportrait3d_core.workflow.context import activate
 from animportrait3d_core.workflow.definitions import define_node
 from animportrait3d_core.workflow.prepare import prepare
 
@@ -37,35 +35,32 @@ TYPED = {
 }
 
 
-def file_inputs(registry):
+def file_inputs(node_classes):
     """("AP3D_X.input", its definition) of every input that says that it names a file."""
-    for node_id, node_class in registry.items():
+    for node_id, node_class in node_classes.items():
         for entry in define_node(node_id, node_class).inputs:
             if entry.file_input:
                 yield f"{node_id}.{entry.name}", entry
 
 
-def test_every_file_input_is_typed_here():
-    assert sorted(name for name, _ in file_inputs(load_registry(ROOT))) == sorted(TYPED)
+def test_every_file_input_is_typed_here(node_classes):
+    assert sorted(name for name, _ in file_inputs(node_classes)) == sorted(TYPED)
 
 
 @pytest.fixture()
-def probes(tmp_path):
+def probes(tmp_path, run_context):
     """A run whose folders hold one file of each usual suffix, named after the folder."""
-    context = plain_context()
-    context.input_directory, context.models_directory = tmp_path / "input", tmp_path / "models"
     suffixes = (".glb", ".gltf", ".obj", ".ply", ".stl", ".off", ".npz", ".pkl", ".zip", ".pth", ".pt", ".safetensors")
     for folder in ("input", *(f"models/{key}" for key in MODEL_KEYS)):
         (tmp_path / folder / "probe").mkdir(parents=True)
         for suffix in (*suffixes, ".json", ".txt", ".png"):
             (tmp_path / folder / "probe" / f"{folder.replace('/', '-')}{suffix}").write_bytes(b"x")
         (tmp_path / folder / "probe" / "network.json").write_bytes(b"x")
-    with activate(context):
-        yield tmp_path
+    return tmp_path
 
 
-def test_an_input_that_offers_files_says_where_they_lie_and_which(probes):
-    for node_id, node_class in load_registry(ROOT).items():
+def test_an_input_that_offers_files_says_where_they_lie_and_which(probes, node_classes):
+    for node_id, node_class in node_classes.items():
         for entry in define_node(node_id, node_class).inputs:
             offered = {name for name in entry.choices or () if isinstance(name, str) and name.startswith("probe/")}
             assert not offered or entry.file_input, f"{node_id}: '{entry.name}' offers files without saying so"
