@@ -66,7 +66,7 @@ def evaluate_against_identity(
     frames: Sequence[HeldOutFrame] | None = None,
     progress: Progress | None = None,
 ) -> dict[str, float]:
-    """The metrics of design section 13 that need the truth, over the held-out set.
+    """The measures of docs/conventions.md that need the truth, over the held-out set.
 
     alignment: how the portrait was moved into the head frame, if it was.  detector: images [B, H, W, 3] -> (points
     [B, 68, 2] pixels, confidence [B, 68], found [B] bool), for `landmark_error`.  Returns `psnr_` and `ssim_` of
