@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
+from animportrait3d_core.avatar import RiggedAvatar
 from animportrait3d_core.body.model import BodyModel, load_body_model
+from animportrait3d_core.body.parameters import BodyParameters
+from animportrait3d_core.gaussians import Gaussians
+from animportrait3d_core.parts import part_of_faces
 
 
 @pytest.fixture(scope="session")
@@ -13,3 +18,46 @@ def mannequin_body() -> BodyModel:
     from animportrait3d_core.embedded.mannequin import mannequin_body_files
 
     return load_body_model(*mannequin_body_files())
+
+
+@pytest.fixture(scope="session")
+def rest(mannequin_body: BodyModel) -> BodyParameters:
+    """A fit as the real one: placed in the world, with some shape and a slightly bent neck."""
+    parameters = mannequin_body.neutral_parameters()
+    betas = 0.5 * torch.randn(parameters.betas.shape, generator=torch.Generator().manual_seed(1))
+    return parameters.replace(
+        betas=betas,
+        scale=torch.tensor([[2.78]]),
+        translation=torch.tensor([[0.0, -0.32, 0.0]]),
+        neck_pose=torch.tensor([[0.05, 0.02, 0.0]]),
+        head_pose=torch.tensor([[-0.04, 0.03, 0.02]]),
+    )
+
+
+def random_avatar(body: BodyModel, rest: BodyParameters, count: int, sh_degree: int = 0, seed: int = 0) -> RiggedAvatar:
+    """Gaussians near random faces of the body, long in a random direction."""
+    generator = torch.Generator().manual_seed(seed)
+    binding = torch.randint(len(body.faces), (count,), generator=generator)
+
+    def normal(*shape: int) -> torch.Tensor:
+        return torch.randn(*shape, generator=generator)
+
+    with torch.no_grad():
+        corners = body(rest).vertices[0][body.faces[binding]]
+    size = (corners[:, 1] - corners[:, 0]).norm(dim=-1).clamp_min(1e-3)
+    log_scales = torch.log(0.02 / size)[:, None] + torch.tensor([0.7, -0.9, 0.0]) + 0.2 * normal(count, 3)
+    sh = 0.3 * normal(count, (sh_degree + 1) ** 2, 3)
+    gaussians = Gaussians(0.2 * normal(count, 3), normal(count, 4), log_scales, 1.0 + normal(count), sh)
+    part_id = part_of_faces(body.assets.face_regions)[binding]
+    return RiggedAvatar(gaussians, binding, part_id, body, rest, prompt="a test", metadata={"seed": str(seed)})
+
+
+@pytest.fixture(scope="session")
+def avatar(mannequin_body: BodyModel, rest: BodyParameters) -> RiggedAvatar:
+    return random_avatar(mannequin_body, rest, 4000)
+
+
+@pytest.fixture(scope="session")
+def make_avatar(mannequin_body: BodyModel, rest: BodyParameters):
+    """make_avatar(count, sh_degree=0, seed=0) for other sizes."""
+    return lambda count, sh_degree=0, seed=0: random_avatar(mannequin_body, rest, count, sh_degree, seed)

@@ -121,7 +121,7 @@ def fit_trigrid(
 class _Fitting:
     """A fit in work (`runs.Work`). losses: of the steps of this sitting."""
 
-    def __init__(self, views: Views, settings: FitSettings, generator: np.random.Generator) -> None:
+    def __init__(self, views: Views, settings: TrigridFitSettings, generator: np.random.Generator) -> None:
         field = FieldSettings()
         self.steps = settings.iterations
         self.losses: list[float] = []
