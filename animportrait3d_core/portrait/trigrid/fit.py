@@ -23,10 +23,11 @@ from ...errors import InvalidInput, check_finite, check_shape
 from ...progress import Report
 from ...render.threads import run_parallel
 from ...views import Views
-from .data import TrigridPortrait, check_level_names
+from .data import check_level_names
 from .fast_kernels import density_of_points
 from .fit_kernels import SLOTS, Gradients, RayBatch, adam_step, learn_empty, learn_rays
 from .fit_state import FitState, empty_gradients, initial_state, inner_rows, load_state, portrait_of, save_state
+from .portrait import TrigridPortrait
 from .rays import camera_rays
 from .settings import FieldSettings
 
