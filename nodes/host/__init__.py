@@ -20,6 +20,7 @@ from .folders import (
     models_root,
     output_folder,
     register_model_folders,
+    runs_folder,
     save_path,
     temp_folder,
 )
@@ -50,6 +51,7 @@ __all__ = [
     "preview_images",
     "register_model_folders",
     "report_metrics",
+    "runs_folder",
     "save_path",
     "temp_folder",
 ]

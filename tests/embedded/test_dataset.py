@@ -29,6 +29,7 @@ from animportrait3d_core.embedded.identities import (
     true_parameters,
 )
 from animportrait3d_core.embedded.identities.export import EXPORTED
+from animportrait3d_core.embedded.identities.prompts import describe, describe_abstractly
 from animportrait3d_core.embedded.mannequin import build_mannequin
 from animportrait3d_core.errors import InvalidInput
 from animportrait3d_core.parts import FIGURE_PARTS
@@ -145,7 +146,7 @@ def test_prompts_follow_the_region(dataset):
     for index in range(len(dataset)):
         sample = dataset[index]
         attributes = sample_identity(sample.identity).attributes
-        assert sample.full_prompt == attributes.prompt() and sample.abstract_prompt == attributes.abstract_prompt()
+        assert sample.full_prompt == describe(attributes) and sample.abstract_prompt == describe_abstractly(attributes)
         known = parse_prompt(sample.full_prompt).known
         assert all(getattr(attributes, name) == value for name, value in known.items())
         region = IMAGE_REGIONS[sample.region]

@@ -114,8 +114,7 @@ def _render_sample(
     }
     if image.condition is not None:
         tensors["condition"] = encode_colors(image.condition[0])
-    attributes = prepared.identity.attributes
-    full, abstract = attributes.prompt(), attributes.abstract_prompt()
+    full, abstract = prepared.identity.prompt, prepared.identity.abstract_prompt
     texts = (region_prompt(view.box, full, abstract), full, abstract, view_word(view.yaw))
     return tensors, dict(zip(TEXTS, texts))
 

@@ -24,10 +24,11 @@ from ...progress import Report
 from ...render.threads import run_parallel
 from ...runs import Run, RunState, carry_out
 from ...views import Views
-from .data import TrigridPortrait, check_level_names
+from .data import check_level_names
 from .fast_kernels import density_of_points
 from .fit_kernels import SLOTS, Gradients, RayBatch, adam_step, learn_empty, learn_rays
 from .fit_state import FitState, empty_gradients, initial_state, inner_rows, portrait_of
+from .portrait import TrigridPortrait
 from .rays import camera_rays
 from .settings import FieldSettings
 
