@@ -69,6 +69,11 @@ def test_render_imports_only_nouns():
         assert set(core_parts(file)) <= NOUNS | {"render"}, file
 
 
+def test_conditioning_imports_only_nouns_body_and_render():
+    for file in (ROOT / CORE / "conditioning").glob("*.py"):
+        assert set(core_parts(file)) <= NOUNS | {"body", "conditioning", "render"}, file
+
+
 def test_the_runner_imports_only_errors_and_files():
     for file in (ROOT / CORE / "workflow").glob("*.py"):
         assert set(core_parts(file)) <= {"errors", "files", "workflow", "__version__"}, file

@@ -6,7 +6,6 @@ renders lives elsewhere. Nothing of the method may import this package.
 """
 
 from .attributes import Attributes, sample_attributes
-from .condition import condition_map
 from .export import (
     PORTRAIT_NAMES,
     embedded_portrait_files,
@@ -38,7 +37,6 @@ __all__ = [
     "PosedIdentity",
     "PreparedIdentity",
     "RenderSettings",
-    "condition_map",
     "embedded_portrait_files",
     "export_identities",
     "exported_identity",
