@@ -14,10 +14,7 @@ import torch
 from torch import Tensor
 
 from .errors import InvalidInput, check_finite, check_shape
-
-LOOK_AT = (0.0, 0.228, 0.0)
-ORBIT_RADIUS = 2.65
-FOV_DEGREES = 30.0
+from .head_frame import FACE_CENTER, FACE_FOV_DEGREES, FOV_DEGREES, LOOK_AT, ORBIT_RADIUS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,6 +95,23 @@ def project(cameras: Cameras, points: Tensor) -> tuple[Tensor, Tensor]:
     in_camera = points @ rotation.transpose(1, 2) + translation[:, None]
     homogeneous = in_camera @ cameras.K.transpose(1, 2)
     return homogeneous[..., :2] / homogeneous[..., 2:], in_camera[..., 2]
+
+
+OPENGL_AXES = (1.0, -1.0, -1.0)
+"""Signs that turn OpenCV camera axes into OpenGL's (x right, y up, z towards the viewer), and back."""
+
+
+def normals_to_opengl(cameras: Cameras, normals: Tensor) -> Tensor:
+    """World normals [B, H, W, 3] of the pixels of B cameras in the OpenGL axes that networks see them in.
+
+    >>> level = orbit_cameras([90], [0], 8, target=(0, 0, 0))  # looks along -x
+    >>> normals_to_opengl(level, torch.tensor([1.0, 0, 0]).expand(1, 1, 1, 3)).round().tolist()
+    [[[[0.0, 0.0, 1.0]]]]
+    """
+    check_shape("normals_to_opengl", "normals", normals, [len(cameras), "H", "W", 3])
+    rotation = cameras.world_to_camera[:, :3, :3].to(normals)
+    to_opengl = rotation * rotation.new_tensor(OPENGL_AXES)[:, None]
+    return torch.einsum("brc,bhwc->bhwr", to_opengl, normals)
 
 
 def intrinsics(fov_degrees: float, width: int, height: int) -> Tensor:
@@ -186,10 +200,6 @@ def _spiral(count: int, size: int, offset: float) -> Cameras:
     yaw = (offset + index * 360.0 * 0.6180339887498949) % 360.0
     elevation = -20.0 + 60.0 * (index + 0.5) / count
     return orbit_cameras(yaw, elevation, size)
-
-
-FACE_CENTER = (0.0, 0.36, 0.15)
-FACE_FOV_DEGREES = 12.0
 
 
 def _face_cameras(size: int) -> Cameras:

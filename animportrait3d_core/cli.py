@@ -12,7 +12,7 @@ import json
 import logging
 import runpy
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -253,7 +253,7 @@ def _evaluate(options: argparse.Namespace) -> int:
 
         identity, detector = portrait_identity(options.identity), _landmark_detector()
     with ProgressBar(quiet=options.quiet or options.json) as bar:
-        metrics = evaluate_avatar(avatar, portrait, identity, options.size, detector, bar.show)
+        metrics = evaluate_avatar(avatar, portrait, identity, options.size, detector, bar.stage)
     if options.output is not None:
         write_json(options.output, metrics)
     if options.json:
@@ -320,7 +320,7 @@ def _fit_portrait(options: argparse.Namespace) -> int:
     else:
         identity, unknown = identity_from_prompt(options.prompt, options.seed)
     with ProgressBar(quiet=options.quiet or options.json) as bar:
-        report = fit_portrait(identity, options.output, PORTRAIT_PRESETS[options.preset], bar.show)
+        report = fit_portrait(identity, options.output, PORTRAIT_PRESETS[options.preset], bar.stage)
     if options.json:
         print(json.dumps({"file": str(options.output), "unknown": unknown, **dataclasses.asdict(report)}))
     elif not options.quiet:
@@ -347,7 +347,8 @@ def _build_dataset(options: argparse.Namespace) -> int:
     return EXIT_DONE
 
 
-def _show_rate(done: int, total: int, rate: float) -> None:
+def _show_rate(done: int, total: int, values: Mapping[str, float]) -> None:
+    rate = values["images_per_second"]
     left = f"{(total - done) / rate / 60:.0f} min left" if rate else ""
     print(f"\r{done} of {total} images, {rate:.1f} images/s, {left}   ", end="", file=sys.stderr, flush=True)
 

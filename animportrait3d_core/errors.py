@@ -79,3 +79,10 @@ def check_finite(where: str, name: str, value: object) -> None:
         raise InvalidInput(
             f"{where}: `{name}` holds {bad} non-finite value{plural} of {tensor.numel()}; all must be finite."
         )
+
+
+def check_same_shape(where: str, first: object, second: object) -> None:
+    """Raise `ShapeMismatch` unless two tensors or arrays have one shape."""
+    sizes, others = list(getattr(first, "shape", ())), list(getattr(second, "shape", ()))
+    if sizes != others:
+        raise ShapeMismatch(f"{where}: shapes {sizes} and {others} differ, expected equal.")

@@ -33,7 +33,7 @@ PART_COLORS = torch.tensor(
         [0.45, 0.16, 0.16],  # mouth interior
     ]
 )
-"""Colours [P, 3] by part id, in the order of `rigging.parts.PARTS`."""
+"""Colours [P, 3] by part id, in the order of `AVATAR_PARTS`."""
 
 CLAY = (0.72, 0.71, 0.70)
 LABEL_HEIGHT = 22

@@ -42,7 +42,6 @@ from animportrait3d_core.embedded.identities import embedded_portrait_files  # n
 from animportrait3d_core.embedded.mannequin import mannequin_body_files  # noqa: E402
 from animportrait3d_core.embedded.portraits import shipped_portrait_file  # noqa: E402
 from animportrait3d_core.embedded.weights import embedded_network_folder  # noqa: E402
-from animportrait3d_core.evaluation import psnr  # noqa: E402
 from animportrait3d_core.files import write_json  # noqa: E402
 from animportrait3d_core.mesh_files import load_mesh  # noqa: E402
 from animportrait3d_core.meshes import Mesh  # noqa: E402
@@ -52,13 +51,13 @@ from animportrait3d_core.networks import (  # noqa: E402
     load_network,
     segment_images,
 )
+from animportrait3d_core.parts import AvatarPart, MeshParts  # noqa: E402
 from animportrait3d_core.portrait.head_search import find_head  # noqa: E402
 from animportrait3d_core.portrait.head_target import head_target  # noqa: E402
 from animportrait3d_core.portrait.mesh import portrait_from_mesh, render_colored_mesh  # noqa: E402
 from animportrait3d_core.portrait.protocol import Portrait  # noqa: E402
 from animportrait3d_core.portrait.trigrid import load_trigrid_portrait  # noqa: E402
 from animportrait3d_core.portrait.views import render_views  # noqa: E402
-from animportrait3d_core.rigging.parts import SKIN, MeshParts  # noqa: E402
 from animportrait3d_core.rigging.points import (  # noqa: E402
     PointSettings,
     PosedBody,
@@ -69,6 +68,7 @@ from animportrait3d_core.rigging.points import (  # noqa: E402
     uncolored_points,
 )
 from animportrait3d_core.segmentation import labels_from_probabilities, revote_faces  # noqa: E402
+from animportrait3d_core.similarity import psnr  # noqa: E402
 from animportrait3d_core.surface import RefineSettings, ViewNormals, refine_mesh  # noqa: E402
 from animportrait3d_core.surface.color_field import ColorField, render_field  # noqa: E402
 from animportrait3d_core.surface.color_training import ColorFieldSettings, train_color_field  # noqa: E402
@@ -86,7 +86,6 @@ class Subject(NamedTuple):
     heldout: Views
     body: BodyModel
     parameters: BodyParameters
-
 
     @property
     def mesh(self) -> Mesh:
@@ -131,7 +130,7 @@ def load_subject(options: argparse.Namespace) -> Subject:
     labels = labels_from_probabilities(probabilities, networks["parts"].classes)
     parts = revote_faces(mesh, labels, far.cameras).parts
     landmarks = landmarks_of_views(far, lambda images: detect_landmarks(networks["landmarks"], images))
-    fit = fit_body(far, body, mesh=mesh, landmarks=landmarks, covering=parts.part_of_face != SKIN)
+    fit = fit_body(far, body, mesh=mesh, landmarks=landmarks, covering=parts.part_of_face != AvatarPart.SKIN)
     return Subject(parts, concatenate_views([far, near]), heldout, body, fit.parameters)
 
 
@@ -199,7 +198,7 @@ def all_runs(subject: Subject, options: argparse.Namespace, field: ColorField) -
     voted = subject.parts.part_of_face
     by_distance = split_parts(subject.mesh, posed)
     # Without geometry the body's own points stand for everything: no hair, no clothes.
-    body_only = torch.full_like(voted, SKIN)
+    body_only = torch.full_like(voted, AvatarPart.SKIN)
     for name, method, parts in (
         ("hash grid", "hash grid", voted),
         ("nearest surface", "nearest surface", voted),

@@ -92,7 +92,7 @@ class FitSMPLX:
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
-        from animportrait3d_core.body.fit import FitSettings
+        from animportrait3d_core.body.fit import BodyFitSettings
 
         return {
             "required": {
@@ -105,7 +105,7 @@ class FitSMPLX:
                 "error_limit": (
                     "FLOAT",
                     {
-                        "default": FitSettings.max_surface_error,
+                        "default": BodyFitSettings.max_surface_error,
                         "min": 0.001, "max": 10.0, "step": 0.001, "round": False,
                         "tooltip": "A fit whose face is farther than this from the surface (root mean square, over the "
                         "distance of the outer eye corners) is refused.",
@@ -136,17 +136,17 @@ class FitSMPLX:
         landmarks: Any = None,
         parts: Any = None,
     ) -> dict[str, Any]:
-        from animportrait3d_core.body.fit import FitSettings, fit_body
+        from animportrait3d_core.body.fit import BodyFitSettings, fit_body
         from animportrait3d_core.body.landmark_pictures import fit_picture
         from animportrait3d_core.errors import InvalidInput
-        from animportrait3d_core.rigging.parts import SKIN
+        from animportrait3d_core.parts import AvatarPart
 
         if mesh is not None and parts is not None:
             raise InvalidInput("AP3D_FitSMPLX: `mesh` and `parts` are connected; connect one, `parts` brings its mesh.")
         covering = None
         if parts is not None:
-            mesh, covering = parts.mesh, parts.part_of_face != SKIN
-        settings = FitSettings(fit_expression=fit_expression, max_surface_error=error_limit)
+            mesh, covering = parts.mesh, parts.part_of_face != AvatarPart.SKIN
+        settings = BodyFitSettings(fit_expression=fit_expression, max_surface_error=error_limit)
         fit = fit_body(views, body, mesh, landmarks, settings, progress=host.ProgressBar(), covering=covering)
         host.report_metrics("fit", fit.metrics)
         picture = fit_picture(views, fit, landmarks)

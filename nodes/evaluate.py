@@ -37,9 +37,7 @@ class EvaluateAvatar:
             "optional": {
                 "true_landmarks": (
                     "AP3D_LANDMARKS",
-                    {
-                        "tooltip": "Landmarks known to be right: the fit's error to them is reported, nothing else."
-                    },
+                    {"tooltip": "Landmarks known to be right: the fit's error to them is reported, nothing else."},
                 )
             },
         }

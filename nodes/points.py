@@ -49,7 +49,7 @@ class SplitPartsByDistance:
     @host.plain_torch
     def execute(self, mesh: Any, fit: Any, skin_distance: float, cover_distance: float) -> dict[str, Any]:
         from animportrait3d_core import previews
-        from animportrait3d_core.rigging.parts import MeshParts
+        from animportrait3d_core.parts import MeshParts
         from animportrait3d_core.rigging.points import PointSettings, PosedBody, split_parts
 
         settings = PointSettings(skin_distance=skin_distance, cover_distance=cover_distance)

@@ -173,7 +173,7 @@ class TextToPortrait:
         from animportrait3d_core.embedded.portraits import PORTRAIT_PRESETS, portrait_from_prompt
 
         bar = host.ProgressBar()
-        made = portrait_from_prompt(prompt, seed, PORTRAIT_PRESETS[preset], lambda step, steps, stage: bar(step, steps))
+        made = portrait_from_prompt(prompt, seed, PORTRAIT_PRESETS[preset], lambda stage: bar)
         portrait = read_portrait(made.path, sampling)
         picture = four_sides(portrait)
         lines = [f"Made: {made.prompt}"]

@@ -19,9 +19,9 @@ VIEWS_TOOLTIP = "Which views were painted, as '0, 3-5', counted from 0, one mask
 
 def painted_classes() -> list[str]:
     """What can be painted: every class but the background."""
-    from animportrait3d_core.segmentation import CLASSES
+    from animportrait3d_core.parts import PART_CLASSES
 
-    return [name for name in CLASSES if name != "background"]
+    return [name for name in PART_CLASSES if name != "background"]
 
 
 def spread_over(images: Any, count: int) -> Any:

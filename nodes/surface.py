@@ -159,9 +159,7 @@ class RefineMesh:
         generator = torch.Generator().manual_seed(inputs["seed"])
         refined = refine_mesh(mesh, normals, views, settings, generator, host.ProgressBar(settings.iterations))
         cameras = previews.preview_cameras(PREVIEW_SIZE)
-        before, after = (
-            previews.shaded_mesh(value.vertices, value.faces, cameras) for value in (mesh, refined.mesh)
-        )
+        before, after = (previews.shaded_mesh(value.vertices, value.faces, cameras) for value in (mesh, refined.mesh))
         picture = torch.cat([before, after], dim=2)
         ui = {**host.preview_images(picture, "refined"), "text": [refined.summary()]}
         return host.node_result(refined.mesh, picture, ui=ui)

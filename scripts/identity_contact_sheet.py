@@ -21,16 +21,16 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from animportrait3d_core.cameras import Cameras, orbit_cameras  # noqa: E402
 from animportrait3d_core.embedded.identities import (  # noqa: E402
-    PARTS,
     PORTRAIT_NAMES,
+    IdentityRenderSettings,
     PreparedIdentity,
-    RenderSettings,
     exported_identity,
     prepare_identity,
     render_identity,
     sample_identity,
     true_parameters,
 )
+from animportrait3d_core.parts import FIGURE_PARTS  # noqa: E402
 
 MOST_BYTES = 700_000
 HEAD, HEAD_FOV = (0.0, 0.34, 0.0), 23.0
@@ -47,7 +47,7 @@ def head_camera(yaw: float, size: int, elevation: float = 0.0) -> Cameras:
 
 def crop_camera(prepared: PreparedIdentity, landmarks: slice, yaw: float, fov: float, size: int) -> Cameras:
     """A crop around some landmarks."""
-    settings = RenderSettings(condition=False)
+    settings = IdentityRenderSettings(condition=False)
     points = render_identity(prepared, None, head_camera(0, 16), settings).landmarks_3d[0, landmarks].mean(dim=0)
     return orbit_cameras([yaw], [0], size, target=points.tolist(), fov_degrees=fov)
 
@@ -56,7 +56,7 @@ def picture(prepared: PreparedIdentity, camera: Cameras, **pose: list[float]) ->
     """One view [H, W, 3] uint8 of a pose given as parameter name -> values."""
     parameters = true_parameters(prepared.identity)
     parameters = parameters.replace(**{name: torch.tensor([values]) for name, values in pose.items()})
-    rgb = render_identity(prepared, parameters, camera, RenderSettings(condition=False)).rgb[0].numpy()
+    rgb = render_identity(prepared, parameters, camera, IdentityRenderSettings(condition=False)).rgb[0].numpy()
     return np.round(np.clip(rgb, 0, 1) * 255).astype(np.uint8)
 
 
@@ -136,7 +136,7 @@ def maps(size: int, texture: int) -> list[np.ndarray]:
         normals = 0.5 * view.normals[0] + 0.5
         shown = [normals, view.condition[0, ..., :3], label]
         tiles += [np.round(tile.clamp(0, 1).numpy() * 255).astype(np.uint8) for tile in shown]
-        tiles.append(PART_COLORS[: len(PARTS)][view.parts[0].long().numpy()].astype(np.uint8))
+        tiles.append(PART_COLORS[: len(FIGURE_PARTS)][view.parts[0].long().numpy()].astype(np.uint8))
     return tiles
 
 

@@ -15,7 +15,7 @@ from animportrait3d_core import files, meshes, rotations
 from animportrait3d_core.errors import InvalidInput, MissingModelFile, ShapeMismatch, check_finite
 from animportrait3d_core.gaussians import Gaussians, rgb_to_sh0, sh0_to_rgb
 
-NOUNS = ["errors", "rotations", "gaussians", "cameras", "views", "meshes", "files"]
+NOUNS = ["errors", "parts", "rotations", "gaussians", "cameras", "views", "meshes", "similarity", "files"]
 unit = st.floats(-1, 1, allow_nan=False)
 
 
@@ -150,7 +150,7 @@ def test_unwritable_folder_is_named(tmp_path: Path) -> None:
 
 def test_equal_content_gives_equal_safetensors(tmp_path: Path) -> None:
     # Hostile strings: the header is written anew, and must keep its length.
-    metadata = {f"key {k}": f"ä\n\t\"\\ \x01\x7f {k} \U0001f600" for k in range(12)}
+    metadata = {f"key {k}": f'ä\n\t"\\ \x01\x7f {k} \U0001f600' for k in range(12)}
     tensors = {"b": torch.arange(4.0), "a": torch.zeros(2, 3, dtype=torch.uint8)}
     contents = set()
     for name, keys in (("one", list(metadata)), ("two", list(reversed(metadata)))):

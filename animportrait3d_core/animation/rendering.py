@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -10,10 +10,9 @@ from torch import Tensor
 from ..avatar import RiggedAvatar, pose_avatar
 from ..cameras import Cameras, orbit_cameras
 from ..errors import InvalidInput
+from ..progress import Progress
 from ..render import render_gaussians
 from .motion import Motion
-
-Report = Callable[[int, int, Tensor | None], None]
 
 
 def front_cameras(frames: int, size: int) -> Cameras:
@@ -33,7 +32,7 @@ def render_motion(
     motion: Motion,
     cameras: Cameras,
     background: Tensor | None = None,
-    progress: Report | None = None,
+    progress: Progress | None = None,
 ) -> Iterator[Tensor]:
     """Yield the frames [H, W, 3] in 0..1 of the avatar in motion, one at a time.
 

@@ -4,7 +4,6 @@ Here: `RiggedAvatar`, initialization, posing, regularisers, densification, 3DGS 
 here: guidance by a diffusion model (`optimization`), other file formats (`export`), motion (`animation`).
 """
 
-from ..rigging.parts import PARTS
 from .densify import DensifySettings
 from .initialize import InitializeSettings, initialize_avatar
 from .io import load_avatar, save_avatar
@@ -13,7 +12,6 @@ from .regularize import RegularizerSettings
 from .train import AvatarTrainer, TrainSettings, render_avatar_views, train_avatar
 
 __all__ = [
-    "PARTS",
     "AvatarTrainer",
     "DensifySettings",
     "InitializeSettings",

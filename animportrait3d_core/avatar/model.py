@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..errors import InvalidInput, check_shape
 from ..gaussians import Gaussians, sh_degree
+from ..parts import AVATAR_PARTS
 from ..rigging import (
     QUATERNION_ORDERS,
     Placement,
@@ -20,7 +21,6 @@ from ..rigging import (
     to_world,
     triangle_frames,
 )
-from ..rigging.parts import PARTS
 from .spherical_harmonics import rotate_spherical_harmonics
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class RiggedAvatar:
 
     gaussians: means, rotations and scales relative to the triangle (`rigging.frames`); spherical harmonics in the
     world's axes at the rest pose.  binding: [N] int64 face of each Gaussian, in the order of `body.faces`.  part_id:
-    [N] uint8, see `rigging.parts.PARTS`.  body: the model that is posed.  parameters: the rest pose (a batch of one),
+    [N] uint8, see `AvatarPart`.  body: the model that is posed.  parameters: the rest pose (a batch of one),
     the one the avatar was fitted in.  quaternion_order: how the local rotations are meant to be composed with the
     triangle's.  metadata: free strings (seeds, versions, hashes) that travel with the file.
     """
@@ -63,9 +63,9 @@ class RiggedAvatar:
                 f"RiggedAvatar: `binding` points at faces {int(self.binding.min())} to {int(self.binding.max())}, "
                 f"but the body has {faces}; use the body that the avatar was made with."
             )
-        if count and int(self.part_id.max()) >= len(PARTS):
+        if count and int(self.part_id.max()) >= len(AVATAR_PARTS):
             raise InvalidInput(
-                f"RiggedAvatar: `part_id` goes up to {int(self.part_id.max())}, expected less than {len(PARTS)}."
+                f"RiggedAvatar: `part_id` goes up to {int(self.part_id.max())}, expected less than {len(AVATAR_PARTS)}."
             )
         if len(self.parameters) != 1:
             raise InvalidInput(

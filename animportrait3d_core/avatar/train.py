@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Literal
 
 import torch
@@ -11,18 +11,16 @@ from torch import Tensor
 
 from ..cameras import Cameras
 from ..errors import InvalidInput
-from ..evaluation.similarity import ssim_map
 from ..gaussians import Gaussians, sh_degree
+from ..parts import AvatarPart
+from ..progress import Progress
 from ..render import GaussianImage, render_gaussians
-from ..rigging.parts import MOUTH_INTERIOR, TEETH
+from ..similarity import ssim_map
 from ..views import Views
 from .densify import DensifySettings, densify, gather_gradients
 from .model import RiggedAvatar, pose_gaussians
 from .regularize import RegularizerSettings, position_penalty, scale_penalty
 from .table import GaussianTable
-
-Report = Callable[[int, int, Tensor | None], None]
-"""report(step, total, preview [H, W, 3] in 0..1 or None); it may raise to cancel."""
 
 PAPER_EXTENT = 2.98471
 """The authors' camera extent, which multiplies their learning rate of positions."""
@@ -227,7 +225,7 @@ class AvatarTrainer:
     def _after_backward(self, gradients: dict[str, Tensor], screen: list[Tensor], image: GaussianImage) -> None:
         settings, table = self.settings, self._table
         if not settings.train_mouth:
-            unseen = (table.part_id == TEETH) | (table.part_id == MOUTH_INTERIOR)
+            unseen = (table.part_id == AvatarPart.TEETH) | (table.part_id == AvatarPart.MOUTH_INTERIOR)
             for gradient in gradients.values():
                 gradient[unseen] = 0
         rates = settings.rates(self.step_index)
@@ -247,7 +245,7 @@ def train_avatar(
     views: Views,
     settings: TrainSettings = TrainSettings(),
     generator: torch.Generator | None = None,
-    progress: Report | None = None,
+    progress: Progress | None = None,
     device: torch.device | str = "cpu",
 ) -> RiggedAvatar:
     """Train the avatar's Gaussians on views of the portrait in the rest pose; body parameters stay as they are.

@@ -13,9 +13,10 @@ from torch import Tensor
 
 from ..cameras import Cameras, project
 from ..errors import InvalidInput
+from ..landmarks import JAWLINE, LEFT_EYE, MOUTH, NUM_FACE_LANDMARKS, RIGHT_EYE
 from .fit_terms import picture_derivatives
-from .fit_variables import NormalEquations, PosedBody, geman_mcclure_weights
-from .landmarks import JAWLINE, LEFT_EYE, MOUTH, NUM_LANDMARKS, RIGHT_EYE, Landmarks, closest_to_rays, viewing_rays
+from .fit_variables import LinearizedBody, NormalEquations, geman_mcclure_weights
+from .landmarks import Landmarks, closest_to_rays, viewing_rays
 
 _LEAST_AGREEING_SHARE = 0.5  # of a view's detections; under it the view as a whole is not believed
 _LEAST_VIEW_ANGLE = 3.0  # degrees between two rays that place a point in space
@@ -133,8 +134,8 @@ def _refined(origins: Tensor, directions: Tensor, confidence: Tensor, width: flo
 def _best_proposals(origins: Tensor, directions: Tensor, confidence: Tensor, width: float) -> Tensor:
     """For each landmark, of the points [68, 3] that pairs of views give, the one with the most support."""
     pairs = torch.combinations(torch.arange(len(origins)))
-    best = origins.new_full((NUM_LANDMARKS,), -1.0)
-    points = origins.new_zeros(NUM_LANDMARKS, 3)
+    best = origins.new_full((NUM_FACE_LANDMARKS,), -1.0)
+    points = origins.new_zeros(NUM_FACE_LANDMARKS, 3)
     least_sine = torch.sin(torch.deg2rad(torch.tensor(_LEAST_VIEW_ANGLE)))
     for some in pairs.split(_PAIRS_AT_ONCE):
         pair_directions = directions[some]
@@ -152,7 +153,7 @@ def _best_proposals(origins: Tensor, directions: Tensor, confidence: Tensor, wid
 
 def _jawline_weights(cameras: Cameras, points: Tensor, determined: Tensor) -> Tensor:
     """Weights [B, 68]: 1, and on the jawline little, or nothing if the camera is far from the front of the face."""
-    weights = points.new_ones(len(cameras), NUM_LANDMARKS)
+    weights = points.new_ones(len(cameras), NUM_FACE_LANDMARKS)
     groups = [points[part][determined[part]] for part in (RIGHT_EYE, LEFT_EYE, MOUTH)]
     if any(len(group) == 0 for group in groups):  # the front of the face is unknown
         weights[:, JAWLINE] = 0.0
@@ -185,9 +186,9 @@ class LandmarkTerm:
         if landmarks.points_3d is not None:
             self.in_space = landmarks.points_3d, landmarks.confidence_3d
 
-    def add_to(self, system: NormalEquations, posed: PosedBody, width: float, weight: float) -> None:
+    def add_to(self, system: NormalEquations, posed: LinearizedBody, width: float, weight: float) -> None:
         """Adds both forms; `weight` counts one whole landmark of confidence 1, in space or in very many views."""
-        points, derivatives = posed.landmarks[:NUM_LANDMARKS], posed.d_landmarks[:NUM_LANDMARKS]
+        points, derivatives = posed.landmarks[:NUM_FACE_LANDMARKS], posed.d_landmarks[:NUM_FACE_LANDMARKS]
         if self.landmarks.points_3d is not None:
             offset = points - self.landmarks.points_3d
             robust = geman_mcclure_weights(offset.norm(dim=-1), width) * self.landmarks.confidence_3d * weight

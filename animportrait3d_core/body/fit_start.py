@@ -6,17 +6,17 @@ import torch
 from torch import Tensor
 
 from ..errors import InvalidInput
+from ..head_frame import EYES_CENTER, HEAD_SCALE
+from ..landmarks import NUM_FACE_LANDMARKS
 from ..mesh_queries import SurfaceTree
 from ..meshes import Mesh, face_normals
 from ..rotations import matrix_to_axis_angle
 from .fit_terms import BodyRegions
 from .fit_variables import geman_mcclure_weights
-from .landmarks import NUM_LANDMARKS, outer_eye_distance
+from .landmarks import outer_eye_distance
 from .model import BodyModel
 from .parameters import BodyParameters
 
-INITIAL_SCALE = 2.78  # of SMPL-X in a world of three 3DPortraitGAN units; upstream's FLAME starts at 2.7783
-EYES_IN_WORLD = (0.0, 0.42, 0.17)  # between the pupils of a portrait in the usual frame
 LEAST_POINTS = 4  # of 68
 MOST_TURN_DEGREES = 60.0
 MOST_START_ERROR = 0.5  # of the outer-eye distance: faces differ by 0.1
@@ -39,7 +39,7 @@ def start_from_landmarks(
             f"fit_body: {known} landmarks can be placed in space, expected at least {LEAST_POINTS} of 68; give them in "
             "two or more views, or as points_3d."
         )
-    source = body(parameters).landmarks[0, :NUM_LANDMARKS].double()
+    source = body(parameters).landmarks[0, :NUM_FACE_LANDMARKS].double()
     rotation, robust = _robust_rotation(source, points.double(), weights.double())
     turn = matrix_to_axis_angle(rotation).float()
     angle = float(torch.rad2deg(turn.norm()))
@@ -50,7 +50,7 @@ def start_from_landmarks(
         )
     turned = parameters.replace(neck_pose=turn[None] / 2, head_pose=turn[None] / 2)
     # The neck turns about its own joint: scale and place are those of the turned body.
-    source = body(turned).landmarks[0, :NUM_LANDMARKS].double()
+    source = body(turned).landmarks[0, :NUM_FACE_LANDMARKS].double()
     scale, translation = _scale_and_shift(source, points.double(), robust)
     return turned.replace(scale=scale.float().reshape(1, 1), translation=translation.float()[None])
 
@@ -105,11 +105,11 @@ def _scale_and_shift(source: Tensor, target: Tensor, weights: Tensor) -> tuple[T
 
 def _candidates(body: BodyModel, parameters: BodyParameters) -> BodyParameters:
     """The neutral body at the usual place and around it: a grid of scales, heights and depths."""
-    eyes = body(parameters).landmarks[0, NUM_LANDMARKS:].mean(0)
+    eyes = body(parameters).landmarks[0, NUM_FACE_LANDMARKS:].mean(0)
     grid = torch.cartesian_prod(torch.tensor(_SCALES), torch.tensor(_HEIGHTS), torch.tensor(_DEPTHS))
-    scale = INITIAL_SCALE * grid[:, :1]
+    scale = HEAD_SCALE * grid[:, :1]
     shift = torch.stack([torch.zeros(len(grid)), grid[:, 1], grid[:, 2]], dim=1)
-    return parameters.replace(scale=scale, translation=torch.tensor(EYES_IN_WORLD) + shift - scale * eyes)
+    return parameters.replace(scale=scale, translation=torch.tensor(EYES_CENTER) + shift - scale * eyes)
 
 
 def start_from_mesh(

@@ -15,7 +15,7 @@ from ..cameras import Cameras, project
 from ..mesh_queries import SurfaceTree
 from ..meshes import Mesh, compact, face_areas, vertex_normals
 from ..views import Views
-from .fit_variables import NormalEquations, PosedBody, geman_mcclure_weights, project_to_directions
+from .fit_variables import LinearizedBody, NormalEquations, geman_mcclure_weights, project_to_directions
 from .model import BodyModel
 
 _INSIDE_REGIONS = ("teeth", "mouth_interior")
@@ -93,7 +93,7 @@ class SurfaceTerm:
         self.samples = mesh.vertices[corners].mean(1)
         self.sample_normals = torch.nn.functional.normalize(self.normals[corners].sum(1), dim=-1)
 
-    def add_to(self, system: NormalEquations, posed: PosedBody, width: float, weight: float) -> None:
+    def add_to(self, system: NormalEquations, posed: LinearizedBody, width: float, weight: float) -> None:
         """Adds both directions; `width` is the distance above which a correspondence loses its say."""
         index = torch.cat([self.regions.attracted, self.regions.covered])
         points = posed.vertices[index]
@@ -115,7 +115,7 @@ class SurfaceTerm:
             system.add(outside, along, robust * (weight / 4 / len(outside)))
         self._add_reverse(system, posed, width, weight / 2)
 
-    def _add_reverse(self, system: NormalEquations, posed: PosedBody, width: float, weight: float) -> None:
+    def _add_reverse(self, system: NormalEquations, posed: LinearizedBody, width: float, weight: float) -> None:
         """From samples of the mesh to the body; only where the closest place is face, ears or neck."""
         faces = self.regions.outer_faces
         hit = SurfaceTree(posed.vertices, faces).closest(self.samples)
@@ -169,7 +169,7 @@ class SilhouetteTerm:
         is_attracted[torch.unique(regions.outer_faces[regions.outer_is_attracted])] = True
         self.is_attracted = is_attracted[self.index]
 
-    def add_to(self, system: NormalEquations, posed: PosedBody, width: float, weight: float) -> None:
+    def add_to(self, system: NormalEquations, posed: LinearizedBody, width: float, weight: float) -> None:
         """Adds outside points of the whole body, and the rim of face and neck."""
         points, normals = posed.vertices[self.index], posed.normals[self.index]
         pixels, value, slope, residual, seen = self._measured(points)

@@ -17,7 +17,7 @@ _STEP = 1e-3  # forward differences in float32: rounding 1e-4, curvature 1e-3 of
 
 
 @dataclasses.dataclass(frozen=True)
-class PosedBody:
+class LinearizedBody:
     """A posed body and its derivatives by P unknowns.
 
     vertices, normals: [V', 3]; the normals of outer skin only.  landmarks: [70, 3].  d_vertices: [V', 3, P].
@@ -55,8 +55,8 @@ def pose_with_derivatives(
     parameters: BodyParameters,
     columns: Sequence[Column],
     outer_faces: Tensor,
-    nearby: PosedBody | None = None,
-) -> PosedBody:
+    nearby: LinearizedBody | None = None,
+) -> LinearizedBody:
     """Pose a batch of one and differentiate by the unknowns, all in one batched forward pass.
 
     nearby: take the derivatives of this body instead, which are almost the same after a small step and cost most.
@@ -74,7 +74,7 @@ def pose_with_derivatives(
     d_vertices = (output.vertices[1:] - output.vertices[:1]).permute(1, 2, 0).contiguous() / _STEP
     d_landmarks = (output.landmarks[1:] - output.landmarks[:1]).permute(1, 2, 0) / _STEP
     vertices = output.vertices[0]
-    return PosedBody(vertices, vertex_normals(vertices, outer_faces), output.landmarks[0], d_vertices, d_landmarks)
+    return LinearizedBody(vertices, vertex_normals(vertices, outer_faces), output.landmarks[0], d_vertices, d_landmarks)
 
 
 @dataclasses.dataclass

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from ..cameras import project, yaw_of
+from ..landmarks import NUM_FACE_LANDMARKS
 from ..previews import body_overlay, draw_points
 from ..views import Views
-from .landmarks import NUM_LANDMARKS, Landmarks
+from .landmarks import Landmarks
 
 if TYPE_CHECKING:
     from .fit import BodyFit
@@ -39,7 +40,7 @@ def fit_picture(views: Views, fit: BodyFit, landmarks: Landmarks | None = None) 
     nearest = [int(((yaws - yaw + 180) % 360 - 180).abs().argmin()) for yaw in OVERLAY_YAWS]
     chosen, cameras = views[nearest], views.cameras[nearest]
     output = fit.body(fit.parameters)
-    pixels, confidence = project(cameras, output.landmarks[0, :NUM_LANDMARKS])[0], None
+    pixels, confidence = project(cameras, output.landmarks[0, :NUM_FACE_LANDMARKS])[0], None
     if landmarks is not None and landmarks.points_2d is not None:
         given, confidence = landmarks.points_2d[nearest], landmarks.confidence_2d[nearest]
     elif landmarks is not None and landmarks.points_3d is not None:
@@ -50,8 +51,8 @@ def fit_picture(views: Views, fit: BodyFit, landmarks: Landmarks | None = None) 
     large, pixels = _enlarged(chosen, pixels)
     picture = body_overlay(large, output.vertices[0], fit.body.faces_outward)
     if confidence is not None:
-        picture = _with_detections(picture, pixels[:, NUM_LANDMARKS:], confidence)
-    return draw_points(picture, pixels[:, :NUM_LANDMARKS], FITTED_COLOR)
+        picture = _with_detections(picture, pixels[:, NUM_FACE_LANDMARKS:], confidence)
+    return draw_points(picture, pixels[:, :NUM_FACE_LANDMARKS], FITTED_COLOR)
 
 
 def _enlarged(views: Views, pixels: Tensor) -> tuple[Views, Tensor]:

@@ -6,17 +6,17 @@ that are handed in. Not here: networks, losses and the loop that use it (`diffus
 data set holds and how people look (`embedded`). Nothing here knows the mannequin: a body is its `BodyAssets`.
 """
 
-from .crops import FRAME_SIZE, REGIONS, Region, crop_boxes, crop_cameras
+from .crops import CROP_REGIONS, FRAME_SIZE, CropRegion, crop_boxes, crop_cameras
 from .maps import ConditionAssets, condition_assets, condition_map, posed_condition_map
 from .prompts import region_prompt, with_view_word
 from .states import BodyState, StateRanges, neutral_state, sample_eyes, sample_state, state_parameters
 
 __all__ = [
     "FRAME_SIZE",
-    "REGIONS",
+    "CROP_REGIONS",
     "BodyState",
     "ConditionAssets",
-    "Region",
+    "CropRegion",
     "StateRanges",
     "condition_assets",
     "condition_map",

@@ -16,19 +16,18 @@ from torch import Tensor
 
 from ..cameras import Cameras, project
 from ..errors import InvalidInput, check_shape
+from ..landmarks import LEFT_PUPIL, MOUTH_CORNERS, NUM_BODY_LANDMARKS, RIGHT_PUPIL
 
 FRAME_SIZE = 896
-LEFT_PUPIL, RIGHT_PUPIL = 68, 69  # of the subject
-MOUTH_CORNERS = (48, 54)
 
 
 @dataclasses.dataclass(frozen=True)
-class Region:
+class CropRegion:
     """A square part of the picture.
 
-    name: a key of REGIONS.  side: of its box in pixels of a frame of 896.  landmarks: those whose mean is the centre;
-    empty for the picture's own.  yaws: degrees between which a camera sees the region; 0 is the front, 90 the subject's
-    left.  words: what its prompts begin with before the abstract prompt; None for the full prompt.
+    name: a key of CROP_REGIONS.  side: of its box in pixels of a frame of 896.  landmarks: those whose mean is the
+    centre; empty for the picture's own.  yaws: degrees between which a camera sees the region; 0 is the front, 90 the
+    subject's left.  words: what its prompts begin with before the abstract prompt; None for the full prompt.
     """
 
     name: str
@@ -44,20 +43,20 @@ class Region:
 
 _FRONT = (-90.0, 90.0)
 # The eye on the far side is left out beyond 30 degrees.
-REGIONS: dict[str, Region] = {
+CROP_REGIONS: dict[str, CropRegion] = {
     region.name: region
     for region in (
-        Region("bust", FRAME_SIZE, (), (-math.inf, math.inf), None),
-        Region("face", 512.0, (LEFT_PUPIL, RIGHT_PUPIL), _FRONT, None),
-        Region("left eye", 116.0, (RIGHT_PUPIL,), (-90.0, 30.0), "left eye region"),
-        Region("right eye", 116.0, (LEFT_PUPIL,), (-30.0, 90.0), "right eye region"),
-        Region("both eyes", 280.0, (LEFT_PUPIL, RIGHT_PUPIL), (-30.0, 30.0), "eyes region"),
-        Region("mouth", 200.0, MOUTH_CORNERS, _FRONT, "mouth region"),
+        CropRegion("bust", FRAME_SIZE, (), (-math.inf, math.inf), None),
+        CropRegion("face", 512.0, (LEFT_PUPIL, RIGHT_PUPIL), _FRONT, None),
+        CropRegion("left eye", 116.0, (RIGHT_PUPIL,), (-90.0, 30.0), "left eye region"),
+        CropRegion("right eye", 116.0, (LEFT_PUPIL,), (-30.0, 90.0), "right eye region"),
+        CropRegion("both eyes", 280.0, (LEFT_PUPIL, RIGHT_PUPIL), (-30.0, 30.0), "eyes region"),
+        CropRegion("mouth", 200.0, MOUTH_CORNERS, _FRONT, "mouth region"),
     )
 }
 
 
-def crop_boxes(region: Region, cameras: Cameras, landmarks: Tensor) -> tuple[Tensor, float]:
+def crop_boxes(region: CropRegion, cameras: Cameras, landmarks: Tensor) -> tuple[Tensor, float]:
     """Centres [B, 2] float64 and the side of the region's boxes, in pixels of the cameras.
 
     landmarks: [70, 3], or [B, 70, 3] with one posed body per camera, in the world.
@@ -67,13 +66,13 @@ def crop_boxes(region: Region, cameras: Cameras, landmarks: Tensor) -> tuple[Ten
         middle = torch.tensor([cameras.width / 2, cameras.height / 2], dtype=torch.float64, device=cameras.K.device)
         return middle.expand(len(cameras), 2), side
     if landmarks.ndim not in (2, 3):
-        check_shape("crop_boxes", "landmarks", landmarks, [len(cameras), 70, 3])
+        check_shape("crop_boxes", "landmarks", landmarks, [len(cameras), NUM_BODY_LANDMARKS, 3])
     points = landmarks[..., list(region.landmarks), :]
     return project(cameras, points)[0].double().mean(dim=1), side
 
 
 def crop_cameras(
-    region: Region,
+    region: CropRegion,
     cameras: Cameras,
     landmarks: Tensor,
     size: int,

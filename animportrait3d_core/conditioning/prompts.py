@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from .crops import Region
+from .crops import CropRegion
 
 
-def region_prompt(region: Region, full: str, abstract: str) -> str:
+def region_prompt(region: CropRegion, full: str, abstract: str) -> str:
     """The full prompt for bust and face, else the region and the abstract prompt (paper A1.5).
 
-    >>> from animportrait3d_core.conditioning import REGIONS
-    >>> region_prompt(REGIONS["left eye"], "a boy, red hair", "a boy")
+    >>> from animportrait3d_core.conditioning import CROP_REGIONS
+    >>> region_prompt(CROP_REGIONS["left eye"], "a boy, red hair", "a boy")
     'left eye region, a boy'
     """
     return full if region.words is None else f"{region.words}, {abstract}"

@@ -51,7 +51,7 @@ def neutral_state(ranges: StateRanges = StateRanges()) -> BodyState:
 
 
 def sample_state(region: str, generator: np.random.Generator, ranges: StateRanges = StateRanges()) -> BodyState:
-    """A random state for a picture of "bust", "face", "eyes" or "mouth".
+    """A random state for a picture of one of `regions.IMAGE_REGIONS`.
 
     Eyes: lids uniform from wide open to closed, often exactly open or closed. Mouth: jaws from closed (often exactly)
     to wide. In half of the crops the head is turned, in the others it rests, as in the method's eye and mouth stages.

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from ..cameras import Cameras, orbit_cameras, view_preset
+from ..progress import Progress
+from ..regions import SHOWN_FACE_REGIONS
 from ..render import rasterize_mesh, render_gaussians
-from .metrics import coverage, frame_coverage, landmark_error, psnr, ssim
+from ..similarity import psnr, ssim
+from .metrics import coverage, frame_coverage, landmark_error
 
 if TYPE_CHECKING:
     from ..animation import Motion
@@ -20,7 +22,6 @@ if TYPE_CHECKING:
     from ..portrait.protocol import Portrait
 
 EVALUATION_SIZE = 256
-Progress = Callable[[int, int, Tensor | None], None]
 
 
 def portrait_likeness(avatar: RiggedAvatar, portrait: Portrait, size: int = EVALUATION_SIZE) -> dict[str, float]:
@@ -59,15 +60,12 @@ def motion_coverage(
     return {"coverage": coverage(alpha, mask), "coverage_mean": float(frame_coverage(alpha, mask).nanmean())}
 
 
-FACE_REGIONS_SHOWN = ("face", "eye_region", "left_eyeball", "right_eyeball", "lips", "teeth", "mouth_interior")
-
-
 def face_mask(body: BodyModel, parameters: BodyParameters, cameras: Cameras) -> Tensor:
     """Where the posed body shows its face, [B, H, W] bool; scalp, ears, neck and torso are not part of it."""
     with torch.no_grad():
         vertices = body(parameters).vertices[0]
     shown = torch.zeros(len(body.faces), dtype=torch.bool)
-    for region in FACE_REGIONS_SHOWN:
+    for region in SHOWN_FACE_REGIONS:
         shown |= body.assets.face_regions[region]
     face_id = rasterize_mesh(vertices, body.faces_outward, cameras).face_id
     return (face_id >= 0) & shown[face_id.clamp_min(0)]

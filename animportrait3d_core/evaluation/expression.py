@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..cameras import Cameras, project
 from ..errors import InvalidInput, check_shape
-from .metrics import LANDMARKS, OUTER_EYE_CORNERS
+from ..landmarks import NUM_FACE_LANDMARKS, OUTER_EYE_CORNERS
 
 if TYPE_CHECKING:
     from ..body.model import BodyModel
@@ -35,14 +35,14 @@ def regress_expression(
     state: batch of one; its expression does not matter.  rest: [E].  camera: one.  points: [68, 2] pixels.  confidence:
     [68] in 0..1. Raises `InvalidInput` for points that are not finite.
     """
-    check_shape("regress_expression", "points", points, [LANDMARKS, 2])
-    check_shape("regress_expression", "confidence", confidence, [LANDMARKS])
+    check_shape("regress_expression", "points", points, [NUM_FACE_LANDMARKS, 2])
+    check_shape("regress_expression", "confidence", confidence, [NUM_FACE_LANDMARKS])
     if not bool(torch.isfinite(points).all()):
         raise InvalidInput("regress_expression: `points` hold values that are not finite.")
     count = rest.shape[0]
     # Posed landmarks are linear in the expression as long as the pose is fixed, but for the joints' tiny shift.
     probes = torch.cat([rest[None], rest + torch.eye(count)])
-    landmarks = body(state.expand(count + 1).replace(expression=probes)).landmarks[:, :LANDMARKS].double()
+    landmarks = body(state.expand(count + 1).replace(expression=probes)).landmarks[:, :NUM_FACE_LANDMARKS].double()
     start, basis = landmarks[0], landmarks[1:] - landmarks[0]
     eyes = project(camera.to(torch.float64), start[list(OUTER_EYE_CORNERS)])[0][0]
     noise = LANDMARK_NOISE * (eyes[0] - eyes[1]).norm()

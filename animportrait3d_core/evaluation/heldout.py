@@ -9,15 +9,14 @@ import dataclasses
 import math
 from typing import TYPE_CHECKING
 
-from ..cameras import FOV_DEGREES, LOOK_AT, Cameras, orbit_cameras
+from ..cameras import Cameras, orbit_cameras
+from ..head_frame import CLOSE_FOV_DEGREES, CLOSE_TARGET, FOV_DEGREES, LOOK_AT
 
 if TYPE_CHECKING:
     from ..body.parameters import BodyParameters
 
 GROUPS = ("eyes", "eyes_closed", "mouth", "turned")
 FRAMES_PER_GROUP = 8
-# From the eyebrows down to an open jaw, also of a turned head.
-CLOSE_TARGET, CLOSE_FOV_DEGREES = (0.0, 0.31, 0.1), 16.0
 _GOLDEN = (math.sqrt(5) - 1) / 2
 
 

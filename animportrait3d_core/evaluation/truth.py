@@ -14,12 +14,13 @@ from torch import Tensor
 
 from ..cameras import Cameras, project
 from ..errors import InvalidInput
+from ..parts import AvatarPart
+from ..progress import Progress
 from ..render import rasterize_mesh, render_gaussians
-from ..rigging.parts import CLOTHES, HAIR
+from ..similarity import SSIM_WINDOW, psnr, ssim_map
 from .expression import expression_distance, regress_expression
 from .heldout import HeldOutFrame, held_out_frames
-from .metrics import iou, landmark_error, landmark_error_splat, nearest_splats, psnr
-from .similarity import SSIM_WINDOW, ssim_map
+from .metrics import iou, landmark_error, landmark_error_splat, nearest_splats
 
 if TYPE_CHECKING:
     from ..avatar import RiggedAvatar
@@ -28,10 +29,9 @@ if TYPE_CHECKING:
     from ..embedded.identities import Identity, PreparedIdentity
     from ..portrait.alignment import HeadAlignment
 
-REGIONS = ("face", "eyes", "mouth")
-LABELS = ("sclera", "iris", "teeth", "lips")
+TRUTH_REGIONS = ("face", "eyes", "mouth")
+TRUTH_LABELS = ("sclera", "iris", "teeth", "lips")
 EVALUATION_SIZE = 256
-Progress = Callable[[int, int, Tensor | None], None]
 Detector = Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]
 
 _EYES = ("eye_region", "left_eyeball", "right_eyeball")
@@ -42,9 +42,9 @@ _MOUTH = ("lips", "teeth", "mouth_interior")
 class FramePair:
     """One held-out frame of the avatar and of the truth.
 
-    image, true_image: [H, W, 3] over white.  regions: [3, H, W] bool of the truth, see `REGIONS`.  labels, true_labels:
-    [4, H, W] bool, see `LABELS`.  landmarks: [68, 2] pixels of the avatar's body.  splats, body_landmarks: [68, 3] the
-    Gaussians that follow the landmarks, and the landmarks.
+    image, true_image: [H, W, 3] over white.  regions: [3, H, W] bool of the truth, see `TRUTH_REGIONS`.  labels,
+    true_labels: [4, H, W] bool, see `TRUTH_LABELS`.  landmarks: [68, 2] pixels of the avatar's body.  splats,
+    body_landmarks: [68, 3] the Gaussians that follow the landmarks, and the landmarks.
     """
 
     image: Tensor
@@ -98,10 +98,10 @@ def _frame_pairs(
     progress: Progress | None,
 ) -> Iterator[FramePair]:
     from ..avatar import pose_avatar
-    from ..embedded.identities import RenderSettings, prepare_identity, render_identity, true_parameters
+    from ..embedded.identities import IdentityRenderSettings, prepare_identity, render_identity, true_parameters
 
     prepared, rest = prepare_identity(identity), true_parameters(identity)
-    settings = RenderSettings(condition=False)
+    settings = IdentityRenderSettings(condition=False)
     codes = splat_labels(avatar)
     at_rest = avatar.body(avatar.parameters).landmarks[0, :68]
     followed = nearest_splats(pose_avatar(avatar, avatar.parameters).means, at_rest)
@@ -142,7 +142,7 @@ def _likeness(frames: Sequence[HeldOutFrame], pairs: Sequence[FramePair]) -> dic
         if region is None:
             mask = torch.ones(images.shape[:3])
         else:
-            mask = torch.stack([pair.regions[REGIONS.index(region)] for pair in kept]).float()
+            mask = torch.stack([pair.regions[TRUTH_REGIONS.index(region)] for pair in kept]).float()
         metrics[f"psnr_{name}"] = psnr(images, truth, mask)
         metrics[f"ssim_{name}"] = masked_ssim(images, truth, mask)
     return metrics
@@ -205,13 +205,13 @@ def label_iou(labels: Tensor, reference: Tensor) -> float:
 
 
 def splat_labels(avatar: RiggedAvatar) -> Tensor:
-    """Label [N, 4] one-hot of each Gaussian (none for most), by the body face that it is bound to; see `LABELS`."""
+    """Label [N, 4] one-hot of each Gaussian (none for most), by the body face it is bound to; see `TRUTH_LABELS`."""
     return _face_labels(avatar.body)[avatar.binding].float() * _is_body(avatar)[:, None]
 
 
 def _is_body(avatar: RiggedAvatar) -> Tensor:
     """1 where a Gaussian belongs to the body itself: hair and clothes are bound to its faces but are no parts of it."""
-    return ((avatar.part_id != HAIR) & (avatar.part_id != CLOTHES)).float()
+    return ((avatar.part_id != AvatarPart.HAIR) & (avatar.part_id != AvatarPart.CLOTHES)).float()
 
 
 def _face_labels(body: BodyModel) -> Tensor:

@@ -9,10 +9,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..landmarks import MIRRORED_LANDMARKS, NUM_FACE_LANDMARKS
+from ..progress import Progress
 from .crops import Crops, cut_out, points_from_crop, whole_pictures
 from .files import ImageNetwork
-from .predict import Progress, check_pictures, model_input
-from .roles import LANDMARKS, MIRRORED_LANDMARKS
+from .predict import check_pictures, model_input
 
 FACE_MARGIN = 1.6
 """Side of a face's cut-out over the larger extent of its 68 points."""
@@ -56,13 +57,16 @@ def detect_landmarks(
     Raises `InvalidInput` for another role, wrong shapes, or values that are not finite.
     """
     check_pictures("detect_landmarks", network, "landmarks", images)
-    points, confidence = images.new_zeros(len(images), LANDMARKS, 2), images.new_zeros(len(images), LANDMARKS)
+    points, confidence = (
+        images.new_zeros(len(images), NUM_FACE_LANDMARKS, 2),
+        images.new_zeros(len(images), NUM_FACE_LANDMARKS),
+    )
     found = torch.zeros(len(images), dtype=torch.bool)
     for start in range(0, len(images), _BATCH):
         part = slice(start, start + _BATCH)
         points[part], confidence[part], found[part] = _detect(network, images[part].permute(0, 3, 1, 2).float())
         if progress is not None:
-            progress(min(start + _BATCH, len(images)), len(images))
+            progress(min(start + _BATCH, len(images)), len(images), None)
     return points, confidence, found
 
 
@@ -89,7 +93,7 @@ def _look(network: ImageNetwork, pictures: Tensor, crops: Crops, both_ways: bool
     cut = cut_out(pictures, crops, network.size, border=True)
     shares, surely = _looked_at(network, cut)
     if both_ways:
-        order = list(MIRRORED_LANDMARKS)
+        order = list(MIRRORED_LANDMARKS[:NUM_FACE_LANDMARKS])
         mirrored, mirrored_surely = _looked_at(network, cut.flip(-1))
         shares = (shares + mirrored[:, order] * torch.tensor([-1.0, 1]) + torch.tensor([1.0, 0])) / 2
         surely = (surely + mirrored_surely[:, [0, *(1 + index for index in order)]]) / 2

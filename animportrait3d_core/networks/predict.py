@@ -8,10 +8,8 @@ import torch
 from torch import Tensor
 
 from ..errors import InvalidInput, check_finite, check_shape
+from ..progress import Progress
 from .files import ImageNetwork
-
-Progress = Callable[[int, int], None]
-"""progress(done, total) after each batch of pictures; it may raise to cancel."""
 
 _STRIDE = 32  # the encoders halve their pictures five times
 _BATCH = 4
@@ -74,7 +72,7 @@ def _both_ways(
         upright, mirrored = (read(predict_maps(network, way)) for way in (pictures, pictures.flip(2)))
         answers.append((upright + signs * mirrored.flip(-1)) / 2)
         if progress is not None:
-            progress(min(start + _BATCH, len(images)), len(images))
+            progress(min(start + _BATCH, len(images)), len(images), None)
     return torch.cat(answers)
 
 

@@ -12,11 +12,12 @@ from ..cameras import Cameras
 from ..errors import InvalidInput, check_shape
 from ..mesh_files import MeshReport
 from ..meshes import Mesh, vertex_normals
+from ..progress import Progress
 from ..render import rasterize_mesh
 from ..render.threads import run_parallel
 from .alignment import HeadAlignment, crop_to_view
 from .numba_shading import NO_COLORS, NO_NORMALS, NO_TEXTURE, NO_UVS, shade_rows
-from .protocol import SCHEMA_VERSION, MeshSettings, PortraitImage, Progress
+from .protocol import SCHEMA_VERSION, MeshSettings, PortraitImage
 
 SHADINGS = ("unlit", "soft")
 MAX_SUPERSAMPLING = 4

@@ -7,8 +7,9 @@ from torch import Tensor
 
 from ..cameras import Cameras
 from ..errors import InvalidInput, check_shape
+from ..progress import Progress
 from ..views import Views
-from .protocol import Portrait, Progress
+from .protocol import Portrait
 
 CHUNK = 4
 

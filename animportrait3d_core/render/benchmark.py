@@ -110,8 +110,13 @@ def gaussian_stages(case: GaussianCase, backend: str, clock: Clock = time.perf_c
             leaf.grad = None
         start = clock()
         image = rasterize_gaussians(
-            leaves["means"], leaves["quats"], leaves["scales"], leaves["opacities"], leaves["colors_or_sh"],
-            case.cameras, backend=backend,
+            leaves["means"],
+            leaves["quats"],
+            leaves["scales"],
+            leaves["opacities"],
+            leaves["colors_or_sh"],
+            case.cameras,
+            backend=backend,
         )
         loss = (image.color * weight).sum()
         middle = clock()

@@ -76,8 +76,12 @@ def _checked_cameras(cameras: Cameras, like: torch.Tensor) -> tuple[torch.Tensor
 
 
 def _checked_scene(
-    means: torch.Tensor, shape: dict[str, torch.Tensor], colors_or_sh: torch.Tensor, cameras: Cameras,
-    background: torch.Tensor | None, features: torch.Tensor | None,
+    means: torch.Tensor,
+    shape: dict[str, torch.Tensor],
+    colors_or_sh: torch.Tensor,
+    cameras: Cameras,
+    background: torch.Tensor | None,
+    features: torch.Tensor | None,
 ) -> GaussianScene:
     """Validates everything before anything is allocated; raises `ShapeMismatch` or `InvalidInput`."""
     num_cameras = len(cameras)
@@ -93,10 +97,16 @@ def _checked_scene(
         raise ShapeMismatch(f"{_WHERE}: `features` has shape {list(features.shape)}, expected [N, F] or [B, N, F].")
     world_to_camera, K = _checked_cameras(cameras, like)
     return GaussianScene(
-        means=_checked("means", means, (3,), num_cameras, like), **checked, colors=colors, sh=sh,
+        means=_checked("means", means, (3,), num_cameras, like),
+        **checked,
+        colors=colors,
+        sh=sh,
         features=_checked("features", features, (features.shape[-1],), num_cameras, like),
         background=_checked_background(background, num_cameras, like),
-        world_to_camera=world_to_camera, K=K, width=cameras.width, height=cameras.height,
+        world_to_camera=world_to_camera,
+        K=K,
+        width=cameras.width,
+        height=cameras.height,
     )
 
 
@@ -124,10 +134,14 @@ def _render(scene: GaussianScene, backend: str) -> GaussianImage:
     composite = stages.composite(scene, projection, colors)
     depth = composite.depth_sum / composite.alpha.clamp_min(1e-10)
     return GaussianImage(
-        color=composite.color.to(device, dtype), alpha=composite.alpha.to(device, dtype), depth=depth.to(device, dtype),
+        color=composite.color.to(device, dtype),
+        alpha=composite.alpha.to(device, dtype),
+        depth=depth.to(device, dtype),
         features=composite.features.to(device, dtype) if scene.features.shape[-1] else None,
         info={
-            "means2d": projection.means2d, "radii": projection.radii, "visible": projection.radii > 0,
+            "means2d": projection.means2d,
+            "radii": projection.radii,
+            "visible": projection.radii > 0,
             "backend": backend,
         },
     )
@@ -192,6 +206,14 @@ def render_gaussians(
 ) -> GaussianImage:
     """`rasterize_gaussians` for the stored form: activates log scales and logit opacities at the door."""
     return rasterize_gaussians(
-        gaussians.means, gaussians.quats, gaussians.log_scales.exp(), gaussians.logit_opacities.sigmoid(), gaussians.sh,
-        cameras, size=size, background=background, features=features, backend=backend,
+        gaussians.means,
+        gaussians.quats,
+        gaussians.log_scales.exp(),
+        gaussians.logit_opacities.sigmoid(),
+        gaussians.sh,
+        cameras,
+        size=size,
+        background=background,
+        features=features,
+        backend=backend,
     )

@@ -294,8 +294,14 @@ class _Project(torch.autograd.Function):
         gradients = tuple(grad.contiguous().numpy() for grad in (grad_means2d, grad_conics, grad_depths))
         outputs = tuple(np.zeros_like(array) for array in (means, quats, scales))
         run_parallel(
-            _project_backward, means.shape[1], (means, quats, scales), ctx.cameras, ctx.size, (conics, radii),
-            gradients, outputs,
+            _project_backward,
+            means.shape[1],
+            (means, quats, scales),
+            ctx.cameras,
+            ctx.size,
+            (conics, radii),
+            gradients,
+            outputs,
         )
         return (*(torch.from_numpy(array) for array in outputs), None, None, None)
 

@@ -86,9 +86,7 @@ def find_crossings(
     found = []
     for axis in (0, 1):
         best = np.full(face_id.numel(), -1, np.int64)
-        near_first = _find_along(
-            pixel_array, depth_array, ends.numpy(), face_id.numpy(), z_image.numpy(), axis, best
-        )
+        near_first = _find_along(pixel_array, depth_array, ends.numpy(), face_id.numpy(), z_image.numpy(), axis, best)
         first = np.flatnonzero(best >= 0)
         u, v = ends[torch.from_numpy(best[first])].unbind(1)
         found.append(Crossings(u, v, torch.from_numpy(first), torch.from_numpy(near_first[first])))

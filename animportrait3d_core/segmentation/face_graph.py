@@ -99,9 +99,7 @@ def spread_votes(graph: FaceGraph, votes: Tensor, evidence: Tensor, radius: floa
     own = known * np.maximum(graph.areas, SHORTEST_EDGE**2)
     matrix = diags(own + np.asarray(links.sum(axis=1)).reshape(-1)) - links
     # Symmetric and positive definite: an elimination order made for such matrices is ten times faster than the default.
-    factors = splu(
-        matrix.tocsc(), permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options={"SymmetricMode": True}
-    )
+    factors = splu(matrix.tocsc(), permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options={"SymmetricMode": True})
     return torch.from_numpy(factors.solve(own[:, None] * original)).to(votes.dtype)
 
 

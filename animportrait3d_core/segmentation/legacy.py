@@ -15,9 +15,8 @@ from torch import Tensor
 from ..cameras import Cameras
 from ..errors import InvalidInput
 from ..meshes import Mesh
+from ..parts import SKIN_CLASSES, AvatarPart
 from ..render import rasterize_mesh
-from ..rigging.parts import CLOTHES, HAIR, SKIN
-from .label_sets import SKIN_CLASSES
 from .labels import ViewLabels
 
 OTHER_CLASS_PENALTY = 0.5
@@ -67,9 +66,9 @@ def legacy_parts(mesh: Mesh, votes: Tensor) -> tuple[Tensor, int]:
     grown = _corner_mask(faces, hair[faces].any(axis=1), count)
     in_hair = grown[faces].all(axis=1)
     in_clothes = (~hair & ~face)[faces].all(axis=1)
-    parts = np.full(len(faces), SKIN, dtype=np.uint8)
-    parts[in_clothes] = CLOTHES
-    parts[in_hair] = HAIR
+    parts = np.full(len(faces), AvatarPart.SKIN, dtype=np.uint8)
+    parts[in_clothes] = AvatarPart.CLOTHES
+    parts[in_hair] = AvatarPart.HAIR
     return torch.from_numpy(parts), int((in_hair & in_clothes).sum())
 
 

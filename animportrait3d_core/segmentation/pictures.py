@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ..errors import check_shape
-from .label_sets import CLASSES
+from ..parts import PART_CLASSES
 from .labels import CLASS_COLORS, ViewLabels
 
 PAINT_EDGE = (0.05, 0.05, 0.05)
@@ -14,7 +14,7 @@ PAINT_EDGE = (0.05, 0.05, 0.05)
 
 def class_pictures(labels: ViewLabels) -> Tensor:
     """Pictures [B, H, W, 3] in class colours, which `labels_from_picture` reads back, also when painted over."""
-    table = torch.stack([CLASS_COLORS[CLASSES.index(name)] for name in labels.classes])
+    table = torch.stack([CLASS_COLORS[PART_CLASSES.index(name)] for name in labels.classes])
     return table[labels.labels.long()]
 
 

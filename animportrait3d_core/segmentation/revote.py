@@ -9,7 +9,7 @@ over from their surroundings on the surface; what was painted by hand overrules 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -19,7 +19,8 @@ from torch import Tensor
 from ..cameras import Cameras
 from ..errors import InvalidInput, check_shape
 from ..meshes import Mesh
-from ..rigging.parts import CLOTHES, HAIR, SKIN, MeshParts
+from ..parts import PART_OF_CLASS, AvatarPart, MeshParts
+from ..progress import Progress
 from .face_graph import FaceGraph, absorb_islands, face_graph, spread_votes
 from .labels import ViewLabels
 from .legacy import asked_views, legacy_parts, legacy_votes
@@ -28,10 +29,8 @@ from .votes import FaceGeometry, ViewVotes, fitted_cameras, view_votes, with_dou
 
 WHERE = "revote_faces"
 SCHEMA_VERSION = 1
-PART_OF_CLASS = {"hair": HAIR, "clothes": CLOTHES, "face": SKIN, "eyes": SKIN, "lips": SKIN, "mouth": SKIN}
 LEAST_OVERLAP = 0.3
 PAINTED_EVIDENCE = 1e4
-Report = Callable[[int, int, Tensor | None], None]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,7 +99,7 @@ def revote_faces(
     labels: ViewLabels,
     cameras: Cameras,
     settings: RevoteSettings | None = None,
-    progress: Report | None = None,
+    progress: Progress | None = None,
 ) -> FaceVotes:
     """Hair, clothes and skin of a portrait's mesh from the labels of its views.
 
@@ -257,7 +256,11 @@ def _reported(graph: FaceGraph, parts: Tensor, seen: Tensor, views: tuple[list[f
     agreement, left_out = views
     visible = graph.areas * seen.numpy()
     areas = np.bincount(parts.numpy(), weights=visible, minlength=3) / max(visible.sum(), 1e-12)
-    shares = {"hair": float(areas[HAIR]), "clothes": float(areas[CLOTHES]), "skin": float(areas[SKIN])}
+    shares = {
+        "hair": float(areas[AvatarPart.HAIR]),
+        "clothes": float(areas[AvatarPart.CLOTHES]),
+        "skin": float(areas[AvatarPart.SKIN]),
+    }
     pieces = np.bincount(graph.pieces(), weights=graph.areas)
     report = RevoteReport(
         faces=len(graph),

@@ -8,20 +8,17 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from ..errors import InvalidInput, check_finite
 from ..meshes import Mesh, face_normals
+from ..progress import Progress
 from ..render import interpolate, rasterize_mesh
 from ..views import Views
 from .color_field import ColorField, field_colors, new_color_field, render_field
-from .hash_grid import HashGridSettings
-
-Report = Callable[[int, int, Tensor | None], None]
-"""report(step, total, preview [H, W, 3] in 0..1 or None); it may raise to cancel."""
+from .hash_grid_settings import HashGridSettings
 
 _WHERE = "train_color_field"
 _ADAM_EPSILON = 1e-8
@@ -104,7 +101,7 @@ def train_color_field(
     views: Views,
     settings: ColorFieldSettings = ColorFieldSettings(),
     generator: torch.Generator | None = None,
-    progress: Report | None = None,
+    progress: Progress | None = None,
     device: torch.device | str = "cpu",
 ) -> ColorField:
     """The colours that `views` show on the mesh, as a field; its own vertex colours or texture are not looked at.

@@ -32,9 +32,7 @@ class SmoothSteps:
         self._matrix = (sparse.diags(1 + smoothness * degrees) - smoothness * neighbours).tocsc()
         self._factors = igl.min_quad_with_fixed_data()
         nothing = np.zeros(0, dtype=np.int64)
-        igl.min_quad_with_fixed_precompute(
-            self._matrix, nothing, sparse.csc_matrix((0, count)), True, self._factors
-        )
+        igl.min_quad_with_fixed_precompute(self._matrix, nothing, sparse.csc_matrix((0, count)), True, self._factors)
 
     def variables(self, vertices: Tensor) -> Tensor:
         """u [V, 3] of vertices [V, 3]; in their type, computed in float64. No gradient."""

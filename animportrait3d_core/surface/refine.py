@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 
 import torch
 from torch import Tensor
@@ -14,6 +14,7 @@ from ..errors import InvalidInput
 from ..mesh_queries import SurfaceTree, surface_colors
 from ..meshes import Mesh, vertex_normals
 from ..previews import shaded_mesh
+from ..progress import Progress
 from ..render import antialias, interpolate, rasterize_mesh
 from ..render.antialias import mesh_edges
 from ..views import Views
@@ -31,7 +32,6 @@ EMPTY_SHARE = 1e-3  # a view whose mask covers less of its picture has no foregr
 VOLUME_RANGE = (0.5, 2.0)  # of the volume at the start; beyond, the run has diverged
 STEPS_BETWEEN_PICTURES = 10
 PREVIEW_SIZE = 320
-Progress = Callable[[int, int, "Tensor | None"], None]
 
 
 @dataclasses.dataclass(frozen=True)

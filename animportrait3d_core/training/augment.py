@@ -12,11 +12,8 @@ import math
 import torch
 from torch import Tensor
 
+from ..landmarks import MIRRORED_LANDMARKS
 from ..networks.crops import Crops, cut_out, points_to_crop
-from ..networks.roles import MIRRORED_LANDMARKS
-
-# The mirror image of each of the 68 iBUG points and the two pupils.
-MIRROR = (*MIRRORED_LANDMARKS, 69, 68)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,7 +78,7 @@ def flip(pictures: Pictures, chosen: Tensor) -> Pictures:
     if normals is not None:
         normals = normals * torch.where(where, normals.new_tensor([-1.0, 1, 1])[:, None, None], normals.new_ones(()))
     if points is not None and visible is not None:
-        order = [index for index in MIRROR if index < points.shape[1]]
+        order = [index for index in MIRRORED_LANDMARKS if index < points.shape[1]]
         mirrored = points[:, order] * points.new_tensor([-1.0, 1]) + points.new_tensor([pictures.colors.shape[-1], 0])
         points = torch.where(chosen[:, None, None], mirrored, points)
         visible = torch.where(chosen[:, None], visible[:, order], visible)

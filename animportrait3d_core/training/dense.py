@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from ..networks.files import ImageNetwork
 from ..networks.predict import estimate_normals, model_input, segment_images
-from ..networks.roles import PART_CLASSES
+from ..parts import PART_CLASSES
+from ..regions import IMAGE_REGIONS
 from .augment import (
     AugmentSettings,
     Pictures,
@@ -26,7 +27,7 @@ from .augment import (
 from .metrics import ConfusionCounts, angles_between
 from .pictures import Split, labels_of, load_pictures, network_of, normals_of, split_dataset, task_fingerprint
 from .recipes import Recipe
-from .shards import REGIONS, ShardDataset
+from .shards import ShardDataset
 
 _EVALUATION_BATCH = 8
 _DICE_WEIGHT = 1.0
@@ -116,7 +117,7 @@ class PartsTask(_DenseTask):
     def evaluate(self, model: nn.Module) -> dict[str, float]:
         """`mean_iou` of all samples, IoU of each class, and mean IoU by region."""
         whole = ConfusionCounts(len(PART_CLASSES))
-        regions = [ConfusionCounts(len(PART_CLASSES)) for _ in REGIONS]
+        regions = [ConfusionCounts(len(PART_CLASSES)) for _ in IMAGE_REGIONS]
         for pictures, region in self.held_out_batches():
             found = segment_images(self._evaluated(model), pictures.colors.permute(0, 2, 3, 1)).argmax(-1)
             labels = labels_of(pictures)
@@ -125,7 +126,7 @@ class PartsTask(_DenseTask):
                 counts.add(found[region == number], labels[region == number])
         metrics = {"mean_iou": whole.mean_iou()}
         metrics |= {f"iou_{name}": value for name, value in zip(PART_CLASSES, whole.iou().tolist(), strict=True)}
-        by_region = zip(REGIONS, regions, strict=True)
+        by_region = zip(IMAGE_REGIONS, regions, strict=True)
         return metrics | {f"mean_iou_{name}": counts.mean_iou() for name, counts in by_region if counts.total}
 
 
@@ -157,5 +158,5 @@ class NormalsTask(_DenseTask):
             places.append(region[:, None, None].expand_as(inside)[inside])
         degrees, place = torch.cat(angles), torch.cat(places)
         metrics = {"mean_angle": float(degrees.mean()), "median_angle": float(degrees.median())}
-        by_region = {name: degrees[place == number] for number, name in enumerate(REGIONS)}
+        by_region = {name: degrees[place == number] for number, name in enumerate(IMAGE_REGIONS)}
         return metrics | {f"mean_angle_{name}": float(part.mean()) for name, part in by_region.items() if len(part)}

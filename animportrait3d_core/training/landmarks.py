@@ -9,10 +9,10 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from ..landmarks import NUM_FACE_LANDMARKS
 from ..networks.crops import Crops
 from ..networks.landmarks import FACE_MARGIN, detect_landmarks, expected_points, face_crops, log_shares
 from ..networks.predict import model_input
-from ..networks.roles import LANDMARKS
 from .augment import (
     AugmentSettings,
     Pictures,
@@ -29,7 +29,7 @@ from .pictures import load_pictures, network_of, points_of, split_dataset, task_
 from .recipes import Recipe
 from .shards import ShardDataset
 
-FACE_REGIONS = ("bust", "face")
+EVALUATED_REGIONS = ("bust", "face")
 """What is evaluated; trained is on all pictures, close ones too."""
 WHOLE_SHARE = 0.3
 """Of the cut-outs that show about the whole picture, as the first pass of the detector sees it."""
@@ -127,7 +127,7 @@ class LandmarksTask:
         return {
             "distance": (distance * weight).sum() / weight.sum().clamp_min(1) * (100.0 / size),
             "spots": 0.3 * spot_loss(logs, points, weight),
-            "visible": 0.2 * seen.sum() / (LANDMARKS * batch["shown"].sum()).clamp_min(1),
+            "visible": 0.2 * seen.sum() / (NUM_FACE_LANDMARKS * batch["shown"].sum()).clamp_min(1),
             "face": 0.2 * bce(logits[:, 0], batch["shown"]),
         }
 
@@ -136,7 +136,7 @@ class LandmarksTask:
         turned less than about 50 degrees), `landmark_error_pixels` (all turns), and how often found is right."""
         network = dataclasses.replace(self.network, model=model)
         relative, pixels, right = [], [], []
-        dataset = self.split.held_out.of_region(*FACE_REGIONS)
+        dataset = self.split.held_out.of_region(*EVALUATED_REGIONS)
         count = len(dataset) if self.held_out_limit is None else min(self.held_out_limit, len(dataset))
         for indices in torch.linspace(0, len(dataset) - 1, count).round().long().split(_EVALUATION_BATCH):
             pictures = composite(load_pictures(dataset, indices, ("points",)), torch.ones(1, 3, 1, 1))

@@ -11,7 +11,7 @@ import dataclasses
 import json
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -20,12 +20,10 @@ from torch import Tensor, nn
 
 from ..errors import InvalidInput
 from ..files import read_safetensors, write_safetensors
+from ..progress import Report
 
 STATE_FILE, LOG_FILE = "state.safetensors", "log.jsonl"
 _FORMAT = "animportrait3d-training"
-
-Report = Callable[[int, int, Mapping[str, float]], None]
-"""report(step, steps, values) after each step; values are empty except every `log_interval` steps. It may raise."""
 
 
 class TrainingTask(Protocol):
@@ -243,6 +241,7 @@ def train(
     """Train `task` in `folder` to the end, or for `minutes` of this sitting; always leaves a state to go on from.
 
     resume: go on from the folder's state if there is one.
+    report: called after each step; its values are empty except every `log_interval` steps.
     Raises `InvalidInput` when the folder holds a state and `resume` is not set, when the state is of other data or
     settings, or when the loss is not finite.
     """

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ..errors import ShapeMismatch
-from ..evaluation.metrics import OUTER_EYE_CORNERS
+from ..landmarks import OUTER_EYE_CORNERS
 
 
 class ConfusionCounts:

@@ -11,17 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import InvalidInput
+from ..landmarks import NUM_FACE_LANDMARKS
 from ..networks.files import ImageNetwork
-from ..networks.roles import LANDMARKS, PART_CLASSES
+from ..parts import CLASS_OF_FIGURE_PART, PART_CLASSES
 from .augment import Pictures
 from .recipes import Recipe
 from .shards import Sample, ShardDataset, decode_normals
-
-CLASS_OF_PART = {
-    "background": "background", "skin": "face", "ears": "face", "hair": "hair", "clothes": "clothes", "eyes": "eyes",
-    "lashes": "eyes", "lips": "lips", "teeth": "mouth", "mouth_interior": "mouth",
-}  # fmt: skip
-"""What the parts of a data set's label map are to a parts network."""
 
 MAPS = ("labels", "normals", "points")
 """What a sample has beside its picture."""
@@ -59,12 +54,12 @@ def task_fingerprint(dataset: ShardDataset, recipe: Recipe) -> str:
 
 def class_table(parts: tuple[str, ...]) -> Tensor:
     """Class number [len(parts)] uint8 of each part of a data set's label map."""
-    unknown = [name for name in parts if name not in CLASS_OF_PART]
+    unknown = [name for name in parts if name not in CLASS_OF_FIGURE_PART]
     if unknown:
         raise InvalidInput(
-            f"class_table: unknown parts {unknown} in the data set, expected some of {list(CLASS_OF_PART)}."
+            f"class_table: unknown parts {unknown} in the data set, expected some of {list(CLASS_OF_FIGURE_PART)}."
         )
-    return torch.tensor([PART_CLASSES.index(CLASS_OF_PART[name]) for name in parts], dtype=torch.uint8)
+    return torch.tensor([PART_CLASSES.index(CLASS_OF_FIGURE_PART[name]) for name in parts], dtype=torch.uint8)
 
 
 def load_pictures(dataset: ShardDataset, indices: Tensor, maps: Collection[str] = MAPS) -> Pictures:
@@ -114,14 +109,14 @@ def points_of(pictures: Pictures) -> tuple[Tensor, Tensor]:
 
 
 def _landmarks(samples: list[Sample]) -> tuple[Tensor, Tensor]:
-    points = torch.stack([sample.landmarks[:LANDMARKS] for sample in samples])
-    return points, torch.stack([sample.visible[:LANDMARKS] for sample in samples]).float()
+    points = torch.stack([sample.landmarks[:NUM_FACE_LANDMARKS] for sample in samples])
+    return points, torch.stack([sample.visible[:NUM_FACE_LANDMARKS] for sample in samples]).float()
 
 
 def network_of(model: nn.Module, recipe: Recipe) -> ImageNetwork:
     """A model in training as the network that its folder will hold, so that both see pictures alike."""
     classes = PART_CLASSES if recipe.role == "parts" else ()
-    channels = {"parts": len(PART_CLASSES), "normals": 3, "landmarks": LANDMARKS}[recipe.role]
+    channels = {"parts": len(PART_CLASSES), "normals": 3, "landmarks": NUM_FACE_LANDMARKS}[recipe.role]
     mean, std = torch.full((3,), PICTURE_MEAN), torch.full((3,), PICTURE_STD)
     return ImageNetwork(
         recipe.role, model, classes, tuple(range(channels)), recipe.size, mean, std, torch.device("cpu"),

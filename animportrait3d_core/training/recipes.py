@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from ..networks.roles import LANDMARKS, PART_CLASSES
+from ..landmarks import NUM_FACE_LANDMARKS
+from ..parts import PART_CLASSES
 from .augment import AugmentSettings
 from .loop import LoopSettings
 
@@ -74,8 +75,8 @@ _RECIPES = {
             **_SMALL_UNET,
             "layers": [2, 2, 2, 2],
             "decoder_channels": [96, 64, 48, 48, 48],
-            "classes": LANDMARKS,
-            "aux_params": {"classes": 1 + LANDMARKS, "pooling": "avg", "dropout": 0.0},
+            "classes": NUM_FACE_LANDMARKS,
+            "aux_params": {"classes": 1 + NUM_FACE_LANDMARKS, "pooling": "avg", "dropout": 0.0},
         },
         size=192,
         augment=AugmentSettings(),

@@ -12,11 +12,13 @@ import torch
 from ..errors import InvalidInput
 from ..files import atomic_write, sha256_of_file, write_json
 from ..networks.files import WEIGHTS_FILE, build_model, load_network, save_network
-from ..networks.roles import PART_CLASSES, check_role
+from ..networks.roles import check_role
+from ..parts import PART_CLASSES
+from ..progress import Report
 from .cards import model_card
 from .dense import NormalsTask, PartsTask
 from .landmarks import LandmarksTask
-from .loop import LoopResult, LoopSettings, Report, train
+from .loop import LoopResult, LoopSettings, train
 from .pictures import PICTURE_MEAN, PICTURE_STD
 from .recipes import Recipe, recipe_of
 from .shards import open_dataset

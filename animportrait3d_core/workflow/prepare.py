@@ -141,9 +141,7 @@ def _execution_order(
     """Topological order of the targets and what they need. Only declared inputs count, as in ComfyUI."""
     needs = {
         node_id: [
-            link.node_id
-            for name, link in node.links().items()
-            if definitions[node.class_type].input(name) is not None
+            link.node_id for name, link in node.links().items() if definitions[node.class_type].input(name) is not None
         ]
         for node_id, node in prompt.items()
     }

@@ -21,8 +21,8 @@ from animportrait3d_core.body.model import BodyModel
 from animportrait3d_core.cameras import yaw_of
 from animportrait3d_core.errors import InvalidInput, ShapeMismatch
 from animportrait3d_core.gaussians import Gaussians
+from animportrait3d_core.parts import part_of_faces
 from animportrait3d_core.render import render_gaussians
-from animportrait3d_core.rigging.parts import part_of_faces
 
 SIZE = 48
 

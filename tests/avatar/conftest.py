@@ -9,7 +9,7 @@ from animportrait3d_core.avatar import RiggedAvatar
 from animportrait3d_core.body.model import BodyModel
 from animportrait3d_core.body.parameters import BodyParameters
 from animportrait3d_core.gaussians import Gaussians
-from animportrait3d_core.rigging.parts import part_of_faces
+from animportrait3d_core.parts import part_of_faces
 
 
 @pytest.fixture(scope="session")

@@ -23,12 +23,12 @@ from animportrait3d_core.avatar.regularize import position_penalty, scale_penalt
 from animportrait3d_core.avatar.table import GaussianTable
 from animportrait3d_core.cameras import orbit_cameras
 from animportrait3d_core.errors import InvalidInput
-from animportrait3d_core.evaluation import psnr
 from animportrait3d_core.gaussians import Gaussians
+from animportrait3d_core.parts import AvatarPart
 from animportrait3d_core.render import available_backends, gaussian_device
 from animportrait3d_core.render.gsplat_gaussians import compile_extension
-from animportrait3d_core.rigging.parts import MOUTH_INTERIOR, TEETH
 from animportrait3d_core.rotations import quaternion_to_matrix
+from animportrait3d_core.similarity import psnr
 from animportrait3d_core.views import Views
 
 SIZE = 48
@@ -161,7 +161,7 @@ def test_training_works_inside_inference_mode_and_changes_no_input(start, views)
 
 
 def test_mouth_and_teeth_stay_as_they_were(start, views) -> None:
-    hidden = (start.part_id == TEETH) | (start.part_id == MOUTH_INTERIOR)
+    hidden = (start.part_id == AvatarPart.TEETH) | (start.part_id == AvatarPart.MOUTH_INTERIOR)
     assert hidden.sum() > 20
     trained = train_avatar(start, views, TrainSettings(iterations=8), seeded())
     for name, value in fields(start.gaussians).items():

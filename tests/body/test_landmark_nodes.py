@@ -14,7 +14,7 @@ from animportrait3d_core.body.landmarks import Landmarks, landmarks_of_views
 from animportrait3d_core.cameras import orbit_cameras, project
 from animportrait3d_core.errors import InvalidInput, MissingModelFile
 from animportrait3d_core.meshes import Mesh
-from animportrait3d_core.rigging.parts import CLOTHES, HAIR, SKIN, MeshParts
+from animportrait3d_core.parts import AvatarPart, MeshParts
 from animportrait3d_core.views import Views
 from animportrait3d_core.workflow import load_registry
 from animportrait3d_core.workflow.context import RunContext, activate
@@ -129,7 +129,7 @@ def test_parts_stand_for_the_mesh_and_tell_what_covers_the_body(mannequin_body, 
 
     monkeypatch.setattr("animportrait3d_core.body.fit.fit_body", fit)
     mesh = Mesh(torch.eye(3), torch.tensor([[0, 1, 2], [0, 2, 1], [1, 2, 0]]))
-    parts = MeshParts(mesh, torch.tensor([HAIR, SKIN, CLOTHES], dtype=torch.uint8))
+    parts = MeshParts(mesh, torch.tensor([AvatarPart.HAIR, AvatarPart.SKIN, AvatarPart.CLOTHES], dtype=torch.uint8))
     given = {"views": views_at([0, 40]), "body": mannequin_body, "fit_expression": True, "error_limit": 0.035}
     fit_node.execute(**given, parts=parts)
     fit_node.execute(**given, mesh=mesh)

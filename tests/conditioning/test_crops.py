@@ -7,8 +7,8 @@ import torch
 
 from animportrait3d_core.cameras import orbit_cameras, project
 from animportrait3d_core.conditioning import (
+    CROP_REGIONS,
     FRAME_SIZE,
-    REGIONS,
     crop_boxes,
     crop_cameras,
     region_prompt,
@@ -27,7 +27,7 @@ def landmarks(mannequin_body):
     return mannequin_body(parameters).landmarks[0]
 
 
-@pytest.mark.parametrize("region", REGIONS.values(), ids=lambda region: region.name)
+@pytest.mark.parametrize("region", CROP_REGIONS.values(), ids=lambda region: region.name)
 def test_a_crop_shows_the_box_and_nothing_else(region, landmarks):
     """A point of the large picture lies in the crop where cutting and scaling the picture would put it."""
     crops = crop_cameras(region, ORBIT, landmarks, 128)
@@ -45,7 +45,7 @@ def test_a_crop_shows_the_box_and_nothing_else(region, landmarks):
 
 def test_a_batch_of_crops_equals_single_ones(landmarks):
     moved = landmarks + torch.tensor([[[0.0] * 3], [[0.1, 0.0, 0.0]], [[0.0, 0.1, 0.0]]])
-    for region in REGIONS.values():
+    for region in CROP_REGIONS.values():
         together = crop_cameras(region, ORBIT, moved, 64)
         for view in range(3):
             alone = crop_cameras(region, ORBIT[view], moved[view], 64)
@@ -53,13 +53,13 @@ def test_a_batch_of_crops_equals_single_ones(landmarks):
 
 
 def test_boxes_do_not_depend_on_the_size_of_the_picture(landmarks):
-    for region in REGIONS.values():
+    for region in CROP_REGIONS.values():
         large, small = (crop_cameras(region, orbit, landmarks, 64) for orbit in (ORBIT, ORBIT.resized(256, 256)))
         assert torch.allclose(large.K, small.K, rtol=1e-5, atol=2e-3), region.name
 
 
 def test_scale_and_offset_move_the_box(landmarks):
-    mouth = REGIONS["mouth"]
+    mouth = CROP_REGIONS["mouth"]
     offset = torch.tensor([[10.0, -4.0]], dtype=torch.float64).expand(3, 2)
     plain, moved = crop_cameras(mouth, ORBIT, landmarks, 100), crop_cameras(mouth, ORBIT, landmarks, 100, 2.0, offset)
     # Twice the side: half the focal length; the centre lies 10 pixels of 400 further right, 2.5 of 100.
@@ -69,22 +69,22 @@ def test_scale_and_offset_move_the_box(landmarks):
 
 
 def test_the_eye_on_the_far_side_is_not_seen():
-    left, right = REGIONS["left eye"], REGIONS["right eye"]
+    left, right = CROP_REGIONS["left eye"], CROP_REGIONS["right eye"]
     # The picture's left eye is the subject's right one, which a camera on the subject's left does not see.
     assert [left.seen_from(yaw) for yaw in (-100, -80, 0, 29, 31, 80)] == [False, True, True, True, False, False]
     assert [right.seen_from(yaw) for yaw in (-80, -31, -29, 0, 80, 100)] == [False, False, True, True, True, False]
-    assert [REGIONS["face"].seen_from(yaw) for yaw in (-95, -85, 85, 180)] == [False, True, True, False]
-    assert all(REGIONS["bust"].seen_from(yaw) for yaw in (-180, 0, 180))
+    assert [CROP_REGIONS["face"].seen_from(yaw) for yaw in (-95, -85, 85, 180)] == [False, True, True, False]
+    assert all(CROP_REGIONS["bust"].seen_from(yaw) for yaw in (-180, 0, 180))
 
 
 def test_the_left_eye_of_the_picture_is_on_its_left(landmarks):
     for region, side in (("left eye", -1), ("right eye", 1)):
-        center = crop_boxes(REGIONS[region], ORBIT[0], landmarks)[0][0, 0]
+        center = crop_boxes(CROP_REGIONS[region], ORBIT[0], landmarks)[0][0, 0]
         assert side * (float(center) - FRAME_SIZE / 2) > 20
 
 
 def test_prompts_of_regions():
-    prompts = {name: region_prompt(region, "full", "a boy") for name, region in REGIONS.items()}
+    prompts = {name: region_prompt(region, "full", "a boy") for name, region in CROP_REGIONS.items()}
     assert prompts == {
         "bust": "full",
         "face": "full",
@@ -98,8 +98,8 @@ def test_prompts_of_regions():
 
 def test_wrong_inputs_are_named(landmarks):
     with pytest.raises(InvalidInput, match="size 0, scale 1.0"):
-        crop_cameras(REGIONS["face"], ORBIT, landmarks, 0)
+        crop_cameras(CROP_REGIONS["face"], ORBIT, landmarks, 0)
     with pytest.raises(ShapeMismatch, match="`points` has shape \\[2, 2, 3\\]"):
-        crop_cameras(REGIONS["face"], ORBIT, landmarks.expand(2, 70, 3), 64)
+        crop_cameras(CROP_REGIONS["face"], ORBIT, landmarks.expand(2, 70, 3), 64)
     with pytest.raises(ShapeMismatch, match="`landmarks` has shape \\[70\\]"):
-        crop_boxes(REGIONS["face"], ORBIT, landmarks[:, 0])
+        crop_boxes(CROP_REGIONS["face"], ORBIT, landmarks[:, 0])

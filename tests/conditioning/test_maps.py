@@ -12,7 +12,7 @@ import torch
 from animportrait3d_core.body.parameters import stack_parameters
 from animportrait3d_core.cameras import Cameras, orbit_cameras
 from animportrait3d_core.conditioning import (
-    REGIONS,
+    CROP_REGIONS,
     ConditionAssets,
     condition_assets,
     condition_map,
@@ -21,7 +21,7 @@ from animportrait3d_core.conditioning import (
 )
 from animportrait3d_core.conditioning.maps import pack_torch
 from animportrait3d_core.embedded.identities import (
-    RenderSettings,
+    IdentityRenderSettings,
     pose_identity,
     prepare_identity,
     render_posed,
@@ -56,7 +56,7 @@ def parameters(prepared):
 
 def views_of(landmarks) -> list[Cameras]:
     orbit = orbit_cameras([0, 25, -60], [0, 10, -5], 896)
-    return [crop_cameras(region, orbit, landmarks, SIZE) for region in REGIONS.values()]
+    return [crop_cameras(region, orbit, landmarks, SIZE) for region in CROP_REGIONS.values()]
 
 
 def test_data_set_and_method_draw_the_same_map_of_the_same_body(mannequin_body, prepared, parameters):
@@ -69,7 +69,7 @@ def test_data_set_and_method_draw_the_same_map_of_the_same_body(mannequin_body, 
         for cameras in views_of(posed.landmarks[0]):
             of_method = posed_condition_map(assets, posed, cameras)
             for view in range(len(cameras)):
-                settings = RenderSettings(texture_size=128)
+                settings = IdentityRenderSettings(texture_size=128)
                 of_data_set = render_posed(figure, cameras[view], settings).condition
                 far = (of_method[view] - of_data_set[0]).abs().amax(-1) > 2e-4
                 pixels, moved = pixels + far.numel(), moved + int(far.sum())
@@ -95,7 +95,7 @@ def test_a_batch_of_cameras_equals_single_ones(mannequin_body, parameters):
     states = stack_parameters(parameters)
     posed = mannequin_body(states)
     orbit = orbit_cameras([0, 25, -40], [0, 10, -5], 896)
-    cameras = crop_cameras(REGIONS["both eyes"], orbit, posed.landmarks, SIZE)
+    cameras = crop_cameras(CROP_REGIONS["both eyes"], orbit, posed.landmarks, SIZE)
     together = posed_condition_map(assets, posed, cameras)
     one_body = posed_condition_map(assets, mannequin_body(parameters[1]), cameras)
     assert together.shape == (3, SIZE, SIZE, 4) and together.dtype == torch.float32
@@ -111,7 +111,7 @@ def test_a_batch_of_cameras_equals_single_ones(mannequin_body, parameters):
 def test_the_compiled_half_equals_plain_torch(mannequin_body, parameters, grain):
     assets = condition_assets(mannequin_body.assets)
     posed = mannequin_body(parameters[2])
-    cameras = crop_cameras(REGIONS["face"], orbit_cameras([0, -50], [0, 15], 896), posed.landmarks[0], SIZE)
+    cameras = crop_cameras(CROP_REGIONS["face"], orbit_cameras([0, -50], [0, 15], 896), posed.landmarks[0], SIZE)
     fine = cameras.resized(SIZE * grain, SIZE * grain)
     whole, shown = (rasterize_mesh(posed.vertices[0], faces, fine) for faces in (assets.faces, assets.shown))
     normals = vertex_normals(posed.vertices[0].double(), assets.faces)

@@ -14,7 +14,7 @@ from animportrait3d_core.cameras import orbit_cameras
 from animportrait3d_core.embedded import portraits
 from animportrait3d_core.embedded.identities import (
     IdentityImage,
-    RenderSettings,
+    IdentityRenderSettings,
     identity_from_prompt,
     prepare_identity,
     render_identity,
@@ -35,6 +35,7 @@ from animportrait3d_core.errors import InvalidInput
 from animportrait3d_core.files import sha256_of_file
 from animportrait3d_core.meshes import Mesh
 from animportrait3d_core.portrait.trigrid import SAMPLING_PRESETS, load_trigrid_portrait, render_trigrid
+from animportrait3d_core.progress import Progress
 
 DATASET_SEEDS = range(900_000)
 TINY = PortraitSettings(48, 128, (8, 16, 32), iterations=220, rays=768)
@@ -84,7 +85,7 @@ def test_shipped_portraits_look_like_their_identity(name: str) -> None:
     portrait, report = load_trigrid_portrait(shipped_portrait_file(name)), shipped_portrait_report(name)
     cameras = heldout_cameras(128)[[0, 4, 8]]
     prepared = prepare_identity(portrait_identity(name), 512, sky_directions=12)
-    truth = render_identity(prepared, None, cameras, RenderSettings(texture_size=512, condition=False))
+    truth = render_identity(prepared, None, cameras, IdentityRenderSettings(texture_size=512, condition=False))
     error = (portrait.render(cameras, torch.ones(3)).images - truth.rgb).square().mean()
     assert -10 * math.log10(float(error)) > 26
     noise = surface_noise(raw_surface(portrait), truth, cameras)
@@ -125,17 +126,20 @@ def test_an_interrupted_fit_ends_as_an_uninterrupted_one(prompted, tmp_path) -> 
 
     seen = []
 
-    def stop_at_130(step: int, steps: int, stage: str) -> None:
-        seen.append(stage)
-        if stage == "fit" and step == 130:
-            raise Stop
+    def stop_at_130(stage: str) -> Progress:
+        def told(step: int, total: int, preview: torch.Tensor | None) -> None:
+            seen.append(stage)
+            if stage == "fit" and step == 130:
+                raise Stop
+
+        return told
 
     identity, output = identity_from_prompt(PROMPT, SEED)[0], tmp_path / "man.safetensors"
     with pytest.raises(Stop):
         fit_portrait(identity, output, TINY, stop_at_130)
     assert state_file(output).is_file() and not output.exists()
     steps = []
-    fit_portrait(identity, output, TINY, lambda step, total, stage: steps.append((stage, step)))
+    fit_portrait(identity, output, TINY, lambda stage: lambda step, total, preview: steps.append((stage, step)))
     assert output.read_bytes() == prompted.path.read_bytes()
     assert ("fit", 101) in steps and ("fit", 100) not in steps
     assert [stage for index, stage in enumerate(seen) if stage not in seen[:index]] == ["render views", "fit"]
@@ -200,9 +204,9 @@ def test_bad_input_is_named(tmp_path) -> None:
 def test_the_command_fits_and_reports(prompted, tmp_path, monkeypatch, capsys) -> None:
     calls = []
 
-    def fit(identity, output, settings, progress):
+    def fit(identity, output, settings, stages):
         calls.append((identity.prompt, identity.seed, output, settings))
-        progress(1, 2, "fit")
+        stages("fit")(1, 2, None)
         return prompted.report
 
     monkeypatch.setattr(portraits, "fit_portrait", fit)

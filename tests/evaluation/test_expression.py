@@ -13,7 +13,7 @@ from animportrait3d_core.cameras import orbit_cameras, project
 from animportrait3d_core.errors import InvalidInput, ShapeMismatch
 from animportrait3d_core.evaluation import expression
 from animportrait3d_core.evaluation.expression import expression_distance, regress_expression
-from animportrait3d_core.evaluation.heldout import CLOSE_FOV_DEGREES, CLOSE_TARGET
+from animportrait3d_core.head_frame import CLOSE_FOV_DEGREES, CLOSE_TARGET
 
 
 def test_doctests() -> None:

@@ -48,13 +48,17 @@ def comfyui(monkeypatch, tmp_path):
     paths.models_dir = str(tmp_path / "models")
     paths.folder_names_and_paths = {"smplx": ([str(tmp_path / "elsewhere")], set())}
     paths.get_folder_paths = lambda key: paths.folder_names_and_paths[key][0]
-    paths.add_model_folder_path = lambda key, folder: (
-        paths.folder_names_and_paths.setdefault(key, ([], set()))[0].append(folder)
-    )
+    paths.add_model_folder_path = lambda key, folder: paths.folder_names_and_paths.setdefault(key, ([], set()))[
+        0
+    ].append(folder)
     for name in ("output", "input", "temp"):
         setattr(paths, f"get_{name}_directory", lambda name=name: str(tmp_path / name))
     paths.get_save_image_path = lambda prefix, folder: (
-        str(Path(folder) / Path(prefix).parent), Path(prefix).name, 3, Path(prefix).parent.as_posix(), prefix,
+        str(Path(folder) / Path(prefix).parent),
+        Path(prefix).name,
+        3,
+        Path(prefix).parent.as_posix(),
+        prefix,
     )
 
     class ProgressBar:

@@ -7,9 +7,9 @@ import dataclasses
 import pytest
 import torch
 
+from animportrait3d_core.landmarks import MIRRORED_LANDMARKS
 from animportrait3d_core.networks import ImageNetwork, detect_landmarks
 from animportrait3d_core.networks.landmarks import PASSES
-from animportrait3d_core.networks.roles import MIRRORED_LANDMARKS
 
 ORIGIN = torch.tensor([[40.3, 31.7]])
 LOOKS = PASSES + 1
@@ -32,7 +32,7 @@ class Painter(torch.nn.Module):
         places = pictures[:, :2] * 100
         self.looks.append(places)
         scale = (places[:, 0, :, 1:] - places[:, 0, :, :-1]).mean()
-        names = list(MIRRORED_LANDMARKS) if scale < 0 else list(range(68))
+        names = list(MIRRORED_LANDMARKS[:68]) if scale < 0 else list(range(68))
         distance = (places[:, None] - FACE[names][None, :, :, None, None]).square().sum(2)
         logits = torch.cat([torch.tensor([self.logits[len(self.looks) - 1]]), SEEN[names]])
         return -distance / scale**2 / 2, logits.expand(len(pictures), 69)
@@ -108,4 +108,4 @@ def test_progress_counts_pictures():
     seen = []
     model = Painter([3.0] * 2 * LOOKS)
     detect_landmarks(network_of(model), place_picture(64, 64).expand(20, 64, 64, 3), lambda *step: seen.append(step))
-    assert seen == [(16, 20), (20, 20)]
+    assert seen == [(16, 20, None), (20, 20, None)]

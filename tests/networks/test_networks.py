@@ -13,7 +13,6 @@ import torch
 from animportrait3d_core.embedded.weights import embedded_network_folder
 from animportrait3d_core.errors import IncompatibleCheckpoint, InvalidInput, MissingModelFile, ShapeMismatch
 from animportrait3d_core.networks import (
-    PART_CLASSES,
     ImageNetwork,
     build_model,
     detect_landmarks,
@@ -24,6 +23,7 @@ from animportrait3d_core.networks import (
     segment_images,
 )
 from animportrait3d_core.networks.predict import predict_maps
+from animportrait3d_core.parts import PART_CLASSES
 
 ROOT = Path(__file__).parents[2]
 TINY = {
@@ -107,7 +107,7 @@ def test_a_checkpoint_of_segmentation_models_pytorch_is_read(tmp_path):
 def test_probabilities_sum_to_one_at_the_pictures_size(folders, images):
     network = load_network(folders / "parts", "parts")
     steps = []
-    found = segment_images(network, images, lambda done, total: steps.append((done, total)))
+    found = segment_images(network, images, lambda done, total, preview: steps.append((done, total)))
     assert found.shape == (3, 40, 72, 7) and network.classes == PART_CLASSES
     torch.testing.assert_close(found.sum(-1), torch.ones(3, 40, 72))
     assert steps[-1] == (3, 3)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from animportrait3d_core.cameras import Cameras
-from animportrait3d_core.portrait.trigrid import Decoder, RenderSettings, ToRgb, TrigridPortrait
+from animportrait3d_core.portrait.trigrid import Decoder, ToRgb, TrigridPortrait, TrigridRenderSettings
 
 LEVELS = (8, 16, 32, 64)
 
@@ -31,7 +31,7 @@ def oracle_portrait(trigrid_oracle):
     background = values["A/bg_features_int8"].float() / 16
     return {
         backend: TrigridPortrait(
-            levels, decoder, to_rgb, values["A/ws"][0], background, rendering=RenderSettings(backend=backend)
+            levels, decoder, to_rgb, values["A/ws"][0], background, rendering=TrigridRenderSettings(backend=backend)
         )
         for backend in ("dense", "fast")
     }
@@ -79,7 +79,7 @@ def make_ellipsoid():
             ToRgb(*affine, torch.from_numpy(rng.normal(0, 0.3, (3, 32))).float(), torch.zeros(3)),
             torch.zeros(14, 512),
             torch.from_numpy(rng.normal(0, 1, (32, 128, 128))).float(),
-            rendering=RenderSettings(backend=backend),
+            rendering=TrigridRenderSettings(backend=backend),
         )
 
     return portrait

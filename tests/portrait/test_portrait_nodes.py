@@ -262,9 +262,9 @@ def fits(monkeypatch, tmp_path, portrait):
 
     done = []
 
-    def fit_portrait(identity, output, settings, progress):
+    def fit_portrait(identity, output, settings, stages):
         for step in (1, 2, 3):
-            progress(step, 3, "fit")
+            stages("fit")(step, 3, None)
         done.append((identity.prompt, settings.iterations))
         save_trigrid_portrait(dataclasses.replace(portrait, prompt=identity.prompt), output)
         report = PortraitReport(identity.prompt, identity.seed, 61.0, 30.5, SurfaceNoise(9, 20, 0.01, 1), 1, "", {})

@@ -19,7 +19,7 @@ from animportrait3d_core.files import read_safetensors, write_safetensors
 from animportrait3d_core.portrait.trigrid import (
     FieldSettings,
     Generator,
-    RenderSettings,
+    TrigridRenderSettings,
     load_trigrid_portrait,
     read_generator,
     render_trigrid,
@@ -34,7 +34,7 @@ from_layouts = pytest.mark.parametrize("zipped", [True, False], ids=["zip", "leg
 
 @pytest.fixture
 def portrait(make_ellipsoid):
-    rendering = RenderSettings(48, 24, "dense")
+    rendering = TrigridRenderSettings(48, 24, "dense")
     return dataclasses.replace(make_ellipsoid((8, 16, 32)), prompt="an old man", rendering=rendering)
 
 

@@ -11,9 +11,9 @@ import torch
 from animportrait3d_core.cameras import orbit_cameras
 from animportrait3d_core.errors import InvalidInput
 from animportrait3d_core.meshes import Mesh
+from animportrait3d_core.parts import AvatarPart
 from animportrait3d_core.portrait.mesh import MeshPortrait
 from animportrait3d_core.portrait.views import render_views
-from animportrait3d_core.rigging.parts import EYES, HAIR, SKIN, TEETH
 from animportrait3d_core.rigging.points import TEETH_COLOR, PointSettings, PosedBody, RiggedPoints, sample_points
 from animportrait3d_core.views import Views
 from animportrait3d_core.workflow import load_registry
@@ -41,7 +41,7 @@ def scene(fit) -> tuple[RiggedPoints, Mesh, Views]:
     posed = PosedBody.of(fit.body, fit.parameters)
     mesh = Mesh(posed.vertices, posed.faces, vertex_colors=torch.full((len(posed.vertices), 3), 0.3))
     red = Mesh(posed.vertices, posed.faces, vertex_colors=RED.expand(len(posed.vertices), 3))
-    parts = torch.full((len(posed.faces),), SKIN, dtype=torch.uint8)
+    parts = torch.full((len(posed.faces),), AvatarPart.SKIN, dtype=torch.uint8)
     points = sample_points(mesh, parts, posed, PointSettings(count=1000), torch.Generator().manual_seed(0))
     views = render_views(MeshPortrait(red), orbit_cameras([0.0, 120.0, -120.0], [0.0, 10.0, -10.0], 48))
     return points, mesh, views
@@ -54,7 +54,7 @@ def outcome(value):
 def test_without_a_method_the_surface_colours_the_points_as_ever(node, fit, scene) -> None:
     points, mesh, _ = scene
     colored = outcome(node.execute(points, mesh, fit))
-    skin = colored.part_id == SKIN
+    skin = colored.part_id == AvatarPart.SKIN
     torch.testing.assert_close(colored.colors[skin], torch.full_like(colored.colors[skin], 0.3))
 
 
@@ -63,11 +63,11 @@ def test_the_hash_grid_learns_its_colours_from_the_views(node, fit, scene) -> No
     plain = Mesh(mesh.vertices, mesh.faces)
     arguments = {"views": views, "close_views": views, "method": "hash grid", "iterations": 80}
     colored = outcome(node.execute(points, plain, fit, **arguments))
-    skin = (colored.part_id == SKIN) | (colored.part_id == EYES)
+    skin = (colored.part_id == AvatarPart.SKIN) | (colored.part_id == AvatarPart.EYES)
     error = (colored.colors[skin] - RED).abs().amax(dim=1)
     assert float(error.median()) < 0.05
-    assert HAIR not in colored.part_id.tolist()
-    assert colored.colors[colored.part_id == TEETH][0].tolist() == pytest.approx(TEETH_COLOR)
+    assert AvatarPart.HAIR not in colored.part_id.tolist()
+    assert colored.colors[colored.part_id == AvatarPart.TEETH][0].tolist() == pytest.approx(TEETH_COLOR)
     again = outcome(node.execute(points, plain, fit, **arguments))
     assert torch.equal(colored.colors, again.colors)
     other = outcome(node.execute(points, plain, fit, **arguments, seed=5))

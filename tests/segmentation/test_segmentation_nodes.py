@@ -13,7 +13,8 @@ import torch
 import animportrait3d_core.embedded.weights
 import animportrait3d_core.networks
 from animportrait3d_core.errors import InvalidInput, MissingModelFile, ShapeMismatch
-from animportrait3d_core.segmentation import CLASSES, ViewLabels
+from animportrait3d_core.parts import PART_CLASSES
+from animportrait3d_core.segmentation import ViewLabels
 from animportrait3d_core.segmentation.pictures import class_pictures
 from animportrait3d_core.views import Views
 from animportrait3d_core.workflow import load_registry
@@ -66,7 +67,7 @@ def run(tmp_path, monkeypatch):
 
 
 def one_hot(labels: ViewLabels) -> torch.Tensor:
-    return torch.nn.functional.one_hot(labels.labels.long(), len(CLASSES)).float()
+    return torch.nn.functional.one_hot(labels.labels.long(), len(PART_CLASSES)).float()
 
 
 @pytest.fixture
@@ -76,7 +77,7 @@ def networks(monkeypatch, scene):
     package = animportrait3d_core.networks
     monkeypatch.setattr(animportrait3d_core.embedded.weights, "embedded_network_folder", lambda role: Path("embedded"))
     monkeypatch.setattr(
-        package, "load_network", lambda path, role, device: SimpleNamespace(classes=CLASSES, name=Path(path).name)
+        package, "load_network", lambda path, role, device: SimpleNamespace(classes=PART_CLASSES, name=Path(path).name)
     )
     monkeypatch.setattr(package, "segment_images", lambda network, images, progress: answers[network.name])
     return answers

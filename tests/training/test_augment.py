@@ -7,9 +7,9 @@ import math
 import pytest
 import torch
 
+from animportrait3d_core.landmarks import MIRRORED_LANDMARKS
 from animportrait3d_core.networks.crops import Crops, cut_out, points_from_crop, points_to_crop, whole_pictures
 from animportrait3d_core.training.augment import (
-    MIRROR,
     AugmentSettings,
     Pictures,
     change_light,
@@ -76,7 +76,7 @@ def test_flipped_points_change_sides_and_names():
     pictures = random_pictures()
     flipped = flip(pictures, torch.ones(3, dtype=torch.bool))
     for number in (0, 8, 17, 36, 48, 60):
-        other = MIRROR[number]
+        other = MIRRORED_LANDMARKS[number]
         torch.testing.assert_close(flipped.points[:, number, 0], SIZE - pictures.points[:, other, 0])
         torch.testing.assert_close(flipped.points[:, number, 1], pictures.points[:, other, 1])
         torch.testing.assert_close(flipped.visible[:, number], pictures.visible[:, other])
@@ -86,8 +86,8 @@ def test_mirrored_names_are_those_of_ibug(mannequin_body):
     """On the neutral mannequin, which is symmetric, each point's mirror image is the point of that name."""
     points = mannequin_body(mannequin_body.neutral_parameters()).landmarks[0, :68]
     mirrored = points * torch.tensor([-1.0, 1, 1])
-    torch.testing.assert_close(mirrored, points[list(MIRROR)[:68]], atol=0.004, rtol=0)
-    assert [MIRROR[index] for index in MIRROR] == list(range(70))
+    torch.testing.assert_close(mirrored, points[list(MIRRORED_LANDMARKS)[:68]], atol=0.004, rtol=0)
+    assert [MIRRORED_LANDMARKS[index] for index in MIRRORED_LANDMARKS] == list(range(70))
 
 
 def test_a_flipped_ball_is_a_ball():

@@ -13,8 +13,9 @@ from animportrait3d_core.cli import main
 from animportrait3d_core.errors import InvalidInput, MissingModelFile, ShapeMismatch
 from animportrait3d_core.evaluation import landmark_error, mean_normal_angle
 from animportrait3d_core.files import read_safetensors
-from animportrait3d_core.networks import PART_CLASSES, build_model, load_network, save_network, segment_images
+from animportrait3d_core.networks import build_model, load_network, save_network, segment_images
 from animportrait3d_core.networks.landmarks import expected_points, face_crops, log_shares
+from animportrait3d_core.parts import PART_CLASSES
 from animportrait3d_core.training import (
     Manifest,
     encode_colors,
@@ -107,7 +108,7 @@ def test_parts_map_to_classes_by_name():
 
 
 def test_every_part_of_the_identities_has_a_class():
-    from animportrait3d_core.embedded.identities import PARTS as IDENTITY_PARTS
+    from animportrait3d_core.parts import FIGURE_PARTS as IDENTITY_PARTS
 
     assert set(class_table(IDENTITY_PARTS).tolist()) == set(range(len(PART_CLASSES)))
 

@@ -15,7 +15,7 @@ from animportrait3d_core.cli import main
 
 ROOT = Path(__file__).parents[2]
 
-PACK = '''
+PACK = """
 import time
 
 
@@ -43,7 +43,7 @@ class Slow:
 
 
 NODE_CLASS_MAPPINGS = {"AP3D_Slow": Slow}
-'''
+"""
 
 
 @pytest.fixture()

@@ -8,8 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...cameras import LOOK_AT, ORBIT_RADIUS, Cameras, orbit_cameras
-from ...conditioning import FRAME_SIZE, REGIONS, Region, crop_cameras
+from ...cameras import Cameras, orbit_cameras
+from ...conditioning import CROP_REGIONS, FRAME_SIZE, CropRegion, crop_cameras
+from ...head_frame import LOOK_AT, ORBIT_RADIUS
 from .presets import Framing
 
 
@@ -17,19 +18,19 @@ from .presets import Framing
 class View:
     """An orbit camera and what will be cut out of it.
 
-    camera: one camera of 896 pixels.  yaw: degrees.  region: of `conditioning.REGIONS`.  scale: of the box's side.
+    camera: one camera of 896 pixels.  yaw: degrees.  region: of `conditioning.CROP_REGIONS`.  scale: of the box's side.
     shift: [2] in shares of the side.
     """
 
     camera: Cameras
     yaw: float
-    region: Region
+    region: CropRegion
     scale: float
     shift: np.ndarray
 
 
 def sample_view(region: str, framing: Framing, generator: np.random.Generator) -> View:
-    """A random camera for a region of `training.REGIONS`."""
+    """A random camera for one of `regions.IMAGE_REGIONS`."""
     yaw, elevation = generator.uniform(*framing.yaw), generator.uniform(*framing.elevation)
     if generator.random() < framing.rear_share:
         yaw = yaw + 180.0 if yaw <= 0 else yaw - 180.0
@@ -39,13 +40,13 @@ def sample_view(region: str, framing: Framing, generator: np.random.Generator) -
     scale = float(np.exp(generator.uniform(*np.log(framing.side))))
     shift = framing.shift * generator.uniform(-1, 1, 2)
     name = _eyes_region(yaw, generator) if region == "eyes" else region
-    return View(camera, float(yaw), REGIONS[name], scale, shift)
+    return View(camera, float(yaw), CROP_REGIONS[name], scale, shift)
 
 
 def _eyes_region(yaw: float, generator: np.random.Generator) -> str:
     """One eye in three of four cases, and never one on the far side."""
     choice, share = generator.random(), generator.random()
-    if not REGIONS["both eyes"].seen_from(yaw):
+    if not CROP_REGIONS["both eyes"].seen_from(yaw):
         return "right eye" if yaw > 0 else "left eye"
     if choice < 0.25:
         return "both eyes"

@@ -14,9 +14,10 @@ from ...body.parameters import BodyParameters
 from ...cameras import Cameras, project
 from ...conditioning import ConditionAssets, condition_assets, condition_map
 from ...errors import InvalidInput, ShapeMismatch
+from ...parts import FigurePart
 from ...render import MeshImage, rasterize_mesh
 from ..mannequin import build_mannequin, mannequin_assets
-from .figure import CLOTHES, HAIR, Figure, build_figure, figure_normals, posed_vertices
+from .figure import Figure, build_figure, figure_normals, posed_vertices
 from .geometry import nearer_samples, smoothed_over_mesh
 from .identity import Identity, true_parameters
 from .occlusion import SKY_DIRECTIONS, bake_occlusion
@@ -28,7 +29,7 @@ WHITE = (1.0, 1.0, 1.0)
 
 
 @dataclasses.dataclass(frozen=True)
-class RenderSettings:
+class IdentityRenderSettings:
     """background: rgb 0..1.  supersampling: samples per pixel and axis.  texture_size: texels a side, a power of two.
     lighting: None for `default_lighting`.  condition: also draw the condition map, which costs a second pass.
     merge: samples of a pixel that lie at most so many samples apart on the surface are shaded as one, which saves half
@@ -43,9 +44,11 @@ class RenderSettings:
 
     def __post_init__(self) -> None:
         if not 1 <= self.supersampling <= 4:
-            raise InvalidInput(f"RenderSettings: supersampling is {self.supersampling}, expected 1 to 4.")
+            raise InvalidInput(f"IdentityRenderSettings: supersampling is {self.supersampling}, expected 1 to 4.")
         if self.texture_size not in (128, 256, 512, 1024, 2048, 4096):
-            raise InvalidInput(f"RenderSettings: texture_size is {self.texture_size}, expected 128, 256, ... 4096.")
+            raise InvalidInput(
+                f"IdentityRenderSettings: texture_size is {self.texture_size}, expected 128, 256, ... 4096."
+            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,7 +108,7 @@ def prepare_identity(
     sky, key = _soften(figure, inside, np.stack([sky, key], axis=1))
     density = np.empty(len(figure.faces))
     texel_density(vertices, figure.faces, figure.corner_uvs, texture_size, density)
-    for part in (HAIR, CLOTHES):
+    for part in (FigurePart.HAIR, FigurePart.CLOTHES):
         # One level of detail for the whole piece: steps of sharpness between rows of triangles would show as bands.
         faces = figure.face_parts == part
         if faces.any():
@@ -189,7 +192,7 @@ def render_identity(
     identity: Identity | PreparedIdentity,
     parameters: BodyParameters | None,
     cameras: Cameras,
-    settings: RenderSettings | None = None,
+    settings: IdentityRenderSettings | None = None,
 ) -> IdentityImage:
     """Render an identity from B cameras.
 
@@ -197,7 +200,7 @@ def render_identity(
     Their `betas` are not used: an identity has its own shape. Pass a `PreparedIdentity` when rendering more than once.
     Raises `ShapeMismatch` if the numbers of states and cameras do not fit.
     """
-    settings = settings or RenderSettings()
+    settings = settings or IdentityRenderSettings()
     prepared = identity
     if not isinstance(prepared, PreparedIdentity):
         prepared = prepare_identity(prepared, settings.texture_size, settings.lighting)
@@ -231,7 +234,7 @@ def _arrays(image: MeshImage) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return image.face_id[0].numpy(), image.barycentric[0].numpy(), image.depth[0].numpy()
 
 
-def render_posed(posed: PosedIdentity, camera: Cameras, settings: RenderSettings) -> IdentityImage:
+def render_posed(posed: PosedIdentity, camera: Cameras, settings: IdentityRenderSettings) -> IdentityImage:
     """One view [1] of a posed identity. camera: a batch of one."""
     figure = posed.prepared.figure
     grain, width, height = settings.supersampling, camera.width, camera.height

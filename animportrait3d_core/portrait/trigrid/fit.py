@@ -11,7 +11,6 @@ import dataclasses
 import hashlib
 import math
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -21,12 +20,14 @@ from torch.nn import functional
 
 from ...cameras import project
 from ...errors import InvalidInput, check_finite, check_shape
+from ...progress import Report
 from ...render.threads import run_parallel
 from ...views import Views
-from .data import TrigridPortrait, check_level_names
+from .data import check_level_names
 from .fast_kernels import density_of_points
 from .fit_kernels import SLOTS, Gradients, RayBatch, adam_step, learn_empty, learn_rays
 from .fit_state import FitState, empty_gradients, initial_state, inner_rows, load_state, portrait_of, save_state
+from .portrait import TrigridPortrait
 from .rays import camera_rays
 from .settings import FieldSettings
 
@@ -39,11 +40,9 @@ FRAME_SHARE = 1 / 6  # of the pictures must have a cell in their frame
 _DECAYS = (0.9, 0.99)
 _EPSILON = 1e-15
 
-Progress = Callable[[int, int, float], None]
-
 
 @dataclasses.dataclass(frozen=True)
-class FitSettings:
+class TrigridFitSettings:
     """How long and how finely a portrait is fitted.
 
     levels: resolutions of the pyramid.  iterations, rays: length of the fit and rays per step.  rate: step size of the
@@ -68,18 +67,18 @@ class FitSettings:
     half: bool = True
 
     def __post_init__(self) -> None:
-        check_level_names("FitSettings", self.levels)
+        check_level_names("TrigridFitSettings", self.levels)
         for name in ("iterations", "rays", "empty_points", "refresh", "save_every"):
             if getattr(self, name) < 1:
-                raise InvalidInput(f"FitSettings: {name} is {getattr(self, name)}, expected at least 1.")
+                raise InvalidInput(f"TrigridFitSettings: {name} is {getattr(self, name)}, expected at least 1.")
         if not 1e-3 <= self.step <= 0.2:
-            raise InvalidInput(f"FitSettings: step is {self.step}, expected 0.001 to 0.2 world units.")
+            raise InvalidInput(f"TrigridFitSettings: step is {self.step}, expected 0.001 to 0.2 world units.")
 
 
-FIT_PRESETS: dict[str, FitSettings] = {
-    "draft": FitSettings(iterations=400, rays=2048),
-    "standard": FitSettings(),
-    "fine": FitSettings(iterations=5000, rays=6144),
+FIT_PRESETS: dict[str, TrigridFitSettings] = {
+    "draft": TrigridFitSettings(iterations=400, rays=2048),
+    "standard": TrigridFitSettings(),
+    "fine": TrigridFitSettings(iterations=5000, rays=6144),
 }
 
 
@@ -95,22 +94,22 @@ class TrigridFit:
 def fit_trigrid(
     views: Views,
     generator: np.random.Generator,
-    settings: FitSettings | None = None,
+    settings: TrigridFitSettings | None = None,
     prompt: str = "",
     state_path: Path | None = None,
-    progress: Progress | None = None,
+    report: Report | None = None,
 ) -> TrigridFit:
     """A portrait whose renders look like the views (images over `views.background`, and masks).
 
     generator: the only source of randomness; same views, settings and seed give the same portrait, bit by bit, on any
     number of threads.  state_path: where the state is saved now and then; an existing file of the same fit is resumed
-    and ends as an uninterrupted fit would.  progress: called with (step, steps, loss); an exception it raises ends the
-    fit, whose last saved state stays.
+    and ends as an uninterrupted fit would.  report: called after each step with its `loss`; an exception it raises ends
+    the fit, whose last saved state stays.
 
     Raises `InvalidInput` for empty masks or a state of another fit.
     """
     begin = time.perf_counter()
-    settings = settings or FitSettings()
+    settings = settings or TrigridFitSettings()
     check_finite(_WHERE, "images", views.images)
     check_finite(_WHERE, "masks", views.masks)
     field = FieldSettings()
@@ -133,14 +132,14 @@ def fit_trigrid(
         state.seconds = earlier + time.perf_counter() - begin
         if state_path is not None and state.iteration % settings.save_every == 0:
             save_state(state, Path(state_path), key, generator)
-        if progress is not None:
-            progress(state.iteration, settings.iterations, losses[-1])
+        if report is not None:
+            report(state.iteration, settings.iterations, {"loss": losses[-1]})
     dtype = torch.float16 if settings.half else torch.float32
     portrait = portrait_of(state, views.background, prompt, dtype)
     return TrigridFit(portrait, torch.tensor(losses), state.seconds)
 
 
-def _key(views: Views, settings: FitSettings, generator: np.random.Generator) -> str:
+def _key(views: Views, settings: TrigridFitSettings, generator: np.random.Generator) -> str:
     """Hash of all that a fit depends on."""
     digest = hashlib.sha256(repr((settings, generator.bit_generator.state)).encode())
     for tensor in (views.images, views.masks, views.background, views.cameras.world_to_camera, views.cameras.K):
@@ -181,7 +180,7 @@ class _Pixels:
             field.near_offset + field.far_offset,
         )
 
-    def batch(self, settings: FitSettings, state: FitState, generator: np.random.Generator) -> RayBatch:
+    def batch(self, settings: TrigridFitSettings, state: FitState, generator: np.random.Generator) -> RayBatch:
         """Random rays, four of five at or near the subject, each over a random colour so that coverage shows."""
         # A fog needs no fine steps: the first part of the fit takes them twice as long.
         step = settings.step * (2 if state.iteration < FOG_SHARE * settings.iterations else 1)
@@ -217,7 +216,7 @@ class _Pixels:
 
 def _learn(
     state: FitState,
-    settings: FitSettings,
+    settings: TrigridFitSettings,
     batch: RayBatch,
     points: np.ndarray,
     gradients: Gradients,

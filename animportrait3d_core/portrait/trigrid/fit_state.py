@@ -13,9 +13,10 @@ from torch import Tensor
 
 from ...errors import InvalidInput
 from ...files import read_safetensors, write_safetensors
-from .data import FEATURES, HIDDEN, NUM_WS, PLANES, W_DIM, Decoder, ToRgb, TrigridPortrait, constant_background
+from .data import FEATURES, HIDDEN, NUM_WS, PLANES, W_DIM, Decoder, ToRgb, constant_background
 from .fast_kernels import LANES, FieldArrays
 from .fit_kernels import OUTPUTS, SLOTS, Gradients
+from .portrait import TrigridPortrait
 
 CHANNELS, SLICES = 12, 3
 STATE_FORMAT = "animportrait3d-trigrid-fit"
