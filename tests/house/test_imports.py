@@ -45,13 +45,14 @@ ARROWS = {
     "segmentation": "cameras meshes parts progress render views",
     "rigging": "body cameras mesh_queries meshes parts render rotations",
     "avatar": "body cameras files gaussians parts progress render rigging rotations similarity views",
+    "conditioning": "body cameras landmarks meshes render",
     "animation": "avatar body cameras files progress render rotations",
     "export": "avatar body files gaussians parts rigging rotations",
     "training": "files landmarks networks parts progress regions",
     # what stands above the method
     "doctor": "files render surface",
-    "embedded": "body cameras doctor files head_frame mesh_files meshes networks parts portrait progress regions "
-    "render rotations surface training views",
+    "embedded": "body cameras conditioning doctor files head_frame landmarks mesh_files meshes networks parts portrait "
+    "progress regions render rotations surface training views",
     "evaluation": "animation avatar body cameras embedded head_frame landmarks mesh_queries meshes parts portrait "
     "progress regions render rigging similarity",
     "workflow": "files fingerprints progress",
