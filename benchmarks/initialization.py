@@ -26,9 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from animportrait3d_core import previews  # noqa: E402
 from animportrait3d_core.avatar import (  # noqa: E402
-    AvatarTrainer,
     InitializeSettings,
-    TrainSettings,
     initialize_avatar,
     pose_avatar,
     render_avatar_views,
@@ -51,6 +49,7 @@ from animportrait3d_core.networks import (  # noqa: E402
     load_network,
     segment_images,
 )
+from animportrait3d_core.optimization import FitViewsSettings, views_optimizer  # noqa: E402
 from animportrait3d_core.parts import AvatarPart, MeshParts  # noqa: E402
 from animportrait3d_core.portrait.head_search import find_head  # noqa: E402
 from animportrait3d_core.portrait.head_target import head_target  # noqa: E402
@@ -167,10 +166,10 @@ def colored(points: RiggedPoints, subject: Subject, posed: PosedBody, method: st
 def train(name: str, points: RiggedPoints, subject: Subject, options: argparse.Namespace) -> Run:
     """One run of 3DGS training, measured on the way."""
     start = InitializeSettings.paper() if options.paper else InitializeSettings()
-    settings = TrainSettings.paper() if options.paper else TrainSettings()
-    settings = dataclasses.replace(settings, iterations=options.iterations)
+    settings = FitViewsSettings.paper() if options.paper else FitViewsSettings()
+    settings = settings.with_stage(iterations=options.iterations)
     avatar = initialize_avatar(points, subject.body, subject.parameters, start)
-    trainer = AvatarTrainer(avatar, subject.views, settings, seeded())
+    trainer = views_optimizer(avatar, subject.views, settings)
     run, seconds = Run(name, [], [], [], [], torch.zeros(0)), 0.0
     pictures = []
     for step in sorted({0, *(step for step in options.steps if step < options.iterations), options.iterations}):

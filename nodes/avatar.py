@@ -80,24 +80,22 @@ class InitializeAvatar:
         from animportrait3d_core import previews
         from animportrait3d_core.avatar import (
             InitializeSettings,
-            TrainSettings,
             initialize_avatar,
             pose_avatar,
             render_avatar_views,
-            train_avatar,
         )
+        from animportrait3d_core.optimization import FitViewsSettings, fit_to_views
         from animportrait3d_core.render import gaussian_device
         from animportrait3d_core.views import concatenate_views
 
         start = InitializeSettings.paper() if preset == "paper" else InitializeSettings()
         avatar = initialize_avatar(points, fit.body, fit.parameters, start, prompt=prompt)
         if iterations:
-            settings = TrainSettings.paper() if preset == "paper" else TrainSettings()
-            settings = dataclasses.replace(settings, iterations=iterations)
-            generator = torch.Generator().manual_seed(seed)
+            settings = FitViewsSettings.paper() if preset == "paper" else FitViewsSettings()
+            settings = settings.with_stage(iterations=iterations)
             seen = views if close_views is None else concatenate_views([views, close_views])
             device, bar = gaussian_device(host.device()), host.ProgressBar(iterations)
-            avatar = train_avatar(avatar, seen, settings, generator, bar, device)
+            avatar = fit_to_views(avatar, seen, settings, seed, bar, device, host.runs_folder())
         alignment = getattr(portrait, "alignment", None)
         metadata = {"seed": str(seed)} | ({"portrait_alignment": alignment.to_json()} if alignment else {})
         avatar = dataclasses.replace(avatar, metadata=metadata)

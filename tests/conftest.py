@@ -1,4 +1,4 @@
-"""What all tests share: how the clone is collected, the pack and its nodes, the embedded body."""
+"""What all tests share: how the clone is collected, the pack and its nodes, the embedded body, avatars."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
+    from animportrait3d_core.avatar import RiggedAvatar
     from animportrait3d_core.body.model import BodyModel
+    from animportrait3d_core.body.parameters import BodyParameters
     from animportrait3d_core.workflow import RunContext
 
 ROOT = Path(__file__).parents[1]
@@ -94,3 +96,25 @@ def mannequin_body() -> BodyModel:
     from animportrait3d_core.embedded.mannequin import mannequin_body_files
 
     return load_body_model(*mannequin_body_files())
+
+
+@pytest.fixture(scope="session")
+def rest(mannequin_body: BodyModel) -> BodyParameters:
+    """A fit as the real one: placed in the world, with some shape and a slightly bent neck."""
+    from tests.avatar_samples import fitted_parameters
+
+    return fitted_parameters(mannequin_body)
+
+
+@pytest.fixture(scope="session")
+def make_avatar(mannequin_body: BodyModel, rest: BodyParameters) -> Any:
+    """make_avatar(count, sh_degree=0, seed=0): a small avatar on the mannequin."""
+    from tests.avatar_samples import random_avatar
+
+    return lambda count, sh_degree=0, seed=0: random_avatar(mannequin_body, rest, count, sh_degree, seed)
+
+
+@pytest.fixture(scope="session")
+def avatar(make_avatar: Any) -> RiggedAvatar:
+    """A small avatar, as it comes."""
+    return make_avatar(4000)

@@ -6,7 +6,7 @@ rigs, optimisers, densification or saved states. Not here: the Gaussians and the
 (`diffusion`), networks that are trained (`training`).
 """
 
-from .fit_views import FitViewsSettings, fit_to_views
+from .fit_views import FitViewsSettings, fit_to_views, views_optimizer
 from .loop import AvatarOptimizer, Crops, Objective, optimize_avatar
 from .scenes import Scene, Scenes, ViewScenes
 from .stage import LearningRates, Stage
@@ -23,4 +23,5 @@ __all__ = [
     "ViewScenes",
     "fit_to_views",
     "optimize_avatar",
+    "views_optimizer",
 ]

@@ -1,10 +1,10 @@
-"""Fit to views: the avatar looks like pictures with mattes (3DGS training of the initialization, paper section 3.1.3)."""
+"""Fit to views: the avatar is trained on images with mattes (the initialization's 3DGS training, paper 3.1.3)."""
 
 from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -14,7 +14,7 @@ from ..avatar.model import RiggedAvatar
 from ..avatar.regularize import RegularizerSettings
 from ..errors import InvalidInput
 from ..fingerprints import fingerprint
-from ..parts import MOUTH_INTERIOR, TEETH
+from ..parts import AvatarPart
 from ..progress import Progress
 from ..similarity import ssim_map
 from ..views import Views
@@ -22,7 +22,7 @@ from .loop import AvatarOptimizer, Crops, optimize_avatar
 from .scenes import ViewScenes
 from .stage import LearningRates, Stage
 
-_HIDDEN_PARTS = (TEETH, MOUTH_INTERIOR)
+_HIDDEN_PARTS = (AvatarPart.TEETH, AvatarPart.MOUTH_INTERIOR)
 """Views of a closed mouth must not train them: nothing sees them."""
 
 
@@ -55,9 +55,9 @@ class FitViewsSettings:
         )  # fmt: skip
         return cls(stage, alpha_weight=0.0)
 
-    def with_iterations(self, iterations: int) -> FitViewsSettings:
-        """The same with another number of steps."""
-        return dataclasses.replace(self, stage=dataclasses.replace(self.stage, iterations=iterations))
+    def with_stage(self, **changes: Any) -> FitViewsSettings:
+        """The same with other fields of the stage, `iterations` for instance."""
+        return dataclasses.replace(self, stage=dataclasses.replace(self.stage, **changes))
 
 
 class FitViews:
@@ -122,5 +122,4 @@ def fit_to_views(
     (see `render.gaussian_device`); the avatar comes back on the CPU.  runs: folder of unfinished runs, see
     `optimize_avatar`.
     """
-    optimizer = views_optimizer(avatar, views, settings, seed, device)
-    return optimize_avatar(optimizer, fingerprint((avatar, seed)), runs, progress)
+    return optimize_avatar(views_optimizer(avatar, views, settings, seed, device), runs, progress)

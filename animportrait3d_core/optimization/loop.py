@@ -14,6 +14,7 @@ from ..avatar.model import RiggedAvatar, body_frames, pose_gaussians
 from ..avatar.regularize import position_penalty, scale_penalty
 from ..avatar.table import GaussianTable
 from ..errors import InvalidInput
+from ..fingerprints import fingerprint
 from ..gaussians import Gaussians, sh_degree
 from ..progress import Progress
 from ..randomness import generator_at, seed_at
@@ -94,6 +95,15 @@ class AvatarOptimizer:
         self.losses = {name: float(value.detach()) for name, value in losses.items()}
         self.image = rendered.color[0].detach()
 
+    def key(self) -> dict[str, str]:
+        """All that the end depends on, by parts."""
+        start = self._avatar
+        rig = (start.binding, start.part_id, start.parameters, start.quaternion_order, start.body.fingerprint)
+        return {
+            "avatar": fingerprint((start.gaussians, rig)), "stage": repr(self.stage), "seed": str(self._seed),
+            "scenes": self.scenes.fingerprint, "objective": self.objective.fingerprint,
+        }  # fmt: skip
+
     def avatar(self) -> RiggedAvatar:
         """The avatar as it is after the last step, on the CPU."""
         with torch.inference_mode(False), torch.no_grad():
@@ -168,20 +178,16 @@ class AvatarOptimizer:
 
 
 def optimize_avatar(
-    optimizer: AvatarOptimizer, fingerprint: str, runs: Path | None = None, progress: Progress | None = None
+    optimizer: AvatarOptimizer, runs: Path | None = None, progress: Progress | None = None
 ) -> RiggedAvatar:
     """Carry a stage out to its end.
 
-    fingerprint: of the avatar and the seed it began with.  runs: folder of unfinished runs; a stage that was stopped
-    there goes on where it was. None: it begins anew each time.  progress: called after each step, with an image every
-    `stage.preview_interval` steps; what it raises stops the stage, and its state is kept.
+    runs: folder of unfinished runs (`runs.automatic_run`); a stage that was stopped there goes on where it was. None:
+    it begins anew each time.  progress: called after each step, with an image every `stage.preview_interval` steps;
+    what it raises stops the stage, and its state is kept.
     """
     stage = optimizer.stage
-    key = {
-        "avatar": fingerprint, "stage": repr(stage), "scenes": optimizer.scenes.fingerprint,
-        "objective": optimizer.objective.fingerprint,
-    }  # fmt: skip
-    run = None if runs is None else automatic_run(runs, stage.name, key)
+    run = None if runs is None else automatic_run(runs, stage.name, optimizer.key())
 
     def report() -> None:
         if progress is not None:

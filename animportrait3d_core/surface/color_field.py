@@ -19,7 +19,8 @@ from ..errors import IncompatibleCheckpoint, InvalidInput, check_finite, check_s
 from ..files import read_safetensors, write_safetensors
 from ..meshes import Mesh
 from ..render import interpolate, rasterize_mesh
-from .hash_grid import FEATURES, HashGridSettings, hash_encode, initial_table
+from .hash_grid import hash_encode, initial_table
+from .hash_grid_settings import FEATURES, HashGridSettings
 
 FORMAT = "animportrait3d.color_field"
 SCHEMA_VERSION = 1

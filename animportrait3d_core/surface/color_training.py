@@ -18,7 +18,7 @@ from ..progress import Progress
 from ..render import interpolate, rasterize_mesh
 from ..views import Views
 from .color_field import ColorField, field_colors, new_color_field, render_field
-from .hash_grid import HashGridSettings
+from .hash_grid_settings import HashGridSettings
 
 _WHERE = "train_color_field"
 _ADAM_EPSILON = 1e-8

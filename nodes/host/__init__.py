@@ -22,6 +22,7 @@ from .folders import (
     models_root,
     output_folder,
     register_model_folders,
+    runs_folder,
     save_path,
     temp_folder,
 )
@@ -54,6 +55,7 @@ __all__ = [
     "preview_images",
     "register_model_folders",
     "report_metrics",
+    "runs_folder",
     "save_path",
     "temp_folder",
 ]

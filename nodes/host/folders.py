@@ -139,6 +139,13 @@ def temp_folder() -> Path:
     return Path(folder_paths.get_temp_directory()) if folder_paths is not None else context().temp_directory
 
 
+def runs_folder() -> Path:
+    """Where long work keeps its state until it is done: a run that was stopped, or died, goes on there."""
+    from animportrait3d_core.files import cache_directory
+
+    return cache_directory() / "runs"
+
+
 def save_path(where: str, prefix: str, suffix: str) -> SavePath:
     """Where a node saves `prefix` ("avatar", "heads/anna") with `suffix` (".glb").
 

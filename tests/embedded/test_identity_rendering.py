@@ -12,10 +12,10 @@ import torch
 from scipy import ndimage
 
 from animportrait3d_core.cameras import orbit_cameras, project
+from animportrait3d_core.conditioning import condition_map
 from animportrait3d_core.embedded.identities import (
     PORTRAIT_NAMES,
     IdentityRenderSettings,
-    condition_map,
     embedded_portrait_files,
     export_identities,
     exported_identity,
@@ -25,7 +25,7 @@ from animportrait3d_core.embedded.identities import (
     sample_identity,
     true_parameters,
 )
-from animportrait3d_core.embedded.identities.rendering import pose_figure
+from animportrait3d_core.embedded.identities.rendering import bust_condition_assets, pose_figure
 from animportrait3d_core.embedded.mannequin import build_mannequin
 from animportrait3d_core.errors import InvalidInput, ShapeMismatch
 from animportrait3d_core.mesh_files import load_mesh
@@ -168,8 +168,8 @@ def test_condition_map_is_that_of_design_section_3(prepared):
     # hair and clothes are not in it: a bald twin has the same map
     body = build_mannequin()
     vertices = pose_figure(prepared.figure, wide)[: prepared.figure.num_body]
-    normals = vertex_normals(torch.from_numpy(vertices), torch.from_numpy(body.faces)).numpy()
-    bare = condition_map(vertices, normals, camera, 1)
+    normals = vertex_normals(torch.from_numpy(vertices), torch.from_numpy(body.faces))
+    bare = condition_map(bust_condition_assets(), torch.from_numpy(vertices), normals, camera, 1)[0]
     assert (bare - condition).abs().max() < 0.02
 
 

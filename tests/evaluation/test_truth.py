@@ -20,7 +20,7 @@ from animportrait3d_core.embedded.identities import prepare_identity, sample_ide
 from animportrait3d_core.errors import InvalidInput
 from animportrait3d_core.evaluation.heldout import GROUPS, HeldOutFrame, held_out_frames
 from animportrait3d_core.evaluation.truth import (
-    LABELS,
+    TRUTH_LABELS,
     TRUTH_REGIONS,
     camera_before,
     evaluate_against_identity,
@@ -85,7 +85,7 @@ def test_masks_of_the_truth_follow_lids_and_jaw(prepared) -> None:
         name: true_masks(prepared, one.pose(rest), one.camera(128))[1].sum(dim=(1, 2)).tolist()
         for name, one in (("open", frame), ("shut", shut), ("wide", wide))
     }
-    sclera, iris, teeth, lips = (LABELS.index(name) for name in ("sclera", "iris", "teeth", "lips"))
+    sclera, iris, teeth, lips = (TRUTH_LABELS.index(name) for name in ("sclera", "iris", "teeth", "lips"))
     assert labels["open"][sclera] > 20 and labels["open"][iris] > 10 and labels["open"][teeth] == 0
     assert labels["shut"][sclera] == labels["shut"][iris] == 0
     assert labels["wide"][teeth] > 20 and labels["wide"][lips] > 50

@@ -20,6 +20,46 @@ NOUNS = {
 HOST_MODULES = {"comfy", "comfy_api", "comfy_extras", "comfy_execution", "folder_paths", "nodes", "server", "execution"}
 MAY_IMPORT_EMBEDDED = {"embedded", "cli", "evaluation"}
 
+# Which part of core may import which, those for type checkers included. Everybody may import `errors`; a part is a
+# package or a module directly under core. One line each: a new arrow is one word here, and an unused word is refused.
+ARROWS = {
+    # nouns
+    "parts": "meshes",
+    "cameras": "head_frame",
+    "views": "cameras",
+    # tools that know nothing of the method
+    "files": "",
+    "pickles": "",
+    "torch_checkpoints": "files pickles",
+    "mesh_queries": "meshes",
+    "render": "cameras gaussians rotations",
+    "mesh_files": "files mesh_queries meshes",
+    "previews": "cameras files meshes render views",
+    # the method
+    "networks": "files landmarks parts progress",
+    "body": "cameras files head_frame landmarks mesh_queries meshes pickles previews progress regions render rotations "
+    "views",
+    "surface": "cameras files mesh_queries meshes previews progress render views",
+    "portrait": "body cameras files head_frame landmarks mesh_files mesh_queries meshes pickles progress regions "
+    "render surface torch_checkpoints views",
+    "segmentation": "cameras meshes parts progress render views",
+    "rigging": "body cameras mesh_queries meshes parts render rotations",
+    "avatar": "body cameras files gaussians parts progress render rigging rotations similarity views",
+    "conditioning": "body cameras landmarks meshes render",
+    "animation": "avatar body cameras files progress render rotations",
+    "export": "avatar body files gaussians parts rigging rotations",
+    "training": "files landmarks networks parts progress regions",
+    # what stands above the method
+    "doctor": "files render surface",
+    "embedded": "body cameras conditioning doctor files head_frame landmarks mesh_files meshes networks parts portrait "
+    "progress regions render rotations surface training views",
+    "evaluation": "animation avatar body cameras embedded head_frame landmarks mesh_queries meshes parts portrait "
+    "progress regions render rigging similarity",
+    "workflow": "files fingerprints progress",
+    "cli": "avatar doctor embedded evaluation files mesh_files networks portrait training workflow",
+    "__main__": "cli",
+}
+
 
 def imports(file):
     """Absolute dotted names of everything a file imports, relative imports resolved against the repository root."""
@@ -27,6 +67,10 @@ def imports(file):
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module"):
+            name = node.args[0].value if isinstance(node.args[0], ast.Constant) else ""
+            if name.startswith("."):
+                yield ".".join([*package, name[1:]])
         elif isinstance(node, ast.ImportFrom):
             base = package[: len(package) - node.level + 1] if node.level else []
             prefix = [*base, *(node.module.split(".") if node.module else [])]
@@ -45,8 +89,76 @@ def part_of(file):
     return file.relative_to(ROOT / CORE).with_suffix("").parts[0]
 
 
+def allowed(part):
+    return set(ARROWS.get(part, "").split())
+
+
+def arrows():
+    """Part of core -> the other parts that its files import."""
+    found = {}
+    for file in CORE_FILES:
+        others = {
+            name for name in core_parts(file) if (ROOT / CORE / name).is_dir() or (ROOT / CORE / f"{name}.py").is_file()
+        }
+        found.setdefault(part_of(file), set()).update(others - {part_of(file), "errors"})
+    return found
+
+
+def imported_files(file):
+    """Files of core that a file imports; what a package offers comes from its `__init__.py`."""
+    for name in imports(file):
+        parts = name.split(".")
+        if parts[0] != CORE:
+            continue
+        for place in (ROOT.joinpath(*parts), ROOT.joinpath(*parts[:-1])):
+            if place.with_suffix(".py").is_file():
+                yield place.with_suffix(".py")
+                break
+            if (place / "__init__.py").is_file():
+                yield place / "__init__.py"
+                break
+
+
+def circles(graph):
+    """Nodes of a graph (node -> nodes) that lie on circles or between them: what is left when ends are taken off."""
+    left = {node: set(others) & set(graph) - {node} for node, others in graph.items()}
+    while True:
+        ends = {node for node, others in left.items() if not others}
+        ends |= set(left) - set().union(*left.values())
+        if not ends:
+            return left
+        left = {node: others - ends for node, others in left.items() if node not in ends}
+
+
+def test_circles_are_found():
+    assert circles({"a": {"b"}, "b": {"c"}, "c": set()}) == {}
+    assert set(circles({"a": {"b"}, "b": {"c"}, "c": {"d"}, "d": {"b", "e"}, "e": set()})) == {"b", "c", "d"}
+
+
+def test_no_arrow_between_parts_of_core_but_those_of_the_table():
+    surplus = {part: sorted(others - allowed(part)) for part, others in arrows().items() if others - allowed(part)}
+    assert surplus == {}, "imports that ARROWS does not allow"
+
+
+def test_the_table_names_no_arrow_that_is_not_there():
+    found = arrows()
+    unused = {part: sorted(allowed(part) - found.get(part, set())) for part in ARROWS}
+    assert {part: names for part, names in unused.items() if names} == {}
+    assert not set(ARROWS) - set(found)
+
+
+def test_no_circle_of_parts():
+    assert circles({part: allowed(part) for part in arrows()}) == {}
+
+
+def test_no_circle_of_files():
+    left = circles({file: set(imported_files(file)) for file in CORE_FILES})
+    assert sorted(file.relative_to(ROOT).as_posix() for file in left) == []
+
+
 def test_the_walk_resolves_relative_imports():
     runner = set(imports(ROOT / CORE / "workflow" / "runner.py"))
+    assert f"{CORE}.surface.hash_grid" in set(imports(ROOT / CORE / "doctor.py"))
     assert {"animportrait3d_core.errors.InvalidInput", "animportrait3d_core.workflow.prepare.prepare"} <= runner
 
 

@@ -10,7 +10,7 @@ import torch
 
 from animportrait3d_core.cameras import Cameras, orbit_cameras
 from animportrait3d_core.render import GaussianImage, available_backends, rasterize_gaussians
-from animportrait3d_core.render.backends import NVDIFFRAST_ROUNDS
+from animportrait3d_core.render.available import NVDIFFRAST_ROUNDS
 from animportrait3d_core.render.torch_projection import spherical_harmonics_basis
 
 INPUT_NAMES = ("means", "quats", "scales", "opacities", "colors", "background", "features")

@@ -29,7 +29,7 @@ from animportrait3d_core.surface.color_training import (
     tone_map,
     train_color_field,
 )
-from animportrait3d_core.surface.hash_grid import HashGridSettings
+from animportrait3d_core.surface.hash_grid_settings import HashGridSettings
 from animportrait3d_core.views import Views
 
 SIZE = 64

@@ -101,7 +101,7 @@ def graph_of_files(networks):
 
 
 @pytest.fixture()
-def files(tmp_path, mannequin_body):
+def files(tmp_path, make_avatar):
     """The working directory of `TYPED`, without any input or models folder."""
     import torch
     import trimesh
@@ -110,7 +110,6 @@ def files(tmp_path, mannequin_body):
     from animportrait3d_core.embedded.mannequin import mannequin_body_files
     from animportrait3d_core.embedded.weights import embedded_network_folder
     from animportrait3d_core.portrait.trigrid import save_generator
-    from tests.avatar.conftest import random_avatar
     from tests.portrait.trigrid_samples import checkpoint_of, ellipsoid_portrait, generator_of
 
     (tmp_path / "heads").mkdir()
@@ -123,7 +122,7 @@ def files(tmp_path, mannequin_body):
     portrait = ellipsoid_portrait((8, 16, 32))
     torch.save({"model": checkpoint_of(portrait)}, tmp_path / "portrait.pth")
     save_generator(generator_of(portrait), tmp_path / "generator.safetensors")
-    save_avatar(random_avatar(mannequin_body, mannequin_body.neutral_parameters(), 50), tmp_path / "avatar.safetensors")
+    save_avatar(make_avatar(50), tmp_path / "avatar.safetensors")
     return tmp_path
 
 

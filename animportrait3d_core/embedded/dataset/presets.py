@@ -21,8 +21,8 @@ class Framing:
     yaw, elevation: degrees, uniform in the range; yaw 0 is the front, 90 the subject's left.  rear_share: how often the
     yaw is turned by half a circle.  radius: of the orbit, in shares of 2.65.  target_jitter: world units by which the
     look-at point is moved along each axis.  side: of the square that is cut out of the picture, in shares of the
-    method's box (`framing.BOX_SIDES`), log-uniform; for busts, of the whole picture.  shift: by which share of its side
-    the square is moved at most.
+    method's box (`conditioning.CROP_REGIONS`), log-uniform; for busts, of the whole picture.  shift: by which share of
+    its side the square is moved at most.
     """
 
     yaw: tuple[float, float]

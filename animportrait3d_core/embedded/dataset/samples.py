@@ -12,10 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ...body.parameters import BodyParameters
 from ...cameras import Cameras, view_word
+from ...conditioning import neutral_state, region_prompt, sample_state, state_parameters
+from ...landmarks import LEFT_PUPIL
 from ...parts import FIGURE_PARTS
 from ...regions import IMAGE_REGIONS
-from ...training.shards import FIELDS, TEXTS, encode_colors, encode_normals
+from ...training.shards import BODY_WIDTHS, FIELDS, TEXTS, encode_colors, encode_normals
 from ..identities import (
     IdentityImage,
     IdentityRenderSettings,
@@ -27,9 +30,8 @@ from ..identities import (
     true_parameters,
 )
 from ..identities.shading import Lighting, default_lighting
-from .framing import LEFT_PUPIL, crop_camera, region_prompt, sample_view
+from .framing import sample_view, view_camera
 from .presets import Preset
-from .states import body_vector, neutral_state, sample_state, state_parameters
 
 IDENTITY_SEEDS = 900_000  # the seeds from here on belong to shipped portraits and exported identities
 VISIBILITY_TOLERANCE = 0.012  # world units, 4 mm: what lies this much behind another surface is hidden
@@ -98,7 +100,7 @@ def _render_sample(
     view = sample_view(region, settings.preset.framings[region], generator)
     parameters = state_parameters(true_parameters(prepared.identity), state)
     posed = pose_identity(prepared, parameters)
-    camera = crop_camera(view, posed.landmarks, settings.size)
+    camera = view_camera(view, posed.landmarks, settings.size)
     image = render_posed(posed, camera, drawing)
     tensors = {
         "rgb": encode_colors(image.rgb[0]),
@@ -114,10 +116,14 @@ def _render_sample(
     }
     if image.condition is not None:
         tensors["condition"] = encode_colors(image.condition[0])
-    attributes = prepared.identity.attributes
-    full, abstract = attributes.prompt(), attributes.abstract_prompt()
-    texts = (region_prompt(view.box, full, abstract), full, abstract, view_word(view.yaw))
+    full, abstract = prepared.identity.prompt, prepared.identity.abstract_prompt
+    texts = (region_prompt(view.region, full, abstract), full, abstract, view_word(view.yaw))
     return tensors, dict(zip(TEXTS, texts))
+
+
+def body_vector(parameters: BodyParameters) -> Tensor:
+    """The `body` tensor [27] of a sample: the fields of BODY_WIDTHS of a state [1] side by side."""
+    return torch.cat([getattr(parameters, name)[0] for name in BODY_WIDTHS])
 
 
 def landmark_visibility(image: IdentityImage, camera: Cameras) -> Tensor:

@@ -6,7 +6,6 @@ renders lives elsewhere. Nothing of the method may import this package.
 """
 
 from .attributes import Attributes, sample_attributes
-from .condition import condition_map
 from .export import (
     PORTRAIT_NAMES,
     embedded_portrait_files,
@@ -36,7 +35,6 @@ __all__ = [
     "PosedIdentity",
     "PreparedIdentity",
     "IdentityRenderSettings",
-    "condition_map",
     "embedded_portrait_files",
     "export_identities",
     "exported_identity",

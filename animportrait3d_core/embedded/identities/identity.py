@@ -11,7 +11,7 @@ from ...body.parameters import BodyParameters
 from ...head_frame import EYE_HEIGHT, HEAD_SCALE
 from ..mannequin import PARAMETER_NAMES, build_mannequin, identity_skin_displacement, parameter_index
 from .attributes import Attributes, sample_attributes
-from .prompts import attributes_from_prompt
+from .prompts import attributes_from_prompt, describe, describe_abstractly
 
 # How far men lie from the mean in standardised parameters; women lie as far on the other side.
 _MALE_SHAPE = {
@@ -50,7 +50,12 @@ class Identity:
     @property
     def prompt(self) -> str:
         """The full attribute prompt."""
-        return self.attributes.prompt()
+        return describe(self.attributes)
+
+    @property
+    def abstract_prompt(self) -> str:
+        """Age, sex and skin tone alone, e.g. "a young man, fair skin"; what the eye and mouth crops are told."""
+        return describe_abstractly(self.attributes)
 
 
 def sample_identity(seed: int, **known: str | bool) -> Identity:

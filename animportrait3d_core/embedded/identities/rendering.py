@@ -12,11 +12,11 @@ from torch import Tensor
 
 from ...body.parameters import BodyParameters
 from ...cameras import Cameras, project
+from ...conditioning import ConditionAssets, condition_assets, condition_map
 from ...errors import InvalidInput, ShapeMismatch
 from ...parts import FigurePart
 from ...render import MeshImage, rasterize_mesh
-from ..mannequin import build_mannequin
-from .condition import condition_map
+from ..mannequin import build_mannequin, mannequin_assets
 from .figure import Figure, build_figure, figure_normals, posed_vertices
 from .geometry import nearer_samples, smoothed_over_mesh
 from .identity import Identity, true_parameters
@@ -56,8 +56,8 @@ class IdentityImage:
     """B views of one identity.
 
     rgb: [B, H, W, 3] 0..1 over the background.  alpha: [B, H, W].  normals: [B, H, W, 3] unit, camera-space OpenGL (x
-    right, y up, z towards the camera), 0 on the background.  condition: [B, H, W, 4] condition map (docs/conventions.md),
-    or None.  parts: [B, H, W] uint8, positions in `PARTS`.  depth: [B, H, W] along the view axis, 0 on the background.
+    right, y up, z towards the camera), 0 on the background.  condition: [B, H, W, 4] condition map as of
+    docs/conventions.md, or None.  parts: [B, H, W] uint8, positions in `PARTS`.  depth: [B, H, W] along the view axis, 0 on the background.
     landmarks: [B, 70, 2] pixels, landmarks_3d: [B, 70, 3] world (68 iBUG, left and right pupil), all points whether
     visible or not.
     """
@@ -223,6 +223,12 @@ def _stacked(views: list[IdentityImage], name: str) -> Any:
     return None if values[0] is None else torch.cat(values)
 
 
+@lru_cache(maxsize=1)
+def bust_condition_assets() -> ConditionAssets:
+    """What condition maps need of the bare bust."""
+    return condition_assets(mannequin_assets(build_mannequin()))
+
+
 def _arrays(image: MeshImage) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """face_id, barycentric and depth of a batch of one."""
     return image.face_id[0].numpy(), image.barycentric[0].numpy(), image.depth[0].numpy()
@@ -252,8 +258,8 @@ def render_posed(posed: PosedIdentity, camera: Cameras, settings: IdentityRender
     )  # fmt: skip
     condition = None
     if settings.condition:
-        body = slice(0, figure.num_body)
-        condition = condition_map(posed.vertices[body], posed.normals[body], camera, grain, bust)[None]
+        body, normals = (torch.from_numpy(values[: figure.num_body]) for values in (posed.vertices, posed.normals))
+        condition = condition_map(bust_condition_assets(), body, normals, camera, grain, bust)
     landmarks = posed.landmarks[None]
     return IdentityImage(
         torch.from_numpy(rgb)[None], torch.from_numpy(alpha)[None], torch.from_numpy(view_normals)[None], condition,

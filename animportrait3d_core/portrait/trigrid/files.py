@@ -32,9 +32,9 @@ from .data import (
     W_DIM,
     Decoder,
     ToRgb,
-    TrigridPortrait,
 )
 from .generator import GENERATOR_HINT, Generator
+from .portrait import TrigridPortrait
 from .settings import FieldSettings, TrigridRenderSettings, settings_from
 
 PORTRAIT_FORMAT = "animportrait3d-trigrid"

@@ -24,10 +24,11 @@ from ...progress import Report
 from ...render.threads import run_parallel
 from ...runs import Run, RunState, carry_out
 from ...views import Views
-from .data import TrigridPortrait, check_level_names
+from .data import check_level_names
 from .fast_kernels import density_of_points
 from .fit_kernels import SLOTS, Gradients, RayBatch, adam_step, learn_empty, learn_rays
 from .fit_state import FitState, empty_gradients, initial_state, inner_rows, portrait_of
+from .portrait import TrigridPortrait
 from .rays import camera_rays
 from .settings import FieldSettings
 
@@ -121,7 +122,7 @@ def fit_trigrid(
 class _Fitting:
     """A fit in work (`runs.Work`). losses: of the steps of this sitting."""
 
-    def __init__(self, views: Views, settings: FitSettings, generator: np.random.Generator) -> None:
+    def __init__(self, views: Views, settings: TrigridFitSettings, generator: np.random.Generator) -> None:
         field = FieldSettings()
         self.steps = settings.iterations
         self.losses: list[float] = []

@@ -10,9 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .data import FEATURES, HIDDEN, NUM_WS, PLANES, W_DIM, Decoder, ToRgb, TrigridPortrait, constant_background
+from .data import FEATURES, HIDDEN, NUM_WS, PLANES, W_DIM, Decoder, ToRgb, constant_background
 from .fast_kernels import LANES, FieldArrays
 from .fit_kernels import OUTPUTS, SLOTS, Gradients
+from .portrait import TrigridPortrait
 
 CHANNELS, SLICES = 12, 3
 _PARTS = ("texels", "hidden_weight", "hidden_bias", "output")
