@@ -34,6 +34,22 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(PlainRoot())
 
 
+@pytest.fixture(autouse=True)
+def one_loaded_pack() -> Iterator[None]:
+    """A test that loads another copy of the pack, which takes the place of the first, leaves no trace."""
+    from animportrait3d_core.workflow.registry import LOADED_NAME
+
+    def loaded() -> dict[str, ModuleType]:
+        return {name: module for name, module in sys.modules.items() if name.startswith(LOADED_NAME)}
+
+    before = loaded()
+    yield
+    if before and loaded() != before:
+        for name in loaded():
+            del sys.modules[name]
+        sys.modules.update(before)
+
+
 @pytest.fixture(scope="session")
 def pack() -> ModuleType:
     """The node pack, loaded as ComfyUI and the command line load it."""
