@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import host
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from animportrait3d_core.body.landmarks import Landmarks
+    from animportrait3d_core.body.model import BodyModel
+    from animportrait3d_core.meshes import Mesh
+    from animportrait3d_core.parts import MeshParts
+    from animportrait3d_core.views import Views
 
 EMBEDDED_BODY = "embedded mannequin"
 BODY_SUFFIXES = (".npz", ".pkl", ".zip")
@@ -68,6 +77,7 @@ class LoadSMPLX:
         from animportrait3d_core.body.model import load_body_model
         from animportrait3d_core.portrait.head_target import standard_placement
 
+        assets_path: Path | None
         if body == EMBEDDED_BODY:
             from animportrait3d_core.embedded.mannequin import mannequin_body_files
 
@@ -136,13 +146,13 @@ class FitSMPLX:
     @host.plain_torch
     def execute(
         self,
-        views: Any,
-        body: Any,
+        views: Views,
+        body: BodyModel,
         fit_expression: bool,
         error_limit: float,
-        mesh: Any = None,
-        landmarks: Any = None,
-        parts: Any = None,
+        mesh: Mesh | None = None,
+        landmarks: Landmarks | None = None,
+        parts: MeshParts | None = None,
     ) -> dict[str, Any]:
         from animportrait3d_core.body.fit import BodyFitSettings, fit_body
         from animportrait3d_core.body.landmark_pictures import fit_picture

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from . import host
 from .networks import EMBEDDED, chosen_network, network_choices, network_option
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from animportrait3d_core.meshes import Mesh
+    from animportrait3d_core.segmentation import ViewLabels
+    from animportrait3d_core.views import Views
 
 LABEL_IMAGES = "label images"
 NO_NETWORK = "none"
@@ -24,7 +31,7 @@ def painted_classes() -> list[str]:
     return [name for name in PART_CLASSES if name != "background"]
 
 
-def spread_over(images: Any, count: int) -> Any:
+def spread_over(images: Tensor, count: int) -> Tensor:
     """At most `count` pictures, taken evenly from a batch."""
     return images[:: max(1, len(images) // count)][:count]
 
@@ -65,7 +72,7 @@ class MatteViews:
         }
 
     @host.plain_torch
-    def execute(self, views: Any, method: str, network: str, mask: Any = None) -> dict[str, Any]:
+    def execute(self, views: Views, method: str, network: str, mask: Tensor | None = None) -> dict[str, Any]:
         from animportrait3d_core.errors import InvalidInput
         from animportrait3d_core.networks import parts_matte, segment_images
         from animportrait3d_core.segmentation import matte_views
@@ -145,12 +152,12 @@ class SegmentViews:
     @host.plain_torch
     def execute(
         self,
-        views: Any,
+        views: Views,
         network: str,
         label_set: str,
         hair_network: str,
-        label_images: Any = None,
-        hair_mask: Any = None,
+        label_images: Tensor | None = None,
+        hair_mask: Tensor | None = None,
     ) -> dict[str, Any]:
         from animportrait3d_core.errors import InvalidInput, check_shape
         from animportrait3d_core.networks import segment_images
@@ -207,7 +214,7 @@ class CorrectLabels:
         }
 
     @host.plain_torch
-    def execute(self, labels: Any, mask: Any, class_name: str, views: str) -> dict[str, Any]:
+    def execute(self, labels: ViewLabels, mask: Tensor, class_name: str, views: str) -> dict[str, Any]:
         from animportrait3d_core.segmentation import paint_labels, parse_view_indices
         from animportrait3d_core.segmentation.pictures import class_pictures
 
@@ -284,15 +291,15 @@ class FaceRevote:
     @host.plain_torch
     def execute(
         self,
-        mesh: Any,
-        labels: Any,
-        views: Any,
-        profile: str,
+        mesh: Mesh,
+        labels: ViewLabels,
+        views: Views,
+        profile: Literal["fixed", "legacy"],
         smoothing: float,
         least_island: float,
         correction_class: str,
         correction_views: str,
-        correction: Any = None,
+        correction: Tensor | None = None,
     ) -> dict[str, Any]:
         from animportrait3d_core import previews
         from animportrait3d_core.segmentation import RevoteSettings, paint_labels, parse_view_indices, revote_faces

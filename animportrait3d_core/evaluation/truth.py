@@ -116,6 +116,7 @@ def _frame_pairs(
         regions, labels = true_masks(prepared, true_state, file_camera)
         landmarks = avatar.body(state).landmarks[0, :68]
         image = rendered.color[0].clamp(0, 1)
+        assert rendered.features is not None  # codes were handed in
         yield FramePair(
             image, truth, regions, (rendered.features[0] > 0.5).permute(2, 0, 1), labels,
             project(camera, landmarks)[0][0], gaussians.means[followed], landmarks,

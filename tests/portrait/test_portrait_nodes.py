@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import sys
 from pathlib import Path
@@ -17,6 +18,9 @@ from animportrait3d_core.errors import (
     MissingModelFile,
     ShapeMismatch,
 )
+from animportrait3d_core.meshes import Mesh
+from animportrait3d_core.portrait.alignment import HeadAlignment
+from animportrait3d_core.portrait.mesh import MeshPortrait
 from animportrait3d_core.portrait.protocol import Portrait
 from animportrait3d_core.portrait.trigrid import SAMPLING_PRESETS, Generator, save_generator, save_trigrid_portrait
 from animportrait3d_core.workflow.context import Interrupted
@@ -229,9 +233,6 @@ def test_the_surface_of_a_trigrid(nodes, portrait) -> None:
 
 
 def test_the_surface_of_a_mesh_is_the_mesh(nodes) -> None:
-    from animportrait3d_core.meshes import Mesh
-    from animportrait3d_core.portrait.mesh import MeshPortrait
-
     corners = torch.tensor([[0.0, 0.3, 0.2], [0.3, 0, 0], [-0.3, 0, 0], [0, 0.6, 0]])
     faces = torch.tensor([[0, 2, 1], [0, 1, 3], [0, 3, 2], [1, 2, 3]])
     portrait = MeshPortrait(Mesh(corners, faces, torch.rand(4, 3, generator=torch.Generator().manual_seed(0))))
@@ -322,3 +323,22 @@ def test_the_shipped_portraits_load(nodes) -> None:
         pictures.append(done.image)
         assert 0.1 < float((done.image < 0.95).any(-1).float().mean()) < 0.8  # a bust before white
     assert float((pictures[0] - pictures[1]).abs().mean()) > 0.02
+
+
+def test_landmarks_of_a_mesh_come_into_the_frame_of_its_portrait(nodes, run_context, portrait) -> None:
+    folder = run_context.input_directory
+    folder.mkdir()
+    (folder / "head.glb").write_bytes(b"not read")
+    rows = torch.rand(68, 3, generator=torch.Generator().manual_seed(2))
+    (folder / "head.json").write_text(json.dumps({"landmarks": rows.tolist()}))
+    triangle = Mesh(torch.eye(3), torch.tensor([[0, 1, 2]]), vertex_colors=torch.ones(3, 3))
+    placed = HeadAlignment(torch.eye(3), 2.0, torch.tensor([0.0, 1.0, 0.0]), "by hand")
+    for owner, wanted in (
+        (None, rows),
+        (MeshPortrait(triangle), rows),
+        (MeshPortrait(triangle, alignment=placed), placed.apply(rows)),
+    ):
+        found = nodes("AP3D_LoadLandmarks", file="head.glb", portrait=owner).landmarks
+        torch.testing.assert_close(found.points_3d, wanted)
+    with pytest.raises(InvalidInput, match="AP3D_LoadLandmarks: the portrait is of kind 'trigrid'"):
+        nodes("AP3D_LoadLandmarks", file="head.glb", portrait=portrait)
