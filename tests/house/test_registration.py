@@ -49,6 +49,14 @@ def test_a_node_is_documented_and_executable(node_id, node_class):
 
 
 @pytest.mark.parametrize(("node_id", "node_class"), NODES)
+def test_the_arguments_of_a_node_are_typed(node_id, node_class):
+    """What a socket carries is a class of core, so that mypy sees what a node does with it."""
+    types = inspect.get_annotations(getattr(node_class, node_class.FUNCTION))
+    for entry in define_node(node_id, node_class).inputs:
+        assert entry.is_widget or "Any" not in types.get(entry.name, ""), f"{node_id}: '{entry.name}' is of type Any"
+
+
+@pytest.mark.parametrize(("node_id", "node_class"), NODES)
 def test_defaults_are_within_their_own_limits(node_id, node_class):
     for entry in define_node(node_id, node_class).widgets:
         assert "min" not in entry.options or entry.default >= entry.options["min"]
