@@ -63,7 +63,7 @@ def class_table(parts: tuple[str, ...]) -> Tensor:
 
 
 def load_pictures(dataset: ShardDataset, indices: Tensor, maps: Collection[str] = MAPS) -> Pictures:
-    """Samples as pictures premultiplied by alpha, with those of `MAPS` that are wanted.
+    """Samples `indices` [B] as pictures premultiplied by alpha, with those of `MAPS` that are wanted.
 
     Labels are classes of `PART_CLASSES`, points the 68 landmarks.
     """
