@@ -190,8 +190,6 @@ class ColorPoints:
     @staticmethod
     def _field(mesh: Any, views: Any, close_views: Any, iterations: int, seed: int) -> Any:
         """The colour field of the views."""
-        import torch
-
         from animportrait3d_core.errors import InvalidInput
         from animportrait3d_core.surface.color_training import ColorFieldSettings, train_color_field
         from animportrait3d_core.views import concatenate_views
@@ -203,8 +201,8 @@ class ColorPoints:
             )
         seen = views if close_views is None else concatenate_views([views, close_views])
         settings = ColorFieldSettings(iterations=iterations)
-        generator = torch.Generator().manual_seed(seed)
-        return train_color_field(mesh, seen, settings, generator, host.ProgressBar(iterations), host.device())
+        bar = host.ProgressBar(iterations)
+        return train_color_field(mesh, seen, settings, seed, bar, host.device(), host.runs_folder())
 
 
 NODE_CLASS_MAPPINGS = {

@@ -156,8 +156,8 @@ class RefineMesh:
         from animportrait3d_core.surface import refine_mesh
 
         settings = self._settings(preset, inputs)
-        generator = torch.Generator().manual_seed(inputs["seed"])
-        refined = refine_mesh(mesh, normals, views, settings, generator, host.ProgressBar(settings.iterations))
+        bar = host.ProgressBar(settings.iterations)
+        refined = refine_mesh(mesh, normals, views, settings, inputs["seed"], bar, host.runs_folder())
         cameras = previews.preview_cameras(PREVIEW_SIZE)
         before, after = (previews.shaded_mesh(value.vertices, value.faces, cameras) for value in (mesh, refined.mesh))
         picture = torch.cat([before, after], dim=2)

@@ -15,7 +15,7 @@ CORE_FILES = sorted((ROOT / CORE).rglob("*.py"))
 NODE_FILES = sorted((ROOT / "nodes").rglob("*.py"))
 NOUNS = {
     "errors", "progress", "fingerprints", "parts", "regions", "landmarks", "head_frame", "similarity",
-    "rotations", "cameras", "views", "meshes", "gaussians",
+    "randomness", "rotations", "cameras", "views", "meshes", "gaussians",
 }  # fmt: skip
 HOST_MODULES = {"comfy", "comfy_api", "comfy_extras", "comfy_execution", "folder_paths", "nodes", "server", "execution"}
 MAY_IMPORT_EMBEDDED = {"embedded", "cli", "evaluation"}
@@ -29,6 +29,7 @@ ARROWS = {
     "views": "cameras",
     # tools that know nothing of the method
     "files": "",
+    "runs": "files",
     "pickles": "",
     "torch_checkpoints": "files pickles",
     "mesh_queries": "meshes",
@@ -39,16 +40,17 @@ ARROWS = {
     "networks": "files landmarks parts progress",
     "body": "cameras files head_frame landmarks mesh_queries meshes pickles previews progress regions render rotations "
     "views",
-    "surface": "cameras files mesh_queries meshes previews progress render views",
+    "surface": "cameras files fingerprints mesh_queries meshes previews progress randomness render runs views",
     "portrait": "body cameras files head_frame landmarks mesh_files mesh_queries meshes pickles progress regions "
-    "render surface torch_checkpoints views",
+    "render runs surface torch_checkpoints views",
     "segmentation": "cameras meshes parts progress render views",
     "rigging": "body cameras mesh_queries meshes parts render rotations",
-    "avatar": "body cameras files gaussians parts progress render rigging rotations similarity views",
+    "avatar": "body cameras files gaussians parts render rigging rotations views",
     "conditioning": "body cameras landmarks meshes render",
+    "optimization": "avatar body cameras fingerprints gaussians parts progress randomness render runs similarity views",
     "animation": "avatar body cameras files progress render rotations",
     "export": "avatar body files gaussians parts rigging rotations",
-    "training": "files landmarks networks parts progress regions",
+    "training": "files landmarks networks parts progress randomness regions runs",
     # what stands above the method
     "doctor": "files render surface",
     "embedded": "body cameras conditioning doctor files head_frame landmarks mesh_files meshes networks parts portrait "
