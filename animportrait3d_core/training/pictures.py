@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 from collections.abc import Collection
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import InvalidInput
+from ..fingerprints import fingerprint
 from ..landmarks import NUM_FACE_LANDMARKS
 from ..networks.files import ImageNetwork
 from ..parts import CLASS_OF_FIGURE_PART, PART_CLASSES
@@ -49,7 +48,7 @@ def task_fingerprint(dataset: ShardDataset, recipe: Recipe) -> str:
     shards = [(entry.file, entry.sha256) for entry in dataset.manifest.shards]
     parts = [recipe.role, shards, recipe.config, recipe.size, recipe.pixel_unshuffle, recipe.held_out_share]
     parts.append(dataclasses.asdict(recipe.augment))
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+    return fingerprint(parts)[:16]
 
 
 def class_table(parts: tuple[str, ...]) -> Tensor:

@@ -47,11 +47,11 @@ ARROWS = {
     "avatar": "body cameras files gaussians parts progress render rigging rotations similarity views",
     "animation": "avatar body cameras files progress render rotations",
     "export": "avatar body files gaussians parts rigging rotations",
-    "training": "files landmarks networks parts progress regions",
+    "training": "files fingerprints landmarks networks parts progress regions",
     # what stands above the method
     "doctor": "files render surface",
-    "embedded": "body cameras doctor files head_frame mesh_files meshes networks parts portrait progress regions "
-    "render rotations surface training views",
+    "embedded": "body cameras doctor files fingerprints head_frame mesh_files meshes networks parts portrait progress "
+    "regions render rotations surface training views",
     "evaluation": "animation avatar body cameras embedded head_frame landmarks mesh_queries meshes parts portrait "
     "progress regions render rigging similarity",
     "workflow": "files fingerprints progress",
