@@ -106,14 +106,18 @@ def projected_areas(mesh: Mesh, faces: Tensor, camera: Cameras) -> Tensor:
 
 
 def view_votes(
-    mesh: Mesh, geometry: FaceGeometry, labels: ViewLabels, camera: Cameras, facing: tuple[float, float] = (0.0, 1.0)
+    mesh: Mesh,
+    geometry: FaceGeometry,
+    labels: ViewLabels,
+    camera: Cameras,
+    least_facing: float = 0.0,
+    facing_power: float = 1.0,
 ) -> ViewVotes:
     """The votes of one view: labels of one view, camera of one, at the size to rasterise.
 
-    facing: faces seen at less than this cosine do not vote; the power to which the cosine weighs.  Faces of which less
-    than a tenth is visible do not vote.
+    least_facing: faces seen at less than this cosine do not vote.  facing_power: to which the cosine weighs.  Faces of
+    which less than a tenth is visible do not vote.
     """
-    least_facing, facing_power = facing
     size, count = (camera.width, camera.height), len(labels.classes)
     face_id = rasterize_mesh(mesh.vertices, mesh.faces, camera).face_id[0].reshape(-1)
     label = sampled(labels.labels[0], size).reshape(-1)

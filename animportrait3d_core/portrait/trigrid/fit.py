@@ -75,13 +75,6 @@ class TrigridFitSettings:
             raise InvalidInput(f"TrigridFitSettings: step is {self.step}, expected 0.001 to 0.2 world units.")
 
 
-FIT_PRESETS: dict[str, TrigridFitSettings] = {
-    "draft": TrigridFitSettings(iterations=400, rays=2048),
-    "standard": TrigridFitSettings(),
-    "fine": TrigridFitSettings(iterations=5000, rays=6144),
-}
-
-
 @dataclasses.dataclass(frozen=True)
 class TrigridFit:
     """A fitted portrait, its loss [iterations of this call] and the seconds it took, those before a resumption too."""
