@@ -14,7 +14,7 @@ from torch import Tensor
 from ..cameras import Cameras, project
 from ..errors import InvalidInput
 from ..landmarks import JAWLINE, LEFT_EYE, MOUTH, NUM_FACE_LANDMARKS, RIGHT_EYE
-from .fit_terms import picture_derivatives
+from .fit_terms import image_derivatives
 from .fit_variables import LinearizedBody, NormalEquations, geman_mcclure_weights
 from .landmarks import Landmarks, closest_to_rays, viewing_rays
 
@@ -198,7 +198,7 @@ class LandmarkTerm:
             robust = geman_mcclure_weights(offset.norm(dim=-1), width) * self.consensus.weights[self.views]
             chosen = robust > 1e-3
             view, number = torch.nonzero(chosen, as_tuple=True)
-            flat = picture_derivatives(self.cameras, view, pixels[chosen], derivatives[number])
+            flat = image_derivatives(self.cameras, view, pixels[chosen], derivatives[number])
             share = robust[chosen] * (weight / (len(self.views) + _VIEWS_OF_BIAS))
             system.add(offset[chosen].flatten(), flat.flatten(0, 1), share.repeat_interleave(2))
 

@@ -147,7 +147,7 @@ def _add_point_to_plane(
     system.add(offset.flatten(), derivatives.flatten(0, 1), _SLIDE_WEIGHT * weights.repeat_interleave(3))
 
 
-def picture_derivatives(cameras: Cameras, view: Tensor, pixels: Tensor, derivatives: Tensor) -> Tensor:
+def image_derivatives(cameras: Cameras, view: Tensor, pixels: Tensor, derivatives: Tensor) -> Tensor:
     """Derivatives [M, 2, P] of M points' places in their pictures, in world units at the points' depth.
 
     view: [M] index of each point's camera.  pixels: [M, 2].  derivatives: [M, 3, P] of the points in the world. For
@@ -182,7 +182,7 @@ class SilhouetteTerm:
         view, number = torch.nonzero(chosen, as_tuple=True)
         if len(view) < _LEAST_POINTS:
             return
-        flat = picture_derivatives(self.cameras, view, pixels[chosen], posed.d_vertices[self.index[number]])
+        flat = image_derivatives(self.cameras, view, pixels[chosen], posed.d_vertices[self.index[number]])
         system.add(
             residual[chosen], project_to_directions(flat, slope[chosen]), robust[chosen] * (weight / chosen.numel())
         )

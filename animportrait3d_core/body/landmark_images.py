@@ -24,14 +24,14 @@ LEAST_SIDE = 512  # points of neighbouring landmarks run into each other in smal
 OVERLAY_YAWS = (0.0, 40.0, -40.0, 90.0)
 
 
-def detections_picture(views: Views, landmarks: Landmarks) -> Tensor:
+def detections_image(views: Views, landmarks: Landmarks) -> Tensor:
     """Views [B, H, W, 3], enlarged if they are small, with every detection of some confidence in its colour."""
     pixels, confidence = landmarks.detections
     large, pixels = _enlarged(views, pixels)
     return _with_detections(large.images, pixels, confidence)
 
 
-def fit_picture(views: Views, fit: BodyFit, landmarks: Landmarks | None = None) -> Tensor:
+def fit_image(views: Views, fit: BodyFit, landmarks: Landmarks | None = None) -> Tensor:
     """Four views [4, H, W, 3] from the front to the side, with the body over them and its 68 landmarks in blue.
 
     landmarks: of the same views; detections are drawn in the colours of their confidence, points in space in green.
@@ -49,10 +49,10 @@ def fit_picture(views: Views, fit: BodyFit, landmarks: Landmarks | None = None) 
     if confidence is not None:
         pixels = torch.cat([pixels, given], dim=1)
     large, pixels = _enlarged(chosen, pixels)
-    picture = body_overlay(large, output.vertices[0], fit.body.faces_outward)
+    image = body_overlay(large, output.vertices[0], fit.body.faces_outward)
     if confidence is not None:
-        picture = _with_detections(picture, pixels[:, NUM_FACE_LANDMARKS:], confidence)
-    return draw_points(picture, pixels[:, :NUM_FACE_LANDMARKS], FITTED_COLOR)
+        image = _with_detections(image, pixels[:, NUM_FACE_LANDMARKS:], confidence)
+    return draw_points(image, pixels[:, :NUM_FACE_LANDMARKS], FITTED_COLOR)
 
 
 def _enlarged(views: Views, pixels: Tensor) -> tuple[Views, Tensor]:
