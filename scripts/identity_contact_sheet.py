@@ -32,7 +32,7 @@ from animportrait3d_core.embedded.identities import (  # noqa: E402
 )
 from animportrait3d_core.parts import FIGURE_PARTS  # noqa: E402
 
-MOST_BYTES = 700_000
+MAX_BYTES = 700_000
 HEAD, HEAD_FOV = (0.0, 0.34, 0.0), 23.0
 PART_COLORS = np.array(
     [[255, 255, 255], [236, 188, 160], [120, 74, 40], [70, 110, 180], [250, 250, 120], [250, 240, 230], [220, 80, 100],
@@ -161,7 +161,7 @@ def main() -> None:
     options.output.parent.mkdir(parents=True, exist_ok=True)
     for shown in [options.shown] if options.shown else range(224, 95, -4):
         sheet.resize((columns * shown, len(rows) * shown), Image.Resampling.LANCZOS).save(options.output, optimize=True)
-        if options.output.stat().st_size <= MOST_BYTES:
+        if options.output.stat().st_size <= MAX_BYTES:
             break
     print(f"{options.output}: {options.output.stat().st_size / 1000:.0f} kB")
 

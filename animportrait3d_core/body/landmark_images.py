@@ -20,7 +20,7 @@ CONFIDENCE_COLORS = ((0.85, 0.10, 0.10), (0.95, 0.45, 0.05), (0.98, 0.80, 0.10),
 """From red for confidence 0 to green for 1, in equal steps."""
 
 FITTED_COLOR = (0.05, 0.15, 0.95)
-LEAST_SIDE = 512  # points of neighbouring landmarks run into each other in smaller pictures
+MIN_SIDE = 512  # points of neighbouring landmarks run into each other in smaller pictures
 OVERLAY_YAWS = (0.0, 40.0, -40.0, 90.0)
 
 
@@ -56,9 +56,9 @@ def fit_image(views: Views, fit: BodyFit, landmarks: Landmarks | None = None) ->
 
 
 def _enlarged(views: Views, pixels: Tensor) -> tuple[Views, Tensor]:
-    """The views at a whole multiple of their size that reaches `LEAST_SIDE`, and pixels [B, N, 2] in them."""
+    """The views at a whole multiple of their size that reaches `MIN_SIDE`, and pixels [B, N, 2] in them."""
     height, width = views.masks.shape[1:]
-    factor = max(1, -(-LEAST_SIDE // max(height, width)))
+    factor = max(1, -(-MIN_SIDE // max(height, width)))
     images = views.images.repeat_interleave(factor, dim=1).repeat_interleave(factor, dim=2)
     masks = views.masks.repeat_interleave(factor, dim=1).repeat_interleave(factor, dim=2)
     large = Views(images, masks, views.cameras.resized(factor * width, factor * height), views.background)

@@ -7,7 +7,7 @@ import dataclasses
 import torch
 from torch import Tensor
 
-_MOST_SAMPLES = 4  # per pixel and axis; beyond that the pictures are much larger than any network's input
+_MAX_SAMPLES = 4  # per pixel and axis; beyond that the pictures are much larger than any network's input
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +54,7 @@ def cut_out(images: Tensor, crops: Crops, size: int, nearest: bool = False, bord
 
     Where a crop is made smaller, several samples are averaged per pixel, so that nothing aliases.
     """
-    samples = torch.ceil(crops.sides / size - 0.25).clamp(1, 1 if nearest else _MOST_SAMPLES).long()
+    samples = torch.ceil(crops.sides / size - 0.25).clamp(1, 1 if nearest else _MAX_SAMPLES).long()
     out = images.new_empty(len(crops), images.shape[1], size, size)
     for count in samples.unique().tolist():
         chosen = samples == count

@@ -22,7 +22,7 @@ PASSES = 3
 """The whole picture, a first cut-out from the coarse points, and a second from better ones, both ways round."""
 
 _BATCH = 16
-_LEAST_SIDE = 8.0
+_MIN_SIDE = 8.0
 
 
 def log_shares(heatmaps: Tensor) -> Tensor:
@@ -42,7 +42,7 @@ def expected_points(logs: Tensor) -> Tensor:
 def face_crops(points: Tensor, margin: float = FACE_MARGIN) -> Crops:
     """Upright squares around faces with landmarks [B, 68, 2]."""
     low, high = points.amin(dim=1), points.amax(dim=1)
-    sides = (high - low).amax(dim=1).clamp_min(_LEAST_SIDE) * margin
+    sides = (high - low).amax(dim=1).clamp_min(_MIN_SIDE) * margin
     return Crops((low + high) / 2, sides, torch.zeros_like(sides))
 
 

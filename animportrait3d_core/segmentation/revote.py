@@ -29,7 +29,7 @@ from .votes import FaceGeometry, ViewVotes, fitted_cameras, view_votes, with_dou
 
 WHERE = "revote_faces"
 SCHEMA_VERSION = 1
-LEAST_OVERLAP = 0.3
+MIN_OVERLAP = 0.3
 PAINTED_EVIDENCE = 1e4
 
 
@@ -186,10 +186,10 @@ def _check_labels(labels: ViewLabels) -> dict[int, str]:
 
 def _check_overlap(every: Sequence[ViewVotes]) -> None:
     overlaps = [each.overlap for each in every]
-    if max(overlaps) < LEAST_OVERLAP:
+    if max(overlaps) < MIN_OVERLAP:
         raise InvalidInput(
             f"{WHERE}: the labels do not show this mesh: silhouettes overlap by {_percent(overlaps)} (intersection "
-            f"over union), expected at least {100 * LEAST_OVERLAP:.0f} % in one view; give the views that were "
+            f"over union), expected at least {100 * MIN_OVERLAP:.0f} % in one view; give the views that were "
             "rendered of the portrait this mesh was made of, in their order."
         )
 

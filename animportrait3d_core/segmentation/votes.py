@@ -14,7 +14,7 @@ from ..meshes import Mesh, face_normals
 from ..render import rasterize_mesh
 from .labels import ViewLabels
 
-LEAST_VISIBLE = 0.1
+MIN_VISIBLE = 0.1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -144,7 +144,7 @@ def view_votes(
     cosine = geometry.facing(index, camera).double().numpy()
     expected = projected_areas(mesh, index, camera).double().numpy()
     visible = np.minimum(pixels / np.maximum(expected, 1.0), 1.0)
-    usable = (cosine >= least_facing) & (visible >= LEAST_VISIBLE)
+    usable = (cosine >= least_facing) & (visible >= MIN_VISIBLE)
     total = votes.sum(axis=1)
     weights = np.where(usable, total / pixels * cosine**facing_power * visible, 0.0)
     shares = votes / np.maximum(total, 1e-12)[:, None]
