@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from ..landmarks import NUM_FACE_LANDMARKS
+from ..landmarks import CHIN, INNER_FACE, LEFT_OUTER_EYE, NUM_FACE_LANDMARKS, RIGHT_OUTER_EYE
 from ..networks.crops import Crops
 from ..networks.landmarks import FACE_MARGIN, detect_landmarks, expected_points, face_crops, log_shares
 from ..networks.predict import model_input
@@ -38,7 +38,7 @@ WHOLE_SHARE_WITHOUT_FACE = 0.7
 JITTER_SHIFT, JITTER_SCALE, JITTER_TURN = 0.1, (0.8, 1.3), math.radians(20)
 """How far the other cut-outs lie off the square around the true points."""
 FACE_POINTS = 12
-"""A picture shows a face when this many of the 51 inner points are visible in it."""
+"""A picture shows a face when this many of the 51 points of `INNER_FACE` are visible in it."""
 SPREAD = 1.0
 """Pixels of a heatmap; standard deviation of the spot that a heatmap is drawn towards."""
 TURNED_FACE = 0.5
@@ -49,7 +49,7 @@ _EVALUATION_BATCH = 16
 def face_is_shown(points: Tensor, visible: Tensor, size: int) -> Tensor:
     """Whether [B] pictures of `size` show a face: enough inner points [B, 68, 2] are visible and inside."""
     inside = ((points > 0) & (points < size)).all(-1)
-    return (inside & (visible > 0.5))[:, 17:].sum(1) >= FACE_POINTS
+    return (inside & (visible > 0.5))[:, INNER_FACE].sum(1) >= FACE_POINTS
 
 
 def landmark_crops(images: TrainingImages, generator: torch.Generator) -> Crops:
@@ -161,5 +161,5 @@ class LandmarksTask:
 
 def facing(points: Tensor) -> Tensor:
     """Projected outer-eye distance [B] over the distance from between the eyes to the chin: falls as a head turns."""
-    eyes = (points[:, 36] + points[:, 45]) / 2
-    return (points[:, 45] - points[:, 36]).norm(dim=-1) / (points[:, 8] - eyes).norm(dim=-1)
+    right, left = points[:, RIGHT_OUTER_EYE], points[:, LEFT_OUTER_EYE]
+    return (left - right).norm(dim=-1) / (points[:, CHIN] - (right + left) / 2).norm(dim=-1)

@@ -55,7 +55,7 @@ ARROWS = {
     "evaluation": "animation avatar body cameras embedded head_frame landmarks mesh_queries meshes parts portrait "
     "progress regions render rigging similarity",
     "workflow": "files fingerprints progress",
-    "cli": "avatar doctor embedded evaluation files mesh_files networks portrait training workflow",
+    "cli": "avatar body doctor embedded evaluation files mesh_files networks portrait training workflow",
     "__main__": "cli",
 }
 

@@ -12,6 +12,7 @@ from ...body.parameters import BodyParameters
 from ...errors import InvalidInput
 from ...files import cache_directory, write_json
 from ...fingerprints import source_fingerprint
+from ...landmarks import NUM_FACE_LANDMARKS
 from ...mesh_files import save_mesh
 from ...meshes import Mesh, sample_texture
 from ..mannequin import build_mannequin
@@ -92,8 +93,8 @@ def true_landmarks(identity: Identity) -> torch.Tensor:
     """The 68 iBUG landmarks [68, 3] of the portrait pose in the world."""
     body = build_mannequin()
     vertices = pose_figure(build_figure(identity), true_parameters(identity))
-    corners = vertices[body.faces[body.landmark_faces[:68]]]
-    return torch.from_numpy(np.einsum("nk,nkc->nc", body.landmark_barycentric[:68], corners)).float()
+    corners = vertices[body.faces[body.landmark_faces[:NUM_FACE_LANDMARKS]]]
+    return torch.from_numpy(np.einsum("nk,nkc->nc", body.landmark_barycentric[:NUM_FACE_LANDMARKS], corners)).float()
 
 
 def export_identities(output_dir: str | Path, names: Sequence[str] | None = None) -> list[Path]:
