@@ -50,8 +50,8 @@ ARROWS = {
     "training": "files fingerprints landmarks networks parts progress regions",
     # what stands above the method
     "doctor": "files render surface",
-    "embedded": "body cameras doctor files fingerprints head_frame mesh_files meshes networks parts portrait progress "
-    "regions render rotations surface training views",
+    "embedded": "body cameras doctor files fingerprints head_frame landmarks mesh_files meshes networks parts portrait "
+    "progress regions render rotations surface training views",
     "evaluation": "animation avatar body cameras embedded head_frame landmarks mesh_queries meshes parts portrait "
     "progress regions render rigging similarity",
     "workflow": "files fingerprints progress",
