@@ -50,15 +50,16 @@ ARROWS = {
     "optimization": "avatar body cameras fingerprints gaussians parts progress randomness render runs similarity views",
     "animation": "avatar body cameras files progress render rotations",
     "export": "avatar body files gaussians parts rigging rotations",
-    "training": "files landmarks networks parts progress randomness regions runs",
+    "training": "files fingerprints landmarks networks parts progress randomness regions runs",
     # what stands above the method
     "doctor": "files render surface",
-    "embedded": "body cameras conditioning doctor files head_frame landmarks mesh_files meshes networks parts portrait "
+    "embedded": "body cameras conditioning doctor files fingerprints head_frame landmarks mesh_files meshes networks parts "
+    "portrait "
     "progress regions render rotations surface training views",
     "evaluation": "animation avatar body cameras embedded head_frame landmarks mesh_queries meshes parts portrait "
     "progress regions render rigging similarity",
     "workflow": "files fingerprints progress",
-    "cli": "avatar doctor embedded evaluation files mesh_files networks portrait training workflow",
+    "cli": "avatar body doctor embedded evaluation files mesh_files networks portrait training workflow",
     "__main__": "cli",
 }
 

@@ -75,7 +75,7 @@ def refined():
     start = dataclasses.replace(sphere(), vertex_colors=(sphere().vertices + 1) / 2)
     steps = []
     result = refine_mesh(
-        start, NORMALS, VIEWS, QUICK, progress=lambda step, total, picture: steps.append((step, total, picture))
+        start, NORMALS, VIEWS, QUICK, progress=lambda step, total, image: steps.append((step, total, image))
     )
     return start, result, steps
 
@@ -111,8 +111,8 @@ def test_colours_are_carried_over(refined) -> None:
 def test_progress_and_losses_are_reported(refined) -> None:
     _, result, steps = refined
     assert [step[:2] for step in steps] == [(k, 60) for k in range(1, 61)]
-    pictures = [picture for _, _, picture in steps if picture is not None]
-    assert len(pictures) == 6 and all(picture.shape[-1] == 3 and picture.min() < 0.9 for picture in pictures)
+    images = [image for _, _, image in steps if image is not None]
+    assert len(images) == 6 and all(image.shape[-1] == 3 and image.min() < 0.9 for image in images)
     assert all(len(values) == 60 for values in result.losses.values())
     assert result.losses["normal"][-10:].mean() < 0.2 * result.losses["normal"][:5].mean()
     assert "with 14 views; the normal loss fell from" in result.summary()

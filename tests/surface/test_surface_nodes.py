@@ -35,8 +35,8 @@ def views_of(mesh: Mesh) -> tuple[Views, torch.Tensor]:
     world = interpolate(image, mesh.faces, vertex_normals(mesh.vertices, mesh.faces))
     normals = torch.einsum("bij,bhwj->bhwi", cameras.world_to_camera[:, :3, :3], world) * torch.tensor([1.0, -1, -1])
     masks = (image.face_id >= 0).float()
-    pictures = torch.ones(6, 48, 48, 3)
-    return Views(pictures, masks, cameras, torch.ones(3)), 0.5 * torch.nn.functional.normalize(normals, dim=-1) + 0.5
+    images = torch.ones(6, 48, 48, 3)
+    return Views(images, masks, cameras, torch.ones(3)), 0.5 * torch.nn.functional.normalize(normals, dim=-1) + 0.5
 
 
 VIEWS, CODED = views_of(ball(1.3))
@@ -70,9 +70,9 @@ def refine(normals, **inputs):
 
 def test_pictures_become_normals_and_a_refined_mesh(context) -> None:
     estimated = estimate(normal_images=CODED)
-    normals, pictures = estimated["result"]
-    assert isinstance(normals, ViewNormals) and pictures.shape == (6, 48, 48, 3)
-    torch.testing.assert_close(pictures[VIEWS.masks > 0], CODED[VIEWS.masks > 0], rtol=0, atol=1e-5)
+    normals, images = estimated["result"]
+    assert isinstance(normals, ViewNormals) and images.shape == (6, 48, 48, 3)
+    torch.testing.assert_close(images[VIEWS.masks > 0], CODED[VIEWS.masks > 0], rtol=0, atol=1e-5)
     refined = refine(normals)
     mesh, sheet = refined["result"]
     assert 1000 < len(mesh.faces) <= 2000 and sheet.shape == (4, 320, 640, 3)
