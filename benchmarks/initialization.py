@@ -13,7 +13,6 @@ Markdown. All runs see the same views, seeds and held-out cameras.
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import sys
 import time
 from pathlib import Path
