@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from .cameras import Cameras, concatenate_cameras, view_word, yaw_of
+from .devices import Device, moved
 from .errors import InvalidInput, check_finite, check_shape
 
 SCHEMA_VERSION = 1
@@ -44,6 +45,10 @@ class Views:
         return dataclasses.replace(
             self, images=self.images[index], masks=self.masks[index], cameras=self.cameras[index]
         )
+
+    def to(self, device: Device = None, dtype: torch.dtype | None = None) -> Views:
+        """The same views on another device or in another floating-point type."""
+        return moved(self, device, dtype)
 
     @property
     def view_words(self) -> tuple[str, ...]:

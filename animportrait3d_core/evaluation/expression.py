@@ -43,7 +43,7 @@ def regress_expression(
     probes = torch.cat([rest[None], rest + torch.eye(count)])
     landmarks = body(state.expand(count + 1).replace(expression=probes)).landmarks[:, :NUM_FACE_LANDMARKS].double()
     start, basis = landmarks[0], landmarks[1:] - landmarks[0]
-    eyes = project(camera.to(torch.float64), start[list(OUTER_EYE_CORNERS)])[0][0]
+    eyes = project(camera.to(dtype=torch.float64), start[list(OUTER_EYE_CORNERS)])[0][0]
     noise = LANDMARK_NOISE * (eyes[0] - eyes[1]).norm()
     weight = (confidence.double().sqrt() / noise)[INNER_FACE, None]
     offset = torch.zeros(count, dtype=torch.float64)
@@ -59,7 +59,7 @@ def regress_expression(
 
 def _project_with_basis(camera: Cameras, points: Tensor, basis: Tensor) -> tuple[Tensor, Tensor]:
     """Pixels [N, 2] of points [N, 3], and how they move [E, N, 2] when points move along a basis [E, N, 3]."""
-    camera = camera.to(torch.float64)
+    camera = camera.to(dtype=torch.float64)
     pixels, depth = project(camera, points)
     K, rotation = camera.K[0], camera.world_to_camera[0, :3, :3]
     moved = basis @ rotation.T @ K.T

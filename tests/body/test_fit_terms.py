@@ -95,7 +95,7 @@ def test_picture_derivatives_equal_finite_differences_of_the_projection():
     points = torch.randn(6, 3, generator=generator, dtype=torch.float64) * 0.2
     directions = torch.randn(6, 3, 4, generator=generator, dtype=torch.float64)
     view = torch.tensor([0, 1, 0, 1, 0, 1])
-    exact = cameras.to(torch.float64)
+    exact = cameras.to(dtype=torch.float64)
     pixels, depth = (both[view, torch.arange(6)] for both in project(exact, points))
     found = image_derivatives(exact, view, pixels, directions)
     step = 1e-6
