@@ -47,11 +47,13 @@ class RunState:
 class Work(Protocol):
     """Something done in steps, with a state between any two of them."""
 
-    steps: int
-    """Steps in all."""
+    @property
+    def steps(self) -> int:
+        """Steps in all."""
 
-    step_index: int
-    """Steps done."""
+    @property
+    def step_index(self) -> int:
+        """Steps done."""
 
     def step(self) -> None:
         """Do one step; counts `step_index` up."""

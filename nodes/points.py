@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import host
+
+if TYPE_CHECKING:
+    from animportrait3d_core.body.fit import BodyFit
+    from animportrait3d_core.meshes import Mesh
+    from animportrait3d_core.parts import MeshParts
+    from animportrait3d_core.rigging.points import RiggedPoints
+    from animportrait3d_core.surface.color_field import ColorField
+    from animportrait3d_core.views import Views
 
 PREVIEW_SIZE = 320
 
@@ -47,7 +55,7 @@ class SplitPartsByDistance:
         }  # fmt: skip
 
     @host.plain_torch
-    def execute(self, mesh: Any, fit: Any, skin_distance: float, cover_distance: float) -> dict[str, Any]:
+    def execute(self, mesh: Mesh, fit: BodyFit, skin_distance: float, cover_distance: float) -> dict[str, Any]:
         from animportrait3d_core import previews
         from animportrait3d_core.parts import MeshParts
         from animportrait3d_core.rigging.points import PointSettings, PosedBody, split_parts
@@ -95,7 +103,7 @@ class RigPoints:
         }  # fmt: skip
 
     @host.plain_torch
-    def execute(self, parts: Any, fit: Any, count: int, sampling: str, seed: int) -> dict[str, Any]:
+    def execute(self, parts: MeshParts, fit: BodyFit, count: int, sampling: str, seed: int) -> dict[str, Any]:
         import dataclasses
 
         import torch
@@ -164,11 +172,11 @@ class ColorPoints:
     @host.plain_torch
     def execute(
         self,
-        points: Any,
-        mesh: Any,
-        fit: Any,
-        views: Any = None,
-        close_views: Any = None,
+        points: RiggedPoints,
+        mesh: Mesh,
+        fit: BodyFit,
+        views: Views | None = None,
+        close_views: Views | None = None,
         method: str = "nearest surface",
         iterations: int = 600,
         seed: int = 0,
@@ -186,7 +194,7 @@ class ColorPoints:
         return host.node_result(colored, image, ui=host.preview_images(image, "points"))
 
     @staticmethod
-    def _field(mesh: Any, views: Any, close_views: Any, iterations: int, seed: int) -> Any:
+    def _field(mesh: Mesh, views: Views | None, close_views: Views | None, iterations: int, seed: int) -> ColorField:
         """The colour field of the views."""
         from animportrait3d_core.errors import InvalidInput
         from animportrait3d_core.surface.color_training import ColorFieldSettings, train_color_field

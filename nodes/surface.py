@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import host
-from .networks import EMBEDDED, chosen_network, network_choices
+from .networks import EMBEDDED, chosen_network, network_choices, network_option
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from animportrait3d_core.meshes import Mesh
+    from animportrait3d_core.surface import RefineSettings, ViewNormals
+    from animportrait3d_core.views import Views
 
 NORMAL_IMAGES = "normal images"
 PREVIEW_SIZE = 320
@@ -37,6 +44,7 @@ class EstimateNormals:
                         "default": EMBEDDED,
                         "tooltip": "A normals network: the pack's own (made for its embedded portraits), or a folder "
                         "in models/ap3d_normals. Or the normal images that are connected.",
+                        **network_option("normals"),
                     },
                 ),
                 "coding": (
@@ -54,7 +62,7 @@ class EstimateNormals:
         }
 
     @host.plain_torch
-    def execute(self, views: Any, network: str, coding: str, normal_images: Any = None) -> dict[str, Any]:
+    def execute(self, views: Views, network: str, coding: str, normal_images: Tensor | None = None) -> dict[str, Any]:
         from animportrait3d_core.errors import InvalidInput
         from animportrait3d_core.networks import estimate_normals
         from animportrait3d_core.surface import ViewNormals, normal_images_of, normals_for_views
@@ -149,7 +157,7 @@ class RefineMesh:
         }  # fmt: skip
 
     @host.plain_torch
-    def execute(self, mesh: Any, normals: Any, views: Any, preset: str, **inputs: Any) -> dict[str, Any]:
+    def execute(self, mesh: Mesh, normals: ViewNormals, views: Views, preset: str, **inputs: Any) -> dict[str, Any]:
         import torch
 
         from animportrait3d_core import previews
@@ -165,7 +173,7 @@ class RefineMesh:
         return host.node_result(refined.mesh, image, ui=ui)
 
     @staticmethod
-    def _settings(preset: str, inputs: dict[str, Any]) -> Any:
+    def _settings(preset: str, inputs: dict[str, Any]) -> RefineSettings:
         """The preset with what the user changed."""
         import dataclasses
 

@@ -3,7 +3,7 @@
 Upstream tracks FLAME in nine views and regresses SMPL-X onto it. Here SMPL-X is fitted at once, by damped Gauss-Newton
 steps on its distances to the portrait's surface, masks and landmarks, robust (Geman-McClure) and coarse to fine: place
 the neutral body (turned as the landmarks say, if there are any), then turn neck and head, then shape and expression.
-There is no photometric term: measured, it did not help (docs/performance.md). Deterministic for a given generator.
+There is no photometric term: measured, it did not help (docs/experiments/fit.md). Deterministic for a given generator.
 """
 
 from __future__ import annotations

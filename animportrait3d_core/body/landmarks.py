@@ -50,6 +50,13 @@ class Landmarks:
                 raise InvalidInput(f"Landmarks: `confidence` ranges over {low:.3g}..{high:.3g}, expected 0..1.")
 
     @property
+    def positions(self) -> Tensor:
+        """points_3d [68, 3]; `InvalidInput` if there are none."""
+        if self.points_3d is None:
+            raise InvalidInput("Landmarks: there are no points_3d, expected positions [68, 3] in the world.")
+        return self.points_3d
+
+    @property
     def confidence_3d(self) -> Tensor:
         """Weights [68] of points_3d."""
         if self.points_2d is None and self.confidence is not None:

@@ -23,7 +23,7 @@ def evaluate_avatar(
     detector: Detector | None = None,
     stages: Stages | None = None,
 ) -> dict[str, float]:
-    """The metrics of design section 13 that the arguments allow.
+    """The measures of docs/conventions.md that the arguments allow.
 
     portrait: for `psnr_portrait` and `ssim_portrait`.  identity: the person of the embedded world behind it, for what
     is measured against the truth, `landmark_error_fit` included.  detector: for `landmark_error`.  size: pixels a side.

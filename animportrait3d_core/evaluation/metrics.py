@@ -1,4 +1,4 @@
-"""Metrics of design section 13 as pure functions; all of them compute in float64."""
+"""The measures of docs/conventions.md as pure functions; all of them compute in float64."""
 
 from __future__ import annotations
 

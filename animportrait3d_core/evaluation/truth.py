@@ -67,7 +67,7 @@ def evaluate_against_identity(
     frames: Sequence[HeldOutFrame] | None = None,
     progress: Progress | None = None,
 ) -> dict[str, float]:
-    """The metrics of design section 13 that need the truth, over the held-out set.
+    """The measures of docs/conventions.md that need the truth, over the held-out set.
 
     alignment: how the portrait was moved into the head frame, if it was.  detector: images [B, H, W, 3] -> (points
     [B, 68, 2] pixels, confidence [B, 68], found [B] bool), for `landmark_error`.  Returns `psnr_` and `ssim_` of
@@ -117,6 +117,7 @@ def _frame_pairs(
         regions, labels = true_masks(prepared, true_state, file_camera)
         landmarks = avatar.body(state).landmarks[0, :NUM_FACE_LANDMARKS]
         image = rendered.color[0].clamp(0, 1)
+        assert rendered.features is not None  # codes were handed in
         yield FramePair(
             image, truth, regions, (rendered.features[0] > 0.5).permute(2, 0, 1), labels,
             project(camera, landmarks)[0][0], gaussians.means[followed], landmarks,

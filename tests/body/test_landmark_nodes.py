@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -16,10 +15,7 @@ from animportrait3d_core.errors import InvalidInput, MissingModelFile
 from animportrait3d_core.meshes import Mesh
 from animportrait3d_core.parts import AvatarPart, MeshParts
 from animportrait3d_core.views import Views
-from animportrait3d_core.workflow import load_registry
-from animportrait3d_core.workflow.context import RunContext, activate
 
-ROOT = Path(__file__).parents[2]
 YAWS = [0, 80, 40, 180, -74, -76]
 
 
@@ -92,14 +88,7 @@ def test_the_fit_is_shown_with_its_landmarks(mannequin_body):
     assert torch.allclose(fit_image(views, fit, in_space), marked)
 
 
-@pytest.fixture
-def node(tmp_path):
-    folders = {f"{name}_directory": tmp_path / name for name in ("output", "input", "models", "temp")}
-    with activate(RunContext(**folders, node_id="7")):
-        yield load_registry(ROOT)["AP3D_DetectLandmarks"]()
-
-
-def test_the_node_detects_and_shows(node, monkeypatch, tmp_path):
+def test_the_node_detects_and_shows(run_node, monkeypatch, tmp_path):
     from animportrait3d_core import networks
 
     monkeypatch.setattr(networks, "load_network", lambda path, role, device: SimpleNamespace(role=role))
@@ -107,20 +96,19 @@ def test_the_node_detects_and_shows(node, monkeypatch, tmp_path):
     from animportrait3d_core.embedded import weights
 
     monkeypatch.setattr(weights, "embedded_network_folder", lambda role: tmp_path / role)
-    landmarks, image = node.execute(views_at(YAWS), "embedded", 75.0)["result"]
-    assert landmarks.points_2d.shape == (6, 68, 2)
-    assert image.shape == (3, 512, 512, 3)
-    wide, _ = node.execute(views_at(YAWS), "embedded", 180.0)["result"]
+    seen = run_node("AP3D_DetectLandmarks", views=views_at(YAWS), most_yaw=75.0)
+    assert seen.landmarks.points_2d.shape == (6, 68, 2)
+    assert seen.image.shape == (3, 512, 512, 3)
+    wide = run_node("AP3D_DetectLandmarks", views=views_at(YAWS), most_yaw=180.0).landmarks
     assert int((wide.confidence_2d.amax(1) > 0).sum()) == 5
 
 
-def test_a_missing_network_is_named(node):
+def test_a_missing_network_is_named(run_node):
     with pytest.raises(MissingModelFile, match="AP3D_DetectLandmarks: no file 'mine/network.json'.*ap3d_landmarks"):
-        node.execute(views_at(YAWS), "mine/network.json", 75.0)
+        run_node("AP3D_DetectLandmarks", views=views_at(YAWS), network="mine/network.json")
 
 
-def test_parts_stand_for_the_mesh_and_tell_what_covers_the_body(mannequin_body, monkeypatch):
-    fit_node = load_registry(ROOT)["AP3D_FitSMPLX"]()
+def test_parts_stand_for_the_mesh_and_tell_what_covers_the_body(run_node, mannequin_body, monkeypatch):
     fits = []
 
     def fit(views, body, mesh, landmarks, settings, progress, covering):
@@ -131,9 +119,9 @@ def test_parts_stand_for_the_mesh_and_tell_what_covers_the_body(mannequin_body, 
     mesh = Mesh(torch.eye(3), torch.tensor([[0, 1, 2], [0, 2, 1], [1, 2, 0]]))
     parts = MeshParts(mesh, torch.tensor([AvatarPart.HAIR, AvatarPart.SKIN, AvatarPart.CLOTHES], dtype=torch.uint8))
     given = {"views": views_at([0, 40]), "body": mannequin_body, "fit_expression": True, "error_limit": 0.035}
-    fit_node.execute(**given, parts=parts)
-    fit_node.execute(**given, mesh=mesh)
+    run_node("AP3D_FitSMPLX", **given, parts=parts)
+    run_node("AP3D_FitSMPLX", **given, mesh=mesh)
     assert fits[0][0] is mesh and fits[0][1].tolist() == [True, False, True]
     assert fits[1] == (mesh, None)
     with pytest.raises(InvalidInput, match="AP3D_FitSMPLX: `mesh` and `parts` are connected; connect one"):
-        fit_node.execute(**given, mesh=mesh, parts=parts)
+        run_node("AP3D_FitSMPLX", **given, mesh=mesh, parts=parts)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import doctest
-
 import pytest
 import torch
 
@@ -12,12 +10,10 @@ from animportrait3d_core.parts import PART_CLASSES
 from animportrait3d_core.segmentation import (
     LABEL_SETS,
     ViewLabels,
-    label_sets,
     labels_from_image,
     labels_from_numbers,
     labels_from_probabilities,
     paint_labels,
-    painting,
     parse_view_indices,
     with_hair,
 )
@@ -31,12 +27,6 @@ def names_of(labels: ViewLabels) -> list[str]:
 
 def numbers_of(count: int) -> torch.Tensor:
     return torch.arange(count).reshape(1, 1, count)
-
-
-def test_doctests() -> None:
-    for module in (label_sets, painting):
-        result = doctest.testmod(module)
-        assert result.attempted > 0 and result.failed == 0
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -86,6 +86,7 @@ def mannequin_body_files(cache_dir: str | Path | None = None) -> tuple[Path, Pat
         mannequin = build_mannequin()
         folder.mkdir(parents=True, exist_ok=True)
         with atomic_write(model_path) as temporary, open(temporary, "wb") as stream:
-            np.savez_compressed(stream, **smplx_arrays(mannequin))
+            arrays: dict[str, Any] = smplx_arrays(mannequin)
+            np.savez_compressed(stream, **arrays)
         save_body_assets(mannequin_assets(mannequin), assets_path)
     return model_path, assets_path

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -161,7 +161,7 @@ def _rendered(prepared: PreparedIdentity, cameras: Cameras, progress: Progress |
         images.append(render_identity(prepared, None, cameras[index], IdentityRenderSettings(condition=False)))
         if progress is not None:
             progress(index + 1, len(cameras), None)
-    stacked = {}
+    stacked: dict[str, Any] = {}
     for field in dataclasses.fields(IdentityImage):
         values = [getattr(image, field.name) for image in images]
         stacked[field.name] = None if values[0] is None else torch.cat(values)
