@@ -13,7 +13,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .errors import InvalidInput, check_finite, check_shape
+from .devices import Device, moved
+from .errors import InvalidInput, check_all_finite, check_shape
 from .head_frame import FACE_CENTER, FACE_FOV_DEGREES, FOV_DEGREES, LOOK_AT, ORBIT_RADIUS
 
 
@@ -22,7 +23,8 @@ class Cameras:
     """A batch of B pinhole cameras that share one image size.
 
     world_to_camera: [B, 4, 4] float32, OpenCV axes (x right, y down, z forward).  K: [B, 3, 3] float32 intrinsics in
-    pixels; pixel centres lie at +0.5.  width, height: image size in pixels.
+    pixels; pixel centres lie at +0.5.  width, height: image size in pixels. On the CPU values are checked
+    here, on a GPU when something is drawn.
     """
 
     world_to_camera: Tensor
@@ -33,8 +35,9 @@ class Cameras:
     def __post_init__(self) -> None:
         check_shape("Cameras", "world_to_camera", self.world_to_camera, ["B", 4, 4])
         check_shape("Cameras", "K", self.K, [len(self.world_to_camera), 3, 3])
-        check_finite("Cameras", "world_to_camera", self.world_to_camera)
-        check_finite("Cameras", "K", self.K)
+        # On a GPU each look at a value waits for it; there the rasterisers look once per picture.
+        if self.K.device.type == "cpu":
+            check_all_finite("Cameras", {"world_to_camera": self.world_to_camera, "K": self.K})
         if self.width < 1 or self.height < 1:
             raise InvalidInput(f"Cameras: image size {self.width} x {self.height} is empty; both must be at least 1.")
 
@@ -66,9 +69,9 @@ class Cameras:
         scale = self.K.new_tensor([[width / self.width], [height / self.height], [1.0]])
         return dataclasses.replace(self, K=self.K * scale, width=width, height=height)
 
-    def to(self, dtype: torch.dtype) -> Cameras:
-        """The same cameras in another floating-point type."""
-        return dataclasses.replace(self, world_to_camera=self.world_to_camera.to(dtype), K=self.K.to(dtype))
+    def to(self, device: Device = None, dtype: torch.dtype | None = None) -> Cameras:
+        """The same cameras on another device or in another floating-point type."""
+        return moved(self, device, dtype)
 
 
 def concatenate_cameras(parts: Sequence[Cameras]) -> Cameras:

@@ -21,7 +21,7 @@ from .errors import AnimPortraitError, InvalidInput, MissingExtension, MissingMo
 
 if TYPE_CHECKING:
     from .avatar import RiggedAvatar
-    from .evaluation.truth import Detector
+    from .body.landmarks import Detector
     from .portrait.protocol import Portrait
 
 EXIT_DONE, EXIT_BUG, EXIT_WRONG_INPUT, EXIT_MISSING, EXIT_INTERRUPTED = 0, 1, 2, 3, 130

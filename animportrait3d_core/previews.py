@@ -70,7 +70,7 @@ def colored_faces(mesh: Mesh, face_colors: Tensor, cameras: Cameras) -> Tensor:
     return torch.where((face_id >= 0)[..., None], flat, torch.ones_like(flat))
 
 
-def points_picture(positions: Tensor, colors: Tensor, cameras: Cameras, spacing: Tensor) -> Tensor:
+def points_image(positions: Tensor, colors: Tensor, cameras: Cameras, spacing: Tensor) -> Tensor:
     """Pictures [B, H, W, 3] of points [N, 3] as round splats over white.
 
     spacing: [N] world distance to the neighbours, which is their diameter: what lies behind a surface is hidden by it.

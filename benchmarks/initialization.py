@@ -13,7 +13,6 @@ Markdown. All runs see the same views, seeds and held-out cameras.
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import sys
 import time
 from pathlib import Path
@@ -136,7 +135,7 @@ def load_subject(options: argparse.Namespace) -> Subject:
 def measure_field(subject: Subject, settings: ColorFieldSettings) -> tuple[ColorField, dict[str, float]]:
     """The trained field, its cost, and the likeness of the mesh in its colours at the held-out cameras."""
     wall, cpu = time.perf_counter(), time.process_time()
-    field = train_color_field(subject.mesh, subject.views, settings, seeded())
+    field = train_color_field(subject.mesh, subject.views, settings)
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     heldout = subject.heldout
     inside = (heldout.masks > 0.99).float()

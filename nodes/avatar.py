@@ -110,8 +110,8 @@ class InitializeAvatar:
         avatar = dataclasses.replace(avatar, metadata=metadata)
         shown = views[list(range(0, len(views), max(1, len(views) // 5)))[:5]]
         rendered = render_avatar_views(pose_avatar(avatar, avatar.parameters), shown.cameras, shown.background)
-        picture = previews.tile(torch.cat([shown.images, rendered.images]), columns=len(shown))[None]
-        return host.node_result(avatar, picture, ui=host.preview_images(picture, "avatar"))
+        image = previews.tile(torch.cat([shown.images, rendered.images]), columns=len(shown))[None]
+        return host.node_result(avatar, image, ui=host.preview_images(image, "avatar"))
 
 
 class SaveAvatar:

@@ -87,8 +87,8 @@ class LoadSMPLX:
             assets_path = None if assets == NO_ASSETS else host.model_file("AP3D_LoadSMPLX", "smplx", assets)
         model = load_body_model(body_path, assets_path, eyelid_mode=eyelid_mode)
         vertices = model(standard_placement(model)).vertices[0]
-        picture = previews.shaded_mesh(vertices, model.faces_outward, previews.preview_cameras(320))
-        return host.node_result(model, picture, ui=host.preview_images(picture, "body"))
+        image = previews.shaded_mesh(vertices, model.faces_outward, previews.preview_cameras(320))
+        return host.node_result(model, image, ui=host.preview_images(image, "body"))
 
 
 class FitSMPLX:
@@ -155,7 +155,7 @@ class FitSMPLX:
         parts: MeshParts | None = None,
     ) -> dict[str, Any]:
         from animportrait3d_core.body.fit import BodyFitSettings, fit_body
-        from animportrait3d_core.body.landmark_pictures import fit_picture
+        from animportrait3d_core.body.landmark_images import fit_image
         from animportrait3d_core.errors import InvalidInput
         from animportrait3d_core.parts import AvatarPart
 
@@ -167,8 +167,8 @@ class FitSMPLX:
         settings = BodyFitSettings(fit_expression=fit_expression, max_surface_error=error_limit)
         fit = fit_body(views, body, mesh, landmarks, settings, progress=host.ProgressBar(), covering=covering)
         host.report_metrics("fit", fit.metrics)
-        picture = fit_picture(views, fit, landmarks)
-        return host.node_result(fit, picture, ui=host.preview_images(picture, "fit"))
+        image = fit_image(views, fit, landmarks)
+        return host.node_result(fit, image, ui=host.preview_images(image, "fit"))
 
 
 NODE_CLASS_MAPPINGS = {"AP3D_LoadSMPLX": LoadSMPLX, "AP3D_FitSMPLX": FitSMPLX}

@@ -56,7 +56,7 @@ class DetectLandmarks:
     def execute(self, views: Views, network: str, most_yaw: float) -> dict[str, Any]:
         import torch
 
-        from animportrait3d_core.body.landmark_pictures import detections_picture
+        from animportrait3d_core.body.landmark_images import detections_image
         from animportrait3d_core.body.landmarks import Landmarks, landmarks_of_views
         from animportrait3d_core.cameras import yaw_of
         from animportrait3d_core.networks import detect_landmarks
@@ -68,10 +68,10 @@ class DetectLandmarks:
         looked_at = torch.nonzero(yaw_of(views.cameras).abs() <= most_yaw).squeeze(1)
         pixels, confidence = landmarks.detections
         shown = Landmarks(points_2d=pixels[looked_at], confidence=confidence[looked_at])
-        picture = detections_picture(views[looked_at], shown)
+        image = detections_image(views[looked_at], shown)
         has_face = confidence.amax(1) > 0
         host.report_metrics("landmarks", {"views": float(len(looked_at)), "views_with_face": float(has_face.sum())})
-        return host.node_result(landmarks, picture, ui=host.preview_images(picture[:8], "landmarks"))
+        return host.node_result(landmarks, image, ui=host.preview_images(image[:8], "landmarks"))
 
 
 NODE_CLASS_MAPPINGS = {"AP3D_DetectLandmarks": DetectLandmarks}

@@ -128,9 +128,9 @@ class PortraitFromMesh:
         mesh, report = load_mesh_with_report(path)
         placed = self._align(mesh, body, alignment, landmarks, by_hand)
         portrait = portrait_from_mesh(mesh, placed, prompt, MeshRenderSettings(shading=shading), report)
-        picture = portrait.render(previews.preview_cameras(320), torch.ones(3)).images
-        ui = {**host.preview_images(picture, "portrait"), "text": [report.summary()]}
-        return host.node_result(portrait, portrait.mesh(), prompt, picture, ui=ui)
+        image = portrait.render(previews.preview_cameras(320), torch.ones(3)).images
+        ui = {**host.preview_images(image, "portrait"), "text": [report.summary()]}
+        return host.node_result(portrait, portrait.mesh(), prompt, image, ui=ui)
 
     @staticmethod
     def _align(

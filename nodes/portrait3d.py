@@ -129,9 +129,9 @@ class LoadPortrait3D:
         elif generator != INSIDE_THE_FILE:
             weights = read_generator(host.model_file("AP3D_LoadPortrait3D", MODEL_KEY, generator))
         portrait = read_portrait(path, sampling, weights, prompt)
-        picture = four_sides(portrait)
-        ui = {**host.preview_images(picture, "portrait"), "text": [portrait.summary() + unused]}
-        return host.node_result(portrait, portrait.prompt, picture, ui=ui)
+        image = four_sides(portrait)
+        ui = {**host.preview_images(image, "portrait"), "text": [portrait.summary() + unused]}
+        return host.node_result(portrait, portrait.prompt, image, ui=ui)
 
 
 class TextToPortrait:
@@ -188,13 +188,13 @@ class TextToPortrait:
         bar = host.ProgressBar()
         made = portrait_from_prompt(prompt, seed, PORTRAIT_PRESETS[preset], lambda stage: bar)
         portrait = read_portrait(made.path, sampling)
-        picture = four_sides(portrait)
+        image = four_sides(portrait)
         lines = [f"Made: {made.prompt}"]
         if made.unknown:
             lines.append(f"Not understood: {', '.join(made.unknown)}")
         lines.append(f"{made.report.psnr:.1f} dB to the person; fitted once, in {made.report.seconds:.0f} s")
-        ui = {**host.preview_images(picture, "portrait"), "text": ["\n".join(lines)]}
-        return host.node_result(portrait, made.prompt, picture, ui=ui)
+        ui = {**host.preview_images(image, "portrait"), "text": ["\n".join(lines)]}
+        return host.node_result(portrait, made.prompt, image, ui=ui)
 
 
 class ExtractMesh:
@@ -272,9 +272,9 @@ class ExtractMesh:
         mesh = portrait.mesh(settings, host.ProgressBar())
         cameras = previews.preview_cameras(PREVIEW_SIZE)
         clay = previews.shaded_mesh(mesh.vertices, mesh.faces, cameras)
-        picture = torch.cat([clay, render_colored_mesh(mesh, cameras).images])
+        image = torch.cat([clay, render_colored_mesh(mesh, cameras).images])
         text = f"{len(mesh.vertices):,} vertices, {len(mesh.faces):,} faces"
-        return host.node_result(mesh, picture, ui={**host.preview_images(picture, "mesh"), "text": [text]})
+        return host.node_result(mesh, image, ui={**host.preview_images(image, "mesh"), "text": [text]})
 
 
 NODE_CLASS_MAPPINGS = {

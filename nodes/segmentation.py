@@ -161,8 +161,8 @@ class SegmentViews:
     ) -> dict[str, Any]:
         from animportrait3d_core.errors import InvalidInput, check_shape
         from animportrait3d_core.networks import segment_images
-        from animportrait3d_core.segmentation import labels_from_picture, labels_from_probabilities, with_hair
-        from animportrait3d_core.segmentation.pictures import class_pictures, label_overlay
+        from animportrait3d_core.segmentation import labels_from_image, labels_from_probabilities, with_hair
+        from animportrait3d_core.segmentation.images import class_images, label_overlay
 
         where = "AP3D_SegmentViews"
         if (label_images is not None) != (network == LABEL_IMAGES):
@@ -172,7 +172,7 @@ class SegmentViews:
             raise InvalidInput(f"{where}: both a hair mask and hair network '{hair_network}' are given, expected one.")
         if label_images is not None:
             check_shape(where, "label_images", label_images, [len(views), "H", "W", "C"])
-            labels = labels_from_picture(label_images, label_set, where)
+            labels = labels_from_image(label_images, label_set, where)
         else:
             model = chosen_network(where, "parts", network)
             probabilities = segment_images(model, views.images, host.ProgressBar(len(views)))
@@ -185,7 +185,7 @@ class SegmentViews:
             labels = with_hair(labels, hair_mask)
         overlay = label_overlay(views.images, labels)
         shown = host.preview_images(spread_over(overlay, 8), "labels")
-        return host.node_result(labels, overlay, class_pictures(labels), ui=shown)
+        return host.node_result(labels, overlay, class_images(labels), ui=shown)
 
 
 class CorrectLabels:
@@ -216,12 +216,12 @@ class CorrectLabels:
     @host.plain_torch
     def execute(self, labels: ViewLabels, mask: Tensor, class_name: str, views: str) -> dict[str, Any]:
         from animportrait3d_core.segmentation import paint_labels, parse_view_indices
-        from animportrait3d_core.segmentation.pictures import class_pictures
+        from animportrait3d_core.segmentation.images import class_images
 
         chosen = parse_view_indices(views, len(labels), "AP3D_CorrectLabels")
         corrected = paint_labels(labels, mask, class_name, chosen)
-        pictures = class_pictures(corrected)
-        return host.node_result(corrected, pictures, ui=host.preview_images(pictures[chosen][:8], "labels"))
+        images = class_images(corrected)
+        return host.node_result(corrected, images, ui=host.preview_images(images[chosen][:8], "labels"))
 
 
 class FaceRevote:
@@ -314,9 +314,9 @@ class FaceRevote:
             LOGGER.warning("%s: %s", where, line)
         text = voted.report.summary()
         colors = previews.PART_COLORS[voted.parts.part_of_face.long()]
-        picture = previews.colored_faces(mesh, colors, previews.preview_cameras(PREVIEW_SIZE))
-        shown = {**host.preview_images(picture, "parts"), "text": [text]}
-        return host.node_result(voted.parts, picture, text, ui=shown)
+        image = previews.colored_faces(mesh, colors, previews.preview_cameras(PREVIEW_SIZE))
+        shown = {**host.preview_images(image, "parts"), "text": [text]}
+        return host.node_result(voted.parts, image, text, ui=shown)
 
 
 NODE_CLASS_MAPPINGS = {

@@ -65,7 +65,7 @@ class EstimateNormals:
     def execute(self, views: Views, network: str, coding: str, normal_images: Tensor | None = None) -> dict[str, Any]:
         from animportrait3d_core.errors import InvalidInput
         from animportrait3d_core.networks import estimate_normals
-        from animportrait3d_core.surface import ViewNormals, normal_images_of, normals_of_pictures
+        from animportrait3d_core.surface import ViewNormals, normal_images_of, normals_for_views
 
         where = "AP3D_EstimateNormals"
         if (normal_images is not None) != (network == NORMAL_IMAGES):
@@ -75,14 +75,14 @@ class EstimateNormals:
                 "pictures of another node, a network to do without."
             )
         if normal_images is not None:
-            normals = normals_of_pictures(normal_images, views, coding)
+            normals = normals_for_views(normal_images, views, coding)
         else:
             model = chosen_network(where, "normals", network)
             found = estimate_normals(model, views.images, views.masks, host.ProgressBar(len(views)))
             normals = ViewNormals(found, views.masks)
-        pictures = normal_images_of(normals)
-        shown = pictures[:: max(1, len(pictures) // SHOWN)][:SHOWN]
-        return host.node_result(normals, pictures, ui=host.preview_images(shown, "normals"))
+        images = normal_images_of(normals)
+        shown = images[:: max(1, len(images) // SHOWN)][:SHOWN]
+        return host.node_result(normals, images, ui=host.preview_images(shown, "normals"))
 
 
 class RefineMesh:
@@ -164,13 +164,13 @@ class RefineMesh:
         from animportrait3d_core.surface import refine_mesh
 
         settings = self._settings(preset, inputs)
-        generator = torch.Generator().manual_seed(inputs["seed"])
-        refined = refine_mesh(mesh, normals, views, settings, generator, host.ProgressBar(settings.iterations))
+        bar = host.ProgressBar(settings.iterations)
+        refined = refine_mesh(mesh, normals, views, settings, inputs["seed"], bar, host.runs_folder())
         cameras = previews.preview_cameras(PREVIEW_SIZE)
         before, after = (previews.shaded_mesh(value.vertices, value.faces, cameras) for value in (mesh, refined.mesh))
-        picture = torch.cat([before, after], dim=2)
-        ui = {**host.preview_images(picture, "refined"), "text": [refined.summary()]}
-        return host.node_result(refined.mesh, picture, ui=ui)
+        image = torch.cat([before, after], dim=2)
+        ui = {**host.preview_images(image, "refined"), "text": [refined.summary()]}
+        return host.node_result(refined.mesh, image, ui=ui)
 
     @staticmethod
     def _settings(preset: str, inputs: dict[str, Any]) -> RefineSettings:

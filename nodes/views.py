@@ -98,9 +98,9 @@ class ReplaceViewImages:
 
     @host.plain_torch
     def execute(self, views: Views, images: Tensor, masks: Tensor | None = None) -> dict[str, Any]:
-        from animportrait3d_core.views import replace_pictures
+        from animportrait3d_core.views import replace_images
 
-        replaced = replace_pictures(views, images, masks)
+        replaced = replace_images(views, images, masks)
         return host.node_result(replaced, ui=host.preview_images(replaced.images[:4], "views"))
 
 

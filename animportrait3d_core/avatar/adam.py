@@ -27,7 +27,7 @@ class RowAdam:
     def step(
         self, parameters: Mapping[str, Tensor], gradients: Mapping[str, Tensor], rates: Mapping[str, float]
     ) -> None:
-        """One step, in place on `parameters` [N, ...] by name. A gradient of zero on all steps leaves its row untouched."""
+        """One step, in place on `parameters` [N, ...] by name. A row whose gradient was zero on all steps stays."""
         self.steps += 1
         beta1, beta2 = BETAS
         correction1, correction2 = 1 - beta1**self.steps, 1 - beta2**self.steps

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..devices import Device, moved
 from ..errors import IncompatibleCheckpoint, InvalidInput, ShapeMismatch, check_finite, check_shape
 from ..files import read_safetensors, write_safetensors
 from ..landmarks import NUM_BODY_LANDMARKS
@@ -65,6 +66,10 @@ class BodyAssets:
         _check_indices("landmark_faces", self.landmark_faces, faces)
         _check_values(self)
         self._check_regions(faces)
+
+    def to(self, device: Device = None, dtype: torch.dtype | None = None) -> BodyAssets:
+        """The same assets on another device or in another floating-point type."""
+        return moved(self, device, dtype)
 
     def _check_regions(self, num_faces: int) -> None:
         missing, unknown = set(BODY_REGIONS) - set(self.face_regions), set(self.face_regions) - set(BODY_REGIONS)

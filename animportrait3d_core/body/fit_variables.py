@@ -59,7 +59,8 @@ def pose_with_derivatives(
 ) -> LinearizedBody:
     """Pose a batch of one and differentiate by the unknowns, all in one batched forward pass.
 
-    outer_faces: [F, 3] int64, wound outward, for the normals.  nearby: take the derivatives of this body instead, which are almost the same after a small step and cost most.
+    outer_faces: [F, 3] int64, wound outward.
+    nearby: take the derivatives of this body instead, which are almost the same after a small step and cost most.
     """
     if nearby is not None:
         output = body(parameters)

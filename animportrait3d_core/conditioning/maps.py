@@ -10,6 +10,7 @@ from torch import Tensor
 from ..body.assets import BodyAssets
 from ..body.model import BodyOutput
 from ..cameras import Cameras
+from ..devices import Device, moved
 from ..errors import InvalidInput, ShapeMismatch, check_shape
 from ..meshes import vertex_normals
 from ..render import MeshImage, interpolate, rasterize_mesh
@@ -30,9 +31,9 @@ class ConditionAssets:
     labels: Tensor
     num_vertices: int
 
-    def to(self, device: torch.device | str | None = None) -> ConditionAssets:
-        """The same on another device."""
-        return ConditionAssets(self.faces.to(device), self.shown.to(device), self.labels.to(device), self.num_vertices)
+    def to(self, device: Device = None, dtype: torch.dtype | None = None) -> ConditionAssets:
+        """The same on another device; `dtype` of the labels."""
+        return moved(self, device, dtype)
 
 
 def condition_assets(assets: BodyAssets) -> ConditionAssets:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ..body.landmarks import Detector
 from ..progress import Stages, stage_of
 from .avatar import EVALUATION_SIZE, fit_landmark_error, motion_coverage, portrait_likeness
-from .truth import Detector, evaluate_against_identity
+from .truth import evaluate_against_identity
 
 if TYPE_CHECKING:
     from ..avatar import RiggedAvatar

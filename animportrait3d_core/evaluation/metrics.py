@@ -84,7 +84,7 @@ def landmark_error_splat(splats: Tensor, landmarks: Tensor, cameras: Cameras) ->
     """
     check_shape("landmark_error_splat", "splats", splats, [len(cameras), "L", 3])
     check_same_shape("landmark_error_splat", splats, landmarks)
-    cameras = cameras.to(torch.float64)
+    cameras = cameras.to(dtype=torch.float64)
     return landmark_error(project(cameras, splats.double())[0], project(cameras, landmarks.double())[0])
 
 

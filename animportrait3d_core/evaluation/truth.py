@@ -6,18 +6,21 @@ The identity is used here and in tests only: no step of the method sees it.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from ..body.landmarks import Detector
 from ..cameras import Cameras, project
 from ..errors import InvalidInput
+from ..landmarks import NUM_FACE_LANDMARKS
 from ..parts import AvatarPart
 from ..progress import Progress
 from ..render import rasterize_mesh, render_gaussians
 from ..similarity import SSIM_WINDOW, psnr, ssim_map
+from .avatar import EVALUATION_SIZE
 from .expression import expression_distance, regress_expression
 from .heldout import HeldOutFrame, held_out_frames
 from .metrics import iou, landmark_error, landmark_error_splat, nearest_splats
@@ -31,8 +34,6 @@ if TYPE_CHECKING:
 
 TRUTH_REGIONS = ("face", "eyes", "mouth")
 TRUTH_LABELS = ("sclera", "iris", "teeth", "lips")
-EVALUATION_SIZE = 256
-Detector = Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]
 
 _EYES = ("eye_region", "left_eyeball", "right_eyeball")
 _MOUTH = ("lips", "teeth", "mouth_interior")
@@ -103,7 +104,7 @@ def _frame_pairs(
     prepared, rest = prepare_identity(identity), true_parameters(identity)
     settings = IdentityRenderSettings(condition=False)
     codes = splat_labels(avatar)
-    at_rest = avatar.body(avatar.parameters).landmarks[0, :68]
+    at_rest = avatar.body(avatar.parameters).landmarks[0, :NUM_FACE_LANDMARKS]
     followed = nearest_splats(pose_avatar(avatar, avatar.parameters).means, at_rest)
     white = torch.ones(3)
     for index, frame in enumerate(frames):
@@ -114,7 +115,7 @@ def _frame_pairs(
         file_camera = camera if alignment is None else camera_before(alignment, camera)
         truth = render_identity(prepared, true_state, file_camera, settings).rgb[0]
         regions, labels = true_masks(prepared, true_state, file_camera)
-        landmarks = avatar.body(state).landmarks[0, :68]
+        landmarks = avatar.body(state).landmarks[0, :NUM_FACE_LANDMARKS]
         image = rendered.color[0].clamp(0, 1)
         assert rendered.features is not None  # codes were handed in
         yield FramePair(

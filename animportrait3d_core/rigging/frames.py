@@ -16,6 +16,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from ..devices import Device, moved
 from ..errors import InvalidInput, check_shape
 from ..rotations import matrix_to_quaternion, quaternion_conjugate, quaternion_multiply, quaternion_to_matrix
 
@@ -50,9 +51,9 @@ class TriangleFrames:
             self.center[..., index, :],
         )
 
-    def to(self, device: torch.device | str) -> TriangleFrames:
-        """The same frames on another device."""
-        return TriangleFrames(*(getattr(self, field.name).to(device) for field in dataclasses.fields(self)))
+    def to(self, device: Device = None, dtype: torch.dtype | None = None) -> TriangleFrames:
+        """The same frames on another device or in another floating-point type."""
+        return moved(self, device, dtype)
 
     def detach(self) -> TriangleFrames:
         """The same frames, copied and outside any gradient graph or inference mode of the caller."""

@@ -84,14 +84,14 @@ def field_colors(field: ColorField, points: Tensor) -> Tensor:
 
 def render_field(mesh: Mesh, field: ColorField, cameras: Cameras, background: Tensor) -> Tensor:
     """Pictures [B, H, W, 3] of the mesh in the field's colours, unlit and not antialiased, over `background` [3]."""
-    pictures = []
+    images = []
     for index in range(len(cameras)):
         image = rasterize_mesh(mesh.vertices, mesh.faces, cameras[index])
         positions = interpolate(image, mesh.faces, mesh.vertices)
         picture = background.expand_as(positions).clone()
         picture[image.mask] = field(positions[image.mask])
-        pictures.append(picture)
-    return torch.cat(pictures)
+        images.append(picture)
+    return torch.cat(images)
 
 
 def save_color_field(field: ColorField, path: str | Path) -> None:

@@ -153,7 +153,7 @@ def linear_body(face: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 def test_gradient_of_the_term_equals_central_differences(face, form):
     """In float64; the depth that turns pixels into world units is held, as in every Gauss-Newton step."""
     start, derivatives = linear_body(face)
-    cameras = CAMERAS.to(torch.float64)
+    cameras = CAMERAS.to(dtype=torch.float64)
     landmarks = detected(face, noise=0.02)
     if form == "space":
         landmarks = Landmarks(points_3d=face.double(), confidence=landmarks.confidence[5])

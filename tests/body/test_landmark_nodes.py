@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from animportrait3d_core.body.fit import BodyFit
-from animportrait3d_core.body.landmark_pictures import CONFIDENCE_COLORS, FITTED_COLOR, detections_picture, fit_picture
+from animportrait3d_core.body.landmark_images import CONFIDENCE_COLORS, FITTED_COLOR, detections_image, fit_image
 from animportrait3d_core.body.landmarks import Landmarks, landmarks_of_views
 from animportrait3d_core.cameras import orbit_cameras, project
 from animportrait3d_core.errors import InvalidInput, MissingModelFile
@@ -61,12 +61,12 @@ def test_the_color_of_a_point_tells_its_confidence():
     pixels[0, :, 0] = 4.5 + torch.arange(68) % 56
     confidence = torch.zeros(1, 68)
     confidence[0, [0, 10, 20]] = torch.tensor([0.1, 0.5, 1.0])
-    picture = detections_picture(views_at([0]), Landmarks(points_2d=pixels, confidence=confidence))
-    assert picture.shape == (1, 512, 512, 3)
+    image = detections_image(views_at([0]), Landmarks(points_2d=pixels, confidence=confidence))
+    assert image.shape == (1, 512, 512, 3)
     for number, color in ((0, 0), (10, 2), (20, 4)):
         x, y = (8 * pixels[0, number]).long().tolist()
-        assert picture[0, y, x].tolist() == pytest.approx(CONFIDENCE_COLORS[color])
-    assert float((picture != 0.9).any(-1).float().sum()) == 3 * 9  # three squares, nothing else
+        assert image[0, y, x].tolist() == pytest.approx(CONFIDENCE_COLORS[color])
+    assert float((image != 0.9).any(-1).float().sum()) == 3 * 9  # three squares, nothing else
 
 
 def test_the_fit_is_shown_with_its_landmarks(mannequin_body):
@@ -75,17 +75,17 @@ def test_the_fit_is_shown_with_its_landmarks(mannequin_body):
     parameters = parameters.replace(translation=torch.tensor([[0.0, -0.33, 0.0]]))
     views = views_at([90, 1, -41, 180, 38])
     fit = BodyFit(parameters, mannequin_body, {})
-    picture = fit_picture(views, fit)
-    assert picture.shape == (4, 512, 512, 3)
+    image = fit_image(views, fit)
+    assert image.shape == (4, 512, 512, 3)
     front = views[1].cameras.resized(512, 512)
     nose = project(front, mannequin_body(parameters).landmarks[0, 30:31])[0][0, 0]
-    assert picture[0, int(nose[1]), int(nose[0])].tolist() == pytest.approx(FITTED_COLOR)
+    assert image[0, int(nose[1]), int(nose[0])].tolist() == pytest.approx(FITTED_COLOR)
     pixels, _ = project(views.cameras, mannequin_body(parameters).landmarks[0, :68] + torch.tensor([0.0, 0.1, 0.0]))
-    marked = fit_picture(views, fit, Landmarks(points_2d=pixels))
+    marked = fit_image(views, fit, Landmarks(points_2d=pixels))
     green = torch.tensor(CONFIDENCE_COLORS[-1])
     assert int(((marked - green).abs().amax(-1) < 1e-6).sum((1, 2)).min()) > 60
     in_space = Landmarks(points_3d=mannequin_body(parameters).landmarks[0, :68] + torch.tensor([0.0, 0.1, 0.0]))
-    assert torch.allclose(fit_picture(views, fit, in_space), marked)
+    assert torch.allclose(fit_image(views, fit, in_space), marked)
 
 
 def test_the_node_detects_and_shows(run_node, monkeypatch, tmp_path):

@@ -75,7 +75,7 @@ def test_landmark_error_splat_is_the_error_in_pixels() -> None:
     chosen = nearest_splats(means, landmarks[0])
     assert chosen.tolist() == list(range(68))
     splats = landmarks + torch.tensor([0.01, 0.0, 0.0])
-    pixels = [project(cameras.to(torch.float64), value)[0] for value in (splats, landmarks)]
+    pixels = [project(cameras.to(dtype=torch.float64), value)[0] for value in (splats, landmarks)]
     assert landmark_error_splat(splats, landmarks, cameras) == pytest.approx(landmark_error(*pixels))
     assert landmark_error_splat(landmarks, landmarks, cameras) == 0.0
 

@@ -77,8 +77,8 @@ def test_a_shipped_graph_runs_to_the_end(comfyui_server, node_classes, file):
     outputs = {node_id for node_id, node_class in classes.items() if getattr(node_class, "OUTPUT_NODE", False)}
     assert outputs <= set(entry["outputs"])
     for shown in entry["outputs"].values():
-        for picture in shown.get("images", []):
-            place = f"/view?filename={picture['filename']}&subfolder={picture['subfolder']}&type={picture['type']}"
+        for image in shown.get("images", []):
+            place = f"/view?filename={image['filename']}&subfolder={image['subfolder']}&type={image['type']}"
             assert comfyui_server.get(place)[:4] in (b"\x89PNG", b"\xff\xd8\xff\xe0")
 
 
@@ -96,8 +96,8 @@ def test_a_node_optimizes_under_the_hosts_inference_mode(comfyui_server):
     assert entry["status"]["status_str"] == "success", entry["status"]["messages"][-1]
     shown = entry["outputs"]["2"]
     assert shown["text"] == ["error 0.0000, image was an inference tensor: True, result is one: False"]
-    (picture,) = shown["images"]
-    assert comfyui_server.get(f"/view?filename={picture['filename']}&subfolder=&type=temp")[:4] == b"\x89PNG"
+    (image,) = shown["images"]
+    assert comfyui_server.get(f"/view?filename={image['filename']}&subfolder=&type=temp")[:4] == b"\x89PNG"
     assert "AnimPortrait3D probe: error" in comfyui_server.log()
 
 

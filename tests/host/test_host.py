@@ -204,10 +204,10 @@ def test_preview_images_are_the_pixels_as_png(host, run_context, shape):
     entries = host.preview_images(images)["images"]
     assert len(entries) == (shape[0] if len(shape) == 4 else 1)
     assert all(entry["type"] == "temp" for entry in entries)
-    picture = Image.open(run_context.temp_directory / entries[0]["filename"])
-    assert picture.size == (6, 4)
+    image = Image.open(run_context.temp_directory / entries[0]["filename"])
+    assert image.size == (6, 4)
     expected = (images.reshape(-1, *shape[-3:])[0].clamp(0, 1) * 255).round().to(torch.uint8)
-    stored = torch.frombuffer(bytearray(picture.tobytes()), dtype=torch.uint8)
+    stored = torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8)
     assert torch.equal(stored, expected.flatten())
 
 

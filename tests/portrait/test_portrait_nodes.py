@@ -316,13 +316,13 @@ def test_words_that_say_nothing_are_refused(nodes, fits, prompt: str, words: str
 def test_the_shipped_portraits_load(nodes) -> None:
     from animportrait3d_core.embedded.portraits import SHIPPED_PORTRAITS, portrait_identity
 
-    pictures = []
+    images = []
     for name in SHIPPED_PORTRAITS:
         done = load(nodes, f"embedded: {name}")
         assert done.prompt == portrait_identity(name).prompt
-        pictures.append(done.image)
+        images.append(done.image)
         assert 0.1 < float((done.image < 0.95).any(-1).float().mean()) < 0.8  # a bust before white
-    assert float((pictures[0] - pictures[1]).abs().mean()) > 0.02
+    assert float((images[0] - images[1]).abs().mean()) > 0.02
 
 
 def test_landmarks_of_a_mesh_come_into_the_frame_of_its_portrait(nodes, run_context, portrait) -> None:

@@ -130,7 +130,7 @@ def test_numba_and_torch_find_the_same_crossings():
         vertices, faces = bumpy_head(count)
         cameras, edges = orbit_cameras([50.0], [10.0], size), mesh_edges(faces)
         image = rasterize_mesh(vertices, faces, cameras)
-        pixels, depth = project(cameras.to(torch.float64), vertices.double())
+        pixels, depth = project(cameras.to(dtype=torch.float64), vertices.double())
         arguments = (pixels[0], depth[0], edges, image.face_id[0], image.depth[0])
         pairs = zip(torch_silhouettes.find_crossings(*arguments), numba_silhouettes.find_crossings(*arguments))
         for axis, (a, b) in enumerate(pairs):

@@ -14,7 +14,7 @@ import animportrait3d_core.networks
 from animportrait3d_core.errors import InvalidInput, MissingModelFile, ShapeMismatch
 from animportrait3d_core.parts import PART_CLASSES
 from animportrait3d_core.segmentation import ViewLabels
-from animportrait3d_core.segmentation.pictures import class_pictures
+from animportrait3d_core.segmentation.images import class_images
 from animportrait3d_core.views import Views
 from tests.segmentation.shapes import (
     CENTER,
@@ -40,7 +40,7 @@ def scene() -> SimpleNamespace:
     mesh = box(0.4, CENTER, 6)
     labels = rendered(mesh, side_labels(mesh), CAMERAS)
     masks = (labels.labels > 0).float()
-    images = class_pictures(labels) * 0.5
+    images = class_images(labels) * 0.5
     background = torch.zeros(3)
     views = Views(images * masks[..., None], masks, CAMERAS, background)
     return SimpleNamespace(mesh=mesh, labels=labels, views=views)

@@ -30,8 +30,8 @@ def views_of(mesh: Mesh) -> tuple[Views, torch.Tensor]:
     world = interpolate(image, mesh.faces, vertex_normals(mesh.vertices, mesh.faces))
     normals = torch.einsum("bij,bhwj->bhwi", cameras.world_to_camera[:, :3, :3], world) * torch.tensor([1.0, -1, -1])
     masks = (image.face_id >= 0).float()
-    pictures = torch.ones(6, 48, 48, 3)
-    return Views(pictures, masks, cameras, torch.ones(3)), 0.5 * torch.nn.functional.normalize(normals, dim=-1) + 0.5
+    images = torch.ones(6, 48, 48, 3)
+    return Views(images, masks, cameras, torch.ones(3)), 0.5 * torch.nn.functional.normalize(normals, dim=-1) + 0.5
 
 
 VIEWS, CODED = views_of(ball(1.3))
