@@ -52,6 +52,8 @@ ARROWS = {
     "animation": "avatar body cameras files progress render rotations",
     "export": "avatar body files gaussians parts rigging rotations",
     "training": "files fingerprints landmarks networks parts progress randomness regions runs",
+    "initialization": "avatar body cameras meshes networks optimization parts portrait progress render rigging "
+    "segmentation surface views",
     # what stands above the method
     "doctor": "files render surface",
     "embedded": "body cameras conditioning doctor files fingerprints head_frame landmarks mesh_files meshes networks "
