@@ -92,5 +92,5 @@ def rgb_to_sh0(rgb: Tensor) -> Tensor:
 
 
 def sh0_to_rgb(sh0: Tensor) -> Tensor:
-    """Inverse of `rgb_to_sh0`; not clamped."""
+    """Colours [..., 3] of constant coefficients [..., 3], the inverse of `rgb_to_sh0`; not clamped."""
     return sh0 * SH_C0 + 0.5

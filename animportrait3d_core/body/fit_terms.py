@@ -57,7 +57,7 @@ def body_regions(body: BodyModel, most: int) -> BodyRegions:
 
 
 def every_nth(values: Tensor, most: int) -> Tensor:
-    """At most `most` of the values, evenly spread over their order."""
+    """At most `most` of the values [N, ...], evenly spread over their order."""
     return values[:: -(-len(values) // max(most, 1)) or 1]
 
 

@@ -45,7 +45,7 @@ def points_to_crop(points: Tensor, crops: Crops, size: int) -> Tensor:
 
 
 def points_from_crop(points: Tensor, crops: Crops, size: int) -> Tensor:
-    """Inverse of `points_to_crop`."""
+    """Pixels [B, N, 2] of the whole images of pixels [B, N, 2] of crops, the inverse of `points_to_crop`."""
     return (points / size - 0.5) @ crops.axes.transpose(1, 2) + crops.centers[:, None]
 
 

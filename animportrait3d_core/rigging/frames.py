@@ -121,7 +121,7 @@ def points_to_world(frames: TriangleFrames, points: Tensor) -> Tensor:
 
 
 def points_to_local(frames: TriangleFrames, points: Tensor) -> Tensor:
-    """Inverse of `points_to_world`."""
+    """Local positions [..., N, 3] of world `points` [..., N, 3], the inverse of `points_to_world`."""
     centred = (points - frames.center) / frames.scale[..., None]
     return (frames.rotation * centred[..., :, None]).sum(-2)
 

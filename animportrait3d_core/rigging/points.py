@@ -139,7 +139,7 @@ class PosedBody:
         return cls(vertices, body.faces, part_of_faces(regions), regions, normals)
 
     def region(self, name: str) -> Tensor:
-        """Indices of the region's faces; `InvalidInput` where the assets do not name any."""
+        """Indices [n] of the region's faces; `InvalidInput` where the assets do not name any."""
         mask = self.regions.get(name)
         if mask is None or not bool(mask.any()):
             raise InvalidInput(f"PosedBody: the body assets hold no faces of region '{name}', which binding needs.")
@@ -147,7 +147,7 @@ class PosedBody:
 
 
 def closest_in(body: PosedBody, region: Tensor, points: Tensor) -> ClosestPoints:
-    """Closest points on the faces `region` (indices) of the body; `.faces` counts in the whole body."""
+    """For points [N, 3] the closest on the faces `region` [n] (indices) of the body; `.faces` counts in the whole body."""
     found = SurfaceTree(body.vertices, body.faces[region]).closest(points)
     return dataclasses.replace(found, faces=region[found.faces])
 

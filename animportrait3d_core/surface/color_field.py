@@ -64,7 +64,8 @@ class ColorField:
 
 
 def new_color_field(low: Tensor, high: Tensor, generator: torch.Generator, grid: HashGridSettings) -> ColorField:
-    """An untrained field, nearly grey everywhere: small table, matrices by He et al. 2015 (uniform)."""
+    """An untrained field over the box low [3] to high [3], nearly grey everywhere: small table, matrices by He et al.
+    2015 (uniform)."""
     sizes = ((WIDTH, FEATURES * grid.levels), (WIDTH, WIDTH), (OUTPUTS, WIDTH))
     bounds = [math.sqrt(6 / columns) for _, columns in sizes]
     first, second, third = (

@@ -61,7 +61,7 @@ class AugmentSettings:
 
 
 def uniform(generator: torch.Generator, shape: tuple[int, ...], low: float, high: float) -> Tensor:
-    """Random numbers between low and high."""
+    """Random numbers [*shape] between low and high."""
     return low + (high - low) * torch.rand(shape, generator=generator)
 
 

@@ -39,7 +39,7 @@ class TrigridImage:
 
 
 def to_uint8(rgb: Tensor) -> Tensor:
-    """Upstream's 8-bit colours of raw colours: 127.5 x + 128, clamped, truncated."""
+    """Upstream's 8-bit colours [..., 3] of raw colours [..., 3]: 127.5 x + 128, clamped, truncated."""
     return (rgb * 127.5 + 128).clamp(0, 255).to(torch.uint8)
 
 
