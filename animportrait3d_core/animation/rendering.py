@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from ..avatar import RiggedAvatar, pose_avatar
+from ..avatar import AvatarRig, RiggedAvatar
 from ..cameras import Cameras, orbit_cameras
 from ..errors import InvalidInput
 from ..progress import Progress
@@ -43,9 +43,10 @@ def render_motion(
             f"render_motion: {len(cameras)} cameras for {len(motion)} frames, expected 1 or one per frame."
         )
     background = torch.ones(3) if background is None else background
+    rig = AvatarRig(avatar)
     for index in range(len(motion)):
         with torch.no_grad():
-            gaussians = pose_avatar(avatar, motion.parameters[index])
+            gaussians = rig.pose(motion.parameters[index])
             camera = cameras[index if len(cameras) > 1 else 0]
             frame = render_gaussians(gaussians, camera, background=background).color[0].clamp(0, 1)
         if progress is not None:

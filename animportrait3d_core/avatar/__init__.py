@@ -7,11 +7,13 @@ here: the loop that trains it (`optimization`), other file formats (`export`), m
 from .densify import DensifySettings
 from .initialize import InitializeSettings, initialize_avatar
 from .io import load_avatar, save_avatar
-from .model import RiggedAvatar, body_frames, pose_avatar, pose_gaussians
+from .model import RiggedAvatar, body_frames, pose_gaussians
 from .regularize import RegularizerSettings
 from .rendering import render_avatar_views
+from .rig import AvatarRig, pose_avatar
 
 __all__ = [
+    "AvatarRig",
     "DensifySettings",
     "InitializeSettings",
     "RegularizerSettings",

@@ -128,14 +128,3 @@ def pose_gaussians(
     if rest is not None and sh_degree(sh) > 0:
         sh = rotate_spherical_harmonics(sh, frames.rotation @ rest.rotation.mT)
     return Gaussians(world.means, world.quats, world.log_scales, gaussians.logit_opacities, sh)
-
-
-def pose_avatar(avatar: RiggedAvatar, parameters: BodyParameters) -> Gaussians:
-    """The avatar's Gaussians in the world, in the pose `parameters` (a batch of one).
-
-    Differentiable in the Gaussians and in the parameters. Local rotations are composed in the avatar's own
-    `quaternion_order`; view-dependent colours turn with the triangles.
-    """
-    frames = avatar.frames(parameters)[avatar.binding]
-    rest = avatar.frames()[avatar.binding] if sh_degree(avatar.gaussians.sh) > 0 else None
-    return pose_gaussians(avatar.gaussians, frames, rest, avatar.quaternion_order)

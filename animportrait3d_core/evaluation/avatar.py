@@ -45,26 +45,27 @@ def motion_coverage(
 
     The mask is the posed body's face region, lids, eyes and mouth included, where nothing else of the body hides it.
     """
-    from ..avatar import pose_avatar
+    from ..avatar import AvatarRig
 
+    rig = AvatarRig(avatar)
     camera = orbit_cameras([0.0], [0.0], size)
     alphas, masks = [], []
     for index in range(len(motion)):
         parameters = motion.parameters[index]
         with torch.no_grad():
-            image = render_gaussians(pose_avatar(avatar, parameters), camera)
+            posed = rig.body(parameters)
+            image = render_gaussians(rig.pose(parameters, posed), camera)
         alphas.append(image.alpha)
-        masks.append(face_mask(avatar.body, parameters, camera))
+        masks.append(face_mask(avatar.body, posed.vertices[0], camera))
         if progress is not None:
             progress(index + 1, len(motion), None)
     alpha, mask = torch.cat(alphas), torch.cat(masks)
     return {"coverage": coverage(alpha, mask), "coverage_mean": float(frame_coverage(alpha, mask).nanmean())}
 
 
-def face_mask(body: BodyModel, parameters: BodyParameters, cameras: Cameras) -> Tensor:
-    """Where the posed body shows its face, [B, H, W] bool; scalp, ears, neck and torso are not part of it."""
-    with torch.no_grad():
-        vertices = body(parameters).vertices[0]
+def face_mask(body: BodyModel, vertices: Tensor, cameras: Cameras) -> Tensor:
+    """Where the body with posed vertices [V, 3] shows its face, [B, H, W] bool; scalp, ears, neck and torso are not
+    part of it."""
     shown = torch.zeros(len(body.faces), dtype=torch.bool)
     for region in SHOWN_FACE_REGIONS:
         shown |= body.assets.face_regions[region]

@@ -98,24 +98,26 @@ def _frame_pairs(
     size: int,
     progress: Progress | None,
 ) -> Iterator[FramePair]:
-    from ..avatar import pose_avatar
+    from ..avatar import AvatarRig
     from ..embedded.identities import IdentityRenderSettings, prepare_identity, render_identity, true_parameters
 
     prepared, rest = prepare_identity(identity), true_parameters(identity)
     settings = IdentityRenderSettings(condition=False)
     codes = splat_labels(avatar)
-    at_rest = avatar.body(avatar.parameters).landmarks[0, :NUM_FACE_LANDMARKS]
-    followed = nearest_splats(pose_avatar(avatar, avatar.parameters).means, at_rest)
+    rig = AvatarRig(avatar)
+    at_rest = rig.body(avatar.parameters)
+    followed = nearest_splats(rig.pose(avatar.parameters, at_rest).means, at_rest.landmarks[0, :NUM_FACE_LANDMARKS])
     white = torch.ones(3)
     for index, frame in enumerate(frames):
         camera, state, true_state = frame.camera(size), frame.pose(avatar.parameters), frame.pose(rest)
-        gaussians = pose_avatar(avatar, state)
+        posed = rig.body(state)
+        gaussians = rig.pose(state, posed)
         with torch.no_grad():
             rendered = render_gaussians(gaussians, camera, background=white, features=codes)
         file_camera = camera if alignment is None else camera_before(alignment, camera)
         truth = render_identity(prepared, true_state, file_camera, settings).rgb[0]
         regions, labels = true_masks(prepared, true_state, file_camera)
-        landmarks = avatar.body(state).landmarks[0, :NUM_FACE_LANDMARKS]
+        landmarks = posed.landmarks[0, :NUM_FACE_LANDMARKS]
         image = rendered.color[0].clamp(0, 1)
         assert rendered.features is not None  # codes were handed in
         yield FramePair(

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from ..avatar.densify import densify, gather_gradients
-from ..avatar.model import RiggedAvatar, body_frames, pose_gaussians
+from ..avatar.model import RiggedAvatar, pose_gaussians
 from ..avatar.regularize import position_penalty, scale_penalty
+from ..avatar.rig import AvatarRig
 from ..avatar.table import GaussianTable
 from ..errors import InvalidInput
 from ..fingerprints import fingerprint
@@ -19,6 +20,7 @@ from ..gaussians import Gaussians, sh_degree
 from ..progress import Progress
 from ..randomness import generator_at, seed_at
 from ..render import GaussianImage, render_gaussians
+from ..rigging import triangle_frames
 from ..runs import RunState, automatic_run, carry_out
 from .scenes import Scene, Scenes
 from .stage import Stage
@@ -73,6 +75,7 @@ class AvatarOptimizer:
         self._avatar, self._seed = avatar, seed_at(seed, stage.name)
         with torch.inference_mode(False), torch.no_grad():
             self._device = torch.device(device)
+            self._rig = AvatarRig(avatar)
             self._rest = avatar.frames().detach().to(self._device)
             self._table = GaussianTable.of(avatar, self._device)
 
@@ -133,7 +136,8 @@ class AvatarOptimizer:
         rest, order = self._rest[self._table.binding], self._avatar.quaternion_order
         if scene.parameters is None:
             return pose_gaussians(gaussians, rest, quaternion_order=order)
-        frames = body_frames(self._avatar.body, scene.parameters).detach().to(self._device)
+        posed = self._rig.body(scene.parameters).vertices[0].detach()
+        frames = triangle_frames(posed, self._avatar.body.faces).to(self._device)
         return pose_gaussians(gaussians, frames[self._table.binding], rest, order)
 
     def _penalties(self, rendered: GaussianImage) -> dict[str, Tensor]:

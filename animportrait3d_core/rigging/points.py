@@ -147,7 +147,7 @@ class PosedBody:
 
 
 def closest_in(body: PosedBody, region: Tensor, points: Tensor) -> ClosestPoints:
-    """For points [N, 3] the closest on the body's faces `region` [n] (indices); `.faces` counts in all its faces."""
+    """The closest to points [N, 3] on the faces `region` [n] (indices); `.faces` counts in the whole body."""
     found = SurfaceTree(body.vertices, body.faces[region]).closest(points)
     return dataclasses.replace(found, faces=region[found.faces])
 

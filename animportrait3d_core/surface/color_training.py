@@ -229,7 +229,7 @@ def key_views(views: Views) -> list[int]:
 
 
 def tone_map(colors: Tensor) -> Tensor:
-    """sRGB curve of log(1 + x) of colours [..., 3], under which the authors compare: errors in the dark count more."""
+    """sRGB curve of log(1 + x) of colours [..., 3], as the authors compare them: errors in the dark count more."""
     logarithm = torch.log1p(colors)
     curve = 1.055 * logarithm.clamp_min(0.0031308) ** (1 / 2.4) - 0.055
     return torch.where(logarithm > 0.0031308, curve, 12.92 * logarithm)

@@ -210,13 +210,14 @@ class Refinement:
         self.losses: dict[str, list[float]] = {"normal": [], "silhouette": [], "consistency": [], "distance": []}
         self._seed, self._start, self._surface = seed, mesh, SurfaceTree(mesh.vertices, mesh.faces)
         self._consistency_weight = settings.consistency_weight
-        self._rounds_begun, self._round = 0, None
+        self._rounds_begun = 0
+        self._round: _Round | None = None
 
     def step(self) -> None:
         """Move the vertices once."""
-        while self._round is None or self.step_index == self._end_of(self._rounds_begun):
-            self._begin_round(isotropic_remesh(self.mesh(), self.settings.edge_lengths[self._rounds_begun]))
         now = self._round
+        while now is None or self.step_index == self._end_of(self._rounds_begun):
+            now = self._begin_round(isotropic_remesh(self.mesh(), self.settings.edge_lengths[self._rounds_begun]))
         vertices = now.system.solve(now.variables).requires_grad_()
         loss = self.loss(vertices, now.connectivity, now.anchors)
         (gradient,) = torch.autograd.grad(loss, vertices)
@@ -245,17 +246,18 @@ class Refinement:
         """Go on from a `state()` of the same mesh, targets, settings and seed."""
         tensors, prefix = state.tensors, "optimizer."
         self.step_index, self._rounds_begun = int(state.values["step"]), int(state.values["round"]) - 1
-        self._begin_round(dataclasses.replace(self._start, vertices=tensors["vertices"], faces=tensors["faces"]))
-        self._round.variables.copy_(tensors["variables"])
+        now = self._begin_round(dataclasses.replace(self._start, vertices=tensors["vertices"], faces=tensors["faces"]))
+        now.variables.copy_(tensors["variables"])
         moments = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
-        self._round.optimizer.load_state_dict(moments)
+        now.optimizer.load_state_dict(moments)
         self.losses = {name: tensors[f"losses.{name}"].tolist() for name in self.losses}
 
-    def _begin_round(self, mesh: Mesh) -> None:
+    def _begin_round(self, mesh: Mesh) -> _Round:
         length = self.settings.edge_lengths[self._rounds_begun]
         self._consistency_weight = self.settings.consistency_weight * (REFERENCE_EDGE / length) ** 2
         self._round = _Round(mesh, self._surface, self.settings)
         self._rounds_begun += 1
+        return self._round
 
     def _end_of(self, rounds: int) -> int:
         """The step at which so many rounds are done."""

@@ -48,10 +48,13 @@ ARROWS = {
     "rigging": "body cameras devices mesh_queries meshes parts render rotations",
     "avatar": "body cameras devices files gaussians parts render rigging rotations views",
     "conditioning": "body cameras devices landmarks meshes render",
-    "optimization": "avatar body cameras fingerprints gaussians parts progress randomness render runs similarity views",
+    "optimization": "avatar body cameras fingerprints gaussians parts progress randomness render rigging runs "
+    "similarity views",
     "animation": "avatar body cameras files progress render rotations",
     "export": "avatar body files gaussians parts rigging rotations",
     "training": "files fingerprints landmarks networks parts progress randomness regions runs",
+    "initialization": "avatar body cameras meshes networks optimization parts portrait progress render rigging "
+    "segmentation surface views",
     # what stands above the method
     "doctor": "files render surface",
     "embedded": "body cameras conditioning doctor files fingerprints head_frame landmarks mesh_files meshes networks "
