@@ -59,7 +59,7 @@ def _parts(value: Any) -> list[tuple[str, Any]]:
     import torch
 
     if isinstance(value, dict):
-        return [(str(name), part) for name, part in value.items()]
+        return sorted(((repr(name), part) for name, part in value.items()), key=lambda entry: entry[0])
     if isinstance(value, (set, frozenset)):
         return [(str(index), part) for index, part in enumerate(sorted(value, key=repr))]
     if isinstance(value, (list, tuple)):

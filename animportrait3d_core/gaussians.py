@@ -34,13 +34,14 @@ class Gaussians:
 
     def __post_init__(self) -> None:
         count = len(self.means)
-        for name, shape in [
-            ("means", [count, 3]),
-            ("quats", [count, 4]),
-            ("log_scales", [count, 3]),
-            ("logit_opacities", [count]),
-            ("sh", [count, "K", 3]),
-        ]:
+        shapes: dict[str, list[int | str]] = {
+            "means": [count, 3],
+            "quats": [count, 4],
+            "log_scales": [count, 3],
+            "logit_opacities": [count],
+            "sh": [count, "K", 3],
+        }
+        for name, shape in shapes.items():
             check_shape("Gaussians", name, getattr(self, name), shape)
         sh_degree(self.sh)
 
@@ -91,5 +92,5 @@ def rgb_to_sh0(rgb: Tensor) -> Tensor:
 
 
 def sh0_to_rgb(sh0: Tensor) -> Tensor:
-    """Inverse of `rgb_to_sh0`; not clamped."""
+    """Colours [..., 3] of constant coefficients [..., 3], the inverse of `rgb_to_sh0`; not clamped."""
     return sh0 * SH_C0 + 0.5

@@ -14,6 +14,8 @@ NUM_BODY_LANDMARKS = 70
 
 JAWLINE, RIGHT_BROW, LEFT_BROW = slice(0, 17), slice(17, 22), slice(22, 27)
 NOSE, RIGHT_EYE, LEFT_EYE, MOUTH = slice(27, 36), slice(36, 42), slice(42, 48), slice(48, 68)
+INNER_FACE = slice(17, 68)
+"""Without the jawline, which is the silhouette of a turned head."""
 CHIN, RIGHT_OUTER_EYE, LEFT_OUTER_EYE = 8, 36, 45
 OUTER_EYE_CORNERS = (RIGHT_OUTER_EYE, LEFT_OUTER_EYE)
 MOUTH_CORNERS = (48, 54)

@@ -27,8 +27,10 @@ from .files import read_safetensors, write_safetensors
 
 LOGGER = logging.getLogger("animportrait3d")
 STATE_FILE, LOG_FILE = "state.safetensors", "log.jsonl"
-SAVE_SECONDS = 20.0
-"""Work that a kill costs at most, in seconds; a step that takes longer is lost as a whole."""
+SAVE_SECONDS = 1.0
+"""No state is saved sooner after the last one."""
+SAVE_SHARE = 0.02
+"""Of the time, which saving takes at most: large states are saved more seldom."""
 DAYS_KEPT = 30
 """States of automatic runs that nobody took up for so long are deleted."""
 _FORMAT = "animportrait3d-run"
@@ -45,11 +47,13 @@ class RunState:
 class Work(Protocol):
     """Something done in steps, with a state between any two of them."""
 
-    steps: int
-    """Steps in all."""
+    @property
+    def steps(self) -> int:
+        """Steps in all."""
 
-    step_index: int
-    """Steps done."""
+    @property
+    def step_index(self) -> int:
+        """Steps done."""
 
     def step(self) -> None:
         """Do one step; counts `step_index` up."""
@@ -65,14 +69,14 @@ class Run:
     """A folder for one piece of work.
 
     where: the function that speaks in messages.  key: what the work was begun with, by parts.  save_seconds: time
-    between two saved states; 0 saves after each step.
+    between two saved states at least; 0 saves after each step.
     """
 
     def __init__(
         self, folder: str | Path, where: str, key: Mapping[str, str], save_seconds: float = SAVE_SECONDS
     ) -> None:
         self.folder, self.where, self.key, self.save_seconds = Path(folder), where, dict(key), save_seconds
-        self._seconds_before = 0.0
+        self._seconds_before = self._cost = 0.0
         self._started = self._saved = time.perf_counter()
 
     @property
@@ -99,14 +103,17 @@ class Run:
 
     def save(self, work: Work) -> None:
         """Write the work's state in one piece."""
+        begun = time.perf_counter()
         state = work.state()
         header = {"key": self.key, "step": work.step_index, "seconds": self.seconds, "values": dict(state.values)}
         write_safetensors(self.folder / STATE_FILE, state.tensors, {"format": _FORMAT, "run": json.dumps(header)})
         self._saved = time.perf_counter()
+        self._cost = self._saved - begun
 
     def save_if_due(self, work: Work) -> None:
-        """Save when the last state is older than `save_seconds`, and at the end."""
-        if work.step_index == work.steps or time.perf_counter() - self._saved >= self.save_seconds:
+        """Save at the end, and when the last state is so old that saving takes `SAVE_SHARE` of the time."""
+        wait = self.save_seconds and max(self.save_seconds, self._cost / SAVE_SHARE)
+        if work.step_index == work.steps or time.perf_counter() - self._saved >= wait:
             self.save(work)
 
     def log(self, values: Mapping[str, float]) -> None:

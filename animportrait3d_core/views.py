@@ -66,13 +66,13 @@ def concatenate_views(parts: Sequence[Views]) -> Views:
     return Views(images, masks, cameras, parts[0].background)
 
 
-def replace_pictures(views: Views, images: Tensor, masks: Tensor | None = None) -> Views:
+def replace_images(views: Views, images: Tensor, masks: Tensor | None = None) -> Views:
     """The same cameras with other pictures [B, H', W', 3 or 4] and masks [B, H', W'], at the pictures' size.
 
     The cameras are scaled to the new size, whose proportions must be the old ones. Without `masks` the old ones are
     resampled. A fourth channel of the pictures is ignored: hosts disagree on whether it is alpha or its inverse.
     """
-    where = "replace_pictures"
+    where = "replace_images"
     if images.ndim != 4 or len(images) != len(views) or images.shape[-1] not in (3, 4):
         raise InvalidInput(
             f"{where}: pictures have shape {list(images.shape)}, expected [{len(views)}, H, W, 3]: one per view."

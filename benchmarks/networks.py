@@ -53,12 +53,12 @@ from animportrait3d_core.parts import (
 )
 from animportrait3d_core.portrait.trigrid import load_trigrid_portrait  # noqa: E402
 from animportrait3d_core.portrait.views import render_views  # noqa: E402
+from animportrait3d_core.training.images import class_table  # noqa: E402
 from animportrait3d_core.training.metrics import (  # noqa: E402
     ConfusionCounts,
     angles_between,
     normalized_landmark_errors,
 )
-from animportrait3d_core.training.pictures import class_table  # noqa: E402
 
 FRONTAL_DEGREES = 40.0
 SHOWN = [0, 3, 5, 8, 12, 14, 16, 19]
@@ -133,7 +133,7 @@ FIGURES = {"parts": parts_figures, "normals": normals_figures, "landmarks": land
 
 
 def drawn(role: str, scene: Scene, answer: Tensor) -> Tensor:
-    """Pictures [B, H, W, 3] of a network's answer, over white outside of the portrait."""
+    """TrainingImages [B, H, W, 3] of a network's answer, over white outside of the portrait."""
     if role == "landmarks":
         return previews.draw_points(scene.images, answer, (1.0, 0.0, 0.0), radius=1)
     pictures = CLASS_COLORS[answer] if role == "parts" else answer * 0.5 + 0.5

@@ -28,7 +28,7 @@ from animportrait3d_core.workflow.console import ProgressBar  # noqa: E402
 
 FOLDER = ROOT / "animportrait3d_core" / "embedded" / "portraits" / "files"
 TILE, TURN, FACE_FOV = 256, 6, 13.0
-MOST_BYTES = 400_000
+MAX_BYTES = 400_000
 
 
 def portrait_tiles(name: str, folder: Path) -> Tensor:
@@ -47,7 +47,7 @@ def write_jpeg(image: Tensor, path: Path) -> int:
     for quality in range(94, 40, -3):
         with atomic_write(path) as temporary:
             pixels.save(temporary, quality=quality, optimize=True)
-        if path.stat().st_size <= MOST_BYTES:
+        if path.stat().st_size <= MAX_BYTES:
             break
     return path.stat().st_size
 

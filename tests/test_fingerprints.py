@@ -28,6 +28,7 @@ def test_equal_values_agree_wherever_they_lie() -> None:
     assert fingerprint([tensor, tensor]) == fingerprint([tensor, strided])  # shared or not: the same values
     assert fingerprint(np.arange(4)) == fingerprint(np.arange(8)[::2] // 2)
     assert fingerprint(Setting()) == fingerprint(Setting(names=tuple("ab")))
+    assert fingerprint({"a": 1, "b": 2}) == fingerprint({"b": 2, "a": 1})
 
 
 def test_a_hash_is_the_same_in_another_process() -> None:
@@ -57,6 +58,7 @@ def test_a_hash_is_the_same_in_another_process() -> None:
         ("1", 1),
         ((1, 2), [1, 2]),
         ({"a": 1}, {"b": 1}),
+        ({"1": 1}, {1: 1}),
         (Setting(), Setting(rate=0.2)),
         (0.1, 0.1 + 1e-17 + 2e-17),
         (torch.nn.Linear(2, 2), torch.nn.Linear(2, 3)),

@@ -71,20 +71,26 @@ def test_what_a_step_raises_leaves_the_last_state(tmp_path):
     assert again.total.item() == 21
 
 
-def test_states_are_saved_when_they_are_old_enough(tmp_path, monkeypatch):
-    now = [100.0]
+@pytest.mark.parametrize(
+    ("cost", "expected"),
+    [(0.0, [3, 6, 8]), (0.5, [3, 8])],  # half a second may be spent every 25
+)
+def test_states_are_saved_now_and_then(tmp_path, monkeypatch, cost, expected):
+    now, saved = [100.0], []
     monkeypatch.setattr("animportrait3d_core.runs.time.perf_counter", lambda: now[0])
-    saved = []
-    run = Run(tmp_path, "sum", {}, save_seconds=10)
-    monkeypatch.setattr(run, "save", lambda work: (saved.append(work.step_index), setattr(run, "_saved", now[0])))
 
     class Slow(Sum):
         def step(self):
             super().step()
             now[0] += 4.0
 
-    carry_out(Slow(8), run)
-    assert saved == [3, 6, 8]
+        def state(self):
+            saved.append(self.step_index)
+            now[0] += cost
+            return super().state()
+
+    carry_out(Slow(8), Run(tmp_path, "sum", {}, save_seconds=10))
+    assert saved == expected
 
 
 def test_time_of_all_sittings_is_added_up(tmp_path):

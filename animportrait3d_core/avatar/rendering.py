@@ -12,7 +12,7 @@ from ..views import Views
 
 
 def render_avatar_views(gaussians: Gaussians, cameras: Cameras, background: Tensor) -> Views:
-    """Views of posed Gaussians, one camera at a time to keep memory flat."""
+    """Views of posed Gaussians over a colour [3], one camera at a time to keep memory flat."""
     with torch.no_grad():
         parts = [render_gaussians(gaussians, cameras[index], background=background) for index in range(len(cameras))]
     images = torch.cat([part.color for part in parts]).clamp(0, 1)

@@ -3,7 +3,7 @@
 Upstream tracks FLAME in nine views and regresses SMPL-X onto it. Here SMPL-X is fitted at once, by damped Gauss-Newton
 steps on its distances to the portrait's surface, masks and landmarks, robust (Geman-McClure) and coarse to fine: place
 the neutral body (turned as the landmarks say, if there are any), then turn neck and head, then shape and expression.
-There is no photometric term: measured, it did not help (docs/performance.md). Deterministic for a given generator.
+There is no photometric term: measured, it did not help (docs/experiments/fit.md). Deterministic for a given generator.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ from .model import BodyModel
 from .parameters import BodyParameters
 
 SCHEMA_VERSION = 1
-_LEAST_FACES = 100
-_LEAST_SKIN = 0.05  # of face, ears and neck that must lie at skin of the mesh, so that a distance says something
+_MIN_FACES = 100
+_MIN_SKIN = 0.05  # of face, ears and neck that must lie at skin of the mesh, so that a distance says something
 _RENEW_DERIVATIVES = 4  # steps
 _LAST_WIDTH = 0.012  # of the robust losses, in world units
-_LEAST_SCALE, _MOST_SCALE = HEAD_SCALE / 4, HEAD_SCALE * 4
+_MIN_SCALE, _MAX_SCALE = HEAD_SCALE / 4, HEAD_SCALE * 4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -179,17 +179,17 @@ def _check_inputs(views: Views, mesh: Mesh | None, covering: Tensor | None) -> N
     check_finite("fit_body", "views.masks", views.masks)
     if mesh is not None:
         check_finite("fit_body", "mesh.vertices", mesh.vertices)
-        if len(mesh.faces) < _LEAST_FACES:
+        if len(mesh.faces) < _MIN_FACES:
             raise InvalidInput(
-                f"fit_body: the mesh has {len(mesh.faces)} faces, expected a head with at least {_LEAST_FACES}."
+                f"fit_body: the mesh has {len(mesh.faces)} faces, expected a head with at least {_MIN_FACES}."
             )
     if covering is not None:
         check_shape("fit_body", "covering", covering, [0 if mesh is None else len(mesh.faces)])
         bare = int((~covering).sum())
-        if bare < _LEAST_FACES:
+        if bare < _MIN_FACES:
             raise InvalidInput(
                 f"fit_body: {bare} of the mesh's {len(covering)} faces are skin, the others hair or clothes; expected "
-                f"at least {_LEAST_FACES} of skin. Correct the parts of the mesh, or fit to the mesh without them."
+                f"at least {_MIN_FACES} of skin. Correct the parts of the mesh, or fit to the mesh without them."
             )
     is_empty = ~(views.masks > 0.5).flatten(1).any(1)
     if bool(is_empty.any()):
@@ -290,10 +290,10 @@ def _optimize(
         step = _limited(system.step(damping=0.02), stage.columns)
         values = get_values(parameters, stage.columns) + step
         scale = values[stage.columns.index(("scale", 0))]
-        if not bool(torch.isfinite(values).all()) or not _LEAST_SCALE < float(scale) < _MOST_SCALE:
+        if not bool(torch.isfinite(values).all()) or not _MIN_SCALE < float(scale) < _MAX_SCALE:
             raise InvalidInput(
                 f"fit_body: the fit diverged at step {counter.done + 1} (scale {float(scale):.3g}, expected "
-                f"{_LEAST_SCALE:.2f} to {_MOST_SCALE:.1f}); check that the mesh is a head that faces +z in the usual "
+                f"{_MIN_SCALE:.2f} to {_MAX_SCALE:.1f}); check that the mesh is a head that faces +z in the usual "
                 "frame, or give landmarks."
             )
         energy, parameters = system.energy, set_values(parameters, stage.columns, values)
@@ -343,7 +343,7 @@ def _metrics(problem: _Problem, parameters: BodyParameters, few: Views) -> dict[
     if problem.surface is not None:
         distances = problem.surface.distances(output.vertices[0]).sort().values
         closest = distances[: max(1, int(0.8 * len(distances)))]
-        enough = len(distances) >= _LEAST_SKIN * len(problem.regions.attracted)
+        enough = len(distances) >= _MIN_SKIN * len(problem.regions.attracted)
         metrics["surface_rms"] = float(closest.square().mean().sqrt()) / unit if enough else math.inf
     if problem.landmarks is not None:
         metrics |= problem.landmarks.metrics(output.landmarks[0, :NUM_FACE_LANDMARKS], unit)

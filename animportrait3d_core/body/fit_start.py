@@ -17,9 +17,9 @@ from .landmarks import outer_eye_distance
 from .model import BodyModel
 from .parameters import BodyParameters
 
-LEAST_POINTS = 4  # of 68
-MOST_TURN_DEGREES = 60.0
-MOST_START_ERROR = 0.5  # of the outer-eye distance: faces differ by 0.1
+MIN_POINTS = 4  # of 68
+MAX_TURN_DEGREES = 60.0
+MAX_START_ERROR = 0.5  # of the outer-eye distance: faces differ by 0.1
 _SCALES = (0.85, 1.0, 1.15)
 _HEIGHTS = (-0.16, -0.12, -0.08, -0.04, 0.0, 0.04, 0.08, 0.12, 0.16)
 _DEPTHS = (-0.08, 0.0, 0.08)
@@ -34,19 +34,19 @@ def start_from_landmarks(
     landmarks are known, or they are no face that looks about towards +z.
     """
     known = int((weights > 0).sum())
-    if known < LEAST_POINTS:
+    if known < MIN_POINTS:
         raise InvalidInput(
-            f"fit_body: {known} landmarks can be placed in space, expected at least {LEAST_POINTS} of 68; give them in "
+            f"fit_body: {known} landmarks can be placed in space, expected at least {MIN_POINTS} of 68; give them in "
             "two or more views, or as points_3d."
         )
     source = body(parameters).landmarks[0, :NUM_FACE_LANDMARKS].double()
     rotation, robust = _robust_rotation(source, points.double(), weights.double())
     turn = matrix_to_axis_angle(rotation).float()
     angle = float(torch.rad2deg(turn.norm()))
-    if angle > MOST_TURN_DEGREES:
+    if angle > MAX_TURN_DEGREES:
         raise InvalidInput(
             f"fit_body: the landmarks show a face turned by {angle:.0f} degrees from the usual frame (+z, upright), "
-            f"expected at most {MOST_TURN_DEGREES:.0f}; align the portrait first."
+            f"expected at most {MAX_TURN_DEGREES:.0f}; align the portrait first."
         )
     turned = parameters.replace(neck_pose=turn[None] / 2, head_pose=turn[None] / 2)
     # The neck turns about its own joint: scale and place are those of the turned body.
@@ -68,7 +68,7 @@ def _robust_rotation(source: Tensor, target: Tensor, weights: Tensor) -> tuple[T
         u, stretch, vt = torch.linalg.svd((target_centred * share).T @ centred)
         mirrored = float(torch.det(u) * torch.det(vt)) < 0 and float(stretch[2]) > 1e-3 * float(stretch[0])
         # Points that are no face at all have a mirror image too: only one that fits is worth this message.
-        if mirrored and _start_error(source @ (u @ vt).T, target, weights) < MOST_START_ERROR:
+        if mirrored and _start_error(source @ (u @ vt).T, target, weights) < MAX_START_ERROR:
             raise InvalidInput(
                 "fit_body: the landmarks are a face's mirror image; are left and right exchanged? The first 17 points "
                 "go along the jaw from the subject's right to the left."
@@ -79,10 +79,10 @@ def _robust_rotation(source: Tensor, target: Tensor, weights: Tensor) -> tuple[T
         distances = (scale * turned + shift - target).norm(dim=-1)
         robust = geman_mcclure_weights(distances, width * size * float(scale)) * weights
     error = float((distances * weights).sum() / weights.sum() / (scale * size))
-    if not float(scale) > 0 or not error < MOST_START_ERROR:
+    if not float(scale) > 0 or not error < MAX_START_ERROR:
         raise InvalidInput(
             f"fit_body: the landmarks are no face: scale {float(scale):.3g}, mean distance {error:.2f} of the "
-            f"outer-eye distance to the neutral body's, expected a scale above 0 and at most {MOST_START_ERROR}. "
+            f"outer-eye distance to the neutral body's, expected a scale above 0 and at most {MAX_START_ERROR}. "
             "Look at the detected landmarks; disconnect them to fit by the surface alone."
         )
     return rotation, robust

@@ -59,6 +59,7 @@ def pose_with_derivatives(
 ) -> LinearizedBody:
     """Pose a batch of one and differentiate by the unknowns, all in one batched forward pass.
 
+    outer_faces: [F, 3] int64, wound outward.
     nearby: take the derivatives of this body instead, which are almost the same after a small step and cost most.
     """
     if nearby is not None:
@@ -106,7 +107,8 @@ class NormalEquations:
 
 
 def geman_mcclure_weights(residuals: Tensor, width: float) -> Tensor:
-    """Weights in 0..1 of the Geman-McClure loss r^2 / (1 + r^2 / width^2): those far above `width` count no more."""
+    """Weights [...] in 0..1 of residuals [...] by the Geman-McClure loss r^2 / (1 + r^2 / width^2): those far above
+    `width` count no more."""
     return (1 + (residuals / width) ** 2) ** -2
 
 

@@ -13,7 +13,7 @@ from ..errors import InvalidInput, check_finite, check_shape
 from ..landmarks import LEFT_OUTER_EYE, NUM_FACE_LANDMARKS, RIGHT_OUTER_EYE
 from ..views import Views
 
-MOST_YAW_DEGREES = 75.0  # from the front; turned further, half of the face is hidden and detectors guess
+MAX_YAW_DEGREES = 75.0  # from the front; turned further, half of the face is hidden and detectors guess
 SCHEMA_VERSION = 1
 Detector = Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]
 """Images [B, H, W, 3] -> pixels [B, 68, 2], confidence [B, 68] in 0..1, found [B] (`networks.detect_landmarks`)."""
@@ -50,6 +50,13 @@ class Landmarks:
                 raise InvalidInput(f"Landmarks: `confidence` ranges over {low:.3g}..{high:.3g}, expected 0..1.")
 
     @property
+    def positions(self) -> Tensor:
+        """points_3d [68, 3]; `InvalidInput` if there are none."""
+        if self.points_3d is None:
+            raise InvalidInput("Landmarks: there are no points_3d, expected positions [68, 3] in the world.")
+        return self.points_3d
+
+    @property
     def confidence_3d(self) -> Tensor:
         """Weights [68] of points_3d."""
         if self.points_2d is None and self.confidence is not None:
@@ -69,7 +76,7 @@ class Landmarks:
         return self.points_2d, torch.ones(self.points_2d.shape[:2]) if self.confidence is None else self.confidence
 
 
-def landmarks_of_views(views: Views, detect: Detector, most_yaw: float = MOST_YAW_DEGREES) -> Landmarks:
+def landmarks_of_views(views: Views, detect: Detector, most_yaw: float = MAX_YAW_DEGREES) -> Landmarks:
     """Landmarks of the views whose cameras are within `most_yaw` degrees of the front; the others get confidence 0.
 
     Raises `InvalidInput` if there is no such view, or a face in none of them.

@@ -117,7 +117,7 @@ def _pack_numba(
 def pack_torch(
     assets: ConditionAssets, shown: MeshImage, whole: MeshImage, normals: Tensor, cameras: Cameras
 ) -> Tensor:
-    """The same on any device, and the oracle of the compiled half."""
+    """The same maps [B, H, W, 4] of normals [V, 3] or [B, V, 3] on any device, and the oracle of the compiled half."""
     rotation = cameras.world_to_camera[:, :3, :3].to(normals)
     turned = normals @ rotation.transpose(1, 2) * normals.new_tensor(_TO_OPENGL)
     unit = torch.nn.functional.normalize(interpolate(shown, assets.shown, turned), dim=-1, eps=1e-20)

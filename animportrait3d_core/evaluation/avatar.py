@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ..cameras import Cameras, orbit_cameras, view_preset
+from ..landmarks import NUM_FACE_LANDMARKS
 from ..progress import Progress
 from ..regions import SHOWN_FACE_REGIONS
 from ..render import rasterize_mesh, render_gaussians
@@ -76,5 +77,5 @@ def fit_landmark_error(body: BodyModel, parameters: BodyParameters, true_landmar
     """`landmark_error_fit`: mean distance of the body's 68 landmarks to the true ones [68, 3] (world), over the true
     distance of the outer eye corners."""
     with torch.no_grad():
-        landmarks = body(parameters).landmarks[:, :68]
-    return landmark_error(landmarks, true_landmarks[None, :68])
+        landmarks = body(parameters).landmarks[:, :NUM_FACE_LANDMARKS]
+    return landmark_error(landmarks, true_landmarks[None, :NUM_FACE_LANDMARKS])

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ..body.landmarks import Detector
 from ..progress import Stages, stage_of
 from .avatar import EVALUATION_SIZE, fit_landmark_error, motion_coverage, portrait_likeness
-from .truth import Detector, evaluate_against_identity
+from .truth import evaluate_against_identity
 
 if TYPE_CHECKING:
     from ..avatar import RiggedAvatar
@@ -22,7 +23,7 @@ def evaluate_avatar(
     detector: Detector | None = None,
     stages: Stages | None = None,
 ) -> dict[str, float]:
-    """The metrics of design section 13 that the arguments allow.
+    """The measures of docs/conventions.md that the arguments allow.
 
     portrait: for `psnr_portrait` and `ssim_portrait`.  identity: the person of the embedded world behind it, for what
     is measured against the truth, `landmark_error_fit` included.  detector: for `landmark_error`.  size: pixels a side.

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..cameras import Cameras, project
 from ..errors import InvalidInput, check_shape
-from ..landmarks import NUM_FACE_LANDMARKS, OUTER_EYE_CORNERS
+from ..landmarks import INNER_FACE, NUM_FACE_LANDMARKS, OUTER_EYE_CORNERS
 
 if TYPE_CHECKING:
     from ..body.model import BodyModel
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 LANDMARK_NOISE = 0.015
 """Standard deviation of a detected landmark that is taken for granted, over the projected outer-eye distance."""
 _STEPS = 4
-_CONTOUR = 17
 
 
 def regress_expression(
@@ -46,13 +45,13 @@ def regress_expression(
     start, basis = landmarks[0], landmarks[1:] - landmarks[0]
     eyes = project(camera.to(dtype=torch.float64), start[list(OUTER_EYE_CORNERS)])[0][0]
     noise = LANDMARK_NOISE * (eyes[0] - eyes[1]).norm()
-    weight = (confidence.double().sqrt() / noise)[_CONTOUR:, None]
+    weight = (confidence.double().sqrt() / noise)[INNER_FACE, None]
     offset = torch.zeros(count, dtype=torch.float64)
     for _ in range(_STEPS):
         place = start + torch.einsum("e,elc->lc", offset, basis)
         pixels, jacobian = _project_with_basis(camera, place, basis)
-        residual = ((points.double() - pixels)[_CONTOUR:] * weight).flatten()
-        slopes = (jacobian[:, _CONTOUR:] * weight).flatten(1)
+        residual = ((points.double() - pixels)[INNER_FACE] * weight).flatten()
+        slopes = (jacobian[:, INNER_FACE] * weight).flatten(1)
         normal = slopes @ slopes.T + torch.eye(count, dtype=torch.float64)
         offset = torch.linalg.solve(normal, slopes @ (residual + offset @ slopes))
     return rest + offset.to(rest)

@@ -1,4 +1,4 @@
-"""Metrics of design section 13 as pure functions; all of them compute in float64."""
+"""The measures of docs/conventions.md as pure functions; all of them compute in float64."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def frame_coverage(alphas: Tensor, face_masks: Tensor, erosion_pixels: int = 2) 
 
 
 def coverage(alphas: Tensor, face_masks: Tensor, erosion_pixels: int = 2) -> float:
-    """`frame_coverage` of the worst frame: 1 means that no frame shows a hole in the face.
+    """`frame_coverage` of the worst of B frames [B, H, W]: 1 means that no frame shows a hole in the face.
 
     Frames in which the face is not seen are left out; at least one must show it.
 
@@ -105,7 +105,7 @@ def mean_normal_angle(normals: Tensor, reference: Tensor, mask: Tensor) -> float
 
 
 def iou(mask: Tensor, reference: Tensor) -> float:
-    """Intersection over union of two boolean masks of one shape; two empty masks give 1.
+    """Intersection over union of two boolean masks [...] of one shape; two empty masks give 1.
 
     >>> iou(torch.tensor([True, True, False]), torch.tensor([False, True, True]))
     0.3333333333333333

@@ -6,18 +6,21 @@ The identity is used here and in tests only: no step of the method sees it.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from ..body.landmarks import Detector
 from ..cameras import Cameras, project
 from ..errors import InvalidInput
+from ..landmarks import NUM_FACE_LANDMARKS
 from ..parts import AvatarPart
 from ..progress import Progress
 from ..render import rasterize_mesh, render_gaussians
 from ..similarity import SSIM_WINDOW, psnr, ssim_map
+from .avatar import EVALUATION_SIZE
 from .expression import expression_distance, regress_expression
 from .heldout import HeldOutFrame, held_out_frames
 from .metrics import iou, landmark_error, landmark_error_splat, nearest_splats
@@ -31,8 +34,6 @@ if TYPE_CHECKING:
 
 TRUTH_REGIONS = ("face", "eyes", "mouth")
 TRUTH_LABELS = ("sclera", "iris", "teeth", "lips")
-EVALUATION_SIZE = 256
-Detector = Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]
 
 _EYES = ("eye_region", "left_eyeball", "right_eyeball")
 _MOUTH = ("lips", "teeth", "mouth_interior")
@@ -66,7 +67,7 @@ def evaluate_against_identity(
     frames: Sequence[HeldOutFrame] | None = None,
     progress: Progress | None = None,
 ) -> dict[str, float]:
-    """The metrics of design section 13 that need the truth, over the held-out set.
+    """The measures of docs/conventions.md that need the truth, over the held-out set.
 
     alignment: how the portrait was moved into the head frame, if it was.  detector: images [B, H, W, 3] -> (points
     [B, 68, 2] pixels, confidence [B, 68], found [B] bool), for `landmark_error`.  Returns `psnr_` and `ssim_` of
@@ -105,7 +106,7 @@ def _frame_pairs(
     codes = splat_labels(avatar)
     rig = AvatarRig(avatar)
     at_rest = rig.body(avatar.parameters)
-    followed = nearest_splats(rig.pose(avatar.parameters, at_rest).means, at_rest.landmarks[0, :68])
+    followed = nearest_splats(rig.pose(avatar.parameters, at_rest).means, at_rest.landmarks[0, :NUM_FACE_LANDMARKS])
     white = torch.ones(3)
     for index, frame in enumerate(frames):
         camera, state, true_state = frame.camera(size), frame.pose(avatar.parameters), frame.pose(rest)
@@ -116,8 +117,9 @@ def _frame_pairs(
         file_camera = camera if alignment is None else camera_before(alignment, camera)
         truth = render_identity(prepared, true_state, file_camera, settings).rgb[0]
         regions, labels = true_masks(prepared, true_state, file_camera)
-        landmarks = posed.landmarks[0, :68]
+        landmarks = posed.landmarks[0, :NUM_FACE_LANDMARKS]
         image = rendered.color[0].clamp(0, 1)
+        assert rendered.features is not None  # codes were handed in
         yield FramePair(
             image, truth, regions, (rendered.features[0] > 0.5).permute(2, 0, 1), labels,
             project(camera, landmarks)[0][0], gaussians.means[followed], landmarks,

@@ -151,8 +151,8 @@ class AvatarOptimizer:
         names = list(inputs)
         collecting = self.stage.densify.interval > 0
         values = [*inputs.values(), means2d] if collecting else list(inputs.values())
-        found = torch.autograd.grad(loss, values, allow_unused=True)
-        found = [torch.zeros_like(value) if grad is None else grad for grad, value in zip(found, values, strict=True)]
+        grads = torch.autograd.grad(loss, values, allow_unused=True)
+        found = [torch.zeros_like(value) if grad is None else grad for grad, value in zip(grads, values, strict=True)]
         return dict(zip(names, found)), found[-1] if collecting else None
 
     def _update(self, gradients: dict[str, Tensor]) -> None:

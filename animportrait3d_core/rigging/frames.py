@@ -67,7 +67,7 @@ def triangle_frames(vertices: Tensor, faces: Tensor) -> TriangleFrames:
 
     >>> frames = triangle_frames(torch.tensor([[0.0, 0, 0], [2, 0, 0], [0, 0, 4]]), torch.tensor([[0, 1, 2]]))
     >>> frames.scale.tolist(), (frames.rotation[0] @ torch.tensor([0.0, 0, 1])).tolist()
-    ([3.0], [0.0, 0.0, 1.0])
+    ([3.0], [0.0, 0.0, -1.0])
     """
     check_shape("triangle_frames", "faces", faces, ["F", 3])
     corners = vertices[..., faces, :]
@@ -121,7 +121,7 @@ def points_to_world(frames: TriangleFrames, points: Tensor) -> Tensor:
 
 
 def points_to_local(frames: TriangleFrames, points: Tensor) -> Tensor:
-    """Inverse of `points_to_world`."""
+    """Local positions [..., N, 3] of world `points` [..., N, 3], the inverse of `points_to_world`."""
     centred = (points - frames.center) / frames.scale[..., None]
     return (frames.rotation * centred[..., :, None]).sum(-2)
 

@@ -139,7 +139,7 @@ class PosedBody:
         return cls(vertices, body.faces, part_of_faces(regions), regions, normals)
 
     def region(self, name: str) -> Tensor:
-        """Indices of the region's faces; `InvalidInput` where the assets do not name any."""
+        """Indices [n] of the region's faces; `InvalidInput` where the assets do not name any."""
         mask = self.regions.get(name)
         if mask is None or not bool(mask.any()):
             raise InvalidInput(f"PosedBody: the body assets hold no faces of region '{name}', which binding needs.")
@@ -147,7 +147,7 @@ class PosedBody:
 
 
 def closest_in(body: PosedBody, region: Tensor, points: Tensor) -> ClosestPoints:
-    """Closest points on the faces `region` (indices) of the body; `.faces` counts in the whole body."""
+    """For points [N, 3] the closest on the faces `region` [n] (indices) of the body; `.faces` counts in the whole body."""
     found = SurfaceTree(body.vertices, body.faces[region]).closest(points)
     return dataclasses.replace(found, faces=region[found.faces])
 
@@ -256,20 +256,26 @@ def color_points(
     of_eyes = _eye_faces(outer, body)
     eyes = points.part_id == AvatarPart.EYES
     colors = torch.zeros_like(points.positions)
-    for chosen, source in ((eyes, of_eyes), (~eyes, ~of_eyes)):
-        source = source if bool(source.any()) else torch.ones_like(source)
-        closest = SurfaceTree(outer.vertices, outer.faces[source]).closest(points.positions[chosen])
-        if field is None:
-            found = colors_at(outer, source.nonzero()[:, 0][closest.faces], closest.barycentric)
-        else:
-            found = field(closest.points)
-        found = found.clamp(0, 1)
-        if chosen is eyes:
-            found = _whitened(found, closest.distances > hidden_distance)
-        colors[chosen] = found
+    found, distances = _nearest_colors(outer, of_eyes, points.positions[eyes], field)
+    colors[eyes] = _whitened(found, distances > hidden_distance)
+    colors[~eyes], _ = _nearest_colors(outer, ~of_eyes, points.positions[~eyes], field)
     colors[points.part_id == AvatarPart.TEETH] = colors.new_tensor(TEETH_COLOR)
     colors[points.part_id == AvatarPart.MOUTH_INTERIOR] = colors.new_tensor(MOUTH_COLOR)
     return dataclasses.replace(points, colors=colors)
+
+
+def _nearest_colors(mesh: Mesh, source: Tensor, positions: Tensor, field: ColorSource | None) -> tuple[Tensor, Tensor]:
+    """Colours [N, 3] of the places of a mesh closest to positions [N, 3], and their distances [N].
+
+    source: [F] bool, the faces to look at; all of them if it names none.
+    """
+    source = source if bool(source.any()) else torch.ones_like(source)
+    closest = SurfaceTree(mesh.vertices, mesh.faces[source]).closest(positions)
+    if field is None:
+        found = colors_at(mesh, source.nonzero()[:, 0][closest.faces], closest.barycentric)
+    else:
+        found = field(closest.points)
+    return found.clamp(0, 1), closest.distances
 
 
 def uncolored_points(points: RiggedPoints) -> RiggedPoints:

@@ -122,15 +122,15 @@ def labels_from_numbers(
     return ViewLabels(table[numbers.long()], PART_CLASSES, confidence)
 
 
-def labels_from_picture(pictures: Tensor, label_set: str, where: str = "labels_from_picture") -> ViewLabels:
+def labels_from_image(images: Tensor, label_set: str, where: str = "labels_from_image") -> ViewLabels:
     """Labels that arrive as pictures [B, H, W, 3 or 4] in 0..1.
 
     label_set: a name of `LABEL_SETS`: the picture is grey, with the label number in 8 bits (number / 255); or 'class
     colours': the colours in which our nodes show labels, also after somebody painted over them.
     """
-    check_shape(where, "pictures", pictures, ["B", "H", "W", "C"])
-    check_finite(where, "pictures", pictures)
-    colors = pictures[..., :3]
+    check_shape(where, "images", images, ["B", "H", "W", "C"])
+    check_finite(where, "images", images)
+    colors = images[..., :3]
     if label_set == "class colours":
         return ViewLabels(_nearest_class(where, colors))
     if label_set not in LABEL_SETS:

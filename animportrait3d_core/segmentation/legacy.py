@@ -20,13 +20,13 @@ from ..render import rasterize_mesh
 from .labels import ViewLabels
 
 OTHER_CLASS_PENALTY = 0.5
-LOWEST_CENTER = -1e-4
+MIN_CENTER = -1e-4
 
 
 def asked_views(cameras: Cameras) -> list[int]:
     """Views whose camera is not below the origin's height: the authors' pitch of at most 90 degrees."""
     heights = cameras.camera_centers[:, 1]
-    views = (heights >= LOWEST_CENTER).nonzero()[:, 0].tolist()
+    views = (heights >= MIN_CENTER).nonzero()[:, 0].tolist()
     if not views:
         raise InvalidInput(
             f"revote_faces: the legacy profile asks only views from level or above, and all {len(cameras)} cameras "

@@ -61,7 +61,8 @@ def hash_encode(points: Tensor, table: Tensor, settings: HashGridSettings, backe
 
 
 def torch_hash_encode(points: Tensor, table: Tensor, settings: HashGridSettings) -> Tensor:
-    """What `hash_encode` computes, in plain torch on any device: the twin, and what runs where Numba is missing."""
+    """What `hash_encode` computes of points [N, 3] and table [T, F], in plain torch on any device: the twin, and what
+    runs where Numba is missing."""
     corners = torch.tensor([[i & 1, i >> 1 & 1, i >> 2] for i in range(8)], device=points.device)
     encoded = []
     for scale, (resolution, start, rows, hashed) in zip(settings.scales, settings.layout, strict=True):

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..cameras import OPENGL_AXES, Cameras
 from ..errors import InvalidInput, ShapeMismatch, check_finite, check_shape
-from ..views import Views, replace_pictures
+from ..views import Views, replace_images
 
 SCHEMA_VERSION = 1
 CODINGS = ("OpenGL", "DirectX", "OpenCV")
@@ -67,12 +67,12 @@ def normals_from_images(images: Tensor, masks: Tensor, coding: str = "OpenGL") -
     return ViewNormals(torch.where(usable[..., None] > 0, unit, 0.0), usable)
 
 
-def normals_of_pictures(images: Tensor, views: Views, coding: str = "OpenGL") -> ViewNormals:
+def normals_for_views(images: Tensor, views: Views, coding: str = "OpenGL") -> ViewNormals:
     """Normals of `views` from coded pictures [B, H', W', 3 or 4], one per view in their order, at the views' size.
 
     As `normals_from_images`; pictures of another size are resampled, their proportions must be those of the views.
     """
-    coded = replace_pictures(views, images)
+    coded = replace_images(views, images)
     normals = normals_from_images(coded.images, coded.masks, coding)
     return resized_normals(normals, views.cameras.width, views.cameras.height)
 

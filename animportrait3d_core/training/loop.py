@@ -38,7 +38,7 @@ class TrainingTask(Protocol):
         """The samples [n], augmented by the generator."""
 
     def losses(self, model: nn.Module, batch: Mapping[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
-        """Weighted terms whose sum is minimised."""
+        """Weighted terms (scalars) by name, whose sum is minimised."""
 
     def evaluate(self, model: nn.Module) -> dict[str, float]:
         """Metrics on what is held out."""

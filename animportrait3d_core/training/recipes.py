@@ -47,10 +47,10 @@ class Recipe:
     held_out_share: float = 0.05
 
 
-def recipe_of(role: str, picture_size: int = 256) -> Recipe:
+def recipe_of(role: str, image_size: int = 256) -> Recipe:
     """The recipe of `role` for pictures of some size: smaller ones are not enlarged."""
     recipe = _RECIPES[role]
-    return dataclasses.replace(recipe, size=min(recipe.size, max(_STRIDE, picture_size // _STRIDE * _STRIDE)))
+    return dataclasses.replace(recipe, size=min(recipe.size, max(_STRIDE, image_size // _STRIDE * _STRIDE)))
 
 
 _RECIPES = {

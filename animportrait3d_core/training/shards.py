@@ -83,7 +83,7 @@ class Sample:
 
 
 def encode_colors(values: Tensor) -> Tensor:
-    """Values in 0..1 as uint8, rounded."""
+    """Values [...] in 0..1 as uint8 [...], rounded."""
     return (values.clamp(0, 1) * 255.0).round().to(torch.uint8)
 
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -33,6 +36,7 @@ from animportrait3d_core.embedded.portraits.fitting import run_folder
 from animportrait3d_core.embedded.portraits.quality import heldout_cameras, raw_surface
 from animportrait3d_core.errors import InvalidInput
 from animportrait3d_core.files import sha256_of_file
+from animportrait3d_core.fingerprints import imported_files
 from animportrait3d_core.meshes import Mesh
 from animportrait3d_core.portrait.trigrid import SAMPLING_PRESETS, load_trigrid_portrait, render_trigrid
 from animportrait3d_core.progress import Progress
@@ -119,6 +123,47 @@ def test_a_prompt_is_fitted_once(prompted, cache, monkeypatch) -> None:
     for other in (("an old woman", SEED, TINY), (PROMPT, 4, TINY), (PROMPT, SEED, dataclasses.replace(TINY, size=49))):
         with pytest.raises(AssertionError, match="fitted again"):
             portrait_from_prompt(*other)
+
+
+def test_other_code_makes_another_portrait(prompted, cache, monkeypatch) -> None:
+    monkeypatch.setenv("ANIMPORTRAIT3D_CACHE", str(cache))
+    monkeypatch.setattr(portraits.prompted, "source_fingerprint", lambda *modules: "of another version")
+
+    def fail(*arguments):
+        raise AssertionError("fitted again")
+
+    monkeypatch.setattr(portraits.prompted, "fit_portrait", fail)
+    with pytest.raises(AssertionError, match="fitted again"):
+        portrait_from_prompt(PROMPT, SEED, TINY)
+
+
+def test_the_key_of_a_portrait_covers_every_module_that_the_fit_loads(monkeypatch) -> None:
+    """All that Python has loaded after a fit, if a very short one, against what the key hashes."""
+    hashed = []
+    monkeypatch.setattr(portraits.prompted, "source_fingerprint", lambda *modules: hashed.extend(modules))
+    portraits.prompted._key(PROMPT, SEED, TINY)
+    code = """
+import sys, numpy, torch
+from animportrait3d_core.embedded.identities import identity_from_prompt, prepare_identity, render_identity
+from animportrait3d_core.embedded.portraits import PortraitSettings, fitting
+from animportrait3d_core.meshes import Mesh
+from animportrait3d_core.portrait.trigrid import density_grid, fit, surface_colors
+identity, _ = identity_from_prompt("an old man", 1)
+views = fitting.identity_views(prepare_identity(identity, 64), fitting.fitting_cameras(16)[::6])
+settings = PortraitSettings(16, 64, (8,), iterations=2, rays=16).fit()
+portrait = fit.fit_trigrid(views, numpy.random.default_rng(1), settings).portrait
+density_grid(portrait, 8), surface_colors(portrait, Mesh(torch.eye(3), torch.tensor([[0, 1, 2]])))
+portrait.render(views.cameras[0])
+print(*(module.__file__ for name, module in sys.modules.items() if name.startswith("animportrait3d_core.")))
+"""
+    root = Path(__file__).parents[2]
+    ran = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    loaded = {Path(name).relative_to(root).as_posix() for name in ran.stdout.split()}
+    covered = {path.relative_to(root).as_posix() for path in imported_files(*hashed)}
+    known = {"march", "fast_kernels", "data", "settings", "rays", "fit", "fit_state", "surface", "density"}
+    assert {f"animportrait3d_core/portrait/trigrid/{name}.py" for name in known} <= loaded
+    assert sorted(loaded - covered) == []
 
 
 def test_an_interrupted_fit_ends_as_an_uninterrupted_one(prompted, tmp_path) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import doctest
-
 import pytest
 import torch
 
@@ -11,16 +9,10 @@ from animportrait3d_core.cameras import view_preset
 from animportrait3d_core.embedded.identities import exported_identity, identity_mesh
 from animportrait3d_core.embedded.identities.figure import build_figure
 from animportrait3d_core.errors import ShapeMismatch
-from animportrait3d_core.evaluation import parts
 from animportrait3d_core.evaluation.parts import parts_iou, true_mesh_parts, visible_areas
 from animportrait3d_core.meshes import face_areas
 from animportrait3d_core.parts import FIGURE_PARTS, AvatarPart
 from animportrait3d_core.render import rasterize_mesh
-
-
-def test_doctests() -> None:
-    result = doctest.testmod(parts)
-    assert result.attempted > 0 and result.failed == 0
 
 
 def test_overlap_counts_areas_and_not_faces() -> None:

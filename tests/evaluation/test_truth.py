@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import doctest
 import json
 from pathlib import Path
 
@@ -19,7 +18,6 @@ from animportrait3d_core.cameras import orbit_cameras, project
 from animportrait3d_core.cli import main
 from animportrait3d_core.embedded.identities import prepare_identity, sample_identity, true_parameters
 from animportrait3d_core.errors import InvalidInput
-from animportrait3d_core.evaluation import heldout, truth
 from animportrait3d_core.evaluation.heldout import GROUPS, HeldOutFrame, held_out_frames
 from animportrait3d_core.evaluation.truth import (
     TRUTH_LABELS,
@@ -44,13 +42,6 @@ def prepared():
     identity = sample_identity(77, hair_style="buzz cut")
     identity = dataclasses.replace(identity, displacement=np.zeros_like(identity.displacement))
     return prepare_identity(identity, texture_size=256, sky_directions=4)
-
-
-@pytest.mark.parametrize("module", [heldout, truth])
-def test_doctests(module) -> None:
-    result = doctest.testmod(module)
-    assert result.attempted > 0
-    assert result.failed == 0
 
 
 def test_the_set_is_fixed_balanced_and_without_twins() -> None:

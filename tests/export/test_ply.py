@@ -69,8 +69,8 @@ def test_rigged_round_trip(avatar: RiggedAvatar, tmp_path, order) -> None:
     assert torch.equal(again.binding, avatar.binding)
     assert torch.equal(again.part_id, avatar.part_id)
     cameras = orbit_cameras([20.0], [0.0], 96)
-    pictures = [render_gaussians(pose_avatar(one, avatar.parameters), cameras).color for one in (again, avatar)]
-    assert psnr(*pictures) > 60
+    images = [render_gaussians(pose_avatar(one, avatar.parameters), cameras).color for one in (again, avatar)]
+    assert psnr(*images) > 60
 
 
 def test_the_lowest_degree_that_holds_the_colours_comes_back(avatar: RiggedAvatar, tmp_path) -> None:

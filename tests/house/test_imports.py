@@ -15,7 +15,7 @@ CORE_FILES = sorted((ROOT / CORE).rglob("*.py"))
 NODE_FILES = sorted((ROOT / "nodes").rglob("*.py"))
 NOUNS = {
     "errors", "progress", "fingerprints", "parts", "regions", "landmarks", "head_frame", "similarity",
-    "rotations", "cameras", "views", "meshes", "gaussians", "devices",
+    "randomness", "rotations", "cameras", "views", "meshes", "gaussians", "devices",
 }  # fmt: skip
 HOST_MODULES = {"comfy", "comfy_api", "comfy_extras", "comfy_execution", "folder_paths", "nodes", "server", "execution"}
 MAY_IMPORT_EMBEDDED = {"embedded", "cli", "evaluation"}
@@ -30,6 +30,7 @@ ARROWS = {
     "gaussians": "devices",
     # tools that know nothing of the method
     "files": "",
+    "runs": "files",
     "pickles": "",
     "torch_checkpoints": "files pickles",
     "mesh_queries": "meshes",
@@ -40,24 +41,27 @@ ARROWS = {
     "networks": "files landmarks parts progress",
     "body": "cameras devices files head_frame landmarks mesh_queries meshes pickles previews progress regions render "
     "rotations views",
-    "surface": "cameras files mesh_queries meshes previews progress render views",
+    "surface": "cameras files fingerprints mesh_queries meshes previews progress randomness render runs views",
     "portrait": "body cameras files head_frame landmarks mesh_files mesh_queries meshes pickles progress regions "
-    "render surface torch_checkpoints views",
+    "render runs surface torch_checkpoints views",
     "segmentation": "cameras meshes parts progress render views",
     "rigging": "body cameras devices mesh_queries meshes parts render rotations",
-    "avatar": "body cameras devices files gaussians parts progress render rigging rotations similarity views",
+    "avatar": "body cameras devices files gaussians parts render rigging rotations views",
     "conditioning": "body cameras devices landmarks meshes render",
+    "optimization": "avatar body cameras fingerprints gaussians parts progress randomness render runs similarity views",
     "animation": "avatar body cameras files progress render rotations",
     "export": "avatar body files gaussians parts rigging rotations",
-    "training": "files landmarks networks parts progress regions",
+    "training": "files fingerprints landmarks networks parts progress randomness regions runs",
+    "initialization": "avatar body cameras meshes networks optimization parts portrait progress render rigging "
+    "segmentation surface views",
     # what stands above the method
     "doctor": "files render surface",
-    "embedded": "body cameras conditioning doctor files head_frame landmarks mesh_files meshes networks parts portrait "
-    "progress regions render rotations surface training views",
+    "embedded": "body cameras conditioning doctor files fingerprints head_frame landmarks mesh_files meshes networks "
+    "parts portrait progress regions render rotations surface training views",
     "evaluation": "animation avatar body cameras embedded head_frame landmarks mesh_queries meshes parts portrait "
     "progress regions render rigging similarity",
     "workflow": "files fingerprints progress",
-    "cli": "avatar doctor embedded evaluation files mesh_files networks portrait training workflow",
+    "cli": "avatar body doctor embedded evaluation files mesh_files networks portrait training workflow",
     "__main__": "cli",
 }
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import doctest
 
 import numpy as np
 import pytest
@@ -11,7 +10,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from animportrait3d_core import parts as parts_module
 from animportrait3d_core.body.model import BodyModel
 from animportrait3d_core.body.parameters import BodyParameters
 from animportrait3d_core.errors import InvalidInput, ShapeMismatch
@@ -25,7 +23,7 @@ from animportrait3d_core.parts import (
     AvatarPart,
     upstream_masks,
 )
-from animportrait3d_core.rigging import points_to_world, sampling, triangle_frames
+from animportrait3d_core.rigging import points_to_world, triangle_frames
 from animportrait3d_core.rigging.points import (
     MOUTH_COLOR,
     TEETH_COLOR,
@@ -82,13 +80,6 @@ def portrait(posed: PosedBody) -> Mesh:
     offsets = np.cumsum([0, *(len(vertices) for vertices, _ in pieces[:-1])])
     faces = torch.cat([faces + int(offset) for (_, faces), offset in zip(pieces, offsets, strict=True)])
     return Mesh(torch.cat([vertices for vertices, _ in pieces]), faces, vertex_colors=colors)
-
-
-def test_doctests() -> None:
-    for module in (sampling, parts_module):
-        result = doctest.testmod(module)
-        assert result.attempted > 0
-        assert result.failed == 0
 
 
 @settings(max_examples=60, deadline=None)

@@ -347,10 +347,10 @@ def test_settings_out_of_range_are_refused(values) -> None:
 
 def test_progress_is_told_and_can_cancel(cube, around, true_labels) -> None:
     steps = []
-    revote_faces(cube, true_labels, around, RAW, lambda step, total, picture: steps.append((step, total)))
+    revote_faces(cube, true_labels, around, RAW, lambda step, total, image: steps.append((step, total)))
     assert steps == [(view + 1, 12) for view in range(12)]
 
-    def cancel(step: int, total: int, picture: object) -> None:
+    def cancel(step: int, total: int, image: object) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

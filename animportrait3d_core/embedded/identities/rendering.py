@@ -56,10 +56,10 @@ class IdentityImage:
     """B views of one identity.
 
     rgb: [B, H, W, 3] 0..1 over the background.  alpha: [B, H, W].  normals: [B, H, W, 3] unit, camera-space OpenGL (x
-    right, y up, z towards the camera), 0 on the background.  condition: [B, H, W, 4] condition map of design section 3,
-    or None.  parts: [B, H, W] uint8, positions in `PARTS`.  depth: [B, H, W] along the view axis, 0 on the background.
-    landmarks: [B, 70, 2] pixels, landmarks_3d: [B, 70, 3] world (68 iBUG, left and right pupil), all points whether
-    visible or not.
+    right, y up, z towards the camera), 0 on the background.  condition: [B, H, W, 4] condition map (as
+    docs/conventions.md says), or None.  parts: [B, H, W] uint8, `FigurePart`.  depth: [B, H, W] along the view axis,
+    0 on the background.  landmarks: [B, 70, 2] pixels, landmarks_3d: [B, 70, 3] world (68 iBUG, left and right pupil),
+    all points whether visible or not.
     """
 
     rgb: Tensor

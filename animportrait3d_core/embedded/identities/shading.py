@@ -182,13 +182,13 @@ def diffuse_light(normal, part, sky_share, key_share, lights, out):
     """Light, into out [3], that a surface of a part receives; lights: [2 + L, 6] of `packed_lighting`."""
     up = 0.5 + 0.5 * normal[1]
     wrap_r, wrap_g, wrap_b = 0.10, 0.10, 0.10
-    if part == FigurePart.SKIN or part == FigurePart.LIPS or part == 8:
+    if part == FigurePart.SKIN or part == FigurePart.LIPS or part == FigurePart.EARS:
         wrap_r, wrap_g, wrap_b = 0.34, 0.17, 0.12
     elif part == FigurePart.HAIR:
         wrap_r, wrap_g, wrap_b = 0.25, 0.25, 0.25
     for k in range(3):
         out[k] = (lights[1, k] + (lights[0, k] - lights[1, k]) * up) * sky_share
-    if part == FigurePart.SKIN or part == FigurePart.LIPS or part == 8:
+    if part == FigurePart.SKIN or part == FigurePart.LIPS or part == FigurePart.EARS:
         # light that enters around a shadowed place comes out red
         out[0] *= 1.0 + 0.16 * (1.0 - sky_share)
     for light in range(2, lights.shape[0]):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -39,7 +39,7 @@ from .quality import (
 if TYPE_CHECKING:
     from ...portrait.trigrid.fit import TrigridFitSettings
 
-VIEW_PRESETS = ("quickstart", "face")
+FITTED_PRESETS = ("quickstart", "face")
 BUST_VIEWS = 24
 """Of the whole bust: the presets end above its lower rim, which would be left in rags."""
 STAGES = ("render views", "fit", "measure")
@@ -119,7 +119,7 @@ def fitting_cameras(size: int) -> Cameras:
     yaws = [360.0 / BUST_VIEWS * index for index in range(BUST_VIEWS)]
     elevations = [(-12.0, 12.0, 36.0)[index % 3] for index in range(BUST_VIEWS)]
     bust = orbit_cameras(yaws, elevations, size, target=BUST_TARGET, fov_degrees=BUST_FOV_DEGREES)
-    return concatenate_cameras([*(view_preset(name, size) for name in VIEW_PRESETS), bust])
+    return concatenate_cameras([*(view_preset(name, size) for name in FITTED_PRESETS), bust])
 
 
 def run_folder(output: Path) -> Path:
@@ -161,7 +161,7 @@ def _rendered(prepared: PreparedIdentity, cameras: Cameras, progress: Progress |
         images.append(render_identity(prepared, None, cameras[index], IdentityRenderSettings(condition=False)))
         if progress is not None:
             progress(index + 1, len(cameras), None)
-    stacked = {}
+    stacked: dict[str, Any] = {}
     for field in dataclasses.fields(IdentityImage):
         values = [getattr(image, field.name) for image in images]
         stacked[field.name] = None if values[0] is None else torch.cat(values)

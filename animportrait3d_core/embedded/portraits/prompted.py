@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from pathlib import Path
 
 from ...errors import InvalidInput
 from ...files import cache_directory
+from ...fingerprints import fingerprint, source_fingerprint
 from ...progress import Stages
 from ..identities import identity_from_prompt
-from ..identities.export import code_version as identities_version
 from .fitting import PortraitSettings, fit_portrait
 from .quality import PortraitReport, read_report
-
-_FIELD = Path(__file__).parents[2] / "portrait" / "trigrid"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,9 +55,6 @@ def portrait_from_prompt(
 
 
 def _key(prompt: str, seed: int, settings: PortraitSettings) -> str:
-    """Short hash of all that a portrait depends on: the person, the settings, and the code of people and fits."""
-    digest = hashlib.sha256(repr((identities_version(), prompt, seed, settings)).encode())
-    for source in sorted([*Path(__file__).parent.glob("*.py"), *_FIELD.glob("fit*.py")]):
-        digest.update(source.name.encode())
-        digest.update(source.read_bytes())
-    return digest.hexdigest()[:16]
+    """Short hash of all that a portrait depends on: the person, the settings, and every module that makes the two."""
+    code = source_fingerprint("embedded.portraits.prompted")
+    return fingerprint((code, prompt, seed, settings))[:16]

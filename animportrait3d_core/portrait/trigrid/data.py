@@ -156,7 +156,7 @@ def check_level_names(where: str, levels: Iterable[int]) -> None:
 
 
 def check_levels(where: str, levels: Mapping[int, Tensor]) -> None:
-    """Raise unless `levels` are one or more known resolutions of equal channels and depth, square and finite."""
+    """Raise unless `levels` are grids [3, C, D, r, r] by known resolution r, of equal C and D, and finite."""
     check_level_names(where, levels)
     first = min(levels)
     for resolution, grid in sorted(levels.items()):

@@ -28,7 +28,7 @@ from .settings import FieldSettings
 
 MERGED_UP_TO = 128  # finer levels keep a grid of their own: the common lattice has four times the texels
 EMPTY_DENSITY = -11.0  # softplus(-11) is 1.7e-5 per world unit: 4e-5 over a whole ray
-LEAST_TRANSMITTANCE = 1e-5
+MIN_TRANSMITTANCE = 1e-5
 
 
 class PreparedField(NamedTuple):
@@ -161,7 +161,7 @@ def march_rays_fast(
         np.ascontiguousarray(jitter.float().numpy()),
         np.ascontiguousarray(quantiles.float().sort(dim=1).values.numpy()),
         np.float32(EMPTY_DENSITY),
-        np.float32(LEAST_TRANSMITTANCE),
+        np.float32(MIN_TRANSMITTANCE),
     )
     count = len(directions)
     hidden = np.empty((count, prepared.arrays.hidden_bias.shape[0]), np.float32)

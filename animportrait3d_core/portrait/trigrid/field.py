@@ -39,7 +39,7 @@ def query_field(portrait: Trigrids, points: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def crop_density(field: FieldSettings, points: Tensor, raw_density: Tensor) -> Tensor:
-    """Raw density with the sides of the cube, |x| or |z| beyond the limit, emptied."""
+    """Raw density [...] at points [..., 3] with the sides of the cube, |x| or |z| beyond the limit, emptied."""
     limit = field.crop_limit
     native = points / field.global_scale
     outside = (native[..., 0].abs() > limit) | (native[..., 2].abs() > limit)

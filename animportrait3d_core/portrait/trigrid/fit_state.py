@@ -89,7 +89,7 @@ def inner_rows(levels: tuple[int, ...]) -> np.ndarray:
 
 
 def initial_state(levels: tuple[int, ...], occupied: np.ndarray, generator: np.random.Generator) -> FitState:
-    """Small random grids and a random decoder, of a thin fog."""
+    """Small random grids and a random decoder, of a thin fog. occupied: [cells] bool, as `FitState` holds it."""
     count = level_starts(levels)[-1]
     texels = np.zeros((count, LANES), np.float32)
     texels[:, :CHANNELS] = generator.normal(0, 0.1, (count, CHANNELS)) * inner_rows(levels)[:, None]

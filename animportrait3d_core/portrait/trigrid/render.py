@@ -39,7 +39,7 @@ class TrigridImage:
 
 
 def to_uint8(rgb: Tensor) -> Tensor:
-    """Upstream's 8-bit colours of raw colours: 127.5 x + 128, clamped, truncated."""
+    """Upstream's 8-bit colours [..., 3] of raw colours [..., 3]: 127.5 x + 128, clamped, truncated."""
     return (rgb * 127.5 + 128).clamp(0, 255).to(torch.uint8)
 
 
@@ -61,13 +61,13 @@ def render_trigrid(
     height, width = cameras.height, cameras.width
     behind = _behind(portrait, background, height, width)
     origins, directions = camera_rays(cameras)
-    pictures, coverages, depths = [], [], []
+    images, coverages, depths = [], [], []
     for origin, rays in zip(origins, directions):
         result = _trace(portrait, origin, rays, samples)
-        pictures.append(_colors(portrait, result, behind).reshape(height, width, 3))
+        images.append(_colors(portrait, result, behind).reshape(height, width, 3))
         coverages.append(result.coverage.reshape(height, width))
         depths.append(result.depth.reshape(height, width))
-    return TrigridImage(torch.stack(pictures), torch.stack(coverages), torch.stack(depths))
+    return TrigridImage(torch.stack(images), torch.stack(coverages), torch.stack(depths))
 
 
 def _check_samples(portrait: Trigrids, cameras: Cameras, samples: RaySamples | None) -> None:

@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 from collections.abc import Collection
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import InvalidInput
+from ..fingerprints import fingerprint
 from ..landmarks import NUM_FACE_LANDMARKS
 from ..networks.files import ImageNetwork
 from ..parts import CLASS_OF_FIGURE_PART, PART_CLASSES
-from .augment import Pictures
+from .augment import TrainingImages
 from .recipes import Recipe
 from .shards import Sample, ShardDataset, decode_normals
 
 MAPS = ("labels", "normals", "points")
 """What a sample has beside its picture."""
 
-PICTURE_MEAN, PICTURE_STD = 0.5, 0.5
+IMAGE_MEAN, IMAGE_STD = 0.5, 0.5
 """Of each colour, as our networks want their pictures."""
 
 
@@ -49,7 +48,7 @@ def task_fingerprint(dataset: ShardDataset, recipe: Recipe) -> str:
     shards = [(entry.file, entry.sha256) for entry in dataset.manifest.shards]
     parts = [recipe.role, shards, recipe.config, recipe.size, recipe.pixel_unshuffle, recipe.held_out_share]
     parts.append(dataclasses.asdict(recipe.augment))
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+    return fingerprint(parts)[:16]
 
 
 def class_table(parts: tuple[str, ...]) -> Tensor:
@@ -62,8 +61,8 @@ def class_table(parts: tuple[str, ...]) -> Tensor:
     return torch.tensor([PART_CLASSES.index(CLASS_OF_FIGURE_PART[name]) for name in parts], dtype=torch.uint8)
 
 
-def load_pictures(dataset: ShardDataset, indices: Tensor, maps: Collection[str] = MAPS) -> Pictures:
-    """Samples as pictures premultiplied by alpha, with those of `MAPS` that are wanted.
+def load_images(dataset: ShardDataset, indices: Tensor, maps: Collection[str] = MAPS) -> TrainingImages:
+    """Samples `indices` [B] as pictures premultiplied by alpha, with those of `MAPS` that are wanted.
 
     Labels are classes of `PART_CLASSES`, points the 68 landmarks.
     """
@@ -74,7 +73,7 @@ def load_pictures(dataset: ShardDataset, indices: Tensor, maps: Collection[str] 
 
     alpha = images("alpha").float()[:, None] / 255
     over_white = images("rgb").permute(0, 3, 1, 2).float() / 255
-    pictures = Pictures((over_white - (1 - alpha)).clamp_(0, 1), alpha)
+    pictures = TrainingImages((over_white - (1 - alpha)).clamp_(0, 1), alpha)
     if "labels" in maps:
         labels = class_table(dataset.manifest.parts)[images("parts").long()]
         pictures = dataclasses.replace(pictures, labels=labels)
@@ -87,25 +86,25 @@ def load_pictures(dataset: ShardDataset, indices: Tensor, maps: Collection[str] 
     return pictures
 
 
-def labels_of(pictures: Pictures) -> Tensor:
+def labels_of(images: TrainingImages) -> Tensor:
     """Labels [B, H, W] of pictures that have them."""
-    if pictures.labels is None:
-        raise InvalidInput("labels_of: the pictures have no labels; load them with `load_pictures`.")
-    return pictures.labels
+    if images.labels is None:
+        raise InvalidInput("labels_of: the pictures have no labels; load them with `load_images`.")
+    return images.labels
 
 
-def normals_of(pictures: Pictures) -> Tensor:
+def normals_of(images: TrainingImages) -> Tensor:
     """Normals [B, 3, H, W] of pictures that have them."""
-    if pictures.normals is None:
-        raise InvalidInput("normals_of: the pictures have no normals; load them with `load_pictures`.")
-    return pictures.normals
+    if images.normals is None:
+        raise InvalidInput("normals_of: the pictures have no normals; load them with `load_images`.")
+    return images.normals
 
 
-def points_of(pictures: Pictures) -> tuple[Tensor, Tensor]:
+def points_of(images: TrainingImages) -> tuple[Tensor, Tensor]:
     """Landmarks [B, 68, 2] and whether they are visible [B, 68], of pictures that have them."""
-    if pictures.points is None or pictures.visible is None:
-        raise InvalidInput("points_of: the pictures have no landmarks; load them with `load_pictures`.")
-    return pictures.points, pictures.visible
+    if images.points is None or images.visible is None:
+        raise InvalidInput("points_of: the pictures have no landmarks; load them with `load_images`.")
+    return images.points, images.visible
 
 
 def _landmarks(samples: list[Sample]) -> tuple[Tensor, Tensor]:
@@ -117,7 +116,7 @@ def network_of(model: nn.Module, recipe: Recipe) -> ImageNetwork:
     """A model in training as the network that its folder will hold, so that both see pictures alike."""
     classes = PART_CLASSES if recipe.role == "parts" else ()
     channels = {"parts": len(PART_CLASSES), "normals": 3, "landmarks": NUM_FACE_LANDMARKS}[recipe.role]
-    mean, std = torch.full((3,), PICTURE_MEAN), torch.full((3,), PICTURE_STD)
+    mean, std = torch.full((3,), IMAGE_MEAN), torch.full((3,), IMAGE_STD)
     return ImageNetwork(
         recipe.role, model, classes, tuple(range(channels)), recipe.size, mean, std, torch.device("cpu"),
         recipe.pixel_unshuffle,
