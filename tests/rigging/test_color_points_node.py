@@ -59,7 +59,7 @@ def test_without_a_method_the_surface_colours_the_points_as_ever(color, scene) -
 def test_the_hash_grid_learns_its_colours_from_the_views(color, scene) -> None:
     points, mesh, views = scene
     plain = Mesh(mesh.vertices, mesh.faces)
-    arguments = {"views": views, "close_views": views, "method": "hash grid", "iterations": 80}
+    arguments = {"views": views, "close_views": views, "method": "hash grid", "iterations": 160}
     colored = color(points, plain, **arguments)
     skin = (colored.part_id == AvatarPart.SKIN) | (colored.part_id == AvatarPart.EYES)
     error = (colored.colors[skin] - RED).abs().amax(dim=1)
