@@ -54,9 +54,9 @@ class DiffusersGuidance:
         check_components(_WHERE, parts)
         self.device, self.dtype = torch.device(device), dtype
         self.schedule, self.prediction_type = parts.schedule, parts.prediction_type
-        self.unet, self.vae, self.text_encoder = (
-            frozen(model, self.device, dtype) for model in (parts.unet, parts.vae, parts.text_encoder)
-        )
+        self.unet, self.vae = (frozen(model, self.device, dtype) for model in (parts.unet, parts.vae))
+        # It runs once per prompt; not every version of transformers can mask in other types.
+        self.text_encoder = frozen(parts.text_encoder, self.device, torch.float32)
         self.controlnet = None if controlnet is None else frozen(controlnet, self.device, dtype)
         self.conditioning_scale = conditioning_scale
         self.tokenizer = parts.tokenizer
