@@ -6,6 +6,7 @@ hub) and every message says which part of it is missing or does not fit.
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -100,7 +101,9 @@ def rename_old_attention(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def build_empty(model_class: Any, config: Mapping[str, Any], where: str) -> nn.Module:
     """A diffusers model without memory for its weights, which `assign_weights` brings."""
-    settings = {name: value for name, value in config.items() if not name.startswith("_")}
+    # Files of other versions, and the libraries themselves, write settings that the class does not know.
+    accepted = inspect.signature(model_class.__init__).parameters
+    settings = {name: value for name, value in config.items() if name in accepted}
     try:
         with torch.device("meta"):
             return model_class.from_config(settings)
