@@ -15,7 +15,7 @@ class LatentCodec:
 
     def __init__(self, vae: nn.Module) -> None:
         config: Any = vae.config
-        self.vae = vae
+        self.vae: Any = vae
         self.channels, self.scale = int(config["latent_channels"]), float(config["scaling_factor"])
         self.shift = float(config.get("shift_factor") or 0.0)
         stages = config.get("decoder_block_out_channels") or config["block_out_channels"]

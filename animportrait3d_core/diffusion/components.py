@@ -251,4 +251,5 @@ def check_components(where: str, parts: Components) -> None:
 def frozen(model: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Module:
     """A model ready to predict, without gradients of its weights."""
     # The libraries' own `to` warns of casts that are meant here.
-    return nn.Module.to(model.requires_grad_(False).eval(), device=device, dtype=dtype)
+    model = nn.Module.to(model.requires_grad_(False).eval(), device=device, dtype=dtype)
+    return nn.Module.to(model, memory_format=torch.channels_last)
