@@ -13,11 +13,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .errors import InvalidInput, check_finite, check_shape
-
-LOOK_AT = (0.0, 0.228, 0.0)
-ORBIT_RADIUS = 2.65
-FOV_DEGREES = 30.0
+from .devices import Device, moved
+from .errors import InvalidInput, check_all_finite, check_shape
+from .head_frame import FACE_CENTER, FACE_FOV_DEGREES, FOV_DEGREES, LOOK_AT, ORBIT_RADIUS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,7 +23,8 @@ class Cameras:
     """A batch of B pinhole cameras that share one image size.
 
     world_to_camera: [B, 4, 4] float32, OpenCV axes (x right, y down, z forward).  K: [B, 3, 3] float32 intrinsics in
-    pixels; pixel centres lie at +0.5.  width, height: image size in pixels.
+    pixels; pixel centres lie at +0.5.  width, height: image size in pixels. On the CPU values are checked
+    here, on a GPU when something is drawn.
     """
 
     world_to_camera: Tensor
@@ -36,8 +35,9 @@ class Cameras:
     def __post_init__(self) -> None:
         check_shape("Cameras", "world_to_camera", self.world_to_camera, ["B", 4, 4])
         check_shape("Cameras", "K", self.K, [len(self.world_to_camera), 3, 3])
-        check_finite("Cameras", "world_to_camera", self.world_to_camera)
-        check_finite("Cameras", "K", self.K)
+        # On a GPU each look at a value waits for it; there the rasterisers look once per picture.
+        if self.K.device.type == "cpu":
+            check_all_finite("Cameras", {"world_to_camera": self.world_to_camera, "K": self.K})
         if self.width < 1 or self.height < 1:
             raise InvalidInput(f"Cameras: image size {self.width} x {self.height} is empty; both must be at least 1.")
 
@@ -69,9 +69,9 @@ class Cameras:
         scale = self.K.new_tensor([[width / self.width], [height / self.height], [1.0]])
         return dataclasses.replace(self, K=self.K * scale, width=width, height=height)
 
-    def to(self, dtype: torch.dtype) -> Cameras:
-        """The same cameras in another floating-point type."""
-        return dataclasses.replace(self, world_to_camera=self.world_to_camera.to(dtype), K=self.K.to(dtype))
+    def to(self, device: Device = None, dtype: torch.dtype | None = None) -> Cameras:
+        """The same cameras on another device or in another floating-point type."""
+        return moved(self, device, dtype)
 
 
 def concatenate_cameras(parts: Sequence[Cameras]) -> Cameras:
@@ -98,6 +98,23 @@ def project(cameras: Cameras, points: Tensor) -> tuple[Tensor, Tensor]:
     in_camera = points @ rotation.transpose(1, 2) + translation[:, None]
     homogeneous = in_camera @ cameras.K.transpose(1, 2)
     return homogeneous[..., :2] / homogeneous[..., 2:], in_camera[..., 2]
+
+
+OPENGL_AXES = (1.0, -1.0, -1.0)
+"""Signs that turn OpenCV camera axes into OpenGL's (x right, y up, z towards the viewer), and back."""
+
+
+def normals_to_opengl(cameras: Cameras, normals: Tensor) -> Tensor:
+    """World normals [B, H, W, 3] of the pixels of B cameras in the OpenGL axes that networks see them in.
+
+    >>> level = orbit_cameras([90], [0], 8, target=(0, 0, 0))  # looks along -x
+    >>> normals_to_opengl(level, torch.tensor([1.0, 0, 0]).expand(1, 1, 1, 3)).round().tolist()
+    [[[[0.0, 0.0, 1.0]]]]
+    """
+    check_shape("normals_to_opengl", "normals", normals, [len(cameras), "H", "W", 3])
+    rotation = cameras.world_to_camera[:, :3, :3].to(normals)
+    to_opengl = rotation * rotation.new_tensor(OPENGL_AXES)[:, None]
+    return torch.einsum("brc,bhwc->bhwr", to_opengl, normals)
 
 
 def intrinsics(fov_degrees: float, width: int, height: int) -> Tensor:
@@ -186,10 +203,6 @@ def _spiral(count: int, size: int, offset: float) -> Cameras:
     yaw = (offset + index * 360.0 * 0.6180339887498949) % 360.0
     elevation = -20.0 + 60.0 * (index + 0.5) / count
     return orbit_cameras(yaw, elevation, size)
-
-
-FACE_CENTER = (0.0, 0.36, 0.15)
-FACE_FOV_DEGREES = 12.0
 
 
 def _face_cameras(size: int) -> Cameras:

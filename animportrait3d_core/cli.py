@@ -12,7 +12,7 @@ import json
 import logging
 import runpy
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,7 +21,7 @@ from .errors import AnimPortraitError, InvalidInput, MissingExtension, MissingMo
 
 if TYPE_CHECKING:
     from .avatar import RiggedAvatar
-    from .evaluation.truth import Detector
+    from .body.landmarks import Detector
     from .portrait.protocol import Portrait
 
 EXIT_DONE, EXIT_BUG, EXIT_WRONG_INPUT, EXIT_MISSING, EXIT_INTERRUPTED = 0, 1, 2, 3, 130
@@ -95,7 +95,8 @@ def _add_run(commands: argparse._SubParsersAction, common: argparse.ArgumentPars
         action="append",
         default=[],
         metavar="NODE.INPUT=VALUE",
-        help="change a value; NODE is an id, a title, or a node type that occurs once; may be repeated",
+        help="change a value; NODE is an id, a title, or a node type that occurs once; for a file any path will do; "
+        "may be repeated",
     )
     run.add_argument("--seed", type=int, help="set every seed of the graph")
     run.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ... (default: auto)")
@@ -264,7 +265,7 @@ def _evaluate(options: argparse.Namespace) -> int:
 
         identity, detector = portrait_identity(options.identity), _landmark_detector()
     with ProgressBar(quiet=options.quiet or options.json) as bar:
-        metrics = evaluate_avatar(avatar, portrait, identity, options.size, detector, bar.show)
+        metrics = evaluate_avatar(avatar, portrait, identity, options.size, detector, bar.stage)
     if options.output is not None:
         write_json(options.output, metrics)
     if options.json:
@@ -280,12 +281,12 @@ def _portrait(name: str, generator: Path | None, avatar: RiggedAvatar) -> Portra
     from .mesh_files import load_mesh
     from .portrait.alignment import HeadAlignment
     from .portrait.mesh import MeshRenderSettings, portrait_from_mesh
-    from .portrait.trigrid import load_trigrid_portrait
+    from .portrait.trigrid import load_trigrid_portrait, read_generator
 
     if name in SHIPPED_PORTRAITS:
         return load_trigrid_portrait(shipped_portrait_file(name))
     if Path(name).suffix.lower() in (".pth", ".pt", ".safetensors"):
-        return load_trigrid_portrait(Path(name), generator)
+        return load_trigrid_portrait(Path(name), None if generator is None else read_generator(generator))
     stored = avatar.metadata.get("portrait_alignment")
     alignment = HeadAlignment.from_json(stored) if stored else None
     return portrait_from_mesh(load_mesh(name), alignment, rendering=MeshRenderSettings(shading="unlit"))
@@ -326,12 +327,13 @@ def _fit_portrait(options: argparse.Namespace) -> int:
         raise InvalidInput(f"fit-portrait: no preset '{options.preset}', expected {', '.join(PORTRAIT_PRESETS)}.")
     if (options.name is None) == (not options.prompt):
         raise InvalidInput("fit-portrait: give either the name of a shipped portrait or --prompt TEXT.")
+    unknown: tuple[str, ...]
     if options.name is not None:
         identity, unknown = portrait_identity(options.name), ()
     else:
         identity, unknown = identity_from_prompt(options.prompt, options.seed)
     with ProgressBar(quiet=options.quiet or options.json) as bar:
-        report = fit_portrait(identity, options.output, PORTRAIT_PRESETS[options.preset], bar.show)
+        report = fit_portrait(identity, options.output, PORTRAIT_PRESETS[options.preset], bar.stage)
     if options.json:
         print(json.dumps({"file": str(options.output), "unknown": unknown, **dataclasses.asdict(report)}))
     elif not options.quiet:
@@ -358,7 +360,8 @@ def _build_dataset(options: argparse.Namespace) -> int:
     return EXIT_DONE
 
 
-def _show_rate(done: int, total: int, rate: float) -> None:
+def _show_rate(done: int, total: int, values: Mapping[str, float]) -> None:
+    rate = values["images_per_second"]
     left = f"{(total - done) / rate / 60:.0f} min left" if rate else ""
     print(f"\r{done} of {total} images, {rate:.1f} images/s, {left}   ", end="", file=sys.stderr, flush=True)
 
@@ -383,7 +386,7 @@ def _train_prior(options: argparse.Namespace) -> int:
     if options.stages is not None:
         chosen["stages"] = tuple(options.stages)
     with ProgressBar(quiet=options.quiet or options.json) as bar:
-        result = train_prior(options.dataset, options.output, PriorRun(**chosen), bar.show)
+        result = train_prior(options.dataset, options.output, PriorRun(**chosen), bar.stage)
     if options.json:
         print(json.dumps({"output": str(options.output), **result}))
     elif not options.quiet:

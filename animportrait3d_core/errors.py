@@ -6,7 +6,11 @@ and ends with what to do about it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class AnimPortraitError(Exception):
@@ -70,8 +74,8 @@ def check_finite(where: str, name: str, value: object) -> None:
     import torch
 
     tensor = torch.as_tensor(value)
-    # A sum is not finite as soon as one element is not; only then is the count worth its memory.
-    if not tensor.is_floating_point() or bool(torch.isfinite(tensor.detach().sum())):
+    # Only where the sign is missing is the count worth its memory.
+    if not tensor.is_floating_point() or all_hold([finite_sign(tensor)]):
         return
     bad = int((~torch.isfinite(tensor)).sum())
     if bad:
@@ -79,3 +83,39 @@ def check_finite(where: str, name: str, value: object) -> None:
         raise InvalidInput(
             f"{where}: `{name}` holds {bad} non-finite value{plural} of {tensor.numel()}; all must be finite."
         )
+
+
+def finite_sign(tensor: Tensor) -> Tensor:
+    """A sure sign [] bool that a floating-point tensor is finite: its sum is. A sum may overflow without one."""
+    import torch
+
+    return torch.isfinite(tensor.detach().sum())
+
+
+def all_hold(signs: Sequence[Tensor]) -> bool:
+    """Whether all signs [] bool hold, with one wait for each GPU; those of tensors without values (meta) do.
+
+    >>> import torch
+    >>> all_hold([torch.tensor(True), torch.tensor(False)])
+    False
+    """
+    import torch
+
+    of_device: dict[torch.device, list[Tensor]] = {}
+    for sign in signs:
+        of_device.setdefault(sign.device, []).append(sign)
+    return all(bool(torch.stack(group).all()) for device, group in of_device.items() if device.type != "meta")
+
+
+def check_all_finite(where: str, values: Mapping[str, Tensor]) -> None:
+    """`check_finite` of many floating-point tensors by name, with one wait for each GPU."""
+    if not all_hold([finite_sign(value) for value in values.values()]):
+        for name, value in values.items():
+            check_finite(where, name, value)
+
+
+def check_same_shape(where: str, first: object, second: object) -> None:
+    """Raise `ShapeMismatch` unless two tensors or arrays have one shape."""
+    sizes, others = list(getattr(first, "shape", ())), list(getattr(second, "shape", ()))
+    if sizes != others:
+        raise ShapeMismatch(f"{where}: shapes {sizes} and {others} differ, expected equal.")

@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 import math
 
+import torch
 from torch import Tensor
 
-from .errors import ShapeMismatch, check_finite, check_shape
+from .devices import Device, moved
+from .errors import ShapeMismatch, check_all_finite, check_shape
 
 SH_C0 = 0.28209479177387814
 """Constant term of the real spherical harmonics, 1 / (2 sqrt(pi))."""
@@ -17,7 +19,7 @@ MAX_SH_DEGREE = 3
 
 @dataclasses.dataclass(frozen=True)
 class Gaussians:
-    """A set of N anisotropic 3D Gaussians (Kerbl et al. 2023), float32 on the CPU.
+    """A set of N anisotropic 3D Gaussians (Kerbl et al. 2023), float32.
 
     means: [N, 3] centres.  quats: [N, 4] wxyz rotations, need not be unit.  log_scales: [N, 3] natural logarithms of
     the standard deviations along the local axes.  logit_opacities: [N].  sh: [N, K, 3] spherical harmonics
@@ -32,18 +34,23 @@ class Gaussians:
 
     def __post_init__(self) -> None:
         count = len(self.means)
-        for name, shape in [
-            ("means", [count, 3]),
-            ("quats", [count, 4]),
-            ("log_scales", [count, 3]),
-            ("logit_opacities", [count]),
-            ("sh", [count, "K", 3]),
-        ]:
+        shapes: dict[str, list[int | str]] = {
+            "means": [count, 3],
+            "quats": [count, 4],
+            "log_scales": [count, 3],
+            "logit_opacities": [count],
+            "sh": [count, "K", 3],
+        }
+        for name, shape in shapes.items():
             check_shape("Gaussians", name, getattr(self, name), shape)
         sh_degree(self.sh)
 
     def __len__(self) -> int:
         return len(self.means)
+
+    def to(self, device: Device = None, dtype: torch.dtype | None = None) -> Gaussians:
+        """The same Gaussians on another device or in another floating-point type."""
+        return moved(self, device, dtype)
 
     @property
     def scales(self) -> Tensor:
@@ -57,8 +64,7 @@ class Gaussians:
 
     def check_finite(self, where: str) -> None:
         """Raise `InvalidInput` naming the first field that holds a non-finite number."""
-        for field in dataclasses.fields(self):
-            check_finite(where, field.name, getattr(self, field.name))
+        check_all_finite(where, {field.name: getattr(self, field.name) for field in dataclasses.fields(self)})
 
 
 def sh_degree(sh: Tensor) -> int:
@@ -86,5 +92,5 @@ def rgb_to_sh0(rgb: Tensor) -> Tensor:
 
 
 def sh0_to_rgb(sh0: Tensor) -> Tensor:
-    """Inverse of `rgb_to_sh0`; not clamped."""
+    """Colours [..., 3] of constant coefficients [..., 3], the inverse of `rgb_to_sh0`; not clamped."""
     return sh0 * SH_C0 + 0.5

@@ -104,6 +104,7 @@ def compact(mesh: Mesh, keep_faces: Tensor) -> Mesh:
 
 
 def signed_volume(vertices: Tensor, faces: Tensor) -> Tensor:
-    """Volume enclosed by a closed mesh, positive when its faces are wound outward (divergence theorem)."""
+    """Volume (scalar) enclosed by a closed mesh of vertices [V, 3] and faces [F, 3], positive when its faces are wound
+    outward (divergence theorem)."""
     a, b, c = vertices[faces].unbind(1)
     return (torch.linalg.cross(a, b, dim=-1) * c).sum() / 6

@@ -33,7 +33,7 @@ PART_COLORS = torch.tensor(
         [0.45, 0.16, 0.16],  # mouth interior
     ]
 )
-"""Colours [P, 3] by part id, in the order of `rigging.parts.PARTS`."""
+"""Colours [P, 3] by part id, in the order of `AVATAR_PARTS`."""
 
 CLAY = (0.72, 0.71, 0.70)
 LABEL_HEIGHT = 22
@@ -70,7 +70,7 @@ def colored_faces(mesh: Mesh, face_colors: Tensor, cameras: Cameras) -> Tensor:
     return torch.where((face_id >= 0)[..., None], flat, torch.ones_like(flat))
 
 
-def points_picture(positions: Tensor, colors: Tensor, cameras: Cameras, spacing: Tensor) -> Tensor:
+def points_image(positions: Tensor, colors: Tensor, cameras: Cameras, spacing: Tensor) -> Tensor:
     """Pictures [B, H, W, 3] of points [N, 3] as round splats over white.
 
     spacing: [N] world distance to the neighbours, which is their diameter: what lies behind a surface is hidden by it.
@@ -87,7 +87,8 @@ def points_picture(positions: Tensor, colors: Tensor, cameras: Cameras, spacing:
 
 
 def body_overlay(views: Views, vertices: Tensor, faces: Tensor, strength: float = 0.55) -> Tensor:
-    """The views with the body blended over them in cool clay, so that every misfit of a contour shows."""
+    """The views [B, H, W, 3] with a body [V, 3], [F, 3] blended over them in cool clay, so that every misfit of a
+    contour shows."""
     with torch.no_grad():
         body = shaded_mesh(vertices, faces, views.cameras, torch.tensor([0.25, 0.60, 0.85]).expand(len(vertices), 3))
         covered = (rasterize_mesh(vertices, faces, views.cameras).face_id >= 0)[..., None]

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from .cameras import Cameras, concatenate_cameras, view_word, yaw_of
+from .devices import Device, moved
 from .errors import InvalidInput, check_finite, check_shape
 
 SCHEMA_VERSION = 1
@@ -45,6 +46,10 @@ class Views:
             self, images=self.images[index], masks=self.masks[index], cameras=self.cameras[index]
         )
 
+    def to(self, device: Device = None, dtype: torch.dtype | None = None) -> Views:
+        """The same views on another device or in another floating-point type."""
+        return moved(self, device, dtype)
+
     @property
     def view_words(self) -> tuple[str, ...]:
         """'front view', 'side view' or 'back view' per picture."""
@@ -61,13 +66,13 @@ def concatenate_views(parts: Sequence[Views]) -> Views:
     return Views(images, masks, cameras, parts[0].background)
 
 
-def replace_pictures(views: Views, images: Tensor, masks: Tensor | None = None) -> Views:
+def replace_images(views: Views, images: Tensor, masks: Tensor | None = None) -> Views:
     """The same cameras with other pictures [B, H', W', 3 or 4] and masks [B, H', W'], at the pictures' size.
 
     The cameras are scaled to the new size, whose proportions must be the old ones. Without `masks` the old ones are
     resampled. A fourth channel of the pictures is ignored: hosts disagree on whether it is alpha or its inverse.
     """
-    where = "replace_pictures"
+    where = "replace_images"
     if images.ndim != 4 or len(images) != len(views) or images.shape[-1] not in (3, 4):
         raise InvalidInput(
             f"{where}: pictures have shape {list(images.shape)}, expected [{len(views)}, H, W, 3]: one per view."

@@ -26,39 +26,34 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from animportrait3d_core import previews  # noqa: E402
 from animportrait3d_core.avatar import (  # noqa: E402
-    AvatarTrainer,
     InitializeSettings,
-    TrainSettings,
     initialize_avatar,
     pose_avatar,
     render_avatar_views,
 )
-from animportrait3d_core.body.fit import fit_body  # noqa: E402
-from animportrait3d_core.body.landmarks import landmarks_of_views  # noqa: E402
-from animportrait3d_core.body.model import BodyModel, load_body_model  # noqa: E402
-from animportrait3d_core.body.parameters import BodyParameters  # noqa: E402
+from animportrait3d_core.body.model import load_body_model  # noqa: E402
 from animportrait3d_core.cameras import view_preset  # noqa: E402
 from animportrait3d_core.embedded.identities import embedded_portrait_files  # noqa: E402
 from animportrait3d_core.embedded.mannequin import mannequin_body_files  # noqa: E402
 from animportrait3d_core.embedded.portraits import shipped_portrait_file  # noqa: E402
 from animportrait3d_core.embedded.weights import embedded_network_folder  # noqa: E402
-from animportrait3d_core.evaluation import psnr  # noqa: E402
 from animportrait3d_core.files import write_json  # noqa: E402
+from animportrait3d_core.initialization import (  # noqa: E402
+    InitializationSettings,
+    Networks,
+    Subject,
+    find_subject,
+)
 from animportrait3d_core.mesh_files import load_mesh  # noqa: E402
 from animportrait3d_core.meshes import Mesh  # noqa: E402
-from animportrait3d_core.networks import (  # noqa: E402
-    detect_landmarks,
-    estimate_normals,
-    load_network,
-    segment_images,
-)
+from animportrait3d_core.optimization import FitViewsSettings, views_optimizer  # noqa: E402
+from animportrait3d_core.parts import AvatarPart  # noqa: E402
 from animportrait3d_core.portrait.head_search import find_head  # noqa: E402
 from animportrait3d_core.portrait.head_target import head_target  # noqa: E402
 from animportrait3d_core.portrait.mesh import portrait_from_mesh, render_colored_mesh  # noqa: E402
 from animportrait3d_core.portrait.protocol import Portrait  # noqa: E402
 from animportrait3d_core.portrait.trigrid import load_trigrid_portrait  # noqa: E402
 from animportrait3d_core.portrait.views import render_views  # noqa: E402
-from animportrait3d_core.rigging.parts import SKIN, MeshParts  # noqa: E402
 from animportrait3d_core.rigging.points import (  # noqa: E402
     PointSettings,
     PosedBody,
@@ -68,30 +63,26 @@ from animportrait3d_core.rigging.points import (  # noqa: E402
     split_parts,
     uncolored_points,
 )
-from animportrait3d_core.segmentation import labels_from_probabilities, revote_faces  # noqa: E402
-from animportrait3d_core.surface import RefineSettings, ViewNormals, refine_mesh  # noqa: E402
+from animportrait3d_core.similarity import psnr  # noqa: E402
 from animportrait3d_core.surface.color_field import ColorField, render_field  # noqa: E402
 from animportrait3d_core.surface.color_training import ColorFieldSettings, train_color_field  # noqa: E402
-from animportrait3d_core.views import Views, concatenate_views  # noqa: E402
+from animportrait3d_core.views import Views  # noqa: E402
 
 SHOWN = (0, 2, 4, 6)
 """Held-out cameras in the picture."""
 
 
-class Subject(NamedTuple):
+class Case(NamedTuple):
     """One portrait with everything that the runs share."""
 
-    parts: MeshParts
+    subject: Subject
     views: Views
     heldout: Views
-    body: BodyModel
-    parameters: BodyParameters
-
 
     @property
     def mesh(self) -> Mesh:
         """The surface that the parts divide."""
-        return self.parts.mesh
+        return self.subject.parts.mesh
 
 
 class Run(NamedTuple):
@@ -110,39 +101,30 @@ def seeded() -> torch.Generator:
     return torch.Generator().manual_seed(0)
 
 
-def load_subject(options: argparse.Namespace) -> Subject:
-    """The portrait, its views, its parts and the body fitted to it, by the steps of the shipped graph."""
+def load_case(options: argparse.Namespace) -> Case:
+    """The portrait as the shipped graphs look at it, and its held-out views."""
     body = load_body_model(*mannequin_body_files())
-    networks = {role: load_network(embedded_network_folder(role), role) for role in ("parts", "normals", "landmarks")}
+    networks = Networks.load(*(embedded_network_folder(role) for role in ("parts", "normals", "landmarks")))
+    settings = InitializationSettings(view_size=options.size)
     portrait: Portrait
     if options.mesh is not None:
         mesh = load_mesh(embedded_portrait_files(options.mesh)[0])
         portrait = portrait_from_mesh(mesh, find_head(mesh, head_target(body)))
+        settings = dataclasses.replace(settings, refine=None)
     else:
         portrait = load_trigrid_portrait(options.portrait or shipped_portrait_file("amara"))
-    far, near, heldout = (
-        render_views(portrait, view_preset(name, options.size)) for name in ("quickstart", "face", "heldout")
-    )
-    mesh = portrait.mesh()
-    if options.mesh is None:
-        normals = ViewNormals(estimate_normals(networks["normals"], far.images, far.masks), far.masks)
-        mesh = refine_mesh(mesh, normals, far, RefineSettings.preset("draft")).mesh
-    probabilities = segment_images(networks["parts"], far.images)
-    labels = labels_from_probabilities(probabilities, networks["parts"].classes)
-    parts = revote_faces(mesh, labels, far.cameras).parts
-    landmarks = landmarks_of_views(far, lambda images: detect_landmarks(networks["landmarks"], images))
-    fit = fit_body(far, body, mesh=mesh, landmarks=landmarks, covering=parts.part_of_face != SKIN)
-    return Subject(parts, concatenate_views([far, near]), heldout, body, fit.parameters)
+    subject = find_subject(portrait, body, networks, settings)
+    return Case(subject, subject.all_views, render_views(portrait, view_preset("heldout", options.size)))
 
 
-def measure_field(subject: Subject, settings: ColorFieldSettings) -> tuple[ColorField, dict[str, float]]:
+def measure_field(case: Case, settings: ColorFieldSettings) -> tuple[ColorField, dict[str, float]]:
     """The trained field, its cost, and the likeness of the mesh in its colours at the held-out cameras."""
     wall, cpu = time.perf_counter(), time.process_time()
-    field = train_color_field(subject.mesh, subject.views, settings, seeded())
+    field = train_color_field(case.mesh, case.views, settings)
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-    heldout = subject.heldout
+    heldout = case.heldout
     inside = (heldout.masks > 0.99).float()
-    rendered = render_field(subject.mesh, field, heldout.cameras, heldout.background)
+    rendered = render_field(case.mesh, field, heldout.cameras, heldout.background)
     return field, {
         "seconds": wall,
         "cpu_seconds": cpu,
@@ -151,27 +133,28 @@ def measure_field(subject: Subject, settings: ColorFieldSettings) -> tuple[Color
     }
 
 
-def own_colors_likeness(subject: Subject) -> float:
+def own_colors_likeness(case: Case) -> float:
     """The same for the mesh's own texture or vertex colours."""
-    heldout = subject.heldout
-    picture = render_colored_mesh(subject.mesh, heldout.cameras, heldout.background)
+    heldout = case.heldout
+    picture = render_colored_mesh(case.mesh, heldout.cameras, heldout.background)
     return psnr(picture.images, heldout.images, (heldout.masks > 0.99).float())
 
 
-def colored(points: RiggedPoints, subject: Subject, posed: PosedBody, method: str, field: ColorField) -> RiggedPoints:
+def colored(points: RiggedPoints, case: Case, posed: PosedBody, method: str, field: ColorField) -> RiggedPoints:
     """The points by one of the methods of AP3D_ColorPoints."""
     if method == "none":
         return uncolored_points(points)
-    return color_points(points, subject.mesh, posed, field if method == "hash grid" else None)
+    return color_points(points, case.mesh, posed, field if method == "hash grid" else None)
 
 
-def train(name: str, points: RiggedPoints, subject: Subject, options: argparse.Namespace) -> Run:
+def train(name: str, points: RiggedPoints, case: Case, options: argparse.Namespace) -> Run:
     """One run of 3DGS training, measured on the way."""
     start = InitializeSettings.paper() if options.paper else InitializeSettings()
-    settings = TrainSettings.paper() if options.paper else TrainSettings()
-    settings = dataclasses.replace(settings, iterations=options.iterations)
-    avatar = initialize_avatar(points, subject.body, subject.parameters, start)
-    trainer = AvatarTrainer(avatar, subject.views, settings, seeded())
+    settings = FitViewsSettings.paper() if options.paper else FitViewsSettings()
+    settings = settings.with_stage(iterations=options.iterations)
+    fit = case.subject.fit
+    avatar = initialize_avatar(points, fit.body, fit.parameters, start)
+    trainer = views_optimizer(avatar, case.views, settings)
     run, seconds = Run(name, [], [], [], [], torch.zeros(0)), 0.0
     pictures = []
     for step in sorted({0, *(step for step in options.steps if step < options.iterations), options.iterations}):
@@ -181,9 +164,9 @@ def train(name: str, points: RiggedPoints, subject: Subject, options: argparse.N
         seconds += time.process_time() - begin
         avatar = trainer.avatar()
         posed = pose_avatar(avatar, avatar.parameters)
-        images = render_avatar_views(posed, subject.heldout.cameras, subject.heldout.background).images
+        images = render_avatar_views(posed, case.heldout.cameras, case.heldout.background).images
         run.steps.append(step)
-        run.psnr.append(psnr(images, subject.heldout.images))
+        run.psnr.append(psnr(images, case.heldout.images))
         run.seconds.append(seconds)
         run.gaussians.append(len(avatar))
         pictures.append(images[list(SHOWN)])
@@ -191,15 +174,15 @@ def train(name: str, points: RiggedPoints, subject: Subject, options: argparse.N
     return run._replace(pictures=torch.cat([pictures[0], pictures[-1]]))
 
 
-def all_runs(subject: Subject, options: argparse.Namespace, field: ColorField) -> list[Run]:
+def all_runs(case: Case, options: argparse.Namespace, field: ColorField) -> list[Run]:
     """With both initializations, without each of them, and with the nearest surface's colours."""
-    posed = PosedBody.of(subject.body, subject.parameters)
+    posed = PosedBody.of(case.subject.fit.body, case.subject.fit.parameters)
     point_settings = PointSettings(count=options.count)
     runs = []
-    voted = subject.parts.part_of_face
-    by_distance = split_parts(subject.mesh, posed)
+    voted = case.subject.parts.part_of_face
+    by_distance = split_parts(case.mesh, posed)
     # Without geometry the body's own points stand for everything: no hair, no clothes.
-    body_only = torch.full_like(voted, SKIN)
+    body_only = torch.full_like(voted, AvatarPart.SKIN)
     for name, method, parts in (
         ("hash grid", "hash grid", voted),
         ("nearest surface", "nearest surface", voted),
@@ -209,8 +192,8 @@ def all_runs(subject: Subject, options: argparse.Namespace, field: ColorField) -
     ):
         if options.runs and name not in options.runs:
             continue
-        points = sample_points(subject.mesh, parts, posed, point_settings, seeded())
-        runs.append(train(name, colored(points, subject, posed, method, field), subject, options))
+        points = sample_points(case.mesh, parts, posed, point_settings, seeded())
+        runs.append(train(name, colored(points, case, posed, method, field), case, options))
     return runs
 
 
@@ -246,17 +229,17 @@ def parse() -> argparse.Namespace:
 
 def main() -> None:
     options = parse()
-    subject = load_subject(options)
-    field, quality = measure_field(subject, ColorFieldSettings())
-    report = {"size": options.size, "views": len(subject.views), "field": {"fixed": quality}}
-    report["own colours"] = {"psnr_inside": own_colors_likeness(subject)}
+    case = load_case(options)
+    field, quality = measure_field(case, ColorFieldSettings())
+    report = {"size": options.size, "views": len(case.views), "field": {"fixed": quality}}
+    report["own colours"] = {"psnr_inside": own_colors_likeness(case)}
     if options.field:
-        report["field"]["paper"] = measure_field(subject, ColorFieldSettings.paper())[1]
+        report["field"]["paper"] = measure_field(case, ColorFieldSettings.paper())[1]
     else:
-        runs = all_runs(subject, options, field)
+        runs = all_runs(case, options, field)
         report["count"], report["paper"] = options.count, options.paper
         report["runs"] = {run.name: {**run._asdict(), "pictures": None} for run in runs}
-        truth = subject.heldout.images[list(SHOWN)]
+        truth = case.heldout.images[list(SHOWN)]
         rows = [previews.tile(torch.cat([truth, truth]), 2 * len(SHOWN))]
         rows += [previews.tile(run.pictures, 2 * len(SHOWN)) for run in runs]
         options.output.mkdir(parents=True, exist_ok=True)

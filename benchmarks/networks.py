@@ -25,10 +25,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from animportrait3d_core import previews  # noqa: E402
 from animportrait3d_core.cameras import Cameras, concatenate_cameras, view_preset, yaw_of  # noqa: E402
 from animportrait3d_core.embedded.identities import (  # noqa: E402
-    PARTS,
     Identity,
     IdentityImage,
-    RenderSettings,
+    IdentityRenderSettings,
     prepare_identity,
     render_identity,
 )
@@ -41,7 +40,6 @@ from animportrait3d_core.embedded.weights import embedded_network_folder  # noqa
 from animportrait3d_core.errors import MissingModelFile  # noqa: E402
 from animportrait3d_core.files import write_json  # noqa: E402
 from animportrait3d_core.networks import (  # noqa: E402
-    PART_CLASSES,
     ROLES,
     ImageNetwork,
     detect_landmarks,
@@ -49,14 +47,18 @@ from animportrait3d_core.networks import (  # noqa: E402
     load_network,
     segment_images,
 )
+from animportrait3d_core.parts import (
+    FIGURE_PARTS,  # noqa: E402
+    PART_CLASSES,  # noqa: E402
+)
 from animportrait3d_core.portrait.trigrid import load_trigrid_portrait  # noqa: E402
 from animportrait3d_core.portrait.views import render_views  # noqa: E402
+from animportrait3d_core.training.images import class_table  # noqa: E402
 from animportrait3d_core.training.metrics import (  # noqa: E402
     ConfusionCounts,
     angles_between,
     normalized_landmark_errors,
 )
-from animportrait3d_core.training.pictures import class_table  # noqa: E402
 
 FRONTAL_DEGREES = 40.0
 SHOWN = [0, 3, 5, 8, 12, 14, 16, 19]
@@ -90,7 +92,7 @@ def make_scene(name: str, file: Path, identity: Identity, size: int) -> Scene:
         name,
         views.images,
         views.masks,
-        render_identity(prepared, None, cameras, RenderSettings(condition=False)),
+        render_identity(prepared, None, cameras, IdentityRenderSettings(condition=False)),
         cameras,
     )
 
@@ -99,7 +101,7 @@ def parts_figures(network: ImageNetwork, scene: Scene, images: Tensor) -> tuple[
     """Mean IoU and that of each class; the labels found."""
     labels = segment_images(network, images).argmax(-1)
     counts = ConfusionCounts(len(PART_CLASSES))
-    counts.add(labels, class_table(PARTS)[scene.truth.parts.long()])
+    counts.add(labels, class_table(FIGURE_PARTS)[scene.truth.parts.long()])
     each = {f"iou_{name}": value for name, value in zip(PART_CLASSES, counts.iou().tolist(), strict=True)}
     return {"mean_iou": counts.mean_iou(), **each}, labels
 
@@ -131,7 +133,7 @@ FIGURES = {"parts": parts_figures, "normals": normals_figures, "landmarks": land
 
 
 def drawn(role: str, scene: Scene, answer: Tensor) -> Tensor:
-    """Pictures [B, H, W, 3] of a network's answer, over white outside of the portrait."""
+    """TrainingImages [B, H, W, 3] of a network's answer, over white outside of the portrait."""
     if role == "landmarks":
         return previews.draw_points(scene.images, answer, (1.0, 0.0, 0.0), radius=1)
     pictures = CLASS_COLORS[answer] if role == "parts" else answer * 0.5 + 0.5

@@ -36,8 +36,14 @@ def prototype_gaussian_stages(case: benchmark.GaussianCase, clock: benchmark.Clo
     scene, raster = importlib.import_module("scene"), importlib.import_module("gaussians_numba").raster
     size, leaves = case.cameras.width, case.leaves
     inputs = {
-        "means": leaves["means"], "quats": leaves["quats"], "scales": leaves["scales"], "sh": leaves["colors_or_sh"],
-        "view": case.cameras.world_to_camera[0], "K": case.cameras.K[0], "W": size, "H": size,
+        "means": leaves["means"],
+        "quats": leaves["quats"],
+        "scales": leaves["scales"],
+        "sh": leaves["colors_or_sh"],
+        "view": case.cameras.world_to_camera[0],
+        "K": case.cameras.K[0],
+        "W": size,
+        "H": size,
         "deg": int(leaves["colors_or_sh"].shape[1] ** 0.5) - 1,
     }
     weight = torch.rand(size, size, 3, generator=torch.Generator().manual_seed(1))
@@ -116,8 +122,12 @@ def report_compilation() -> None:
         environment = {**os.environ, "NUMBA_CACHE_DIR": cache}
         for label in ("empty cache", "cached"):
             done = subprocess.run(
-                [sys.executable, "-c", code], env=environment, cwd=Path(__file__).resolve().parents[1],
-                capture_output=True, text=True, check=True,
+                [sys.executable, "-c", code],
+                env=environment,
+                cwd=Path(__file__).resolve().parents[1],
+                capture_output=True,
+                text=True,
+                check=True,
             )
             print(f"compile and run everything once, {label}: {done.stdout.strip()}")
 
@@ -166,11 +176,17 @@ def main() -> None:
         importlib.import_module("numba").set_num_threads(1)
     if arguments.prototype is not None:
         sys.path.insert(0, str(arguments.prototype))
-    run(arguments, benchmark.BenchmarkSettings(
-        gaussians=tuple(arguments.gaussians), gaussian_sizes=tuple(arguments.gaussian_sizes),
-        faces=tuple(arguments.faces), mesh_sizes=tuple(arguments.mesh_sizes), repeats=arguments.repeats,
-        clock=time.process_time if arguments.cpu_time else time.perf_counter,
-    ))
+    run(
+        arguments,
+        benchmark.BenchmarkSettings(
+            gaussians=tuple(arguments.gaussians),
+            gaussian_sizes=tuple(arguments.gaussian_sizes),
+            faces=tuple(arguments.faces),
+            mesh_sizes=tuple(arguments.mesh_sizes),
+            repeats=arguments.repeats,
+            clock=time.process_time if arguments.cpu_time else time.perf_counter,
+        ),
+    )
 
 
 if __name__ == "__main__":

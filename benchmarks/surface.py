@@ -1,8 +1,8 @@
 """Mesh refinement on the shipped portraits: time, memory and the error to the identity's true surface.
 
-    python benchmarks/surface.py                              # the network's normals, all portraits
-    python benchmarks/surface.py --normals noisy --noise 10   # true normals with a smooth error of 10 degrees
-    python benchmarks/surface.py --sheet DIR                  # before, after and truth as pictures
+python benchmarks/surface.py                              # the network's normals, all portraits
+python benchmarks/surface.py --normals noisy --noise 10   # true normals with a smooth error of 10 degrees
+python benchmarks/surface.py --sheet DIR                  # before, after and truth as pictures
 """
 
 from __future__ import annotations

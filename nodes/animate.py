@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import host
 from .views import BACKGROUNDS, background_color
+
+if TYPE_CHECKING:
+    from animportrait3d_core.animation import Motion
+    from animportrait3d_core.avatar import RiggedAvatar
 
 MOTIONS = ("stress clip", "rest")
 
@@ -39,7 +43,7 @@ class LoadMotion:
         }
 
     @host.plain_torch
-    def execute(self, avatar: Any, motion: str, frames: int, fps: float) -> dict[str, Any]:
+    def execute(self, avatar: RiggedAvatar, motion: str, frames: int, fps: float) -> dict[str, Any]:
         from animportrait3d_core.animation import rest_motion, stress_clip
 
         if motion == "rest":
@@ -81,7 +85,7 @@ class AnimateAvatar:
 
     @host.plain_torch
     def execute(
-        self, avatar: Any, motion: Any, camera: str, size: int, background: str, filename: str
+        self, avatar: RiggedAvatar, motion: Motion, camera: str, size: int, background: str, filename: str
     ) -> dict[str, Any]:
         import torch
 

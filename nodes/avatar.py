@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import host
+
+if TYPE_CHECKING:
+    from animportrait3d_core.avatar import RiggedAvatar
+    from animportrait3d_core.body.fit import BodyFit
+    from animportrait3d_core.body.model import BodyModel
+    from animportrait3d_core.portrait.protocol import Portrait
+    from animportrait3d_core.rigging.frames import QuaternionOrder
+    from animportrait3d_core.rigging.points import RiggedPoints
+    from animportrait3d_core.views import Views
 
 
 class InitializeAvatar:
@@ -63,15 +72,15 @@ class InitializeAvatar:
     @host.plain_torch
     def execute(
         self,
-        points: Any,
-        views: Any,
-        fit: Any,
+        points: RiggedPoints,
+        views: Views,
+        fit: BodyFit,
         preset: str,
         iterations: int,
         seed: int,
         prompt: str = "",
-        portrait: Any = None,
-        close_views: Any = None,
+        portrait: Portrait | None = None,
+        close_views: Views | None = None,
     ) -> dict[str, Any]:
         import dataclasses
 
@@ -80,31 +89,29 @@ class InitializeAvatar:
         from animportrait3d_core import previews
         from animportrait3d_core.avatar import (
             InitializeSettings,
-            TrainSettings,
             initialize_avatar,
             pose_avatar,
             render_avatar_views,
-            train_avatar,
         )
+        from animportrait3d_core.optimization import FitViewsSettings, fit_to_views
         from animportrait3d_core.render import gaussian_device
         from animportrait3d_core.views import concatenate_views
 
         start = InitializeSettings.paper() if preset == "paper" else InitializeSettings()
         avatar = initialize_avatar(points, fit.body, fit.parameters, start, prompt=prompt)
         if iterations:
-            settings = TrainSettings.paper() if preset == "paper" else TrainSettings()
-            settings = dataclasses.replace(settings, iterations=iterations)
-            generator = torch.Generator().manual_seed(seed)
+            settings = FitViewsSettings.paper() if preset == "paper" else FitViewsSettings()
+            settings = settings.with_stage(iterations=iterations)
             seen = views if close_views is None else concatenate_views([views, close_views])
             device, bar = gaussian_device(host.device()), host.ProgressBar(iterations)
-            avatar = train_avatar(avatar, seen, settings, generator, bar, device)
+            avatar = fit_to_views(avatar, seen, settings, seed, bar, device, host.runs_folder())
         alignment = getattr(portrait, "alignment", None)
         metadata = {"seed": str(seed)} | ({"portrait_alignment": alignment.to_json()} if alignment else {})
         avatar = dataclasses.replace(avatar, metadata=metadata)
         shown = views[list(range(0, len(views), max(1, len(views) // 5)))[:5]]
         rendered = render_avatar_views(pose_avatar(avatar, avatar.parameters), shown.cameras, shown.background)
-        picture = previews.tile(torch.cat([shown.images, rendered.images]), columns=len(shown))[None]
-        return host.node_result(avatar, picture, ui=host.preview_images(picture, "avatar"))
+        image = previews.tile(torch.cat([shown.images, rendered.images]), columns=len(shown))[None]
+        return host.node_result(avatar, image, ui=host.preview_images(image, "avatar"))
 
 
 class SaveAvatar:
@@ -131,7 +138,7 @@ class SaveAvatar:
         }
 
     @host.plain_torch
-    def execute(self, avatar: Any, filename: str) -> dict[str, Any]:
+    def execute(self, avatar: RiggedAvatar, filename: str) -> dict[str, Any]:
         from animportrait3d_core.avatar.io import save_avatar
 
         target = host.save_path("AP3D_SaveAvatar", filename, ".safetensors")
@@ -156,7 +163,11 @@ class LoadAvatar:
             "required": {
                 "file": (
                     "STRING",
-                    {"default": "avatar.safetensors", "tooltip": "Name in the input folder, or an absolute path."},
+                    {
+                        "default": "avatar.safetensors",
+                        "tooltip": "Name in the input folder, or an absolute path.",
+                        **host.input_file_option((".safetensors",)),
+                    },
                 )
             },
             "optional": {
@@ -172,7 +183,7 @@ class LoadAvatar:
         return host.input_file_stamp("AP3D_LoadAvatar", file)
 
     @host.plain_torch
-    def execute(self, file: str, body: Any = None) -> dict[str, Any]:
+    def execute(self, file: str, body: BodyModel | None = None) -> dict[str, Any]:
         from animportrait3d_core.avatar.io import load_avatar
 
         avatar = load_avatar(host.input_file("AP3D_LoadAvatar", file), body=body)
@@ -212,7 +223,9 @@ class ExportAvatar:
         }
 
     @host.plain_torch
-    def execute(self, avatar: Any, filename: str, layout: str, quaternion_order: str) -> dict[str, Any]:
+    def execute(
+        self, avatar: RiggedAvatar, filename: str, layout: str, quaternion_order: QuaternionOrder
+    ) -> dict[str, Any]:
         from animportrait3d_core.avatar import pose_avatar
         from animportrait3d_core.export import write_rigged_ply, write_splat_ply
 

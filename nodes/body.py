@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import host
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from animportrait3d_core.body.landmarks import Landmarks
+    from animportrait3d_core.body.model import BodyModel
+    from animportrait3d_core.meshes import Mesh
+    from animportrait3d_core.parts import MeshParts
+    from animportrait3d_core.views import Views
 
 EMBEDDED_BODY = "embedded mannequin"
 BODY_SUFFIXES = (".npz", ".pkl", ".zip")
@@ -36,12 +45,20 @@ class LoadSMPLX:
         assets = [NO_ASSETS, *host.model_files("smplx", ASSET_SUFFIXES)]
         return {
             "required": {
-                "body": (bodies, {"default": EMBEDDED_BODY, "tooltip": f"A file in models/smplx. {SMPLX_HINT}"}),
+                "body": (
+                    bodies,
+                    {
+                        "default": EMBEDDED_BODY,
+                        "tooltip": f"A file in models/smplx. {SMPLX_HINT}",
+                        **host.model_file_option("smplx", BODY_SUFFIXES),
+                    },
+                ),
                 "assets": (
                     assets,
                     {
                         "default": NO_ASSETS,
                         "tooltip": "Head crop, eyelids, landmarks and regions for a SMPL-X file (safetensors).",
+                        **host.model_file_option("smplx", ASSET_SUFFIXES),
                     },
                 ),
                 "eyelid_mode": (
@@ -60,6 +77,7 @@ class LoadSMPLX:
         from animportrait3d_core.body.model import load_body_model
         from animportrait3d_core.portrait.head_target import standard_placement
 
+        assets_path: Path | None
         if body == EMBEDDED_BODY:
             from animportrait3d_core.embedded.mannequin import mannequin_body_files
 
@@ -69,8 +87,8 @@ class LoadSMPLX:
             assets_path = None if assets == NO_ASSETS else host.model_file("AP3D_LoadSMPLX", "smplx", assets)
         model = load_body_model(body_path, assets_path, eyelid_mode=eyelid_mode)
         vertices = model(standard_placement(model)).vertices[0]
-        picture = previews.shaded_mesh(vertices, model.faces_outward, previews.preview_cameras(320))
-        return host.node_result(model, picture, ui=host.preview_images(picture, "body"))
+        image = previews.shaded_mesh(vertices, model.faces_outward, previews.preview_cameras(320))
+        return host.node_result(model, image, ui=host.preview_images(image, "body"))
 
 
 class FitSMPLX:
@@ -92,7 +110,7 @@ class FitSMPLX:
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
-        from animportrait3d_core.body.fit import FitSettings
+        from animportrait3d_core.body.fit import BodyFitSettings
 
         return {
             "required": {
@@ -105,7 +123,7 @@ class FitSMPLX:
                 "error_limit": (
                     "FLOAT",
                     {
-                        "default": FitSettings.max_surface_error,
+                        "default": BodyFitSettings.max_surface_error,
                         "min": 0.001, "max": 10.0, "step": 0.001, "round": False,
                         "tooltip": "A fit whose face is farther than this from the surface (root mean square, over the "
                         "distance of the outer eye corners) is refused.",
@@ -128,29 +146,29 @@ class FitSMPLX:
     @host.plain_torch
     def execute(
         self,
-        views: Any,
-        body: Any,
+        views: Views,
+        body: BodyModel,
         fit_expression: bool,
         error_limit: float,
-        mesh: Any = None,
-        landmarks: Any = None,
-        parts: Any = None,
+        mesh: Mesh | None = None,
+        landmarks: Landmarks | None = None,
+        parts: MeshParts | None = None,
     ) -> dict[str, Any]:
-        from animportrait3d_core.body.fit import FitSettings, fit_body
-        from animportrait3d_core.body.landmark_pictures import fit_picture
+        from animportrait3d_core.body.fit import BodyFitSettings, fit_body
+        from animportrait3d_core.body.landmark_images import fit_image
         from animportrait3d_core.errors import InvalidInput
-        from animportrait3d_core.rigging.parts import SKIN
+        from animportrait3d_core.parts import AvatarPart
 
         if mesh is not None and parts is not None:
             raise InvalidInput("AP3D_FitSMPLX: `mesh` and `parts` are connected; connect one, `parts` brings its mesh.")
         covering = None
         if parts is not None:
-            mesh, covering = parts.mesh, parts.part_of_face != SKIN
-        settings = FitSettings(fit_expression=fit_expression, max_surface_error=error_limit)
+            mesh, covering = parts.mesh, parts.part_of_face != AvatarPart.SKIN
+        settings = BodyFitSettings(fit_expression=fit_expression, max_surface_error=error_limit)
         fit = fit_body(views, body, mesh, landmarks, settings, progress=host.ProgressBar(), covering=covering)
         host.report_metrics("fit", fit.metrics)
-        picture = fit_picture(views, fit, landmarks)
-        return host.node_result(fit, picture, ui=host.preview_images(picture, "fit"))
+        image = fit_image(views, fit, landmarks)
+        return host.node_result(fit, image, ui=host.preview_images(image, "fit"))
 
 
 NODE_CLASS_MAPPINGS = {"AP3D_LoadSMPLX": LoadSMPLX, "AP3D_FitSMPLX": FitSMPLX}

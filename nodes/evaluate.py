@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import host
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from animportrait3d_core.animation import Motion
+    from animportrait3d_core.avatar import RiggedAvatar
+    from animportrait3d_core.body.landmarks import Landmarks
+    from animportrait3d_core.portrait.protocol import Portrait
 
 STAGES = ("initial", "pretrained", "full", "refined")
 
@@ -37,16 +45,20 @@ class EvaluateAvatar:
             "optional": {
                 "true_landmarks": (
                     "AP3D_LANDMARKS",
-                    {
-                        "tooltip": "Landmarks known to be right: the fit's error to them is reported, nothing else."
-                    },
+                    {"tooltip": "Landmarks known to be right: the fit's error to them is reported, nothing else."},
                 )
             },
         }
 
     @host.plain_torch
     def execute(
-        self, avatar: Any, portrait: Any, motion: Any, stage: str, size: int, true_landmarks: Any = None
+        self,
+        avatar: RiggedAvatar,
+        portrait: Portrait,
+        motion: Motion,
+        stage: str,
+        size: int,
+        true_landmarks: Landmarks | None = None,
     ) -> dict[str, Any]:
         from animportrait3d_core.evaluation.avatar import fit_landmark_error, motion_coverage, portrait_likeness
 
@@ -54,8 +66,8 @@ class EvaluateAvatar:
         metrics |= portrait_likeness(avatar, portrait, size)
         metrics |= motion_coverage(avatar, motion, size, progress=host.ProgressBar(len(motion)))
         if true_landmarks is not None:
-            points = true_landmarks.points_3d
-            metrics["landmark_error_fit"] = fit_landmark_error(avatar.body, avatar.parameters, points)
+            truth = true_landmarks.positions
+            metrics["landmark_error_fit"] = fit_landmark_error(avatar.body, avatar.parameters, truth)
         host.report_metrics(stage, metrics)
         text = "\n".join(f"{name}: {value:.4g}" for name, value in metrics.items())
         return host.node_result(text, ui={"text": [text]})
@@ -103,11 +115,18 @@ class ContactSheet:
 
     @host.plain_torch
     def execute(
-        self, row_1: Any, columns: int, tile_size: int, captions: str, filename: str, lines: int = 1, **rows: Any
+        self,
+        row_1: Tensor,
+        columns: int,
+        tile_size: int,
+        captions: str,
+        filename: str,
+        lines: int = 1,
+        **rows: Tensor | None,
     ) -> dict[str, Any]:
         from animportrait3d_core import previews
 
-        batches = [row_1, *(rows[name] for name in sorted(rows) if rows[name] is not None)]
+        batches = [row_1, *(row for _, row in sorted(rows.items()) if row is not None)]
         sheet = previews.contact_sheet(batches, captions.splitlines(), columns, tile_size, lines)
         target = host.save_path("AP3D_ContactSheet", filename, ".png")
         previews.write_png(sheet, target.path)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import host
-from .networks import EMBEDDED, chosen_network, network_choices
+from .networks import EMBEDDED, chosen_network, network_choices, network_option
+
+if TYPE_CHECKING:
+    from animportrait3d_core.views import Views
 
 
 class DetectLandmarks:
@@ -36,6 +39,7 @@ class DetectLandmarks:
                     {
                         "default": EMBEDDED,
                         "tooltip": "The pack's own network, or a network folder in models/ap3d_landmarks.",
+                        **network_option("landmarks"),
                     },
                 ),
                 "most_yaw": (
@@ -49,10 +53,10 @@ class DetectLandmarks:
         }  # fmt: skip
 
     @host.plain_torch
-    def execute(self, views: Any, network: str, most_yaw: float) -> dict[str, Any]:
+    def execute(self, views: Views, network: str, most_yaw: float) -> dict[str, Any]:
         import torch
 
-        from animportrait3d_core.body.landmark_pictures import detections_picture
+        from animportrait3d_core.body.landmark_images import detections_image
         from animportrait3d_core.body.landmarks import Landmarks, landmarks_of_views
         from animportrait3d_core.cameras import yaw_of
         from animportrait3d_core.networks import detect_landmarks
@@ -62,11 +66,12 @@ class DetectLandmarks:
             views, lambda images: detect_landmarks(model, images, host.ProgressBar()), most_yaw
         )
         looked_at = torch.nonzero(yaw_of(views.cameras).abs() <= most_yaw).squeeze(1)
-        shown = Landmarks(points_2d=landmarks.points_2d[looked_at], confidence=landmarks.confidence_2d[looked_at])
-        picture = detections_picture(views[looked_at], shown)
-        has_face = landmarks.confidence_2d.amax(1) > 0
+        pixels, confidence = landmarks.detections
+        shown = Landmarks(points_2d=pixels[looked_at], confidence=confidence[looked_at])
+        image = detections_image(views[looked_at], shown)
+        has_face = confidence.amax(1) > 0
         host.report_metrics("landmarks", {"views": float(len(looked_at)), "views_with_face": float(has_face.sum())})
-        return host.node_result(landmarks, picture, ui=host.preview_images(picture[:8], "landmarks"))
+        return host.node_result(landmarks, image, ui=host.preview_images(image[:8], "landmarks"))
 
 
 NODE_CLASS_MAPPINGS = {"AP3D_DetectLandmarks": DetectLandmarks}

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import host
+
+if TYPE_CHECKING:
+    from animportrait3d_core.networks import ImageNetwork
 
 EMBEDDED = "embedded"
 NETWORK_FILE = "network.json"
@@ -17,7 +20,12 @@ def network_choices(role: str) -> list[str]:
     return [EMBEDDED, *(name for name in files if name.rsplit("/", 1)[-1] == NETWORK_FILE)]
 
 
-def chosen_network(where: str, role: str, choice: str) -> Any:
+def network_option(role: str) -> dict[str, Any]:
+    """Entry of an input's options: on the command line, the path of a network folder does too."""
+    return host.model_file_option(MODEL_KEY_OF_ROLE[role], (".json",), inner=NETWORK_FILE)
+
+
+def chosen_network(where: str, role: str, choice: str) -> ImageNetwork:
     """The network of a choice, on the host's device."""
     from animportrait3d_core.networks import load_network
 

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import host
+
+if TYPE_CHECKING:
+    from animportrait3d_core.body.fit import BodyFit
+    from animportrait3d_core.meshes import Mesh
+    from animportrait3d_core.parts import MeshParts
+    from animportrait3d_core.rigging.points import RiggedPoints
+    from animportrait3d_core.surface.color_field import ColorField
+    from animportrait3d_core.views import Views
 
 PREVIEW_SIZE = 320
 
@@ -47,16 +55,16 @@ class SplitPartsByDistance:
         }  # fmt: skip
 
     @host.plain_torch
-    def execute(self, mesh: Any, fit: Any, skin_distance: float, cover_distance: float) -> dict[str, Any]:
+    def execute(self, mesh: Mesh, fit: BodyFit, skin_distance: float, cover_distance: float) -> dict[str, Any]:
         from animportrait3d_core import previews
-        from animportrait3d_core.rigging.parts import MeshParts
+        from animportrait3d_core.parts import MeshParts
         from animportrait3d_core.rigging.points import PointSettings, PosedBody, split_parts
 
         settings = PointSettings(skin_distance=skin_distance, cover_distance=cover_distance)
         parts = MeshParts(mesh, split_parts(mesh, PosedBody.of(fit.body, fit.parameters), settings))
         colors = previews.PART_COLORS[parts.part_of_face.long()]
-        picture = previews.colored_faces(mesh, colors, previews.preview_cameras(PREVIEW_SIZE))
-        return host.node_result(parts, picture, ui=host.preview_images(picture, "parts"))
+        image = previews.colored_faces(mesh, colors, previews.preview_cameras(PREVIEW_SIZE))
+        return host.node_result(parts, image, ui=host.preview_images(image, "parts"))
 
 
 class RigPoints:
@@ -95,7 +103,7 @@ class RigPoints:
         }  # fmt: skip
 
     @host.plain_torch
-    def execute(self, parts: Any, fit: Any, count: int, sampling: str, seed: int) -> dict[str, Any]:
+    def execute(self, parts: MeshParts, fit: BodyFit, count: int, sampling: str, seed: int) -> dict[str, Any]:
         import dataclasses
 
         import torch
@@ -109,10 +117,8 @@ class RigPoints:
         generator = torch.Generator().manual_seed(seed)
         points = sample_points(parts.mesh, parts.part_of_face, body, settings, generator)
         colors = previews.PART_COLORS[points.part_id.long()]
-        picture = previews.points_picture(
-            points.positions, colors, previews.preview_cameras(PREVIEW_SIZE), points.spacing
-        )
-        return host.node_result(points, picture, ui=host.preview_images(picture, "points"))
+        image = previews.points_image(points.positions, colors, previews.preview_cameras(PREVIEW_SIZE), points.spacing)
+        return host.node_result(points, image, ui=host.preview_images(image, "points"))
 
 
 COLOR_METHODS = ["nearest surface", "hash grid", "none"]
@@ -166,11 +172,11 @@ class ColorPoints:
     @host.plain_torch
     def execute(
         self,
-        points: Any,
-        mesh: Any,
-        fit: Any,
-        views: Any = None,
-        close_views: Any = None,
+        points: RiggedPoints,
+        mesh: Mesh,
+        fit: BodyFit,
+        views: Views | None = None,
+        close_views: Views | None = None,
         method: str = "nearest surface",
         iterations: int = 600,
         seed: int = 0,
@@ -184,14 +190,12 @@ class ColorPoints:
             field = self._field(mesh, views, close_views, iterations, seed) if method == "hash grid" else None
             colored = color_points(points, mesh, PosedBody.of(fit.body, fit.parameters), field)
         cameras = previews.preview_cameras(PREVIEW_SIZE)
-        picture = previews.points_picture(colored.positions, colored.colors, cameras, colored.spacing)
-        return host.node_result(colored, picture, ui=host.preview_images(picture, "points"))
+        image = previews.points_image(colored.positions, colored.colors, cameras, colored.spacing)
+        return host.node_result(colored, image, ui=host.preview_images(image, "points"))
 
     @staticmethod
-    def _field(mesh: Any, views: Any, close_views: Any, iterations: int, seed: int) -> Any:
+    def _field(mesh: Mesh, views: Views | None, close_views: Views | None, iterations: int, seed: int) -> ColorField:
         """The colour field of the views."""
-        import torch
-
         from animportrait3d_core.errors import InvalidInput
         from animportrait3d_core.surface.color_training import ColorFieldSettings, train_color_field
         from animportrait3d_core.views import concatenate_views
@@ -203,8 +207,8 @@ class ColorPoints:
             )
         seen = views if close_views is None else concatenate_views([views, close_views])
         settings = ColorFieldSettings(iterations=iterations)
-        generator = torch.Generator().manual_seed(seed)
-        return train_color_field(mesh, seen, settings, generator, host.ProgressBar(iterations), host.device())
+        bar = host.ProgressBar(iterations)
+        return train_color_field(mesh, seen, settings, seed, bar, host.device(), host.runs_folder())
 
 
 NODE_CLASS_MAPPINGS = {

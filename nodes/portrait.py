@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from . import host
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from animportrait3d_core.body.landmarks import Landmarks
+    from animportrait3d_core.body.model import BodyModel
+    from animportrait3d_core.meshes import Mesh
+    from animportrait3d_core.portrait.alignment import HeadAlignment
+    from animportrait3d_core.portrait.protocol import Portrait
 
 MESH_SUFFIXES = (".glb", ".gltf", ".obj", ".ply", ".stl", ".off")
 AXES = ["+x", "-x", "+y", "-y", "+z", "-z"]
 EMBEDDED_PREFIX = "embedded: "
+FILE_OPTION = host.input_file_option(MESH_SUFFIXES)
 
 
 def portrait_files() -> list[str]:
@@ -18,7 +28,7 @@ def portrait_files() -> list[str]:
     return [EMBEDDED_PREFIX + name for name in PORTRAIT_NAMES] + host.input_files(MESH_SUFFIXES)
 
 
-def portrait_path(where: str, name: str) -> tuple[Any, Any]:
+def portrait_path(where: str, name: str) -> tuple[Path, Path]:
     """Path of the mesh, and of its landmark file beside it (which need not exist)."""
     if not name.startswith(EMBEDDED_PREFIX):
         path = host.input_file(where, name)
@@ -51,7 +61,10 @@ class PortraitFromMesh:
         by_hand = "Only for the alignment `by hand`: "
         return {
             "required": {
-                "file": (files, {"tooltip": "A head of the pack itself, or a mesh file in the input folder."}),
+                "file": (
+                    files,
+                    {"tooltip": "A head of the pack itself, or a mesh file in the input folder.", **FILE_OPTION},
+                ),
                 "body": ("AP3D_BODY", {"tooltip": "The body whose head the mesh is aligned to."}),
                 "prompt": (
                     "STRING",
@@ -96,7 +109,14 @@ class PortraitFromMesh:
 
     @host.plain_torch
     def execute(
-        self, file: str, body: Any, prompt: str, alignment: str, shading: str, landmarks: Any = None, **by_hand: Any
+        self,
+        file: str,
+        body: BodyModel,
+        prompt: str,
+        alignment: str,
+        shading: Literal["soft", "unlit"],
+        landmarks: Landmarks | None = None,
+        **by_hand: Any,
     ) -> dict[str, Any]:
         import torch
 
@@ -108,12 +128,14 @@ class PortraitFromMesh:
         mesh, report = load_mesh_with_report(path)
         placed = self._align(mesh, body, alignment, landmarks, by_hand)
         portrait = portrait_from_mesh(mesh, placed, prompt, MeshRenderSettings(shading=shading), report)
-        picture = portrait.render(previews.preview_cameras(320), torch.ones(3)).images
-        ui = {**host.preview_images(picture, "portrait"), "text": [report.summary()]}
-        return host.node_result(portrait, portrait.mesh(), prompt, picture, ui=ui)
+        image = portrait.render(previews.preview_cameras(320), torch.ones(3)).images
+        ui = {**host.preview_images(image, "portrait"), "text": [report.summary()]}
+        return host.node_result(portrait, portrait.mesh(), prompt, image, ui=ui)
 
     @staticmethod
-    def _align(mesh: Any, body: Any, alignment: str, landmarks: Any, by_hand: dict[str, Any]) -> Any:
+    def _align(
+        mesh: Mesh, body: BodyModel, alignment: str, landmarks: Landmarks | None, by_hand: dict[str, Any]
+    ) -> HeadAlignment | None:
         from animportrait3d_core.errors import InvalidInput
         from animportrait3d_core.portrait.alignment import HandAlignment, align_by_hand, align_by_landmarks
         from animportrait3d_core.portrait.head_search import find_head
@@ -152,7 +174,9 @@ class LoadLandmarks:
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
         return {
-            "required": {"file": (portrait_files(), {"tooltip": "The mesh whose landmark file is read."})},
+            "required": {
+                "file": (portrait_files(), {"tooltip": "The mesh whose landmark file is read.", **FILE_OPTION})
+            },
             "optional": {
                 "portrait": (
                     "AP3D_PORTRAIT",
@@ -162,15 +186,22 @@ class LoadLandmarks:
         }
 
     @host.plain_torch
-    def execute(self, file: str, portrait: Any = None) -> dict[str, Any]:
+    def execute(self, file: str, portrait: Portrait | None = None) -> dict[str, Any]:
         import dataclasses
 
         from animportrait3d_core.body.landmark_files import read_landmarks
+        from animportrait3d_core.errors import InvalidInput
+        from animportrait3d_core.portrait.mesh import MeshPortrait
 
         _, path = portrait_path("AP3D_LoadLandmarks", file)
         landmarks = read_landmarks(path)
+        if portrait is not None and not isinstance(portrait, MeshPortrait):
+            raise InvalidInput(
+                f"AP3D_LoadLandmarks: the portrait is of kind '{portrait.kind}', expected the one of the mesh that the "
+                "landmarks belong to; leave `portrait` unconnected if they are in the head frame already."
+            )
         if portrait is not None and portrait.alignment is not None:
-            landmarks = dataclasses.replace(landmarks, points_3d=portrait.alignment.apply(landmarks.points_3d))
+            landmarks = dataclasses.replace(landmarks, points_3d=portrait.alignment.apply(landmarks.positions))
         return host.node_result(landmarks)
 
 

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import host
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from animportrait3d_core.portrait.protocol import Portrait
+    from animportrait3d_core.portrait.trigrid import Generator, TrigridPortrait
 
 EMBEDDED_PREFIX = "embedded: "
 MODEL_KEY = "portrait3d"
@@ -33,7 +39,7 @@ def sampling_choice(default: str = "standard") -> tuple[list[str], dict[str, str
     return (list(SAMPLING_PRESETS), {"default": default, "tooltip": SAMPLING_TOOLTIP})
 
 
-def four_sides(portrait: Any) -> Any:
+def four_sides(portrait: Portrait) -> Tensor:
     """Pictures [4, 256, 256, 3] of a portrait, with progress."""
     import torch
 
@@ -44,7 +50,7 @@ def four_sides(portrait: Any) -> Any:
     return render_views(portrait, cameras, torch.ones(3), progress=host.ProgressBar(len(cameras)), chunk=1).images
 
 
-def read_portrait(path: Path, sampling: str, weights: Any = None, prompt: str = "") -> Any:
+def read_portrait(path: Path, sampling: str, weights: Generator | None = None, prompt: str = "") -> TrigridPortrait:
     """The portrait of a file, to be rendered as finely as the preset says."""
     import dataclasses
 
@@ -75,12 +81,19 @@ class LoadPortrait3D:
         generators = [INSIDE_THE_FILE, *host.model_files(MODEL_KEY, GENERATOR_SUFFIXES)]
         return {
             "required": {
-                "file": (files, {"tooltip": "A portrait of the pack itself, or a file in models/portrait3d."}),
+                "file": (
+                    files,
+                    {
+                        "tooltip": "A portrait of the pack itself, or a file in models/portrait3d.",
+                        **host.model_file_option(MODEL_KEY, PORTRAIT_SUFFIXES),
+                    },
+                ),
                 "generator": (
                     generators,
                     {
                         "default": INSIDE_THE_FILE,
                         "tooltip": "Only for a .pth: the model it belongs to (model_512.pkl, or its safetensors copy).",
+                        **host.model_file_option(MODEL_KEY, GENERATOR_SUFFIXES),
                     },
                 ),
                 "sampling": sampling_choice(),
@@ -116,9 +129,9 @@ class LoadPortrait3D:
         elif generator != INSIDE_THE_FILE:
             weights = read_generator(host.model_file("AP3D_LoadPortrait3D", MODEL_KEY, generator))
         portrait = read_portrait(path, sampling, weights, prompt)
-        picture = four_sides(portrait)
-        ui = {**host.preview_images(picture, "portrait"), "text": [portrait.summary() + unused]}
-        return host.node_result(portrait, portrait.prompt, picture, ui=ui)
+        image = four_sides(portrait)
+        ui = {**host.preview_images(image, "portrait"), "text": [portrait.summary() + unused]}
+        return host.node_result(portrait, portrait.prompt, image, ui=ui)
 
 
 class TextToPortrait:
@@ -173,15 +186,15 @@ class TextToPortrait:
         from animportrait3d_core.embedded.portraits import PORTRAIT_PRESETS, portrait_from_prompt
 
         bar = host.ProgressBar()
-        made = portrait_from_prompt(prompt, seed, PORTRAIT_PRESETS[preset], lambda step, steps, stage: bar(step, steps))
+        made = portrait_from_prompt(prompt, seed, PORTRAIT_PRESETS[preset], lambda stage: bar)
         portrait = read_portrait(made.path, sampling)
-        picture = four_sides(portrait)
+        image = four_sides(portrait)
         lines = [f"Made: {made.prompt}"]
         if made.unknown:
             lines.append(f"Not understood: {', '.join(made.unknown)}")
         lines.append(f"{made.report.psnr:.1f} dB to the person; fitted once, in {made.report.seconds:.0f} s")
-        ui = {**host.preview_images(picture, "portrait"), "text": ["\n".join(lines)]}
-        return host.node_result(portrait, made.prompt, picture, ui=ui)
+        ui = {**host.preview_images(image, "portrait"), "text": ["\n".join(lines)]}
+        return host.node_result(portrait, made.prompt, image, ui=ui)
 
 
 class ExtractMesh:
@@ -243,7 +256,7 @@ class ExtractMesh:
 
     @host.plain_torch
     def execute(
-        self, portrait: Any, preset: str, density: float, smoothing: int, smallest_piece: float
+        self, portrait: Portrait, preset: str, density: float, smoothing: int, smallest_piece: float
     ) -> dict[str, Any]:
         import dataclasses
 
@@ -259,9 +272,9 @@ class ExtractMesh:
         mesh = portrait.mesh(settings, host.ProgressBar())
         cameras = previews.preview_cameras(PREVIEW_SIZE)
         clay = previews.shaded_mesh(mesh.vertices, mesh.faces, cameras)
-        picture = torch.cat([clay, render_colored_mesh(mesh, cameras).images])
+        image = torch.cat([clay, render_colored_mesh(mesh, cameras).images])
         text = f"{len(mesh.vertices):,} vertices, {len(mesh.faces):,} faces"
-        return host.node_result(mesh, picture, ui={**host.preview_images(picture, "mesh"), "text": [text]})
+        return host.node_result(mesh, image, ui={**host.preview_images(image, "mesh"), "text": [text]})
 
 
 NODE_CLASS_MAPPINGS = {

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from . import host
-from .networks import EMBEDDED, chosen_network, network_choices
+from .networks import EMBEDDED, chosen_network, network_choices, network_option
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from animportrait3d_core.meshes import Mesh
+    from animportrait3d_core.segmentation import ViewLabels
+    from animportrait3d_core.views import Views
 
 LABEL_IMAGES = "label images"
 NO_NETWORK = "none"
@@ -19,12 +26,12 @@ VIEWS_TOOLTIP = "Which views were painted, as '0, 3-5', counted from 0, one mask
 
 def painted_classes() -> list[str]:
     """What can be painted: every class but the background."""
-    from animportrait3d_core.segmentation import CLASSES
+    from animportrait3d_core.parts import PART_CLASSES
 
-    return [name for name in CLASSES if name != "background"]
+    return [name for name in PART_CLASSES if name != "background"]
 
 
-def spread_over(images: Any, count: int) -> Any:
+def spread_over(images: Tensor, count: int) -> Tensor:
     """At most `count` pictures, taken evenly from a batch."""
     return images[:: max(1, len(images) // count)][:count]
 
@@ -56,13 +63,16 @@ class MatteViews:
                         "take for background. mask: the masks that are connected.",
                     },
                 ),
-                "network": (network_choices("parts"), {"default": EMBEDDED, "tooltip": NETWORK_TOOLTIP}),
+                "network": (
+                    network_choices("parts"),
+                    {"default": EMBEDDED, "tooltip": NETWORK_TOOLTIP, **network_option("parts")},
+                ),
             },
             "optional": {"mask": ("MASK", {"tooltip": "One mask per view, white on the person."})},
         }
 
     @host.plain_torch
-    def execute(self, views: Any, method: str, network: str, mask: Any = None) -> dict[str, Any]:
+    def execute(self, views: Views, method: str, network: str, mask: Tensor | None = None) -> dict[str, Any]:
         from animportrait3d_core.errors import InvalidInput
         from animportrait3d_core.networks import parts_matte, segment_images
         from animportrait3d_core.segmentation import matte_views
@@ -110,7 +120,11 @@ class SegmentViews:
                 "views": ("AP3D_VIEWS", {"tooltip": "The views to label."}),
                 "network": (
                     [*networks, LABEL_IMAGES],
-                    {"default": EMBEDDED, "tooltip": f"{NETWORK_TOOLTIP} Or the label images that are connected."},
+                    {
+                        "default": EMBEDDED,
+                        "tooltip": f"{NETWORK_TOOLTIP} Or the label images that are connected.",
+                        **network_option("parts"),
+                    },
                 ),
                 "label_set": (
                     [*LABEL_SETS, CLASS_COLOURS],
@@ -122,7 +136,11 @@ class SegmentViews:
                 ),
                 "hair_network": (
                     [NO_NETWORK, *networks],
-                    {"default": NO_NETWORK, "tooltip": "A second network whose hair replaces that of the first."},
+                    {
+                        "default": NO_NETWORK,
+                        "tooltip": "A second network whose hair replaces that of the first.",
+                        **network_option("parts"),
+                    },
                 ),
             },
             "optional": {
@@ -134,17 +152,17 @@ class SegmentViews:
     @host.plain_torch
     def execute(
         self,
-        views: Any,
+        views: Views,
         network: str,
         label_set: str,
         hair_network: str,
-        label_images: Any = None,
-        hair_mask: Any = None,
+        label_images: Tensor | None = None,
+        hair_mask: Tensor | None = None,
     ) -> dict[str, Any]:
         from animportrait3d_core.errors import InvalidInput, check_shape
         from animportrait3d_core.networks import segment_images
-        from animportrait3d_core.segmentation import labels_from_picture, labels_from_probabilities, with_hair
-        from animportrait3d_core.segmentation.pictures import class_pictures, label_overlay
+        from animportrait3d_core.segmentation import labels_from_image, labels_from_probabilities, with_hair
+        from animportrait3d_core.segmentation.images import class_images, label_overlay
 
         where = "AP3D_SegmentViews"
         if (label_images is not None) != (network == LABEL_IMAGES):
@@ -154,7 +172,7 @@ class SegmentViews:
             raise InvalidInput(f"{where}: both a hair mask and hair network '{hair_network}' are given, expected one.")
         if label_images is not None:
             check_shape(where, "label_images", label_images, [len(views), "H", "W", "C"])
-            labels = labels_from_picture(label_images, label_set, where)
+            labels = labels_from_image(label_images, label_set, where)
         else:
             model = chosen_network(where, "parts", network)
             probabilities = segment_images(model, views.images, host.ProgressBar(len(views)))
@@ -167,7 +185,7 @@ class SegmentViews:
             labels = with_hair(labels, hair_mask)
         overlay = label_overlay(views.images, labels)
         shown = host.preview_images(spread_over(overlay, 8), "labels")
-        return host.node_result(labels, overlay, class_pictures(labels), ui=shown)
+        return host.node_result(labels, overlay, class_images(labels), ui=shown)
 
 
 class CorrectLabels:
@@ -196,14 +214,14 @@ class CorrectLabels:
         }
 
     @host.plain_torch
-    def execute(self, labels: Any, mask: Any, class_name: str, views: str) -> dict[str, Any]:
+    def execute(self, labels: ViewLabels, mask: Tensor, class_name: str, views: str) -> dict[str, Any]:
         from animportrait3d_core.segmentation import paint_labels, parse_view_indices
-        from animportrait3d_core.segmentation.pictures import class_pictures
+        from animportrait3d_core.segmentation.images import class_images
 
         chosen = parse_view_indices(views, len(labels), "AP3D_CorrectLabels")
         corrected = paint_labels(labels, mask, class_name, chosen)
-        pictures = class_pictures(corrected)
-        return host.node_result(corrected, pictures, ui=host.preview_images(pictures[chosen][:8], "labels"))
+        images = class_images(corrected)
+        return host.node_result(corrected, images, ui=host.preview_images(images[chosen][:8], "labels"))
 
 
 class FaceRevote:
@@ -273,15 +291,15 @@ class FaceRevote:
     @host.plain_torch
     def execute(
         self,
-        mesh: Any,
-        labels: Any,
-        views: Any,
-        profile: str,
+        mesh: Mesh,
+        labels: ViewLabels,
+        views: Views,
+        profile: Literal["fixed", "legacy"],
         smoothing: float,
         least_island: float,
         correction_class: str,
         correction_views: str,
-        correction: Any = None,
+        correction: Tensor | None = None,
     ) -> dict[str, Any]:
         from animportrait3d_core import previews
         from animportrait3d_core.segmentation import RevoteSettings, paint_labels, parse_view_indices, revote_faces
@@ -296,9 +314,9 @@ class FaceRevote:
             LOGGER.warning("%s: %s", where, line)
         text = voted.report.summary()
         colors = previews.PART_COLORS[voted.parts.part_of_face.long()]
-        picture = previews.colored_faces(mesh, colors, previews.preview_cameras(PREVIEW_SIZE))
-        shown = {**host.preview_images(picture, "parts"), "text": [text]}
-        return host.node_result(voted.parts, picture, text, ui=shown)
+        image = previews.colored_faces(mesh, colors, previews.preview_cameras(PREVIEW_SIZE))
+        shown = {**host.preview_images(image, "parts"), "text": [text]}
+        return host.node_result(voted.parts, image, text, ui=shown)
 
 
 NODE_CLASS_MAPPINGS = {

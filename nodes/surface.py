@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import host
-from .networks import EMBEDDED, chosen_network, network_choices
+from .networks import EMBEDDED, chosen_network, network_choices, network_option
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from animportrait3d_core.meshes import Mesh
+    from animportrait3d_core.surface import RefineSettings, ViewNormals
+    from animportrait3d_core.views import Views
 
 NORMAL_IMAGES = "normal images"
 PREVIEW_SIZE = 320
@@ -37,6 +44,7 @@ class EstimateNormals:
                         "default": EMBEDDED,
                         "tooltip": "A normals network: the pack's own (made for its embedded portraits), or a folder "
                         "in models/ap3d_normals. Or the normal images that are connected.",
+                        **network_option("normals"),
                     },
                 ),
                 "coding": (
@@ -54,10 +62,10 @@ class EstimateNormals:
         }
 
     @host.plain_torch
-    def execute(self, views: Any, network: str, coding: str, normal_images: Any = None) -> dict[str, Any]:
+    def execute(self, views: Views, network: str, coding: str, normal_images: Tensor | None = None) -> dict[str, Any]:
         from animportrait3d_core.errors import InvalidInput
         from animportrait3d_core.networks import estimate_normals
-        from animportrait3d_core.surface import ViewNormals, normal_images_of, normals_of_pictures
+        from animportrait3d_core.surface import ViewNormals, normal_images_of, normals_for_views
 
         where = "AP3D_EstimateNormals"
         if (normal_images is not None) != (network == NORMAL_IMAGES):
@@ -67,14 +75,14 @@ class EstimateNormals:
                 "pictures of another node, a network to do without."
             )
         if normal_images is not None:
-            normals = normals_of_pictures(normal_images, views, coding)
+            normals = normals_for_views(normal_images, views, coding)
         else:
             model = chosen_network(where, "normals", network)
             found = estimate_normals(model, views.images, views.masks, host.ProgressBar(len(views)))
             normals = ViewNormals(found, views.masks)
-        pictures = normal_images_of(normals)
-        shown = pictures[:: max(1, len(pictures) // SHOWN)][:SHOWN]
-        return host.node_result(normals, pictures, ui=host.preview_images(shown, "normals"))
+        images = normal_images_of(normals)
+        shown = images[:: max(1, len(images) // SHOWN)][:SHOWN]
+        return host.node_result(normals, images, ui=host.preview_images(shown, "normals"))
 
 
 class RefineMesh:
@@ -149,25 +157,23 @@ class RefineMesh:
         }  # fmt: skip
 
     @host.plain_torch
-    def execute(self, mesh: Any, normals: Any, views: Any, preset: str, **inputs: Any) -> dict[str, Any]:
+    def execute(self, mesh: Mesh, normals: ViewNormals, views: Views, preset: str, **inputs: Any) -> dict[str, Any]:
         import torch
 
         from animportrait3d_core import previews
         from animportrait3d_core.surface import refine_mesh
 
         settings = self._settings(preset, inputs)
-        generator = torch.Generator().manual_seed(inputs["seed"])
-        refined = refine_mesh(mesh, normals, views, settings, generator, host.ProgressBar(settings.iterations))
+        bar = host.ProgressBar(settings.iterations)
+        refined = refine_mesh(mesh, normals, views, settings, inputs["seed"], bar, host.runs_folder())
         cameras = previews.preview_cameras(PREVIEW_SIZE)
-        before, after = (
-            previews.shaded_mesh(value.vertices, value.faces, cameras) for value in (mesh, refined.mesh)
-        )
-        picture = torch.cat([before, after], dim=2)
-        ui = {**host.preview_images(picture, "refined"), "text": [refined.summary()]}
-        return host.node_result(refined.mesh, picture, ui=ui)
+        before, after = (previews.shaded_mesh(value.vertices, value.faces, cameras) for value in (mesh, refined.mesh))
+        image = torch.cat([before, after], dim=2)
+        ui = {**host.preview_images(image, "refined"), "text": [refined.summary()]}
+        return host.node_result(refined.mesh, image, ui=ui)
 
     @staticmethod
-    def _settings(preset: str, inputs: dict[str, Any]) -> Any:
+    def _settings(preset: str, inputs: dict[str, Any]) -> RefineSettings:
         """The preset with what the user changed."""
         import dataclasses
 

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import host
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from animportrait3d_core.avatar import RiggedAvatar
+    from animportrait3d_core.portrait.protocol import Portrait
+    from animportrait3d_core.views import Views
 
 BACKGROUNDS = ("white", "grey", "black")
 
 
-def background_color(name: str) -> Any:
+def background_color(name: str) -> Tensor:
     """The colour [3] of a background choice."""
     import torch
 
@@ -51,7 +58,7 @@ class RenderViews:
         }
 
     @host.plain_torch
-    def execute(self, subject: Any, preset: str, size: int, background: str) -> dict[str, Any]:
+    def execute(self, subject: Portrait | RiggedAvatar, preset: str, size: int, background: str) -> dict[str, Any]:
         from animportrait3d_core.avatar import RiggedAvatar, pose_avatar, render_avatar_views
         from animportrait3d_core.cameras import view_preset
         from animportrait3d_core.portrait.views import render_views
@@ -90,10 +97,10 @@ class ReplaceViewImages:
         }
 
     @host.plain_torch
-    def execute(self, views: Any, images: Any, masks: Any | None = None) -> dict[str, Any]:
-        from animportrait3d_core.views import replace_pictures
+    def execute(self, views: Views, images: Tensor, masks: Tensor | None = None) -> dict[str, Any]:
+        from animportrait3d_core.views import replace_images
 
-        replaced = replace_pictures(views, images, masks)
+        replaced = replace_images(views, images, masks)
         return host.node_result(replaced, ui=host.preview_images(replaced.images[:4], "views"))
 
 

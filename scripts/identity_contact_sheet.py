@@ -21,18 +21,18 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from animportrait3d_core.cameras import Cameras, orbit_cameras  # noqa: E402
 from animportrait3d_core.embedded.identities import (  # noqa: E402
-    PARTS,
     PORTRAIT_NAMES,
+    IdentityRenderSettings,
     PreparedIdentity,
-    RenderSettings,
     exported_identity,
     prepare_identity,
     render_identity,
     sample_identity,
     true_parameters,
 )
+from animportrait3d_core.parts import FIGURE_PARTS  # noqa: E402
 
-MOST_BYTES = 700_000
+MAX_BYTES = 700_000
 HEAD, HEAD_FOV = (0.0, 0.34, 0.0), 23.0
 PART_COLORS = np.array(
     [[255, 255, 255], [236, 188, 160], [120, 74, 40], [70, 110, 180], [250, 250, 120], [250, 240, 230], [220, 80, 100],
@@ -47,16 +47,16 @@ def head_camera(yaw: float, size: int, elevation: float = 0.0) -> Cameras:
 
 def crop_camera(prepared: PreparedIdentity, landmarks: slice, yaw: float, fov: float, size: int) -> Cameras:
     """A crop around some landmarks."""
-    settings = RenderSettings(condition=False)
+    settings = IdentityRenderSettings(condition=False)
     points = render_identity(prepared, None, head_camera(0, 16), settings).landmarks_3d[0, landmarks].mean(dim=0)
     return orbit_cameras([yaw], [0], size, target=points.tolist(), fov_degrees=fov)
 
 
-def picture(prepared: PreparedIdentity, camera: Cameras, **pose: list[float]) -> np.ndarray:
+def image(prepared: PreparedIdentity, camera: Cameras, **pose: list[float]) -> np.ndarray:
     """One view [H, W, 3] uint8 of a pose given as parameter name -> values."""
     parameters = true_parameters(prepared.identity)
     parameters = parameters.replace(**{name: torch.tensor([values]) for name, values in pose.items()})
-    rgb = render_identity(prepared, parameters, camera, RenderSettings(condition=False)).rgb[0].numpy()
+    rgb = render_identity(prepared, parameters, camera, IdentityRenderSettings(condition=False)).rgb[0].numpy()
     return np.round(np.clip(rgb, 0, 1) * 255).astype(np.uint8)
 
 
@@ -65,7 +65,7 @@ def portraits(size: int, texture: int) -> list[np.ndarray]:
     tiles = []
     for name in PORTRAIT_NAMES:
         prepared = prepare_identity(exported_identity(name), texture)
-        tiles += [picture(prepared, head_camera(yaw, size)) for yaw in (0, 40, 90, 180)]
+        tiles += [image(prepared, head_camera(yaw, size)) for yaw in (0, 40, 90, 180)]
     return tiles
 
 
@@ -96,7 +96,7 @@ def styles(size: int, texture: int) -> list[np.ndarray]:
     tiles = []
     for seed, known, yaw in people:
         prepared = prepare_identity(sample_identity(seed, **known), texture)
-        tiles.append(picture(prepared, head_camera(yaw, size)))
+        tiles.append(image(prepared, head_camera(yaw, size)))
     return tiles
 
 
@@ -109,18 +109,18 @@ def crops(size: int, texture: int) -> list[np.ndarray]:
         eye, mouth = slice(42, 48), slice(48, 68)
         look = [0.1, 0.45, 0.0]
         front = crop_camera(prepared, eye, 0, 5.5, size)
-        tiles.append(picture(prepared, front))
+        tiles.append(image(prepared, front))
         tiles.append(
-            picture(prepared, crop_camera(prepared, eye, 25, 5.5, size), left_eye_pose=look, eyelids=[0.25, 0.25])
+            image(prepared, crop_camera(prepared, eye, 25, 5.5, size), left_eye_pose=look, eyelids=[0.25, 0.25])
         )
-        tiles.append(picture(prepared, front, eyelids=[0.55, 0.55]))
-        tiles.append(picture(prepared, front, eyelids=[1.0, 1.0]))
+        tiles.append(image(prepared, front, eyelids=[0.55, 0.55]))
+        tiles.append(image(prepared, front, eyelids=[1.0, 1.0]))
         smile = [0.9] + [0.0] * 9
-        tiles.append(picture(prepared, crop_camera(prepared, mouth, 0, 7.0, size)))
-        tiles.append(picture(prepared, crop_camera(prepared, mouth, 20, 7.0, size), expression=smile))
+        tiles.append(image(prepared, crop_camera(prepared, mouth, 0, 7.0, size)))
+        tiles.append(image(prepared, crop_camera(prepared, mouth, 20, 7.0, size), expression=smile))
         wide = [math.radians(17), 0.0, 0.0]
-        tiles.append(picture(prepared, crop_camera(prepared, mouth, 0, 7.0, size), jaw_pose=wide))
-        tiles.append(picture(prepared, crop_camera(prepared, mouth, 35, 7.0, size), jaw_pose=wide))
+        tiles.append(image(prepared, crop_camera(prepared, mouth, 0, 7.0, size), jaw_pose=wide))
+        tiles.append(image(prepared, crop_camera(prepared, mouth, 35, 7.0, size), jaw_pose=wide))
     return tiles
 
 
@@ -136,7 +136,7 @@ def maps(size: int, texture: int) -> list[np.ndarray]:
         normals = 0.5 * view.normals[0] + 0.5
         shown = [normals, view.condition[0, ..., :3], label]
         tiles += [np.round(tile.clamp(0, 1).numpy() * 255).astype(np.uint8) for tile in shown]
-        tiles.append(PART_COLORS[: len(PARTS)][view.parts[0].long().numpy()].astype(np.uint8))
+        tiles.append(PART_COLORS[: len(FIGURE_PARTS)][view.parts[0].long().numpy()].astype(np.uint8))
     return tiles
 
 
@@ -161,7 +161,7 @@ def main() -> None:
     options.output.parent.mkdir(parents=True, exist_ok=True)
     for shown in [options.shown] if options.shown else range(224, 95, -4):
         sheet.resize((columns * shown, len(rows) * shown), Image.Resampling.LANCZOS).save(options.output, optimize=True)
-        if options.output.stat().st_size <= MOST_BYTES:
+        if options.output.stat().st_size <= MAX_BYTES:
             break
     print(f"{options.output}: {options.output.stat().st_size / 1000:.0f} kB")
 

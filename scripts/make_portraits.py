@@ -18,16 +18,17 @@ from torch import Tensor
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from animportrait3d_core.cameras import FACE_CENTER, orbit_cameras  # noqa: E402
+from animportrait3d_core.cameras import orbit_cameras  # noqa: E402
 from animportrait3d_core.embedded.portraits import SHIPPED_PORTRAITS, fit_portrait, portrait_identity  # noqa: E402
 from animportrait3d_core.files import atomic_write  # noqa: E402
+from animportrait3d_core.head_frame import FACE_CENTER  # noqa: E402
 from animportrait3d_core.portrait.trigrid import load_trigrid_portrait  # noqa: E402
 from animportrait3d_core.previews import tile  # noqa: E402
 from animportrait3d_core.workflow.console import ProgressBar  # noqa: E402
 
 FOLDER = ROOT / "animportrait3d_core" / "embedded" / "portraits" / "files"
 TILE, TURN, FACE_FOV = 256, 6, 13.0
-MOST_BYTES = 400_000
+MAX_BYTES = 400_000
 
 
 def portrait_tiles(name: str, folder: Path) -> Tensor:
@@ -46,7 +47,7 @@ def write_jpeg(image: Tensor, path: Path) -> int:
     for quality in range(94, 40, -3):
         with atomic_write(path) as temporary:
             pixels.save(temporary, quality=quality, optimize=True)
-        if path.stat().st_size <= MOST_BYTES:
+        if path.stat().st_size <= MAX_BYTES:
             break
     return path.stat().st_size
 
@@ -61,7 +62,7 @@ def main() -> None:
     options.folder.mkdir(parents=True, exist_ok=True)
     for name in [] if options.only_sheet else options.names or SHIPPED_PORTRAITS:
         with ProgressBar() as bar:
-            report = fit_portrait(portrait_identity(name), options.folder / f"{name}.safetensors", progress=bar.show)
+            report = fit_portrait(portrait_identity(name), options.folder / f"{name}.safetensors", stages=bar.stage)
         print(f"{name}: {report.summary()}", flush=True)
     fitted = [name for name in SHIPPED_PORTRAITS if (options.folder / f"{name}.safetensors").is_file()]
     tiles = torch.cat([portrait_tiles(name, options.folder) for name in fitted])

@@ -253,9 +253,7 @@ def _turntable(graph: WorkflowBuilder, avatar: BuiltNode) -> BuiltNode:
     )
 
 
-def _measured(
-    graph: WorkflowBuilder, number: str, portrait: BuiltNode, views: BuiltNode, avatar: BuiltNode
-) -> None:
+def _measured(graph: WorkflowBuilder, number: str, portrait: BuiltNode, views: BuiltNode, avatar: BuiltNode) -> None:
     """How alike the avatar is, and one sheet."""
     with graph.stage(f"{number} Result", "How alike it is at rest, and whether it shows holes in motion."):
         turn = _turntable(graph, avatar)

@@ -167,9 +167,9 @@ def main() -> None:
     tiles = _tiles(Painter(arguments.tile))
     rows = -(-len(tiles) // arguments.columns)
     sheet = Image.new("RGB", (arguments.columns * arguments.tile, rows * arguments.tile), (237, 237, 237))
-    for k, (name, picture) in enumerate(tiles):
-        ImageDraw.Draw(picture).text((4, 2), name, fill=(60, 60, 60))
-        sheet.paste(picture, (k % arguments.columns * arguments.tile, k // arguments.columns * arguments.tile))
+    for k, (name, image) in enumerate(tiles):
+        ImageDraw.Draw(image).text((4, 2), name, fill=(60, 60, 60))
+        sheet.paste(image, (k % arguments.columns * arguments.tile, k // arguments.columns * arguments.tile))
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     sheet.quantize(256, kmeans=2, dither=Image.Dither.FLOYDSTEINBERG).save(arguments.output, optimize=True)
     print(f"{arguments.output}: {len(tiles)} pictures, {arguments.output.stat().st_size / 1000:.0f} kB")

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes .venv if needed, installs the requirements and the test tools, and runs the tests.
+# Makes .venv if needed, installs the requirements and the test tools, checks style and types, and runs the tests.
 #   scripts/test.sh            the fast suite
 #   scripts/test.sh --all      also slow tests, the browser, fuzz and kill tests
 #   scripts/test.sh [--all] -- PYTEST ARGUMENTS
@@ -25,6 +25,8 @@ fi
 export OMP_WAIT_POLICY="${OMP_WAIT_POLICY:-PASSIVE}"
 say "lint: ruff"
 "$environment/bin/ruff" check .
+say "types: mypy"
+"$environment/bin/python" -m mypy
 say "tests: pytest${markers:+ -m \"$markers\"}"
 started=$SECONDS
 "$environment/bin/python" -m pytest ${markers:+-m "$markers"} "$@"

@@ -13,7 +13,7 @@ from animportrait3d_core import previews
 from animportrait3d_core.cameras import orbit_cameras, project
 from animportrait3d_core.errors import InvalidInput, ShapeMismatch
 from animportrait3d_core.meshes import Mesh
-from animportrait3d_core.views import Views, concatenate_views, replace_pictures
+from animportrait3d_core.views import Views, concatenate_views, replace_images
 
 
 def some_views(count: int = 3, size: int = 16) -> Views:
@@ -25,9 +25,9 @@ def some_views(count: int = 3, size: int = 16) -> Views:
 
 def test_replaced_pictures_bring_their_size_and_keep_the_cameras_view() -> None:
     views = some_views()
-    pictures = torch.rand(3, 48, 48, 4, generator=torch.Generator().manual_seed(1))
-    replaced = replace_pictures(views, pictures)
-    torch.testing.assert_close(replaced.images, pictures[..., :3])
+    images = torch.rand(3, 48, 48, 4, generator=torch.Generator().manual_seed(1))
+    replaced = replace_images(views, images)
+    torch.testing.assert_close(replaced.images, images[..., :3])
     point = torch.tensor([[0.1, 0.3, 0.2]])
     torch.testing.assert_close(project(replaced.cameras, point)[0], 3 * project(views.cameras, point)[0])
     assert replaced.masks.shape == (3, 48, 48)
@@ -38,19 +38,19 @@ def test_replaced_pictures_bring_their_size_and_keep_the_cameras_view() -> None:
 def test_replaced_masks_are_taken() -> None:
     views = some_views()
     masks = torch.zeros(3, 16, 16)
-    torch.testing.assert_close(replace_pictures(views, views.images, masks).masks, masks)
+    torch.testing.assert_close(replace_images(views, views.images, masks).masks, masks)
 
 
 def test_replacing_refuses_what_does_not_fit() -> None:
     views = some_views()
     with pytest.raises(InvalidInput, match=r"\[2, 16, 16, 3\], expected \[3,"):
-        replace_pictures(views, views.images[:2])
+        replace_images(views, views.images[:2])
     with pytest.raises(InvalidInput, match="32 x 16"):
-        replace_pictures(views, torch.zeros(3, 16, 32, 3))
+        replace_images(views, torch.zeros(3, 16, 32, 3))
     with pytest.raises(InvalidInput, match="non-finite"):
-        replace_pictures(views, views.images * float("nan"))
+        replace_images(views, views.images * float("nan"))
     with pytest.raises(ShapeMismatch, match="masks"):
-        replace_pictures(views, views.images, torch.zeros(3, 8, 8))
+        replace_images(views, views.images, torch.zeros(3, 8, 8))
 
 
 def test_view_words_and_selection() -> None:
@@ -66,7 +66,7 @@ def test_views_are_concatenated_in_order() -> None:
     torch.testing.assert_close(both.images, views.images[[2, 0, 1]])
     torch.testing.assert_close(both.cameras.world_to_camera, views.cameras.world_to_camera[[2, 0, 1]])
     with pytest.raises(InvalidInput, match="image sizes"):
-        concatenate_views([views, replace_pictures(views, torch.zeros(3, 32, 32, 3))])
+        concatenate_views([views, replace_images(views, torch.zeros(3, 32, 32, 3))])
     with pytest.raises(InvalidInput, match="backgrounds"):
         concatenate_views([views, Views(views.images, views.masks, views.cameras, torch.zeros(3))])
 
@@ -109,7 +109,7 @@ def test_pictures_of_meshes_and_points_show_them_in_place() -> None:
     red = previews.colored_faces(mesh, torch.tensor([[0.8, 0.0, 0.0]]), cameras)
     assert float(red[inside][0]) > 0.3 and float(red[inside][1]) == 0.0
     center, blue = mesh.vertices.mean(0, keepdim=True), torch.tensor([[0.0, 0.0, 1.0]])
-    points = previews.points_picture(center, blue, cameras, torch.tensor([0.05]))
+    points = previews.points_image(center, blue, cameras, torch.tensor([0.05]))
     assert float(points[inside][2]) > 0.9 > 0.3 > float(points[inside][0])
     views = Views(torch.zeros(1, 64, 64, 3), torch.ones(1, 64, 64), cameras, torch.ones(3))
     overlay = previews.body_overlay(views, mesh.vertices, mesh.faces)

@@ -130,8 +130,9 @@ def open_jaw(pose: BodyParameters, degrees: float) -> BodyParameters:
     return pose.replace(jaw_pose=_rotated(pose.jaw_pose, (degrees, 0.0, 0.0)))
 
 
-def close_lids(pose: BodyParameters, amount: float) -> BodyParameters:
-    """The lids moved by the fraction `amount` of the way from where they are to closed."""
+def close_lids(pose: BodyParameters, amount: float | Tensor) -> BodyParameters:
+    """The lids moved by the fraction `amount` (of both, or [B, 2] left and right) of the way from where they are to
+    closed."""
     return pose.replace(eyelids=pose.eyelids + amount * (1 - pose.eyelids))
 
 

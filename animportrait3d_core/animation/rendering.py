@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
-from ..avatar import RiggedAvatar, pose_avatar
+from ..avatar import AvatarRig, RiggedAvatar
 from ..cameras import Cameras, orbit_cameras
 from ..errors import InvalidInput
+from ..progress import Progress
 from ..render import render_gaussians
 from .motion import Motion
-
-Report = Callable[[int, int, Tensor | None], None]
 
 
 def front_cameras(frames: int, size: int) -> Cameras:
@@ -33,7 +32,7 @@ def render_motion(
     motion: Motion,
     cameras: Cameras,
     background: Tensor | None = None,
-    progress: Report | None = None,
+    progress: Progress | None = None,
 ) -> Iterator[Tensor]:
     """Yield the frames [H, W, 3] in 0..1 of the avatar in motion, one at a time.
 
@@ -44,9 +43,10 @@ def render_motion(
             f"render_motion: {len(cameras)} cameras for {len(motion)} frames, expected 1 or one per frame."
         )
     background = torch.ones(3) if background is None else background
+    rig = AvatarRig(avatar)
     for index in range(len(motion)):
         with torch.no_grad():
-            gaussians = pose_avatar(avatar, motion.parameters[index])
+            gaussians = rig.pose(motion.parameters[index])
             camera = cameras[index if len(cameras) > 1 else 0]
             frame = render_gaussians(gaussians, camera, background=background).color[0].clamp(0, 1)
         if progress is not None:

@@ -1,25 +1,23 @@
 """The avatar: Gaussians bound to a body's triangles, from their first shape to the trained, saved and posed thing.
 
-Here: `RiggedAvatar`, initialization, posing, regularisers, densification, 3DGS training on views, the avatar file. Not
-here: guidance by a diffusion model (`optimization`), other file formats (`export`), motion (`animation`).
+Here: `RiggedAvatar`, initialization, posing, regularisers, densification, the avatar file. Not
+here: the loop that trains it (`optimization`), other file formats (`export`), motion (`animation`).
 """
 
-from ..rigging.parts import PARTS
 from .densify import DensifySettings
 from .initialize import InitializeSettings, initialize_avatar
 from .io import load_avatar, save_avatar
-from .model import RiggedAvatar, body_frames, pose_avatar, pose_gaussians
+from .model import RiggedAvatar, body_frames, pose_gaussians
 from .regularize import RegularizerSettings
-from .train import AvatarTrainer, TrainSettings, render_avatar_views, train_avatar
+from .rendering import render_avatar_views
+from .rig import AvatarRig, pose_avatar
 
 __all__ = [
-    "PARTS",
-    "AvatarTrainer",
+    "AvatarRig",
     "DensifySettings",
     "InitializeSettings",
     "RegularizerSettings",
     "RiggedAvatar",
-    "TrainSettings",
     "body_frames",
     "initialize_avatar",
     "load_avatar",
@@ -27,5 +25,4 @@ __all__ = [
     "pose_gaussians",
     "render_avatar_views",
     "save_avatar",
-    "train_avatar",
 ]

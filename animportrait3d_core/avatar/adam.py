@@ -27,7 +27,7 @@ class RowAdam:
     def step(
         self, parameters: Mapping[str, Tensor], gradients: Mapping[str, Tensor], rates: Mapping[str, float]
     ) -> None:
-        """One step, in place on `parameters`. A gradient of zero on all steps leaves its row untouched."""
+        """One step, in place on `parameters` [N, ...] by name. A row whose gradient was zero on all steps stays."""
         self.steps += 1
         beta1, beta2 = BETAS
         correction1, correction2 = 1 - beta1**self.steps, 1 - beta2**self.steps
@@ -45,7 +45,7 @@ class RowAdam:
                 moments[name] = torch.cat([value[kept], value.new_zeros(added, *value.shape[1:])])
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Copies of all moments and the step count."""
+        """Copies of all moments [N, ...], as `first.NAME` and `second.NAME`, and the step count."""
         state = {f"first.{name}": value.clone() for name, value in self.first.items()}
         state |= {f"second.{name}": value.clone() for name, value in self.second.items()}
         return state | {"steps": torch.tensor(self.steps)}

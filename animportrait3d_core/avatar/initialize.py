@@ -11,8 +11,8 @@ from torch import Tensor
 
 from ..errors import InvalidInput
 from ..gaussians import MAX_SH_DEGREE, Gaussians, rgb_to_sh0
+from ..parts import AvatarPart
 from ..rigging import TriangleFrames
-from ..rigging.parts import CLOTHES, EYES, HAIR, MOUTH_INTERIOR, TEETH
 from ..rigging.points import RiggedPoints
 from .model import RiggedAvatar, body_frames
 
@@ -79,7 +79,7 @@ def initialize_avatar(
         raise InvalidInput("initialize_avatar: 0 points, expected at least 1.")
     with torch.no_grad():
         frames = body_frames(body, parameters)[points.binding]
-        hidden = _is_any(points.part_id, (TEETH, MOUTH_INTERIOR, EYES))
+        hidden = _is_any(points.part_id, (AvatarPart.TEETH, AvatarPart.MOUTH_INTERIOR, AvatarPart.EYES))
         opacities = torch.where(hidden, settings.hidden_opacity, settings.opacity)
         sh = torch.zeros(len(points), (settings.sh_degree + 1) ** 2, 3)
         sh[:, 0] = rgb_to_sh0(points.colors)
@@ -101,7 +101,7 @@ def _is_any(part_id: Tensor, parts: tuple[int, ...]) -> Tensor:
 def _log_scales(points: RiggedPoints, frames: TriangleFrames, settings: InitializeSettings) -> Tensor:
     """Local log scales [N, 3]: axis 1 is the normal."""
     if settings.spacing_scale == 0:
-        loose = _is_any(points.part_id, (HAIR, CLOTHES))
+        loose = _is_any(points.part_id, (AvatarPart.HAIR, AvatarPart.CLOTHES))
         spread = torch.where(loose, 0.1, 0.2)
     else:
         spread = settings.spacing_scale * points.spacing.clamp_min(MIN_SPACING) / frames.scale

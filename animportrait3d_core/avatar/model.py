@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from ..errors import InvalidInput, check_shape
+from ..devices import Device, moved
+from ..errors import InvalidInput, all_hold, check_shape
 from ..gaussians import Gaussians, sh_degree
+from ..parts import AVATAR_PARTS
 from ..rigging import (
     QUATERNION_ORDERS,
     Placement,
@@ -20,7 +22,6 @@ from ..rigging import (
     to_world,
     triangle_frames,
 )
-from ..rigging.parts import PARTS
 from .spherical_harmonics import rotate_spherical_harmonics
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ class RiggedAvatar:
 
     gaussians: means, rotations and scales relative to the triangle (`rigging.frames`); spherical harmonics in the
     world's axes at the rest pose.  binding: [N] int64 face of each Gaussian, in the order of `body.faces`.  part_id:
-    [N] uint8, see `rigging.parts.PARTS`.  body: the model that is posed.  parameters: the rest pose (a batch of one),
+    [N] uint8, see `AvatarPart`.  body: the model that is posed.  parameters: the rest pose (a batch of one),
     the one the avatar was fitted in.  quaternion_order: how the local rotations are meant to be composed with the
     triangle's.  metadata: free strings (seeds, versions, hashes) that travel with the file.
     """
@@ -58,15 +59,8 @@ class RiggedAvatar:
         for name, dtype in (("binding", torch.int64), ("part_id", torch.uint8)):
             if getattr(self, name).dtype != dtype:
                 raise InvalidInput(f"RiggedAvatar: `{name}` has type {getattr(self, name).dtype}, expected {dtype}.")
-        if count and not 0 <= int(self.binding.min()) <= int(self.binding.max()) < faces:
-            raise InvalidInput(
-                f"RiggedAvatar: `binding` points at faces {int(self.binding.min())} to {int(self.binding.max())}, "
-                f"but the body has {faces}; use the body that the avatar was made with."
-            )
-        if count and int(self.part_id.max()) >= len(PARTS):
-            raise InvalidInput(
-                f"RiggedAvatar: `part_id` goes up to {int(self.part_id.max())}, expected less than {len(PARTS)}."
-            )
+        if count:
+            self._check_numbers(faces)
         if len(self.parameters) != 1:
             raise InvalidInput(
                 f"RiggedAvatar: `parameters` holds {len(self.parameters)} poses, expected the rest pose."
@@ -76,8 +70,24 @@ class RiggedAvatar:
                 f"RiggedAvatar: quaternion order '{self.quaternion_order}', expected one of {QUATERNION_ORDERS}."
             )
 
+    def _check_numbers(self, faces: int) -> None:
+        low, high = torch.aminmax(self.binding)
+        last = self.part_id.max()
+        if all_hold([low >= 0, high < faces, last < len(AVATAR_PARTS)]):
+            return
+        if not 0 <= int(low) <= int(high) < faces:
+            raise InvalidInput(
+                f"RiggedAvatar: `binding` points at faces {int(low)} to {int(high)}, "
+                f"but the body has {faces}; use the body that the avatar was made with."
+            )
+        raise InvalidInput(f"RiggedAvatar: `part_id` goes up to {int(last)}, expected less than {len(AVATAR_PARTS)}.")
+
     def __len__(self) -> int:
         return len(self.gaussians)
+
+    def to(self, device: Device = None, dtype: torch.dtype | None = None) -> RiggedAvatar:
+        """The same avatar on another device or in another floating-point type, its body included."""
+        return moved(self, device, dtype)
 
     def frames(self, parameters: BodyParameters | None = None) -> TriangleFrames:
         """Frames of all body faces, one batch, at `parameters` (a batch of one) or at rest."""
@@ -118,14 +128,3 @@ def pose_gaussians(
     if rest is not None and sh_degree(sh) > 0:
         sh = rotate_spherical_harmonics(sh, frames.rotation @ rest.rotation.mT)
     return Gaussians(world.means, world.quats, world.log_scales, gaussians.logit_opacities, sh)
-
-
-def pose_avatar(avatar: RiggedAvatar, parameters: BodyParameters) -> Gaussians:
-    """The avatar's Gaussians in the world, in the pose `parameters` (a batch of one).
-
-    Differentiable in the Gaussians and in the parameters. Local rotations are composed in the avatar's own
-    `quaternion_order`; view-dependent colours turn with the triangles.
-    """
-    frames = avatar.frames(parameters)[avatar.binding]
-    rest = avatar.frames()[avatar.binding] if sh_degree(avatar.gaussians.sh) > 0 else None
-    return pose_gaussians(avatar.gaussians, frames, rest, avatar.quaternion_order)

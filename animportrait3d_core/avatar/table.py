@@ -82,7 +82,7 @@ class GaussianTable:
         self.gradient_count = self.gradient_count.new_zeros(len(self))
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Flat copies of every tensor, for `load_state_dict`."""
+        """Flat copies of every tensor [N, ...], one row per Gaussian, for `load_state_dict`."""
         state = {f"parameters.{name}": value.detach().clone() for name, value in self.parameters.items()}
         state |= {name: getattr(self, name).clone() for name in _ROW_FIELDS}
         return state | {f"optimizer.{name}": value for name, value in self.optimizer.state_dict().items()}

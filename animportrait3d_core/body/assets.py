@@ -15,26 +15,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..devices import Device, moved
 from ..errors import IncompatibleCheckpoint, InvalidInput, ShapeMismatch, check_finite, check_shape
 from ..files import read_safetensors, write_safetensors
+from ..landmarks import NUM_BODY_LANDMARKS
+from ..regions import BODY_REGIONS
 
 SCHEMA_VERSION = 1
-NUM_LANDMARKS = 70
-FACE_REGIONS = (
-    "scalp",
-    "body",
-    "face",
-    "eye_region",
-    "left_eyeball",
-    "right_eyeball",
-    "iris",
-    "lips",
-    "teeth",
-    "mouth_interior",
-    "inner_cheek",
-    "condition_face",
-)
-LABEL_SCLERA, LABEL_TEETH, LABEL_IRIS = 1.0, 125 / 255, 85 / 255
 _TENSORS = ("vertex_ids", "faces", "eyelid_offsets", "landmark_faces", "landmark_barycentric", "vertex_labels")
 
 
@@ -45,7 +32,7 @@ class BodyAssets:
     vertex_ids: [V'] int64, kept vertices of the template, without repeats.  faces: [F, 3] int64 into the kept vertices.
     eyelid_offsets: [2, V', 3] float32, template space, left and right lid from open to closed.  landmark_faces: [70]
     int64 and landmark_barycentric: [70, 3] float32, 68 iBUG landmarks and the centres of the left and right eye.
-    face_regions: name -> [F] bool, the names of `FACE_REGIONS`; 'condition_face' are the faces whose normals a
+    face_regions: name -> [F] bool, the names of `BODY_REGIONS`; 'condition_face' are the faces whose normals a
     condition map shows.  vertex_labels: [V'] float32 condition-map labels in 0..1.  winding_outward: whether `faces`
     are counter-clockwise from outside.  name: the body's name, in messages and metadata.  redistributable: whether
     an avatar file may contain what posing needs of this body.  arm_angle_degrees: the A-pose of the arms under the
@@ -70,8 +57,8 @@ class BodyAssets:
         check_shape("BodyAssets", "vertex_ids", self.vertex_ids, ["V"])
         check_shape("BodyAssets", "faces", self.faces, ["F", 3])
         check_shape("BodyAssets", "eyelid_offsets", self.eyelid_offsets, [2, vertices, 3])
-        check_shape("BodyAssets", "landmark_faces", self.landmark_faces, [NUM_LANDMARKS])
-        check_shape("BodyAssets", "landmark_barycentric", self.landmark_barycentric, [NUM_LANDMARKS, 3])
+        check_shape("BodyAssets", "landmark_faces", self.landmark_faces, [NUM_BODY_LANDMARKS])
+        check_shape("BodyAssets", "landmark_barycentric", self.landmark_barycentric, [NUM_BODY_LANDMARKS, 3])
         check_shape("BodyAssets", "vertex_labels", self.vertex_labels, [vertices])
         if len(torch.unique(self.vertex_ids)) != vertices or (vertices and int(self.vertex_ids.min()) < 0):
             raise InvalidInput("BodyAssets: `vertex_ids` repeats a vertex or is negative.")
@@ -80,8 +67,12 @@ class BodyAssets:
         _check_values(self)
         self._check_regions(faces)
 
+    def to(self, device: Device = None, dtype: torch.dtype | None = None) -> BodyAssets:
+        """The same assets on another device or in another floating-point type."""
+        return moved(self, device, dtype)
+
     def _check_regions(self, num_faces: int) -> None:
-        missing, unknown = set(FACE_REGIONS) - set(self.face_regions), set(self.face_regions) - set(FACE_REGIONS)
+        missing, unknown = set(BODY_REGIONS) - set(self.face_regions), set(self.face_regions) - set(BODY_REGIONS)
         if missing or unknown:
             raise InvalidInput(f"BodyAssets: regions missing {sorted(missing)}, unknown {sorted(unknown)}.")
         for name, mask in self.face_regions.items():
@@ -132,11 +123,11 @@ def assets_from_tensors(
         raise IncompatibleCheckpoint(f"{where}: no `body_assets` metadata; this is no body assets file.") from error
     if version != SCHEMA_VERSION:
         raise IncompatibleCheckpoint(f"{where}: body assets of version {version}, expected {SCHEMA_VERSION}.")
-    missing = [name for name in (*_TENSORS, *(f"face_regions.{r}" for r in FACE_REGIONS)) if name not in tensors]
+    missing = [name for name in (*_TENSORS, *(f"face_regions.{r}" for r in BODY_REGIONS)) if name not in tensors]
     if missing:
         raise IncompatibleCheckpoint(f"{where}: body assets lack {missing}.")
     with torch.inference_mode(False):
-        regions = {name: ordinary_tensor(tensors[f"face_regions.{name}"]).bool() for name in FACE_REGIONS}
+        regions = {name: ordinary_tensor(tensors[f"face_regions.{name}"]).bool() for name in BODY_REGIONS}
     arrays: dict[str, Any] = {name: ordinary_tensor(tensors[name]) for name in _TENSORS}
     return BodyAssets(**arrays, face_regions=regions, **fields)
 

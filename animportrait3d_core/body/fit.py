@@ -3,50 +3,51 @@
 Upstream tracks FLAME in nine views and regresses SMPL-X onto it. Here SMPL-X is fitted at once, by damped Gauss-Newton
 steps on its distances to the portrait's surface, masks and landmarks, robust (Geman-McClure) and coarse to fine: place
 the neutral body (turned as the landmarks say, if there are any), then turn neck and head, then shape and expression.
-There is no photometric term: measured, it did not help (docs/performance.md). Deterministic for a given generator.
+There is no photometric term: measured, it did not help (docs/experiments/fit.md). Deterministic for a given generator.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from ..cameras import yaw_of
 from ..errors import InvalidInput, check_finite, check_shape
+from ..head_frame import HEAD_SCALE
+from ..landmarks import NUM_FACE_LANDMARKS
 from ..meshes import Mesh
+from ..progress import Progress
 from ..views import Views
 from .fit_landmarks import LandmarkTerm
-from .fit_start import INITIAL_SCALE, start_from_landmarks, start_from_mesh
+from .fit_start import start_from_landmarks, start_from_mesh
 from .fit_terms import BodyRegions, SilhouetteTerm, SurfaceTerm, body_regions
 from .fit_variables import (
     Column,
+    LinearizedBody,
     NormalEquations,
-    PosedBody,
     columns_of,
     get_values,
     pose_with_derivatives,
     set_values,
 )
-from .landmarks import NUM_LANDMARKS, Landmarks, outer_eye_distance
+from .landmarks import Landmarks, outer_eye_distance
 from .model import BodyModel
 from .parameters import BodyParameters
 
 SCHEMA_VERSION = 1
-_LEAST_FACES = 100
-_LEAST_SKIN = 0.05  # of face, ears and neck that must lie at skin of the mesh, so that a distance says something
+_MIN_FACES = 100
+_MIN_SKIN = 0.05  # of face, ears and neck that must lie at skin of the mesh, so that a distance says something
 _RENEW_DERIVATIVES = 4  # steps
 _LAST_WIDTH = 0.012  # of the robust losses, in world units
-_LEAST_SCALE, _MOST_SCALE = INITIAL_SCALE / 4, INITIAL_SCALE * 4
-Progress = Callable[..., Any]  # progress(step, total, preview=None)
+_MIN_SCALE, _MAX_SCALE = HEAD_SCALE / 4, HEAD_SCALE * 4
 
 
 @dataclasses.dataclass(frozen=True)
-class FitSettings:
+class BodyFitSettings:
     """Weights and limits of a fit; lengths in world units, angles in radians.
 
     Each *_noise is the distance that counts as one standard deviation; surface_points and silhouette_points are the
@@ -114,7 +115,7 @@ class _Problem:
     """A fit's fixed side: body, terms and priors."""
 
     body: BodyModel
-    settings: FitSettings
+    settings: BodyFitSettings
     surface: SurfaceTerm | None
     regions: BodyRegions
     silhouette: SilhouetteTerm
@@ -137,7 +138,7 @@ def fit_body(
     body: BodyModel,
     mesh: Mesh | None = None,
     landmarks: Landmarks | None = None,
-    settings: FitSettings | None = None,
+    settings: BodyFitSettings | None = None,
     generator: torch.Generator | None = None,
     progress: Progress | None = None,
     covering: Tensor | None = None,
@@ -148,11 +149,11 @@ def fit_body(
     bool, which of its faces are hair or clothes, if known: the body has to stay under them, and is drawn to the others
     alone.  landmarks: of the same views, if known. At least one of mesh and landmarks is needed: silhouettes alone do
     not tell a face from hair.  generator: chooses the points of the mesh that are compared; None stands for seed 0.
-    progress: called as progress(step, total, preview=None); what it raises ends the fit.
+    progress: called after each step; what it raises ends the fit.
 
     Raises `InvalidInput` if inputs are not finite, the fit diverges, or it ends beyond the limits of the settings.
     """
-    settings = settings or FitSettings()
+    settings = settings or BodyFitSettings()
     with torch.inference_mode(False), torch.no_grad():
         _check_inputs(views, mesh, covering)
         generator = generator or torch.Generator().manual_seed(0)
@@ -165,7 +166,7 @@ def fit_body(
             regions=regions,
             silhouette=SilhouetteTerm(few, body, regions, settings.max_points),
             landmarks=None if landmarks is None else LandmarkTerm(landmarks, views.cameras, settings.consensus_width),
-            centre=body.neutral_parameters().replace(scale=torch.full((1, 1), INITIAL_SCALE)),
+            centre=body.neutral_parameters().replace(scale=torch.full((1, 1), HEAD_SCALE)),
         )
         starts = _starts(problem, mesh)
         parameters = _run(problem, starts, _Counter(progress, _total_steps(settings, len(starts))))
@@ -178,17 +179,17 @@ def _check_inputs(views: Views, mesh: Mesh | None, covering: Tensor | None) -> N
     check_finite("fit_body", "views.masks", views.masks)
     if mesh is not None:
         check_finite("fit_body", "mesh.vertices", mesh.vertices)
-        if len(mesh.faces) < _LEAST_FACES:
+        if len(mesh.faces) < _MIN_FACES:
             raise InvalidInput(
-                f"fit_body: the mesh has {len(mesh.faces)} faces, expected a head with at least {_LEAST_FACES}."
+                f"fit_body: the mesh has {len(mesh.faces)} faces, expected a head with at least {_MIN_FACES}."
             )
     if covering is not None:
         check_shape("fit_body", "covering", covering, [0 if mesh is None else len(mesh.faces)])
         bare = int((~covering).sum())
-        if bare < _LEAST_FACES:
+        if bare < _MIN_FACES:
             raise InvalidInput(
                 f"fit_body: {bare} of the mesh's {len(covering)} faces are skin, the others hair or clothes; expected "
-                f"at least {_LEAST_FACES} of skin. Correct the parts of the mesh, or fit to the mesh without them."
+                f"at least {_MIN_FACES} of skin. Correct the parts of the mesh, or fit to the mesh without them."
             )
     is_empty = ~(views.masks > 0.5).flatten(1).any(1)
     if bool(is_empty.any()):
@@ -200,7 +201,7 @@ def _check_inputs(views: Views, mesh: Mesh | None, covering: Tensor | None) -> N
         )
 
 
-def _few_views(views: Views, settings: FitSettings) -> Views:
+def _few_views(views: Views, settings: BodyFitSettings) -> Views:
     """Views evenly from all around at a small size: silhouettes need neither all views nor all pixels."""
     heights = views.cameras.camera_centers[:, 1].tolist()
     places = [(round(yaw, 3), round(height, 4)) for yaw, height in zip(yaw_of(views.cameras).tolist(), heights)]
@@ -231,7 +232,7 @@ def _starts(problem: _Problem, mesh: Mesh | None) -> list[BodyParameters]:
     return start_from_mesh(problem.body, neutral, mesh, problem.regions)
 
 
-def _stages(body: BodyModel, settings: FitSettings) -> tuple[_Stage, _Stage, _Stage]:
+def _stages(body: BodyModel, settings: BodyFitSettings) -> tuple[_Stage, _Stage, _Stage]:
     placement = columns_of(scale=1, translation=3)
     rotation = columns_of(neck_pose=3, head_pose=3)
     shape = columns_of(betas=min(settings.num_betas, body.num_betas))
@@ -244,7 +245,7 @@ def _stages(body: BodyModel, settings: FitSettings) -> tuple[_Stage, _Stage, _St
     )
 
 
-def _total_steps(settings: FitSettings, num_starts: int) -> int:
+def _total_steps(settings: BodyFitSettings, num_starts: int) -> int:
     return num_starts * settings.place_iterations + settings.turn_iterations + settings.shape_iterations
 
 
@@ -257,7 +258,7 @@ class _Counter:
     def step(self) -> None:
         self.done += 1
         if self.progress is not None:
-            self.progress(self.done, self.total, preview=None)
+            self.progress(self.done, self.total, None)
 
 
 def _run(problem: _Problem, starts: Sequence[BodyParameters], counter: _Counter) -> BodyParameters:
@@ -289,10 +290,10 @@ def _optimize(
         step = _limited(system.step(damping=0.02), stage.columns)
         values = get_values(parameters, stage.columns) + step
         scale = values[stage.columns.index(("scale", 0))]
-        if not bool(torch.isfinite(values).all()) or not _LEAST_SCALE < float(scale) < _MOST_SCALE:
+        if not bool(torch.isfinite(values).all()) or not _MIN_SCALE < float(scale) < _MAX_SCALE:
             raise InvalidInput(
                 f"fit_body: the fit diverged at step {counter.done + 1} (scale {float(scale):.3g}, expected "
-                f"{_LEAST_SCALE:.2f} to {_MOST_SCALE:.1f}); check that the mesh is a head that faces +z in the usual "
+                f"{_MIN_SCALE:.2f} to {_MAX_SCALE:.1f}); check that the mesh is a head that faces +z in the usual "
                 "frame, or give landmarks."
             )
         energy, parameters = system.energy, set_values(parameters, stage.columns, values)
@@ -308,7 +309,7 @@ def _limited(step: Tensor, columns: Sequence[Column]) -> Tensor:
 
 
 def _linearize(
-    problem: _Problem, stage: _Stage, parameters: BodyParameters, posed: PosedBody, width: float
+    problem: _Problem, stage: _Stage, parameters: BodyParameters, posed: LinearizedBody, width: float
 ) -> NormalEquations:
     """All terms and priors around the parameters."""
     settings, columns = problem.settings, stage.columns
@@ -342,10 +343,10 @@ def _metrics(problem: _Problem, parameters: BodyParameters, few: Views) -> dict[
     if problem.surface is not None:
         distances = problem.surface.distances(output.vertices[0]).sort().values
         closest = distances[: max(1, int(0.8 * len(distances)))]
-        enough = len(distances) >= _LEAST_SKIN * len(problem.regions.attracted)
+        enough = len(distances) >= _MIN_SKIN * len(problem.regions.attracted)
         metrics["surface_rms"] = float(closest.square().mean().sqrt()) / unit if enough else math.inf
     if problem.landmarks is not None:
-        metrics |= problem.landmarks.metrics(output.landmarks[0, :NUM_LANDMARKS], unit)
+        metrics |= problem.landmarks.metrics(output.landmarks[0, :NUM_FACE_LANDMARKS], unit)
     drawn = rasterize_mesh(output.vertices[0], problem.regions.outer_faces, few.cameras).face_id >= 0
     masks = few.masks > 0.5
     both = float((drawn & masks).sum())
@@ -355,7 +356,7 @@ def _metrics(problem: _Problem, parameters: BodyParameters, few: Views) -> dict[
     return metrics
 
 
-def _check_limits(metrics: Mapping[str, float], settings: FitSettings) -> None:
+def _check_limits(metrics: Mapping[str, float], settings: BodyFitSettings) -> None:
     """Raise `InvalidInput` that names the term, its numbers and what to change."""
     if settings.allow_poor_fit:
         return

@@ -13,12 +13,13 @@ from torch import Tensor
 
 from ..cameras import Cameras, project
 from ..errors import InvalidInput
-from .fit_terms import picture_derivatives
-from .fit_variables import NormalEquations, PosedBody, geman_mcclure_weights
-from .landmarks import JAWLINE, LEFT_EYE, MOUTH, NUM_LANDMARKS, RIGHT_EYE, Landmarks, closest_to_rays, viewing_rays
+from ..landmarks import JAWLINE, LEFT_EYE, MOUTH, NUM_FACE_LANDMARKS, RIGHT_EYE
+from .fit_terms import image_derivatives
+from .fit_variables import LinearizedBody, NormalEquations, geman_mcclure_weights
+from .landmarks import Landmarks, closest_to_rays, viewing_rays
 
-_LEAST_AGREEING_SHARE = 0.5  # of a view's detections; under it the view as a whole is not believed
-_LEAST_VIEW_ANGLE = 3.0  # degrees between two rays that place a point in space
+_MIN_AGREEING_SHARE = 0.5  # of a view's detections; under it the view as a whole is not believed
+_MIN_VIEW_ANGLE = 3.0  # degrees between two rays that place a point in space
 _PAIRS_AT_ONCE = 64
 _ROBUST_STEPS = 10
 _VIEWS_OF_BIAS = 6  # a landmark errs alike in all views as much as the mean of so many views errs by chance
@@ -66,11 +67,11 @@ def find_consensus(cameras: Cameras, landmarks: Landmarks, width: float) -> Land
     points = _refined(origins, directions, confidence, width)[0]
     agrees = _ray_distances(origins, directions, points) < 2 * width
     share = (confidence * agrees).sum(1) / confidence.sum(1)
-    trusted = share >= _LEAST_AGREEING_SHARE
+    trusted = share >= _MIN_AGREEING_SHARE
     if int(trusted.sum()) < 2:
         raise InvalidInput(
             f"fit_body: of {len(share)} views with a face, {int(trusted.sum())} agree with the others, expected at "
-            f"least 2 (best: {float(share.max()):.0%} of its landmarks, {_LEAST_AGREEING_SHARE:.0%} are needed). Look "
+            f"least 2 (best: {float(share.max()):.0%} of its landmarks, {_MIN_AGREEING_SHARE:.0%} are needed). Look "
             "at the detected landmarks; disconnect them to fit by the surface alone."
         )
     points, determined = _refined(origins, directions, confidence * trusted[:, None], width)
@@ -133,13 +134,13 @@ def _refined(origins: Tensor, directions: Tensor, confidence: Tensor, width: flo
 def _best_proposals(origins: Tensor, directions: Tensor, confidence: Tensor, width: float) -> Tensor:
     """For each landmark, of the points [68, 3] that pairs of views give, the one with the most support."""
     pairs = torch.combinations(torch.arange(len(origins)))
-    best = origins.new_full((NUM_LANDMARKS,), -1.0)
-    points = origins.new_zeros(NUM_LANDMARKS, 3)
-    least_sine = torch.sin(torch.deg2rad(torch.tensor(_LEAST_VIEW_ANGLE)))
+    best = origins.new_full((NUM_FACE_LANDMARKS,), -1.0)
+    points = origins.new_zeros(NUM_FACE_LANDMARKS, 3)
+    min_sine = torch.sin(torch.deg2rad(torch.tensor(_MIN_VIEW_ANGLE)))
     for some in pairs.split(_PAIRS_AT_ONCE):
         pair_directions = directions[some]
         sine = torch.linalg.cross(pair_directions[:, 0], pair_directions[:, 1]).norm(dim=-1)
-        usable = (sine > least_sine) & (confidence[some] > 0).all(1)
+        usable = (sine > min_sine) & (confidence[some] > 0).all(1)
         proposed, _ = closest_to_rays(origins[some], pair_directions, torch.ones_like(pair_directions[..., 0]))
         distances = _ray_distances(origins, directions, proposed)
         support = (confidence / (1 + (distances / width) ** 2)).sum(1)
@@ -152,7 +153,7 @@ def _best_proposals(origins: Tensor, directions: Tensor, confidence: Tensor, wid
 
 def _jawline_weights(cameras: Cameras, points: Tensor, determined: Tensor) -> Tensor:
     """Weights [B, 68]: 1, and on the jawline little, or nothing if the camera is far from the front of the face."""
-    weights = points.new_ones(len(cameras), NUM_LANDMARKS)
+    weights = points.new_ones(len(cameras), NUM_FACE_LANDMARKS)
     groups = [points[part][determined[part]] for part in (RIGHT_EYE, LEFT_EYE, MOUTH)]
     if any(len(group) == 0 for group in groups):  # the front of the face is unknown
         weights[:, JAWLINE] = 0.0
@@ -185,9 +186,9 @@ class LandmarkTerm:
         if landmarks.points_3d is not None:
             self.in_space = landmarks.points_3d, landmarks.confidence_3d
 
-    def add_to(self, system: NormalEquations, posed: PosedBody, width: float, weight: float) -> None:
+    def add_to(self, system: NormalEquations, posed: LinearizedBody, width: float, weight: float) -> None:
         """Adds both forms; `weight` counts one whole landmark of confidence 1, in space or in very many views."""
-        points, derivatives = posed.landmarks[:NUM_LANDMARKS], posed.d_landmarks[:NUM_LANDMARKS]
+        points, derivatives = posed.landmarks[:NUM_FACE_LANDMARKS], posed.d_landmarks[:NUM_FACE_LANDMARKS]
         if self.landmarks.points_3d is not None:
             offset = points - self.landmarks.points_3d
             robust = geman_mcclure_weights(offset.norm(dim=-1), width) * self.landmarks.confidence_3d * weight
@@ -197,7 +198,7 @@ class LandmarkTerm:
             robust = geman_mcclure_weights(offset.norm(dim=-1), width) * self.consensus.weights[self.views]
             chosen = robust > 1e-3
             view, number = torch.nonzero(chosen, as_tuple=True)
-            flat = picture_derivatives(self.cameras, view, pixels[chosen], derivatives[number])
+            flat = image_derivatives(self.cameras, view, pixels[chosen], derivatives[number])
             share = robust[chosen] * (weight / (len(self.views) + _VIEWS_OF_BIAS))
             system.add(offset[chosen].flatten(), flat.flatten(0, 1), share.repeat_interleave(2))
 

@@ -6,20 +6,20 @@ import torch
 from torch import Tensor
 
 from ..errors import InvalidInput
+from ..head_frame import EYES_CENTER, HEAD_SCALE
+from ..landmarks import NUM_FACE_LANDMARKS
 from ..mesh_queries import SurfaceTree
 from ..meshes import Mesh, face_normals
 from ..rotations import matrix_to_axis_angle
 from .fit_terms import BodyRegions
 from .fit_variables import geman_mcclure_weights
-from .landmarks import NUM_LANDMARKS, outer_eye_distance
+from .landmarks import outer_eye_distance
 from .model import BodyModel
 from .parameters import BodyParameters
 
-INITIAL_SCALE = 2.78  # of SMPL-X in a world of three 3DPortraitGAN units; upstream's FLAME starts at 2.7783
-EYES_IN_WORLD = (0.0, 0.42, 0.17)  # between the pupils of a portrait in the usual frame
-LEAST_POINTS = 4  # of 68
-MOST_TURN_DEGREES = 60.0
-MOST_START_ERROR = 0.5  # of the outer-eye distance: faces differ by 0.1
+MIN_POINTS = 4  # of 68
+MAX_TURN_DEGREES = 60.0
+MAX_START_ERROR = 0.5  # of the outer-eye distance: faces differ by 0.1
 _SCALES = (0.85, 1.0, 1.15)
 _HEIGHTS = (-0.16, -0.12, -0.08, -0.04, 0.0, 0.04, 0.08, 0.12, 0.16)
 _DEPTHS = (-0.08, 0.0, 0.08)
@@ -34,23 +34,23 @@ def start_from_landmarks(
     landmarks are known, or they are no face that looks about towards +z.
     """
     known = int((weights > 0).sum())
-    if known < LEAST_POINTS:
+    if known < MIN_POINTS:
         raise InvalidInput(
-            f"fit_body: {known} landmarks can be placed in space, expected at least {LEAST_POINTS} of 68; give them in "
+            f"fit_body: {known} landmarks can be placed in space, expected at least {MIN_POINTS} of 68; give them in "
             "two or more views, or as points_3d."
         )
-    source = body(parameters).landmarks[0, :NUM_LANDMARKS].double()
+    source = body(parameters).landmarks[0, :NUM_FACE_LANDMARKS].double()
     rotation, robust = _robust_rotation(source, points.double(), weights.double())
     turn = matrix_to_axis_angle(rotation).float()
     angle = float(torch.rad2deg(turn.norm()))
-    if angle > MOST_TURN_DEGREES:
+    if angle > MAX_TURN_DEGREES:
         raise InvalidInput(
             f"fit_body: the landmarks show a face turned by {angle:.0f} degrees from the usual frame (+z, upright), "
-            f"expected at most {MOST_TURN_DEGREES:.0f}; align the portrait first."
+            f"expected at most {MAX_TURN_DEGREES:.0f}; align the portrait first."
         )
     turned = parameters.replace(neck_pose=turn[None] / 2, head_pose=turn[None] / 2)
     # The neck turns about its own joint: scale and place are those of the turned body.
-    source = body(turned).landmarks[0, :NUM_LANDMARKS].double()
+    source = body(turned).landmarks[0, :NUM_FACE_LANDMARKS].double()
     scale, translation = _scale_and_shift(source, points.double(), robust)
     return turned.replace(scale=scale.float().reshape(1, 1), translation=translation.float()[None])
 
@@ -68,7 +68,7 @@ def _robust_rotation(source: Tensor, target: Tensor, weights: Tensor) -> tuple[T
         u, stretch, vt = torch.linalg.svd((target_centred * share).T @ centred)
         mirrored = float(torch.det(u) * torch.det(vt)) < 0 and float(stretch[2]) > 1e-3 * float(stretch[0])
         # Points that are no face at all have a mirror image too: only one that fits is worth this message.
-        if mirrored and _start_error(source @ (u @ vt).T, target, weights) < MOST_START_ERROR:
+        if mirrored and _start_error(source @ (u @ vt).T, target, weights) < MAX_START_ERROR:
             raise InvalidInput(
                 "fit_body: the landmarks are a face's mirror image; are left and right exchanged? The first 17 points "
                 "go along the jaw from the subject's right to the left."
@@ -79,10 +79,10 @@ def _robust_rotation(source: Tensor, target: Tensor, weights: Tensor) -> tuple[T
         distances = (scale * turned + shift - target).norm(dim=-1)
         robust = geman_mcclure_weights(distances, width * size * float(scale)) * weights
     error = float((distances * weights).sum() / weights.sum() / (scale * size))
-    if not float(scale) > 0 or not error < MOST_START_ERROR:
+    if not float(scale) > 0 or not error < MAX_START_ERROR:
         raise InvalidInput(
             f"fit_body: the landmarks are no face: scale {float(scale):.3g}, mean distance {error:.2f} of the "
-            f"outer-eye distance to the neutral body's, expected a scale above 0 and at most {MOST_START_ERROR}. "
+            f"outer-eye distance to the neutral body's, expected a scale above 0 and at most {MAX_START_ERROR}. "
             "Look at the detected landmarks; disconnect them to fit by the surface alone."
         )
     return rotation, robust
@@ -105,11 +105,11 @@ def _scale_and_shift(source: Tensor, target: Tensor, weights: Tensor) -> tuple[T
 
 def _candidates(body: BodyModel, parameters: BodyParameters) -> BodyParameters:
     """The neutral body at the usual place and around it: a grid of scales, heights and depths."""
-    eyes = body(parameters).landmarks[0, NUM_LANDMARKS:].mean(0)
+    eyes = body(parameters).landmarks[0, NUM_FACE_LANDMARKS:].mean(0)
     grid = torch.cartesian_prod(torch.tensor(_SCALES), torch.tensor(_HEIGHTS), torch.tensor(_DEPTHS))
-    scale = INITIAL_SCALE * grid[:, :1]
+    scale = HEAD_SCALE * grid[:, :1]
     shift = torch.stack([torch.zeros(len(grid)), grid[:, 1], grid[:, 2]], dim=1)
-    return parameters.replace(scale=scale, translation=torch.tensor(EYES_IN_WORLD) + shift - scale * eyes)
+    return parameters.replace(scale=scale, translation=torch.tensor(EYES_CENTER) + shift - scale * eyes)
 
 
 def start_from_mesh(

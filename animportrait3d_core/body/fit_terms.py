@@ -15,12 +15,12 @@ from ..cameras import Cameras, project
 from ..mesh_queries import SurfaceTree
 from ..meshes import Mesh, compact, face_areas, vertex_normals
 from ..views import Views
-from .fit_variables import NormalEquations, PosedBody, geman_mcclure_weights, project_to_directions
+from .fit_variables import LinearizedBody, NormalEquations, geman_mcclure_weights, project_to_directions
 from .model import BodyModel
 
 _INSIDE_REGIONS = ("teeth", "mouth_interior")
-_LEAST_AGREEMENT = 0.5  # cosine between normals under which two surfaces are not the same place
-_LEAST_POINTS = 12  # fewer correspondences than this say nothing
+_MIN_AGREEMENT = 0.5  # cosine between normals under which two surfaces are not the same place
+_MIN_POINTS = 12  # fewer correspondences than this say nothing
 _RIM_COSINE = 0.15  # a vertex whose normal is that close to a right angle with the view lies on the outline
 _SLIDE_WEIGHT = 0.01  # of the full offset beside the distance along the normal: keeps flat places from sliding
 
@@ -57,7 +57,7 @@ def body_regions(body: BodyModel, most: int) -> BodyRegions:
 
 
 def every_nth(values: Tensor, most: int) -> Tensor:
-    """At most `most` of the values, evenly spread over their order."""
+    """At most `most` of the values [N, ...], evenly spread over their order."""
     return values[:: -(-len(values) // max(most, 1)) or 1]
 
 
@@ -93,7 +93,7 @@ class SurfaceTerm:
         self.samples = mesh.vertices[corners].mean(1)
         self.sample_normals = torch.nn.functional.normalize(self.normals[corners].sum(1), dim=-1)
 
-    def add_to(self, system: NormalEquations, posed: PosedBody, width: float, weight: float) -> None:
+    def add_to(self, system: NormalEquations, posed: LinearizedBody, width: float, weight: float) -> None:
         """Adds both directions; `width` is the distance above which a correspondence loses its say."""
         index = torch.cat([self.regions.attracted, self.regions.covered])
         points = posed.vertices[index]
@@ -102,7 +102,7 @@ class SurfaceTerm:
         normals = torch.nn.functional.normalize(normals, dim=-1)
         offset = points - hit.points
         outside = (offset * normals).sum(-1)
-        counts = (normals * posed.normals[index]).sum(-1) > _LEAST_AGREEMENT
+        counts = (normals * posed.normals[index]).sum(-1) > _MIN_AGREEMENT
         counts &= ~self.covering[hit.faces] | (outside > 0)
         derivatives = posed.d_vertices[index]
         count = len(self.regions.attracted)
@@ -115,15 +115,15 @@ class SurfaceTerm:
             system.add(outside, along, robust * (weight / 4 / len(outside)))
         self._add_reverse(system, posed, width, weight / 2)
 
-    def _add_reverse(self, system: NormalEquations, posed: PosedBody, width: float, weight: float) -> None:
+    def _add_reverse(self, system: NormalEquations, posed: LinearizedBody, width: float, weight: float) -> None:
         """From samples of the mesh to the body; only where the closest place is face, ears or neck."""
         faces = self.regions.outer_faces
         hit = SurfaceTree(posed.vertices, faces).closest(self.samples)
         corners, shares = faces[hit.faces], hit.barycentric[..., None]
         normals = torch.nn.functional.normalize((posed.normals[corners] * shares).sum(1), dim=-1)
         usable = self.regions.outer_is_attracted[hit.faces] & (hit.distances < 3 * width)
-        usable &= (normals * self.sample_normals).sum(-1) > _LEAST_AGREEMENT
-        if int(usable.sum()) < _LEAST_POINTS:
+        usable &= (normals * self.sample_normals).sum(-1) > _MIN_AGREEMENT
+        if int(usable.sum()) < _MIN_POINTS:
             return
         corners, shares = corners[usable], shares[usable]
         per_corner = [posed.d_vertices[corners[:, k]] * shares[:, k, :, None] for k in range(3)]
@@ -147,7 +147,7 @@ def _add_point_to_plane(
     system.add(offset.flatten(), derivatives.flatten(0, 1), _SLIDE_WEIGHT * weights.repeat_interleave(3))
 
 
-def picture_derivatives(cameras: Cameras, view: Tensor, pixels: Tensor, derivatives: Tensor) -> Tensor:
+def image_derivatives(cameras: Cameras, view: Tensor, pixels: Tensor, derivatives: Tensor) -> Tensor:
     """Derivatives [M, 2, P] of M points' places in their pictures, in world units at the points' depth.
 
     view: [M] index of each point's camera.  pixels: [M, 2].  derivatives: [M, 3, P] of the points in the world. For
@@ -169,7 +169,7 @@ class SilhouetteTerm:
         is_attracted[torch.unique(regions.outer_faces[regions.outer_is_attracted])] = True
         self.is_attracted = is_attracted[self.index]
 
-    def add_to(self, system: NormalEquations, posed: PosedBody, width: float, weight: float) -> None:
+    def add_to(self, system: NormalEquations, posed: LinearizedBody, width: float, weight: float) -> None:
         """Adds outside points of the whole body, and the rim of face and neck."""
         points, normals = posed.vertices[self.index], posed.normals[self.index]
         pixels, value, slope, residual, seen = self._measured(points)
@@ -180,9 +180,9 @@ class SilhouetteTerm:
         robust = robust * _say_of_views(residual, seen, width)[:, None]
         chosen = seen & (robust > 1e-3)
         view, number = torch.nonzero(chosen, as_tuple=True)
-        if len(view) < _LEAST_POINTS:
+        if len(view) < _MIN_POINTS:
             return
-        flat = picture_derivatives(self.cameras, view, pixels[chosen], posed.d_vertices[self.index[number]])
+        flat = image_derivatives(self.cameras, view, pixels[chosen], posed.d_vertices[self.index[number]])
         system.add(
             residual[chosen], project_to_directions(flat, slope[chosen]), robust[chosen] * (weight / chosen.numel())
         )

@@ -17,7 +17,7 @@ _STEP = 1e-3  # forward differences in float32: rounding 1e-4, curvature 1e-3 of
 
 
 @dataclasses.dataclass(frozen=True)
-class PosedBody:
+class LinearizedBody:
     """A posed body and its derivatives by P unknowns.
 
     vertices, normals: [V', 3]; the normals of outer skin only.  landmarks: [70, 3].  d_vertices: [V', 3, P].
@@ -55,10 +55,11 @@ def pose_with_derivatives(
     parameters: BodyParameters,
     columns: Sequence[Column],
     outer_faces: Tensor,
-    nearby: PosedBody | None = None,
-) -> PosedBody:
+    nearby: LinearizedBody | None = None,
+) -> LinearizedBody:
     """Pose a batch of one and differentiate by the unknowns, all in one batched forward pass.
 
+    outer_faces: [F, 3] int64, wound outward.
     nearby: take the derivatives of this body instead, which are almost the same after a small step and cost most.
     """
     if nearby is not None:
@@ -74,7 +75,7 @@ def pose_with_derivatives(
     d_vertices = (output.vertices[1:] - output.vertices[:1]).permute(1, 2, 0).contiguous() / _STEP
     d_landmarks = (output.landmarks[1:] - output.landmarks[:1]).permute(1, 2, 0) / _STEP
     vertices = output.vertices[0]
-    return PosedBody(vertices, vertex_normals(vertices, outer_faces), output.landmarks[0], d_vertices, d_landmarks)
+    return LinearizedBody(vertices, vertex_normals(vertices, outer_faces), output.landmarks[0], d_vertices, d_landmarks)
 
 
 @dataclasses.dataclass
@@ -106,7 +107,8 @@ class NormalEquations:
 
 
 def geman_mcclure_weights(residuals: Tensor, width: float) -> Tensor:
-    """Weights in 0..1 of the Geman-McClure loss r^2 / (1 + r^2 / width^2): those far above `width` count no more."""
+    """Weights [...] in 0..1 of residuals [...] by the Geman-McClure loss r^2 / (1 + r^2 / width^2): those far above
+    `width` count no more."""
     return (1 + (residuals / width) ** 2) ** -2
 
 

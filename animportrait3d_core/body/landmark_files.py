@@ -9,9 +9,10 @@ import torch
 
 from ..errors import InvalidInput
 from ..files import require_file
-from .landmarks import NUM_LANDMARKS, Landmarks
+from ..landmarks import NUM_FACE_LANDMARKS
+from .landmarks import Landmarks
 
-LAYOUT = f'{{"landmarks": [[x, y, z], ...]}} with {NUM_LANDMARKS} points in iBUG order'
+LAYOUT = f'{{"landmarks": [[x, y, z], ...]}} with {NUM_FACE_LANDMARKS} points in iBUG order'
 
 
 def read_landmarks(path: str | Path) -> Landmarks:
@@ -30,6 +31,6 @@ def read_landmarks(path: str | Path) -> Landmarks:
         points = torch.tensor(rows, dtype=torch.float32)
     except (TypeError, ValueError, RuntimeError) as error:
         raise InvalidInput(f"{where}: '{path}' does not hold numbers as {LAYOUT} ({error}).") from error
-    if list(points.shape) != [NUM_LANDMARKS, 3]:
+    if list(points.shape) != [NUM_FACE_LANDMARKS, 3]:
         raise InvalidInput(f"{where}: '{path}' holds landmarks of shape {list(points.shape)}, expected {LAYOUT}.")
     return Landmarks(points_3d=points)

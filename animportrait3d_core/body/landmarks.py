@@ -10,12 +10,10 @@ from torch import Tensor
 
 from ..cameras import Cameras, yaw_of
 from ..errors import InvalidInput, check_finite, check_shape
+from ..landmarks import LEFT_OUTER_EYE, NUM_FACE_LANDMARKS, RIGHT_OUTER_EYE
 from ..views import Views
 
-NUM_LANDMARKS = 68
-RIGHT_OUTER_EYE, LEFT_OUTER_EYE = 36, 45  # iBUG counts from the subject's right
-JAWLINE, RIGHT_EYE, LEFT_EYE, MOUTH = slice(0, 17), slice(36, 42), slice(42, 48), slice(48, 68)
-MOST_YAW_DEGREES = 75.0  # from the front; turned further, half of the face is hidden and detectors guess
+MAX_YAW_DEGREES = 75.0  # from the front; turned further, half of the face is hidden and detectors guess
 SCHEMA_VERSION = 1
 Detector = Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]
 """Images [B, H, W, 3] -> pixels [B, 68, 2], confidence [B, 68] in 0..1, found [B] (`networks.detect_landmarks`)."""
@@ -39,24 +37,31 @@ class Landmarks:
         if self.points_3d is None and self.points_2d is None:
             raise InvalidInput("Landmarks: neither points_3d [68, 3] nor points_2d [B, 68, 2] is given.")
         if self.points_3d is not None:
-            check_shape("Landmarks", "points_3d", self.points_3d, [NUM_LANDMARKS, 3])
+            check_shape("Landmarks", "points_3d", self.points_3d, [NUM_FACE_LANDMARKS, 3])
             check_finite("Landmarks", "points_3d", self.points_3d)
         if self.points_2d is not None:
-            check_shape("Landmarks", "points_2d", self.points_2d, ["B", NUM_LANDMARKS, 2])
+            check_shape("Landmarks", "points_2d", self.points_2d, ["B", NUM_FACE_LANDMARKS, 2])
             check_finite("Landmarks", "points_2d", self.points_2d)
         if self.confidence is not None:
-            wanted = [NUM_LANDMARKS] if self.points_2d is None else [len(self.points_2d), NUM_LANDMARKS]
+            wanted = [NUM_FACE_LANDMARKS] if self.points_2d is None else [len(self.points_2d), NUM_FACE_LANDMARKS]
             check_shape("Landmarks", "confidence", self.confidence, wanted)
             low, high = float(self.confidence.min()), float(self.confidence.max())
             if not (0 <= low and high <= 1):
                 raise InvalidInput(f"Landmarks: `confidence` ranges over {low:.3g}..{high:.3g}, expected 0..1.")
 
     @property
+    def positions(self) -> Tensor:
+        """points_3d [68, 3]; `InvalidInput` if there are none."""
+        if self.points_3d is None:
+            raise InvalidInput("Landmarks: there are no points_3d, expected positions [68, 3] in the world.")
+        return self.points_3d
+
+    @property
     def confidence_3d(self) -> Tensor:
         """Weights [68] of points_3d."""
         if self.points_2d is None and self.confidence is not None:
             return self.confidence
-        return torch.ones(NUM_LANDMARKS)
+        return torch.ones(NUM_FACE_LANDMARKS)
 
     @property
     def confidence_2d(self) -> Tensor:
@@ -71,7 +76,7 @@ class Landmarks:
         return self.points_2d, torch.ones(self.points_2d.shape[:2]) if self.confidence is None else self.confidence
 
 
-def landmarks_of_views(views: Views, detect: Detector, most_yaw: float = MOST_YAW_DEGREES) -> Landmarks:
+def landmarks_of_views(views: Views, detect: Detector, most_yaw: float = MAX_YAW_DEGREES) -> Landmarks:
     """Landmarks of the views whose cameras are within `most_yaw` degrees of the front; the others get confidence 0.
 
     Raises `InvalidInput` if there is no such view, or a face in none of them.
@@ -91,8 +96,8 @@ def landmarks_of_views(views: Views, detect: Detector, most_yaw: float = MOST_YA
             f"{len(views)} views, {views.cameras.width} x {views.cameras.height} pixels). Check that they show one "
             "face, upright and at least 40 pixels high, or choose another network."
         )
-    all_points = points.new_zeros(len(views), NUM_LANDMARKS, 2)
-    all_confidence = confidence.new_zeros(len(views), NUM_LANDMARKS)
+    all_points = points.new_zeros(len(views), NUM_FACE_LANDMARKS, 2)
+    all_confidence = confidence.new_zeros(len(views), NUM_FACE_LANDMARKS)
     all_points[chosen], all_confidence[chosen] = points, confidence * found[:, None]
     return Landmarks(points_2d=all_points, confidence=all_confidence)
 
@@ -104,7 +109,7 @@ def outer_eye_distance(landmarks: Tensor) -> Tensor:
 
 def mean_landmark_error(found: Tensor, truth: Tensor) -> float:
     """Mean distance of 68 landmarks [68 or 70, 3] to the true ones, over the true outer-eye distance."""
-    distances = (found[:NUM_LANDMARKS] - truth[:NUM_LANDMARKS]).norm(dim=-1)
+    distances = (found[:NUM_FACE_LANDMARKS] - truth[:NUM_FACE_LANDMARKS]).norm(dim=-1)
     return float(distances.mean() / outer_eye_distance(truth))
 
 

@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..devices import Device, moved
 from ..errors import IncompatibleCheckpoint, InvalidInput, MissingModelFile, ShapeMismatch
 from .assets import BodyAssets, assets_from_tensors, assets_to_tensors, load_body_assets, ordinary_tensor
 from .parameters import BodyParameters
@@ -49,6 +50,10 @@ class BodyShape:
 
     vertices: Tensor
     joints: Tensor
+
+    def to(self, device: Device = None, dtype: torch.dtype | None = None) -> BodyShape:
+        """The same shape on another device or in another floating-point type."""
+        return moved(self, device, dtype)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,7 +86,7 @@ class _BodyTensors:
     pose_directions: Tensor  # [45, V' * 3], rows of `_CORRECTIVE_JOINTS`; [0, V' * 3] if the model has none
     skinning_weights: Tensor  # [V', J']
     skinning_joints: Tensor  # [J'] int64
-    parents: Tensor  # [55] int64, -1 at the root
+    parents: Tensor  # [55] int64, -1 at the root; always on the CPU, which follows the tree joint by joint
 
 
 class BodyModel:
@@ -103,6 +108,10 @@ class BodyModel:
             self._eyelid_offsets = assets.eyelid_offsets.to(tensors.template)
             self._landmark_corners = assets.faces[assets.landmark_faces].to(tensors.template.device)
             self._landmark_weights = assets.landmark_barycentric.to(tensors.template)
+            angle = math.radians(assets.arm_angle_degrees)
+            self._shoulders = {
+                joint: tensors.template.new_tensor([0.0, 0.0, sign * angle]) for joint, sign in _SHOULDERS.items()
+            }
         self._assets = assets
         self._eyelid_mode = eyelid_mode
 
@@ -165,14 +174,11 @@ class BodyModel:
         """Indices [n] int64 of the vertices that touch a face of the region."""
         return torch.unique(self.faces[self.region_faces(name)])
 
-    def to(self, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> BodyModel:
-        """The same body on another device or in another floating-point type."""
+    def to(self, device: Device = None, dtype: torch.dtype | None = None) -> BodyModel:
+        """The same body on another device or in another floating-point type, faces and regions included."""
         with torch.inference_mode(False):
-            moved = {
-                name: value.to(device=device, dtype=dtype if value.is_floating_point() else None)
-                for name, value in vars(self._tensors).items()
-            }
-        return BodyModel(_BodyTensors(**moved), self._assets, self._eyelid_mode)
+            tensors = dataclasses.replace(moved(self._tensors, device, dtype), parents=self._tensors.parents)
+            return BodyModel(tensors, self._assets.to(device, dtype), self._eyelid_mode)
 
     def shape(self, betas: Tensor) -> BodyShape:
         """The shaped template of betas [B, nb]; pass it to `__call__` to pose many frames of one person."""
@@ -219,9 +225,8 @@ class BodyModel:
         pose = [torch.zeros_like(parameters.global_orient)] * NUM_JOINTS
         for name, joint in _POSED_JOINTS.items():
             pose[joint] = getattr(parameters, name)
-        angle = math.radians(self._assets.arm_angle_degrees)
-        for joint, sign in _SHOULDERS.items():
-            pose[joint] = pose[joint] + pose[joint].new_tensor([0.0, 0.0, sign * angle])
+        for joint, turn in self._shoulders.items():
+            pose[joint] = pose[joint] + turn
         return torch.stack(pose, dim=1)
 
     def _correct(self, rest: Tensor, rotations: Tensor) -> Tensor:
@@ -230,7 +235,9 @@ class BodyModel:
         if not len(directions):
             return rest
         identity = torch.eye(3, dtype=rest.dtype, device=rest.device)
-        feature = (rotations[:, list(_CORRECTIVE_JOINTS)] - identity).reshape(len(rotations), -1)
+        # Not by a list of numbers, which a GPU would be sent each time.
+        bending = torch.stack([rotations[:, joint] for joint in _CORRECTIVE_JOINTS], dim=1)
+        feature = (bending - identity).reshape(len(rotations), -1)
         return rest + (feature @ directions).reshape(len(rotations), -1, 3)
 
     def _skin(self, rest: Tensor, transforms: Tensor) -> Tensor:

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import InvalidInput, ShapeMismatch, check_finite
+from ..devices import Device, moved
+from ..errors import InvalidInput, ShapeMismatch, all_hold, check_finite, finite_sign
 
 SCHEMA_VERSION = 1
 
@@ -62,17 +63,23 @@ class BodyParameters:
                 raise ShapeMismatch(f"BodyParameters: `{name}` has shape {found}, expected [B, {width or 'count'}].")
             if not value.is_floating_point():
                 raise InvalidInput(f"BodyParameters: `{name}` has type {value.dtype}, expected floating-point.")
-            check_finite("BodyParameters", name, value)
             sizes.add(value.shape[0])
         batch = max(sizes)
         if not sizes <= {1, batch} or batch == 0:
             raise ShapeMismatch(f"BodyParameters: batch sizes {sorted(sizes)} differ; expected one size, or it and 1.")
-        if bool((self.scale.detach() <= 0).any()):
-            raise InvalidInput(f"BodyParameters: `scale` is {float(self.scale.min()):.3g}, expected more than 0.")
+        self._check_values()
         for name in PARAMETER_WIDTHS:
             value = getattr(self, name)
             if value.shape[0] != batch:
                 object.__setattr__(self, name, value.expand(batch, -1))
+
+    def _check_values(self) -> None:
+        positive = (self.scale.detach() > 0).all()
+        if not all_hold([*(finite_sign(value) for _, value in self.items()), positive]):
+            for name, value in self.items():
+                check_finite("BodyParameters", name, value)
+            if not bool(positive):
+                raise InvalidInput(f"BodyParameters: `scale` is {float(self.scale.min()):.3g}, expected more than 0.")
 
     @classmethod
     def neutral(cls, batch: int = 1, num_betas: int = 10, num_expression: int = 10) -> BodyParameters:
@@ -128,9 +135,9 @@ class BodyParameters:
         """Names and tensors of all parameters."""
         return ((name, getattr(self, name)) for name in PARAMETER_WIDTHS)
 
-    def to(self, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> BodyParameters:
+    def to(self, device: Device = None, dtype: torch.dtype | None = None) -> BodyParameters:
         """The same states on another device or in another floating-point type."""
-        return self._map(lambda value: value.to(device=device, dtype=dtype))
+        return moved(self, device, dtype)
 
     def detach(self) -> BodyParameters:
         """The same states without a gradient history."""

@@ -1,6 +1,6 @@
 """Evaluation: numbers that say how good an avatar is. Pure functions of tensors, no weights and no files.
 
-Here: image similarity, landmark, coverage, normal and overlap measures. Not here: producing the pictures (`render`,
+Here: landmark, coverage, normal and overlap measures. Not here: producing the pictures (`render`,
 `animation`), or learned metrics.
 """
 
@@ -12,10 +12,7 @@ from .metrics import (
     landmark_error_splat,
     mean_normal_angle,
     nearest_splats,
-    psnr,
-    ssim,
 )
-from .similarity import ssim_map
 
 __all__ = [
     "coverage",
@@ -25,7 +22,4 @@ __all__ = [
     "landmark_error_splat",
     "mean_normal_angle",
     "nearest_splats",
-    "psnr",
-    "ssim",
-    "ssim_map",
 ]

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from ..cameras import Cameras, orbit_cameras, view_preset
+from ..landmarks import NUM_FACE_LANDMARKS
+from ..progress import Progress
+from ..regions import SHOWN_FACE_REGIONS
 from ..render import rasterize_mesh, render_gaussians
-from .metrics import coverage, frame_coverage, landmark_error, psnr, ssim
+from ..similarity import psnr, ssim
+from .metrics import coverage, frame_coverage, landmark_error
 
 if TYPE_CHECKING:
     from ..animation import Motion
@@ -20,7 +23,6 @@ if TYPE_CHECKING:
     from ..portrait.protocol import Portrait
 
 EVALUATION_SIZE = 256
-Progress = Callable[[int, int, Tensor | None], None]
 
 
 def portrait_likeness(avatar: RiggedAvatar, portrait: Portrait, size: int = EVALUATION_SIZE) -> dict[str, float]:
@@ -43,31 +45,29 @@ def motion_coverage(
 
     The mask is the posed body's face region, lids, eyes and mouth included, where nothing else of the body hides it.
     """
-    from ..avatar import pose_avatar
+    from ..avatar import AvatarRig
 
+    rig = AvatarRig(avatar)
     camera = orbit_cameras([0.0], [0.0], size)
     alphas, masks = [], []
     for index in range(len(motion)):
         parameters = motion.parameters[index]
         with torch.no_grad():
-            image = render_gaussians(pose_avatar(avatar, parameters), camera)
+            posed = rig.body(parameters)
+            image = render_gaussians(rig.pose(parameters, posed), camera)
         alphas.append(image.alpha)
-        masks.append(face_mask(avatar.body, parameters, camera))
+        masks.append(face_mask(avatar.body, posed.vertices[0], camera))
         if progress is not None:
             progress(index + 1, len(motion), None)
     alpha, mask = torch.cat(alphas), torch.cat(masks)
     return {"coverage": coverage(alpha, mask), "coverage_mean": float(frame_coverage(alpha, mask).nanmean())}
 
 
-FACE_REGIONS_SHOWN = ("face", "eye_region", "left_eyeball", "right_eyeball", "lips", "teeth", "mouth_interior")
-
-
-def face_mask(body: BodyModel, parameters: BodyParameters, cameras: Cameras) -> Tensor:
-    """Where the posed body shows its face, [B, H, W] bool; scalp, ears, neck and torso are not part of it."""
-    with torch.no_grad():
-        vertices = body(parameters).vertices[0]
+def face_mask(body: BodyModel, vertices: Tensor, cameras: Cameras) -> Tensor:
+    """Where the body with posed vertices [V, 3] shows its face, [B, H, W] bool; scalp, ears, neck and torso are not
+    part of it."""
     shown = torch.zeros(len(body.faces), dtype=torch.bool)
-    for region in FACE_REGIONS_SHOWN:
+    for region in SHOWN_FACE_REGIONS:
         shown |= body.assets.face_regions[region]
     face_id = rasterize_mesh(vertices, body.faces_outward, cameras).face_id
     return (face_id >= 0) & shown[face_id.clamp_min(0)]
@@ -77,5 +77,5 @@ def fit_landmark_error(body: BodyModel, parameters: BodyParameters, true_landmar
     """`landmark_error_fit`: mean distance of the body's 68 landmarks to the true ones [68, 3] (world), over the true
     distance of the outer eye corners."""
     with torch.no_grad():
-        landmarks = body(parameters).landmarks[:, :68]
-    return landmark_error(landmarks, true_landmarks[None, :68])
+        landmarks = body(parameters).landmarks[:, :NUM_FACE_LANDMARKS]
+    return landmark_error(landmarks, true_landmarks[None, :NUM_FACE_LANDMARKS])

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..cameras import Cameras, project
 from ..errors import InvalidInput, check_shape
-from .metrics import LANDMARKS, OUTER_EYE_CORNERS
+from ..landmarks import INNER_FACE, NUM_FACE_LANDMARKS, OUTER_EYE_CORNERS
 
 if TYPE_CHECKING:
     from ..body.model import BodyModel
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 LANDMARK_NOISE = 0.015
 """Standard deviation of a detected landmark that is taken for granted, over the projected outer-eye distance."""
 _STEPS = 4
-_CONTOUR = 17
 
 
 def regress_expression(
@@ -35,24 +34,24 @@ def regress_expression(
     state: batch of one; its expression does not matter.  rest: [E].  camera: one.  points: [68, 2] pixels.  confidence:
     [68] in 0..1. Raises `InvalidInput` for points that are not finite.
     """
-    check_shape("regress_expression", "points", points, [LANDMARKS, 2])
-    check_shape("regress_expression", "confidence", confidence, [LANDMARKS])
+    check_shape("regress_expression", "points", points, [NUM_FACE_LANDMARKS, 2])
+    check_shape("regress_expression", "confidence", confidence, [NUM_FACE_LANDMARKS])
     if not bool(torch.isfinite(points).all()):
         raise InvalidInput("regress_expression: `points` hold values that are not finite.")
     count = rest.shape[0]
     # Posed landmarks are linear in the expression as long as the pose is fixed, but for the joints' tiny shift.
     probes = torch.cat([rest[None], rest + torch.eye(count)])
-    landmarks = body(state.expand(count + 1).replace(expression=probes)).landmarks[:, :LANDMARKS].double()
+    landmarks = body(state.expand(count + 1).replace(expression=probes)).landmarks[:, :NUM_FACE_LANDMARKS].double()
     start, basis = landmarks[0], landmarks[1:] - landmarks[0]
-    eyes = project(camera.to(torch.float64), start[list(OUTER_EYE_CORNERS)])[0][0]
+    eyes = project(camera.to(dtype=torch.float64), start[list(OUTER_EYE_CORNERS)])[0][0]
     noise = LANDMARK_NOISE * (eyes[0] - eyes[1]).norm()
-    weight = (confidence.double().sqrt() / noise)[_CONTOUR:, None]
+    weight = (confidence.double().sqrt() / noise)[INNER_FACE, None]
     offset = torch.zeros(count, dtype=torch.float64)
     for _ in range(_STEPS):
         place = start + torch.einsum("e,elc->lc", offset, basis)
         pixels, jacobian = _project_with_basis(camera, place, basis)
-        residual = ((points.double() - pixels)[_CONTOUR:] * weight).flatten()
-        slopes = (jacobian[:, _CONTOUR:] * weight).flatten(1)
+        residual = ((points.double() - pixels)[INNER_FACE] * weight).flatten()
+        slopes = (jacobian[:, INNER_FACE] * weight).flatten(1)
         normal = slopes @ slopes.T + torch.eye(count, dtype=torch.float64)
         offset = torch.linalg.solve(normal, slopes @ (residual + offset @ slopes))
     return rest + offset.to(rest)
@@ -60,7 +59,7 @@ def regress_expression(
 
 def _project_with_basis(camera: Cameras, points: Tensor, basis: Tensor) -> tuple[Tensor, Tensor]:
     """Pixels [N, 2] of points [N, 3], and how they move [E, N, 2] when points move along a basis [E, N, 3]."""
-    camera = camera.to(torch.float64)
+    camera = camera.to(dtype=torch.float64)
     pixels, depth = project(camera, points)
     K, rotation = camera.K[0], camera.world_to_camera[0, :3, :3]
     moved = basis @ rotation.T @ K.T

@@ -7,17 +7,16 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from ..cameras import FOV_DEGREES, LOOK_AT, Cameras, orbit_cameras
+from ..cameras import Cameras, orbit_cameras
+from ..head_frame import CLOSE_FOV_DEGREES, CLOSE_TARGET, FOV_DEGREES, LOOK_AT
 
 if TYPE_CHECKING:
     from ..body.parameters import BodyParameters
 
 GROUPS = ("eyes", "eyes_closed", "mouth", "turned")
 FRAMES_PER_GROUP = 8
-# From the eyebrows down to an open jaw, also of a turned head.
-CLOSE_TARGET, CLOSE_FOV_DEGREES = (0.0, 0.31, 0.1), 16.0
 _GOLDEN = (math.sqrt(5) - 1) / 2
 
 
@@ -75,7 +74,8 @@ def held_out_frames() -> tuple[HeldOutFrame, ...]:
     frames = []
     for index in range(FRAMES_PER_GROUP):
         close = index % 2 == 1
-        seen = {"yaw": _spread(index, 1, -35, 35), "elevation": _spread(index, 2, -12, 22), "close": close}
+        yaw, elevation = _spread(index, 1, -35, 35), _spread(index, 2, -12, 22)
+        seen: dict[str, Any] = {"yaw": yaw, "elevation": elevation, "close": close}
         gaze = (_spread(index, 3, -24, 24), _spread(index, 5, -14, 14))
         half = _spread(index, 7, 0.0, 0.5)
         expression = ((index, _spread(index, 4, 0.6, 1.8)),)

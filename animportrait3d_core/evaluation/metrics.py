@@ -1,57 +1,13 @@
-"""Metrics of design section 13 as pure functions; all of them compute in float64."""
+"""The measures of docs/conventions.md as pure functions; all of them compute in float64."""
 
 from __future__ import annotations
-
-import math
 
 import torch
 from torch import Tensor
 
 from ..cameras import Cameras, project
-from ..errors import InvalidInput, ShapeMismatch, check_shape
-from .similarity import ssim_map
-
-OUTER_EYE_CORNERS = (36, 45)
-"""Outer corners of the right and the left eye among the 68 iBUG landmarks (counted from 0)."""
-
-LANDMARKS = 68
-
-
-def _same_shape(where: str, first: Tensor, second: Tensor) -> None:
-    if first.shape != second.shape:
-        raise ShapeMismatch(f"{where}: shapes {list(first.shape)} and {list(second.shape)} differ, expected equal.")
-
-
-def psnr(images: Tensor, reference: Tensor, mask: Tensor | None = None) -> float:
-    """Peak signal-to-noise ratio in dB, -10 log10(mean squared error), of images [..., H, W, C] with values in 0..1.
-
-    mask: [..., H, W] weights; only there the error counts. Equal images give infinity.
-
-    >>> psnr(torch.zeros(4, 4, 3), torch.full((4, 4, 3), 0.5)) == 20 * math.log10(2)
-    True
-    """
-    _same_shape("psnr", images, reference)
-    squared = (images.double() - reference.double()).square().mean(dim=-1)
-    if mask is not None:
-        _same_shape("psnr", squared, mask)
-        if float(mask.sum()) <= 0:
-            raise InvalidInput("psnr: the mask is empty; give it at least one pixel.")
-        squared = squared * mask.double() / mask.double().mean()
-    error = float(squared.mean())
-    return -10 * math.log10(error) if error > 0 else math.inf
-
-
-def ssim(images: Tensor, reference: Tensor) -> float:
-    """Mean structural similarity of images [B, H, W, C] or [H, W, C] with values in 0..1; windows inside the picture.
-
-    >>> ramp = torch.linspace(0, 1, 32).expand(32, 32)[..., None]
-    >>> round(ssim(ramp, ramp), 12)
-    1.0
-    """
-    _same_shape("ssim", images, reference)
-    if images.ndim == 3:
-        images, reference = images[None], reference[None]
-    return float(ssim_map(images.double(), reference.double(), border="crop").mean())
+from ..errors import InvalidInput, ShapeMismatch, check_same_shape, check_shape
+from ..landmarks import NUM_FACE_LANDMARKS, OUTER_EYE_CORNERS
 
 
 def erode(masks: Tensor, pixels: int) -> Tensor:
@@ -72,13 +28,13 @@ def frame_coverage(alphas: Tensor, face_masks: Tensor, erosion_pixels: int = 2) 
     alphas: [B, H, W] of the avatar's picture.  face_masks: [B, H, W] bool, the posed body's face region.  The rim is
     eroded because there the silhouette itself is half transparent.
     """
-    _same_shape("coverage", alphas, face_masks)
+    check_same_shape("coverage", alphas, face_masks)
     inner = erode(face_masks, erosion_pixels).double()
     return (alphas.double() * inner).sum(dim=(1, 2)) / inner.sum(dim=(1, 2))
 
 
 def coverage(alphas: Tensor, face_masks: Tensor, erosion_pixels: int = 2) -> float:
-    """`frame_coverage` of the worst frame: 1 means that no frame shows a hole in the face.
+    """`frame_coverage` of the worst of B frames [B, H, W]: 1 means that no frame shows a hole in the face.
 
     Frames in which the face is not seen are left out; at least one must show it.
 
@@ -103,12 +59,13 @@ def landmark_error(points: Tensor, reference: Tensor) -> float:
     >>> round(landmark_error(face + torch.tensor([0.0, 1.0]), face), 6)
     0.1
     """
-    _same_shape("landmark_error", points, reference)
-    if points.ndim != 3 or points.shape[1] < LANDMARKS:
+    check_same_shape("landmark_error", points, reference)
+    if points.ndim != 3 or points.shape[1] < NUM_FACE_LANDMARKS:
         raise ShapeMismatch(
-            f"landmark_error: landmarks of shape {list(points.shape)}, expected [B, {LANDMARKS} or more, 2 or 3]."
+            f"landmark_error: landmarks of shape {list(points.shape)}, "
+            f"expected [B, {NUM_FACE_LANDMARKS} or more, 2 or 3]."
         )
-    points, reference = points[:, :LANDMARKS].double(), reference[:, :LANDMARKS].double()
+    points, reference = points[:, :NUM_FACE_LANDMARKS].double(), reference[:, :NUM_FACE_LANDMARKS].double()
     right, left = (reference[:, corner] for corner in OUTER_EYE_CORNERS)
     eye_distance = (left - right).norm(dim=-1)
     return float(((points - reference).norm(dim=-1).mean(dim=1) / eye_distance).mean())
@@ -126,8 +83,8 @@ def landmark_error_splat(splats: Tensor, landmarks: Tensor, cameras: Cameras) ->
     [T, L, 3] of the posed body.  cameras: T cameras, one per frame.
     """
     check_shape("landmark_error_splat", "splats", splats, [len(cameras), "L", 3])
-    _same_shape("landmark_error_splat", splats, landmarks)
-    cameras = cameras.to(torch.float64)
+    check_same_shape("landmark_error_splat", splats, landmarks)
+    cameras = cameras.to(dtype=torch.float64)
     return landmark_error(project(cameras, splats.double())[0], project(cameras, landmarks.double())[0])
 
 
@@ -138,7 +95,7 @@ def mean_normal_angle(normals: Tensor, reference: Tensor, mask: Tensor) -> float
     >>> round(mean_normal_angle(x, y, torch.tensor([True])), 6)
     90.0
     """
-    _same_shape("mean_normal_angle", normals, reference)
+    check_same_shape("mean_normal_angle", normals, reference)
     chosen, wanted = normals[mask].double(), reference[mask].double()
     if len(chosen) == 0:
         raise InvalidInput("mean_normal_angle: the mask is empty; give it at least one pixel.")
@@ -148,11 +105,11 @@ def mean_normal_angle(normals: Tensor, reference: Tensor, mask: Tensor) -> float
 
 
 def iou(mask: Tensor, reference: Tensor) -> float:
-    """Intersection over union of two boolean masks of one shape; two empty masks give 1.
+    """Intersection over union of two boolean masks [...] of one shape; two empty masks give 1.
 
     >>> iou(torch.tensor([True, True, False]), torch.tensor([False, True, True]))
     0.3333333333333333
     """
-    _same_shape("iou", mask, reference)
+    check_same_shape("iou", mask, reference)
     union = int((mask | reference).sum())
     return int((mask & reference).sum()) / union if union else 1.0

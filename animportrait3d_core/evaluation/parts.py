@@ -10,14 +10,14 @@ from torch import Tensor
 from ..cameras import view_preset
 from ..errors import check_shape
 from ..meshes import Mesh, face_areas
+from ..parts import AvatarPart
 from ..render import interpolate, rasterize_mesh
-from ..rigging.parts import CLOTHES, HAIR, SKIN
 from ..rigging.visibility import visible_faces
 
 if TYPE_CHECKING:
     from ..embedded.identities import Identity
 
-EVALUATED_PARTS = {"hair": HAIR, "face": SKIN, "clothes": CLOTHES}
+EVALUATED_PARTS = {"hair": AvatarPart.HAIR, "face": AvatarPart.SKIN, "clothes": AvatarPart.CLOTHES}
 TRUTH_SIZE = 320
 
 
@@ -26,8 +26,8 @@ def parts_iou(parts: Tensor, truth: Tensor, areas: Tensor) -> dict[str, float]:
 
     parts, truth: [F] uint8 part ids.  areas: [F] what each face counts; 0 leaves a face out.
 
-    >>> hair, face = torch.tensor([HAIR, HAIR, SKIN]), torch.tensor([HAIR, SKIN, SKIN])
-    >>> parts_iou(hair, face, torch.tensor([2.0, 1.0, 1.0]))
+    >>> hair, skin = AvatarPart.HAIR, AvatarPart.SKIN
+    >>> parts_iou(torch.tensor([hair, hair, skin]), torch.tensor([hair, skin, skin]), torch.tensor([2.0, 1.0, 1.0]))
     {'hair': 0.6666666666666666, 'face': 0.5, 'clothes': 1.0}
     """
     check_shape("parts_iou", "truth", truth, [len(parts)])
@@ -49,14 +49,16 @@ def true_mesh_parts(mesh: Mesh, identity: Identity) -> Tensor:
     from scipy.spatial import cKDTree
 
     from ..embedded.identities import identity_mesh
-    from ..embedded.identities.figure import CLOTHES as FIGURE_CLOTHES
-    from ..embedded.identities.figure import HAIR as FIGURE_HAIR
     from ..embedded.identities.figure import build_figure
+    from ..parts import FigurePart
 
     true_mesh = identity_mesh(identity, texture_size=128)
     figure = torch.from_numpy(build_figure(identity).face_parts)
-    part_of_true_face = torch.full((len(figure),), SKIN, dtype=torch.uint8)
-    part_of_true_face[figure == FIGURE_HAIR], part_of_true_face[figure == FIGURE_CLOTHES] = HAIR, CLOTHES
+    part_of_true_face = torch.full((len(figure),), AvatarPart.SKIN, dtype=torch.uint8)
+    part_of_true_face[figure == FigurePart.HAIR], part_of_true_face[figure == FigurePart.CLOTHES] = (
+        AvatarPart.HAIR,
+        AvatarPart.CLOTHES,
+    )
     cameras = view_preset("mesh24", TRUTH_SIZE)
     points, parts = [], []
     for view in range(len(cameras)):

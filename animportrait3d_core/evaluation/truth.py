@@ -6,20 +6,24 @@ The identity is used here and in tests only: no step of the method sees it.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from ..body.landmarks import Detector
 from ..cameras import Cameras, project
 from ..errors import InvalidInput
+from ..landmarks import NUM_FACE_LANDMARKS
+from ..parts import AvatarPart
+from ..progress import Progress
 from ..render import rasterize_mesh, render_gaussians
-from ..rigging.parts import CLOTHES, HAIR
+from ..similarity import SSIM_WINDOW, psnr, ssim_map
+from .avatar import EVALUATION_SIZE
 from .expression import expression_distance, regress_expression
 from .heldout import HeldOutFrame, held_out_frames
-from .metrics import iou, landmark_error, landmark_error_splat, nearest_splats, psnr
-from .similarity import SSIM_WINDOW, ssim_map
+from .metrics import iou, landmark_error, landmark_error_splat, nearest_splats
 
 if TYPE_CHECKING:
     from ..avatar import RiggedAvatar
@@ -28,11 +32,8 @@ if TYPE_CHECKING:
     from ..embedded.identities import Identity, PreparedIdentity
     from ..portrait.alignment import HeadAlignment
 
-REGIONS = ("face", "eyes", "mouth")
-LABELS = ("sclera", "iris", "teeth", "lips")
-EVALUATION_SIZE = 256
-Progress = Callable[[int, int, Tensor | None], None]
-Detector = Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]
+TRUTH_REGIONS = ("face", "eyes", "mouth")
+TRUTH_LABELS = ("sclera", "iris", "teeth", "lips")
 
 _EYES = ("eye_region", "left_eyeball", "right_eyeball")
 _MOUTH = ("lips", "teeth", "mouth_interior")
@@ -42,9 +43,9 @@ _MOUTH = ("lips", "teeth", "mouth_interior")
 class FramePair:
     """One held-out frame of the avatar and of the truth.
 
-    image, true_image: [H, W, 3] over white.  regions: [3, H, W] bool of the truth, see `REGIONS`.  labels, true_labels:
-    [4, H, W] bool, see `LABELS`.  landmarks: [68, 2] pixels of the avatar's body.  splats, body_landmarks: [68, 3] the
-    Gaussians that follow the landmarks, and the landmarks.
+    image, true_image: [H, W, 3] over white.  regions: [3, H, W] bool of the truth, see `TRUTH_REGIONS`.  labels,
+    true_labels: [4, H, W] bool, see `TRUTH_LABELS`.  landmarks: [68, 2] pixels of the avatar's body.  splats,
+    body_landmarks: [68, 3] the Gaussians that follow the landmarks, and the landmarks.
     """
 
     image: Tensor
@@ -66,7 +67,7 @@ def evaluate_against_identity(
     frames: Sequence[HeldOutFrame] | None = None,
     progress: Progress | None = None,
 ) -> dict[str, float]:
-    """The metrics of design section 13 that need the truth, over the held-out set.
+    """The measures of docs/conventions.md that need the truth, over the held-out set.
 
     alignment: how the portrait was moved into the head frame, if it was.  detector: images [B, H, W, 3] -> (points
     [B, 68, 2] pixels, confidence [B, 68], found [B] bool), for `landmark_error`.  Returns `psnr_` and `ssim_` of
@@ -97,25 +98,28 @@ def _frame_pairs(
     size: int,
     progress: Progress | None,
 ) -> Iterator[FramePair]:
-    from ..avatar import pose_avatar
-    from ..embedded.identities import RenderSettings, prepare_identity, render_identity, true_parameters
+    from ..avatar import AvatarRig
+    from ..embedded.identities import IdentityRenderSettings, prepare_identity, render_identity, true_parameters
 
     prepared, rest = prepare_identity(identity), true_parameters(identity)
-    settings = RenderSettings(condition=False)
+    settings = IdentityRenderSettings(condition=False)
     codes = splat_labels(avatar)
-    at_rest = avatar.body(avatar.parameters).landmarks[0, :68]
-    followed = nearest_splats(pose_avatar(avatar, avatar.parameters).means, at_rest)
+    rig = AvatarRig(avatar)
+    at_rest = rig.body(avatar.parameters)
+    followed = nearest_splats(rig.pose(avatar.parameters, at_rest).means, at_rest.landmarks[0, :NUM_FACE_LANDMARKS])
     white = torch.ones(3)
     for index, frame in enumerate(frames):
         camera, state, true_state = frame.camera(size), frame.pose(avatar.parameters), frame.pose(rest)
-        gaussians = pose_avatar(avatar, state)
+        posed = rig.body(state)
+        gaussians = rig.pose(state, posed)
         with torch.no_grad():
             rendered = render_gaussians(gaussians, camera, background=white, features=codes)
         file_camera = camera if alignment is None else camera_before(alignment, camera)
         truth = render_identity(prepared, true_state, file_camera, settings).rgb[0]
         regions, labels = true_masks(prepared, true_state, file_camera)
-        landmarks = avatar.body(state).landmarks[0, :68]
+        landmarks = posed.landmarks[0, :NUM_FACE_LANDMARKS]
         image = rendered.color[0].clamp(0, 1)
+        assert rendered.features is not None  # codes were handed in
         yield FramePair(
             image, truth, regions, (rendered.features[0] > 0.5).permute(2, 0, 1), labels,
             project(camera, landmarks)[0][0], gaussians.means[followed], landmarks,
@@ -142,7 +146,7 @@ def _likeness(frames: Sequence[HeldOutFrame], pairs: Sequence[FramePair]) -> dic
         if region is None:
             mask = torch.ones(images.shape[:3])
         else:
-            mask = torch.stack([pair.regions[REGIONS.index(region)] for pair in kept]).float()
+            mask = torch.stack([pair.regions[TRUTH_REGIONS.index(region)] for pair in kept]).float()
         metrics[f"psnr_{name}"] = psnr(images, truth, mask)
         metrics[f"ssim_{name}"] = masked_ssim(images, truth, mask)
     return metrics
@@ -205,13 +209,13 @@ def label_iou(labels: Tensor, reference: Tensor) -> float:
 
 
 def splat_labels(avatar: RiggedAvatar) -> Tensor:
-    """Label [N, 4] one-hot of each Gaussian (none for most), by the body face that it is bound to; see `LABELS`."""
+    """Label [N, 4] one-hot of each Gaussian (none for most), by the body face it is bound to; see `TRUTH_LABELS`."""
     return _face_labels(avatar.body)[avatar.binding].float() * _is_body(avatar)[:, None]
 
 
 def _is_body(avatar: RiggedAvatar) -> Tensor:
     """1 where a Gaussian belongs to the body itself: hair and clothes are bound to its faces but are no parts of it."""
-    return ((avatar.part_id != HAIR) & (avatar.part_id != CLOTHES)).float()
+    return ((avatar.part_id != AvatarPart.HAIR) & (avatar.part_id != AvatarPart.CLOTHES)).float()
 
 
 def _face_labels(body: BodyModel) -> Tensor:

@@ -14,15 +14,15 @@ from ..avatar.model import RiggedAvatar
 from ..avatar.spherical_harmonics import rotate_spherical_harmonics
 from ..errors import InvalidInput
 from ..gaussians import Gaussians
-from ..rigging import QuaternionOrder
-from ..rigging.parts import (
+from ..parts import (
+    AVATAR_PARTS,
     PART_OF_UPSTREAM_MASK,
-    PARTS,
     UPSTREAM_MASK_OF_PART,
     UPSTREAM_MASKS,
     part_of_faces,
     upstream_masks,
 )
+from ..rigging import QuaternionOrder
 from ..rotations import normalize_quaternion, quaternion_multiply
 from .ply_files import read_table, write_table
 
@@ -155,8 +155,8 @@ def _parts(columns: dict[str, np.ndarray], face_parts: Tensor) -> Tensor:
         return face_parts
     masks = torch.from_numpy(np.stack([columns[name] for name in _MASK_COLUMNS], axis=1))
     mask = masks.argmax(dim=1)
-    mask_of_part = torch.tensor([UPSTREAM_MASKS.index(UPSTREAM_MASK_OF_PART[name]) for name in PARTS])
-    part_of_mask = torch.tensor([PARTS.index(PART_OF_UPSTREAM_MASK[name]) for name in UPSTREAM_MASKS])
+    mask_of_part = torch.tensor([UPSTREAM_MASKS.index(UPSTREAM_MASK_OF_PART[name]) for name in AVATAR_PARTS])
+    part_of_mask = torch.tensor([AVATAR_PARTS.index(PART_OF_UPSTREAM_MASK[name]) for name in UPSTREAM_MASKS])
     fits = mask_of_part[face_parts.long()] == mask
     return torch.where(fits, face_parts.long(), part_of_mask[mask]).to(torch.uint8)
 

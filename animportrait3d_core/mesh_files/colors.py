@@ -9,12 +9,12 @@ import numpy as np
 
 
 def srgb_to_linear(values: np.ndarray) -> np.ndarray:
-    """Linear light of display values in 0..1 (IEC 61966-2-1)."""
+    """Linear light [...] of display values [...] in 0..1 (IEC 61966-2-1)."""
     return np.where(values <= 0.04045, values / 12.92, ((np.clip(values, 0.04045, None) + 0.055) / 1.055) ** 2.4)
 
 
 def linear_to_srgb(values: np.ndarray) -> np.ndarray:
-    """Display values of linear light in 0..1, the inverse of `srgb_to_linear`."""
+    """Display values [...] of linear light [...] in 0..1, the inverse of `srgb_to_linear`."""
     return np.where(values <= 0.0031308, values * 12.92, 1.055 * np.clip(values, 0.0031308, None) ** (1 / 2.4) - 0.055)
 
 

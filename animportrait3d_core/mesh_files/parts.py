@@ -44,7 +44,7 @@ class PartReader:
 
     def __init__(self, settings: LoadSettings, notes: Notes) -> None:
         self.settings, self.notes = settings, notes
-        self._pictures: dict[int, tuple[Any, np.ndarray, np.ndarray | None]] = {}
+        self._images: dict[int, tuple[Any, np.ndarray, np.ndarray | None]] = {}
         self._tinted: dict[tuple[int, bytes], np.ndarray] = {}
 
     def read(self, geometry: Any, transform: np.ndarray) -> Part | None:
@@ -71,35 +71,35 @@ class PartReader:
 
     def _read_material(self, geometry: Any, part: Part) -> np.ndarray:
         """Fill in the colours of a geometry with a material; returns which faces are visible [F]."""
-        picture, factor, alpha_factor, mode, cutoff = _material_values(geometry.visual.material)
+        image, factor, alpha_factor, mode, cutoff = _material_values(geometry.visual.material)
         colors = geometry.visual.vertex_attributes.get("color")
         uv = geometry.visual.uv
         alpha: np.ndarray | None = None
-        if picture is not None and uv is not None and len(uv) == len(part.vertices):
+        if image is not None and uv is not None and len(uv) == len(part.vertices):
             part.corner_uvs = np.asarray(uv, dtype=np.float64)[:, :2][part.faces]
-            part.texture, alpha = self._texture(picture, factor)
+            part.texture, alpha = self._texture(image, factor)
             part.color_source = "texture"
             if colors is not None and np.asarray(colors)[:, :3].min(initial=1) < 0.99:
                 self.notes.warn("a textured material also has vertex colours; the texture is kept, they are ignored")
         else:
-            if picture is not None:
+            if image is not None:
                 self.notes.warn("a material has a texture but its geometry has no texture coordinates; texture ignored")
             base = np.ones((len(part.vertices), 3)) if colors is None else _display_colors(colors)
             part.corner_colors = tint(base.astype(np.float32), factor)[part.faces].astype(np.float32)
             part.color_source = "material colors" if colors is None else "vertex colors"
         return self._visible(part, alpha, alpha_factor, mode, cutoff)
 
-    def _texture(self, picture: Any, factor: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-        if id(picture) not in self._pictures:
-            if max(picture.size) > self.settings.max_texture_size:
+    def _texture(self, image: Any, factor: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        if id(image) not in self._images:
+            if max(image.size) > self.settings.max_texture_size:
                 self.notes.warn(
-                    f"a texture of {picture.size[0]} x {picture.size[1]} texels was shrunk to at most "
+                    f"a texture of {image.size[0]} x {image.size[1]} texels was shrunk to at most "
                     f"{self.settings.max_texture_size} per side"
                 )
             # The picture is kept alive beside its arrays, so that its id cannot be given to another one.
-            self._pictures[id(picture)] = (picture, *image_to_array(picture, self.settings.max_texture_size))
-        _, pixels, alpha = self._pictures[id(picture)]
-        key = (id(picture), factor.tobytes())
+            self._images[id(image)] = (image, *image_to_array(image, self.settings.max_texture_size))
+        _, pixels, alpha = self._images[id(image)]
+        key = (id(image), factor.tobytes())
         if key not in self._tinted:
             self._tinted[key] = tint(pixels, factor)
         return self._tinted[key], alpha

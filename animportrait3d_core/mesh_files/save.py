@@ -134,10 +134,10 @@ def _write_obj(mesh: Mesh, path: Path) -> None:
     """OBJ with its companions; the OBJ is renamed into place last, so that it never names files that are not there."""
     lines = [f"v {x:.9g} {y:.9g} {z:.9g}" for x, y, z in mesh.vertices.tolist()]
     if mesh.texture is not None and mesh.corner_uvs is not None:
-        picture = path.with_suffix(".png")
-        with atomic_write(picture) as temporary:
+        image = path.with_suffix(".png")
+        with atomic_write(image) as temporary:
             _texture_png(mesh).save(temporary, format="PNG")
-        material = f"newmtl portrait\nKd 1 1 1\nmap_Kd {picture.name}\n"
+        material = f"newmtl portrait\nKd 1 1 1\nmap_Kd {image.name}\n"
         _write(path.with_suffix(".mtl"), material.encode())
         uvs, index = np.unique(mesh.corner_uvs.numpy().reshape(-1, 2), axis=0, return_inverse=True)
         lines += [f"vt {u:.9g} {v:.9g}" for u, v in uvs.tolist()]

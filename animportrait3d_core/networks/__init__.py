@@ -5,10 +5,11 @@ How networks are trained lives in `training`; what becomes of their answers in 3
 `body`. Imports only nouns, files and errors of core; segmentation-models-pytorch is imported when a network is loaded.
 """
 
+from ..parts import PART_CLASSES
 from .files import ImageNetwork, build_model, load_network, save_network
 from .landmarks import detect_landmarks
 from .predict import estimate_normals, parts_matte, segment_images
-from .roles import PART_CLASSES, ROLES
+from .roles import ROLES
 
 __all__ = [
     "PART_CLASSES",

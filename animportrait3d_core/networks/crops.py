@@ -7,7 +7,7 @@ import dataclasses
 import torch
 from torch import Tensor
 
-_MOST_SAMPLES = 4  # per pixel and axis; beyond that the pictures are much larger than any network's input
+_MAX_SAMPLES = 4  # per pixel and axis; beyond that the pictures are much larger than any network's input
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Crops:
         return torch.stack([torch.stack([cos, -sin], -1), torch.stack([sin, cos], -1)], -2) * self.sides[:, None, None]
 
 
-def whole_pictures(batch: int, height: int, width: int) -> Crops:
+def whole_images(batch: int, height: int, width: int) -> Crops:
     """The smallest squares that hold the whole pictures."""
     centers = torch.tensor([width / 2, height / 2]).repeat(batch, 1)
     return Crops(centers, torch.full((batch,), float(max(height, width))), torch.zeros(batch))
@@ -45,35 +45,35 @@ def points_to_crop(points: Tensor, crops: Crops, size: int) -> Tensor:
 
 
 def points_from_crop(points: Tensor, crops: Crops, size: int) -> Tensor:
-    """Inverse of `points_to_crop`."""
+    """Pixels [B, N, 2] of the whole images of pixels [B, N, 2] of crops, the inverse of `points_to_crop`."""
     return (points / size - 0.5) @ crops.axes.transpose(1, 2) + crops.centers[:, None]
 
 
-def cut_out(pictures: Tensor, crops: Crops, size: int, nearest: bool = False, border: bool = False) -> Tensor:
+def cut_out(images: Tensor, crops: Crops, size: int, nearest: bool = False, border: bool = False) -> Tensor:
     """Crops [B, C, size, size] of pictures [B, C, H, W]; outside the pictures zero, or their border.
 
     Where a crop is made smaller, several samples are averaged per pixel, so that nothing aliases.
     """
-    samples = torch.ceil(crops.sides / size - 0.25).clamp(1, 1 if nearest else _MOST_SAMPLES).long()
-    out = pictures.new_empty(len(crops), pictures.shape[1], size, size)
+    samples = torch.ceil(crops.sides / size - 0.25).clamp(1, 1 if nearest else _MAX_SAMPLES).long()
+    out = images.new_empty(len(crops), images.shape[1], size, size)
     for count in samples.unique().tolist():
         chosen = samples == count
         some = Crops(crops.centers[chosen], crops.sides[chosen], crops.angles[chosen])
-        out[chosen] = _cut_out(pictures[chosen], some, size, count, nearest, border)
+        out[chosen] = _cut_out(images[chosen], some, size, count, nearest, border)
     return out
 
 
-def _cut_out(pictures: Tensor, crops: Crops, size: int, samples: int, nearest: bool, border: bool) -> Tensor:
+def _cut_out(images: Tensor, crops: Crops, size: int, samples: int, nearest: bool, border: bool) -> Tensor:
     """As `cut_out`, with one number of samples per pixel and axis."""
-    height, width = pictures.shape[-2:]
+    height, width = images.shape[-2:]
     fine = size * samples
-    steps = (torch.arange(fine, dtype=pictures.dtype, device=pictures.device) + 0.5) / fine - 0.5
+    steps = (torch.arange(fine, dtype=images.dtype, device=images.device) + 0.5) / fine - 0.5
     unit = torch.stack([steps.expand(fine, fine), steps[:, None].expand(fine, fine)], -1).reshape(1, -1, 2)
-    axes, centers = crops.axes.to(pictures), crops.centers.to(pictures)
+    axes, centers = crops.axes.to(images), crops.centers.to(images)
     places = unit @ axes.transpose(1, 2) + centers[:, None]
     grid = (places * 2 / places.new_tensor([width, height]) - 1).reshape(len(crops), fine, fine, 2)
     cut = torch.nn.functional.grid_sample(
-        pictures, grid, mode="nearest" if nearest else "bilinear", padding_mode="border" if border else "zeros",
+        images, grid, mode="nearest" if nearest else "bilinear", padding_mode="border" if border else "zeros",
         align_corners=False,
     )  # fmt: skip
     return torch.nn.functional.avg_pool2d(cut, samples) if samples > 1 else cut

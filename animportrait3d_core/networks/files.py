@@ -19,7 +19,9 @@ from torch import Tensor
 
 from ..errors import IncompatibleCheckpoint, InvalidInput, MissingExtension, MissingModelFile
 from ..files import read_safetensors, write_json, write_safetensors
-from .roles import LANDMARKS, PART_CLASSES, check_classes, check_role
+from ..landmarks import NUM_FACE_LANDMARKS
+from ..parts import PART_CLASSES
+from .roles import check_classes, check_role
 
 if TYPE_CHECKING:
     from torch import nn
@@ -156,7 +158,7 @@ def _channel_names(where: str, role: str, description: Mapping[str, Any]) -> tup
     if role == "normals":
         return ("x", "y", "z")
     if role == "landmarks":
-        return tuple(str(index) for index in range(LANDMARKS))
+        return tuple(str(index) for index in range(NUM_FACE_LANDMARKS))
     names = description.get("classes")
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise InvalidInput(
@@ -210,11 +212,11 @@ def _check_output(where: str, role: str, model: nn.Module, channels: int, unshuf
     if maps.shape[1] not in (channels, channels * unshuffle**2):
         meaning = f"`classes` in {NETWORK_FILE} names {channels}" if role == "parts" else f"{role} need {channels}"
         raise IncompatibleCheckpoint(f"{where}: the model answers {maps.shape[1]} channels, but {meaning}.")
-    if role == "landmarks" and (logits is None or logits.shape[1] != 1 + LANDMARKS):
+    if role == "landmarks" and (logits is None or logits.shape[1] != 1 + NUM_FACE_LANDMARKS):
         found = "no logits" if logits is None else f"{logits.shape[1]} logits"
         raise IncompatibleCheckpoint(
-            f"{where}: the model answers {found} beside its heatmaps, expected {1 + LANDMARKS}: one for a face, one "
-            "per landmark that is visible (`aux_params` in config.json)."
+            f"{where}: the model answers {found} beside its heatmaps, expected {1 + NUM_FACE_LANDMARKS}: one for a "
+            "face, one per landmark that is visible (`aux_params` in config.json)."
         )
 
 

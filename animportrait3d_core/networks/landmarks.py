@@ -9,10 +9,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .crops import Crops, cut_out, points_from_crop, whole_pictures
+from ..landmarks import MIRRORED_LANDMARKS, NUM_FACE_LANDMARKS
+from ..progress import Progress
+from .crops import Crops, cut_out, points_from_crop, whole_images
 from .files import ImageNetwork
-from .predict import Progress, check_pictures, model_input
-from .roles import LANDMARKS, MIRRORED_LANDMARKS
+from .predict import check_images, model_input
 
 FACE_MARGIN = 1.6
 """Side of a face's cut-out over the larger extent of its 68 points."""
@@ -21,7 +22,7 @@ PASSES = 3
 """The whole picture, a first cut-out from the coarse points, and a second from better ones, both ways round."""
 
 _BATCH = 16
-_LEAST_SIDE = 8.0
+_MIN_SIDE = 8.0
 
 
 def log_shares(heatmaps: Tensor) -> Tensor:
@@ -41,7 +42,7 @@ def expected_points(logs: Tensor) -> Tensor:
 def face_crops(points: Tensor, margin: float = FACE_MARGIN) -> Crops:
     """Upright squares around faces with landmarks [B, 68, 2]."""
     low, high = points.amin(dim=1), points.amax(dim=1)
-    sides = (high - low).amax(dim=1).clamp_min(_LEAST_SIDE) * margin
+    sides = (high - low).amax(dim=1).clamp_min(_MIN_SIDE) * margin
     return Crops((low + high) / 2, sides, torch.zeros_like(sides))
 
 
@@ -55,25 +56,28 @@ def detect_landmarks(
     visible), found [B] bool. Where no face is found the confidence is 0 and the points are only the network's guess.
     Raises `InvalidInput` for another role, wrong shapes, or values that are not finite.
     """
-    check_pictures("detect_landmarks", network, "landmarks", images)
-    points, confidence = images.new_zeros(len(images), LANDMARKS, 2), images.new_zeros(len(images), LANDMARKS)
+    check_images("detect_landmarks", network, "landmarks", images)
+    points, confidence = (
+        images.new_zeros(len(images), NUM_FACE_LANDMARKS, 2),
+        images.new_zeros(len(images), NUM_FACE_LANDMARKS),
+    )
     found = torch.zeros(len(images), dtype=torch.bool)
     for start in range(0, len(images), _BATCH):
         part = slice(start, start + _BATCH)
         points[part], confidence[part], found[part] = _detect(network, images[part].permute(0, 3, 1, 2).float())
         if progress is not None:
-            progress(min(start + _BATCH, len(images)), len(images))
+            progress(min(start + _BATCH, len(images)), len(images), None)
     return points, confidence, found
 
 
-def _detect(network: ImageNetwork, pictures: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    batch, _, height, width = pictures.shape
-    crops = whole_pictures(batch, height, width)
+def _detect(network: ImageNetwork, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    batch, _, height, width = images.shape
+    crops = whole_images(batch, height, width)
     found = torch.ones(batch, dtype=torch.bool)
     limit = torch.tensor([width, height], dtype=torch.float32)
     for step in range(PASSES):
         last = step + 1 == PASSES
-        points, surely = _look(network, pictures, crops, both_ways=last)
+        points, surely = _look(network, images, crops, both_ways=last)
         found &= surely[:, 0] > 0.5
         if not last:
             # Guesses about pictures without a face must not send the next cut-out astray.
@@ -81,15 +85,15 @@ def _detect(network: ImageNetwork, pictures: Tensor) -> tuple[Tensor, Tensor, Te
     return points, surely[:, 1:] * found[:, None], found
 
 
-def _look(network: ImageNetwork, pictures: Tensor, crops: Crops, both_ways: bool) -> tuple[Tensor, Tensor]:
+def _look(network: ImageNetwork, images: Tensor, crops: Crops, both_ways: bool) -> tuple[Tensor, Tensor]:
     """Points [B, 68, 2] in pixels of the pictures and probabilities [B, 69] by one look at cut-outs.
 
     both_ways: the mean of the cut-out's and its mirror image's, whose errors are only partly the same.
     """
-    cut = cut_out(pictures, crops, network.size, border=True)
+    cut = cut_out(images, crops, network.size, border=True)
     shares, surely = _looked_at(network, cut)
     if both_ways:
-        order = list(MIRRORED_LANDMARKS)
+        order = list(MIRRORED_LANDMARKS[:NUM_FACE_LANDMARKS])
         mirrored, mirrored_surely = _looked_at(network, cut.flip(-1))
         shares = (shares + mirrored[:, order] * torch.tensor([-1.0, 1]) + torch.tensor([1.0, 0])) / 2
         surely = (surely + mirrored_surely[:, [0, *(1 + index for index in order)]]) / 2

@@ -8,16 +8,14 @@ import torch
 from torch import Tensor
 
 from ..errors import InvalidInput, check_finite, check_shape
+from ..progress import Progress
 from .files import ImageNetwork
-
-Progress = Callable[[int, int], None]
-"""progress(done, total) after each batch of pictures; it may raise to cancel."""
 
 _STRIDE = 32  # the encoders halve their pictures five times
 _BATCH = 4
 
 
-def check_pictures(where: str, network: ImageNetwork, role: str, images: Tensor) -> None:
+def check_images(where: str, network: ImageNetwork, role: str, images: Tensor) -> None:
     """Raise a named error unless the network has the role and images are finite [B, H, W, 3]."""
     if network.role != role:
         raise InvalidInput(f"{where}: the network is for '{network.role}', expected one for '{role}'.")
@@ -29,12 +27,12 @@ def check_pictures(where: str, network: ImageNetwork, role: str, images: Tensor)
         )
 
 
-def model_input(network: ImageNetwork, pictures: Tensor) -> Tensor:
+def model_input(network: ImageNetwork, images: Tensor) -> Tensor:
     """Pictures [B, 3, H, W] in 0..1 as the network's model wants them, on its device."""
-    pictures = pictures.to(network.device, torch.float32)
-    pictures = (pictures - network.mean[:, None, None]) / network.std[:, None, None]
-    pictures = torch.nn.functional.pixel_unshuffle(pictures, network.pixel_unshuffle)
-    return pictures.contiguous(memory_format=torch.channels_last)
+    images = images.to(network.device, torch.float32)
+    images = (images - network.mean[:, None, None]) / network.std[:, None, None]
+    images = torch.nn.functional.pixel_unshuffle(images, network.pixel_unshuffle)
+    return images.contiguous(memory_format=torch.channels_last)
 
 
 def predict_maps(network: ImageNetwork, images: Tensor) -> Tensor:
@@ -74,7 +72,7 @@ def _both_ways(
         upright, mirrored = (read(predict_maps(network, way)) for way in (pictures, pictures.flip(2)))
         answers.append((upright + signs * mirrored.flip(-1)) / 2)
         if progress is not None:
-            progress(min(start + _BATCH, len(images)), len(images))
+            progress(min(start + _BATCH, len(images)), len(images), None)
     return torch.cat(answers)
 
 
@@ -84,7 +82,7 @@ def segment_images(network: ImageNetwork, images: Tensor, progress: Progress | N
     images: [B, H, W, 3] in 0..1, of any size; plain backgrounds of any colour.
     Raises `InvalidInput` for another role, wrong shapes, or values that are not finite.
     """
-    check_pictures("segment_images", network, "parts", images)
+    check_images("segment_images", network, "parts", images)
     if not len(images):
         return images.new_zeros(*images.shape[:3], len(network.classes))
     classes = torch.tensor(network.channel_classes)
@@ -108,7 +106,7 @@ def estimate_normals(network: ImageNetwork, images: Tensor, masks: Tensor, progr
     images: [B, H, W, 3] in 0..1.  masks: [B, H, W], more than 0 where normals are wanted.
     Raises `InvalidInput` as `segment_images` does, `ShapeMismatch` for masks of another size.
     """
-    check_pictures("estimate_normals", network, "normals", images)
+    check_images("estimate_normals", network, "normals", images)
     check_shape("estimate_normals", "masks", masks, list(images.shape[:3]))
     if not len(images):
         return torch.zeros_like(images)
@@ -124,10 +122,10 @@ def _unit(maps: Tensor) -> Tensor:
     return torch.nn.functional.normalize(maps, dim=1, eps=1e-12)
 
 
-def _resize(pictures: Tensor, size: tuple[int, ...]) -> Tensor:
+def _resize(images: Tensor, size: tuple[int, ...]) -> Tensor:
     """[B, C, H, W] at another size, averaged where it shrinks."""
-    if tuple(pictures.shape[-2:]) == size:
-        return pictures
+    if tuple(images.shape[-2:]) == size:
+        return images
     return torch.nn.functional.interpolate(
-        pictures, size=list(size), mode="bilinear", align_corners=False, antialias=size[0] < pictures.shape[-2]
+        images, size=list(size), mode="bilinear", align_corners=False, antialias=size[0] < images.shape[-2]
     )

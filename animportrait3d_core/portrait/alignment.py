@@ -14,13 +14,13 @@ import torch
 from torch import Tensor
 
 from ..errors import InvalidInput, check_finite, check_shape
+from ..head_frame import VIEW_BOTTOM, VIEW_RADIUS
+from ..landmarks import LANDMARK_NAMES, NUM_BODY_LANDMARKS, NUM_FACE_LANDMARKS
 from ..meshes import Mesh, compact
-from .head_target import LANDMARK_NAMES, HeadTarget
+from .head_target import HeadTarget
 
 SCHEMA_VERSION = 1
 AXES = {"+x": (1, 0, 0), "-x": (-1, 0, 0), "+y": (0, 1, 0), "-y": (0, -1, 0), "+z": (0, 0, 1), "-z": (0, 0, -1)}
-# What the standard cameras (radius 2.65, 30 degrees, elevations -20 to 40) can see of a bust, with some slack.
-VIEW_BOTTOM, VIEW_RADIUS = -0.85, 1.3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,7 +141,7 @@ def align_by_landmarks(landmarks: Mapping[str, Tensor] | Tensor, target: HeadTar
         source = torch.stack(rows) if rows else torch.zeros(0, 3)
     else:
         source = torch.as_tensor(landmarks, dtype=torch.float32)
-        if source.ndim != 2 or source.shape[1] != 3 or len(source) not in (68, 70):
+        if source.ndim != 2 or source.shape[1] != 3 or len(source) not in (NUM_FACE_LANDMARKS, NUM_BODY_LANDMARKS):
             raise InvalidInput(
                 f"align_by_landmarks: landmarks of shape {list(source.shape)}, expected [68, 3] or [70, 3]."
             )

@@ -10,31 +10,11 @@ from torch import Tensor
 from ..body.model import BodyModel
 from ..body.parameters import BodyParameters
 from ..errors import InvalidInput, check_shape
+from ..head_frame import EYE_HEIGHT, HEAD_SCALE
+from ..landmarks import CHIN, EYES, NUM_BODY_LANDMARKS
 from ..meshes import Mesh
+from ..regions import INNER_REGIONS
 
-# iBUG indices of landmarks a user can point at; left and right are the subject's. 68 and 69 are the eyes' centres.
-LANDMARK_NAMES = {
-    "right_jaw": 0,
-    "chin": 8,
-    "left_jaw": 16,
-    "nose_bridge": 27,
-    "nose_tip": 30,
-    "nose_base": 33,
-    "right_eye_outer": 36,
-    "right_eye_inner": 39,
-    "left_eye_inner": 42,
-    "left_eye_outer": 45,
-    "mouth_right": 48,
-    "upper_lip": 51,
-    "mouth_left": 54,
-    "lower_lip": 57,
-    "left_eye": 68,
-    "right_eye": 69,
-}
-HEAD_SCALE = 2.78  # head units per metre of the SMPL-X template
-EYE_HEIGHT = 0.42  # of the middle between the eyes
-# What lies inside of the head says nothing about its outside.
-HIDDEN_REGIONS = ("left_eyeball", "right_eyeball", "iris", "teeth", "mouth_interior", "inner_cheek")
 FACE_WEIGHT, OTHER_WEIGHT, SCALP_WEIGHT = 1.0, 0.05, 0.05
 
 
@@ -51,7 +31,7 @@ class HeadTarget:
     weights: Tensor
 
     def __post_init__(self) -> None:
-        check_shape("HeadTarget", "landmarks", self.landmarks, [70, 3])
+        check_shape("HeadTarget", "landmarks", self.landmarks, [NUM_BODY_LANDMARKS, 3])
         check_shape("HeadTarget", "weights", self.weights, [len(self.mesh.faces)])
         if not bool((self.weights >= 0).all()) or not bool((self.weights > 0).any()):
             raise InvalidInput("HeadTarget: `weights` must not be negative and some must be more than 0.")
@@ -59,7 +39,7 @@ class HeadTarget:
     @property
     def chin(self) -> float:
         """y of the chin."""
-        return float(self.landmarks[LANDMARK_NAMES["chin"], 1])
+        return float(self.landmarks[CHIN, 1])
 
     @property
     def height(self) -> float:
@@ -73,7 +53,7 @@ def standard_placement(body: BodyModel) -> BodyParameters:
     The z of the template is kept: its head stands above the origin.
     """
     neutral = BodyParameters.neutral(1, body.num_betas, body.num_expression)
-    eyes = body(neutral.replace(scale=torch.tensor([[HEAD_SCALE]]))).landmarks[0, 68:70].mean(0)
+    eyes = body(neutral.replace(scale=torch.tensor([[HEAD_SCALE]]))).landmarks[0, EYES].mean(0)
     translation = torch.tensor([[-float(eyes[0]), EYE_HEIGHT - float(eyes[1]), 0.0]])
     return neutral.replace(scale=torch.tensor([[HEAD_SCALE]]), translation=translation)
 
@@ -83,7 +63,7 @@ def head_target(body: BodyModel, parameters: BodyParameters | None = None) -> He
     with torch.no_grad():
         output = body(standard_placement(body) if parameters is None else parameters)
     regions = body.assets.face_regions
-    hidden = torch.stack([regions[name] for name in HIDDEN_REGIONS]).any(0)
+    hidden = torch.stack([regions[name] for name in INNER_REGIONS]).any(0)
     weights = torch.full((len(body.faces),), OTHER_WEIGHT)
     weights[regions["scalp"]] = SCALP_WEIGHT
     weights[regions["face"] | regions["eye_region"] | regions["lips"]] = FACE_WEIGHT

@@ -12,11 +12,22 @@ from ..cameras import Cameras
 from ..errors import InvalidInput, check_shape
 from ..mesh_files import MeshReport
 from ..meshes import Mesh, vertex_normals
+from ..progress import Progress
 from ..render import rasterize_mesh
 from ..render.threads import run_parallel
 from .alignment import HeadAlignment, crop_to_view
-from .numba_shading import NO_COLORS, NO_NORMALS, NO_TEXTURE, NO_UVS, shade_rows
-from .protocol import SCHEMA_VERSION, MeshSettings, PortraitImage, Progress
+from .numba_shading import (
+    NO_COLORS,
+    NO_NORMALS,
+    NO_TEXTURE,
+    NO_UVS,
+    Canvas,
+    Lighting,
+    Raster,
+    Surface,
+    shade_rows,
+)
+from .protocol import SCHEMA_VERSION, MeshSettings, PortraitImage
 
 SHADINGS = ("unlit", "soft")
 MAX_SUPERSAMPLING = 4
@@ -119,13 +130,13 @@ def render_colored_mesh(
     if settings.shading == "soft":
         normals = vertex_normals(mesh.vertices, mesh.faces).numpy()
     for index in range(len(cameras)):
-        picture = (images[index].numpy(), masks[index].numpy(), depth[index].numpy())
-        _render_one(surface, normals, cameras[index], (background.numpy(), settings.supersampling), picture)
+        canvas = Canvas(images[index].numpy(), masks[index].numpy(), depth[index].numpy())
+        _render_one(surface, normals, cameras[index], background.numpy(), settings.supersampling, canvas)
     return PortraitImage(images, masks, depth)
 
 
-def _surface_arrays(mesh: Mesh) -> tuple[np.ndarray, ...]:
-    """faces, vertices, corner colours, corner uvs and texture as the kernel wants them."""
+def _surface_arrays(mesh: Mesh) -> Surface:
+    """The mesh as the kernel wants it."""
     colors, uvs, texture = NO_COLORS, NO_UVS, NO_TEXTURE
     if mesh.texture is not None and mesh.corner_uvs is not None:
         uvs, texture = mesh.corner_uvs.contiguous().numpy(), mesh.texture.contiguous().numpy()
@@ -136,23 +147,23 @@ def _surface_arrays(mesh: Mesh) -> tuple[np.ndarray, ...]:
             "render_colored_mesh: the mesh has neither a texture nor vertex colours, expected one of them; give it "
             "`vertex_colors`."
         )
-    return mesh.faces.contiguous().numpy(), mesh.vertices.contiguous().numpy(), colors, uvs, texture
+    return Surface(mesh.faces.contiguous().numpy(), mesh.vertices.contiguous().numpy(), colors, uvs, texture)
 
 
 def _render_one(
-    surface: tuple[np.ndarray, ...],
+    surface: Surface,
     normals: np.ndarray,
     camera: Cameras,
-    blend: tuple[np.ndarray, int],
-    picture: tuple[np.ndarray, ...],
+    background: np.ndarray,
+    samples: int,
+    canvas: Canvas,
 ) -> None:
-    """Draw one camera into `picture` (image, mask, depth); blend is the background and the samples per pixel side."""
-    background, samples = blend
+    """Draw one camera over the background [3], with `samples` per pixel side."""
     fine = camera.resized(camera.width * samples, camera.height * samples)
-    drawn = rasterize_mesh(torch.from_numpy(surface[1]), torch.from_numpy(surface[0]), fine)
-    raster = tuple(values[0].contiguous().numpy() for values in (drawn.face_id, drawn.barycentric, drawn.depth))
+    drawn = rasterize_mesh(torch.from_numpy(surface.vertices), torch.from_numpy(surface.faces), fine)
+    raster = Raster(*(values[0].contiguous().numpy() for values in (drawn.face_id, drawn.barycentric, drawn.depth)))
     direction = np.array(LIGHT_DIRECTION) / np.linalg.norm(LIGHT_DIRECTION)
     light = np.array([*direction, AMBIENT, KEY], dtype=np.float32)
     eye = camera.camera_centers[0].numpy()
-    lighting = (normals, eye, light)
-    run_parallel(shade_rows, camera.height, raster, surface, lighting, background, samples, picture)
+    lighting = Lighting(normals, eye, light)
+    run_parallel(shade_rows, camera.height, raster, surface, lighting, background, samples, canvas)

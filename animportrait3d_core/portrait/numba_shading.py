@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numba
 import numpy as np
@@ -11,6 +12,41 @@ NO_COLORS = np.zeros((0, 3, 3), np.float32)
 NO_UVS = np.zeros((0, 3, 2), np.float32)
 NO_TEXTURE = np.zeros((0, 0, 3), np.float32)
 NO_NORMALS = np.zeros((0, 3), np.float32)
+
+
+class Raster(NamedTuple):
+    """Samples of a picture, s per pixel side: face_id [H*s, W*s], barycentric [H*s, W*s, 3], depth [H*s, W*s]."""
+
+    face_id: np.ndarray
+    barycentric: np.ndarray
+    depth: np.ndarray
+
+
+class Surface(NamedTuple):
+    """faces [F, 3], vertices [V, 3], corner_colors [F, 3, 3] or corner_uvs [F, 3, 2] with texture [h, w, 3]; what is
+    not used is empty."""
+
+    faces: np.ndarray
+    vertices: np.ndarray
+    corner_colors: np.ndarray
+    corner_uvs: np.ndarray
+    texture: np.ndarray
+
+
+class Lighting(NamedTuple):
+    """normals [V, 3] (empty: unlit), eye [3], light [5]: direction, ambient, key."""
+
+    normals: np.ndarray
+    eye: np.ndarray
+    light: np.ndarray
+
+
+class Canvas(NamedTuple):
+    """What is filled: image [H, W, 3], mask [H, W], depth [H, W]."""
+
+    image: np.ndarray
+    mask: np.ndarray
+    depth: np.ndarray
 
 
 @numba.njit(error_model="numpy", nogil=True)
@@ -53,17 +89,12 @@ def _light_factor(corners, weights, vertices, normals, eye, light):
 
 
 @numba.njit(error_model="numpy", nogil=True, cache=True)
-def shade_rows(raster, surface, lighting, background, samples, picture, first_row, last_row):
-    """Fill rows of picture = (image [H, W, 3], mask [H, W], depth [H, W]) from a raster of samples^2 per pixel.
-
-    raster: face_id [H*s, W*s], barycentric [H*s, W*s, 3], depth [H*s, W*s].  surface: faces [F, 3], vertices [V, 3],
-    corner_colors [F, 3, 3] or corner_uvs [F, 3, 2] with texture [h, w, 3] (the unused ones empty).  lighting: normals
-    [V, 3] (empty: unlit), eye [3], light [5].
-    """
+def shade_rows(raster, surface, lighting, background, samples, canvas, first_row, last_row):
+    """Fill rows of a `Canvas` from a `Raster` of samples^2 per pixel, over a background [3]."""
     face_id, barycentric, sample_depth = raster
     faces, vertices, corner_colors, corner_uvs, texture = surface
     normals, eye, light = lighting
-    image, mask, depth = picture
+    image, mask, depth = canvas
     color = np.empty(3)
     for row in range(first_row, last_row):
         for column in range(mask.shape[1]):

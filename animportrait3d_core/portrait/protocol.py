@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
 from torch import Tensor
@@ -11,11 +10,11 @@ from torch import Tensor
 from ..cameras import Cameras
 from ..errors import InvalidInput, check_shape
 from ..meshes import Mesh
+from ..progress import Progress
 from ..surface import SurfaceSettings
 
 SCHEMA_VERSION = 1
 MIN_RESOLUTION, MAX_RESOLUTION = 16, 1024
-Progress = Callable[[int, int, Tensor | None], None]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,8 +7,9 @@ from torch import Tensor
 
 from ..cameras import Cameras
 from ..errors import InvalidInput, check_shape
+from ..progress import Progress
 from ..views import Views
-from .protocol import Portrait, Progress
+from .protocol import Portrait
 
 CHUNK = 4
 
@@ -35,9 +36,9 @@ def render_views(
         raise InvalidInput(f"render_views: background {background.tolist()} is outside of 0..1.")
     images, masks = [], []
     for start in range(0, len(cameras), chunk):
-        picture = portrait.render(cameras[start : start + chunk], background)
-        images.append(picture.images)
-        masks.append(picture.masks)
+        image = portrait.render(cameras[start : start + chunk], background)
+        images.append(image.images)
+        masks.append(image.masks)
         if progress is not None:
-            progress(min(start + chunk, len(cameras)), len(cameras), picture.images[-1])
+            progress(min(start + chunk, len(cameras)), len(cameras), image.images[-1])
     return Views(torch.cat(images), torch.cat(masks), cameras, background)

@@ -5,7 +5,8 @@ back-ends behind them. Nothing of the method: no avatars, bodies, losses. Import
 """
 
 from .antialias import antialias
-from .backends import Backend, available_backends
+from .available import available_backends
+from .backends import Backend
 from .gaussians import gaussian_device, rasterize_gaussians, render_gaussians
 from .images import GaussianImage, MeshImage
 from .mesh import interpolate, rasterize_mesh

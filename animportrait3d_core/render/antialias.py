@@ -76,7 +76,7 @@ def antialias(
     """
     batch, height, width = mesh_image.face_id.shape
     check_shape("antialias", "color", color, [batch, height, width, "C"])
-    check_mesh("antialias", vertices, faces, len(cameras))
+    check_mesh("antialias", vertices, faces, cameras)
     if (len(cameras), cameras.height, cameras.width) != (batch, height, width):
         raise InvalidInput(
             f"antialias: the image is {batch} x {width} x {height}, the cameras {len(cameras)} x {cameras.width} x "

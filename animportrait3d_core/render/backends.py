@@ -1,4 +1,4 @@
-"""Which back-ends exist, which can run here, and which one a call takes."""
+"""What a back-end needs to run here, and which one a call takes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ logger = logging.getLogger("animportrait3d.render")
 NUMBA_HINT = "pip install numba"
 GSPLAT_HINT = "pip install 'gsplat>=1.5' (it compiles CUDA code on first use, with nvcc and a C++ compiler)"
 NVDIFFRAST_HINT = "pip install --no-build-isolation git+https://github.com/NVlabs/nvdiffrast (needs nvcc)"
-NVDIFFRAST_ROUNDS = "rounds corners to 1/16 pixel, so that 5 of the conformance suite's 19 tests fail"
 
 _told: set[str] = set()
 _told_lock = threading.Lock()
@@ -58,32 +57,6 @@ def cuda_problem(package: str, hint: str) -> str:
     if not torch.cuda.is_available():
         return "torch sees no CUDA GPU"
     return "" if _installed(package) else f"{package} is not installed: {hint}"
-
-
-def available_backends(compile_extensions: bool = False) -> list[Backend]:
-    """All back-ends of both rasterisers in order of preference.
-
-    Imports and compiles nothing unless `compile_extensions` is set: then gsplat's CUDA code is compiled if it can be
-    (minutes, once), which is what a health check should do before anything long is started.
-    """
-    numba = numba_problem()
-    gsplat = cuda_problem("gsplat", GSPLAT_HINT)
-    if compile_extensions and not gsplat:
-        from .gsplat_gaussians import compile_extension
-
-        gsplat = compile_extension()
-    nvdiffrast = cuda_problem("nvdiffrast", NVDIFFRAST_HINT)
-    licence = "Nvidia Source Code License: non-commercial use only, never chosen by itself"
-    return [
-        Backend("gaussians/gsplat", not gsplat, True, gsplat),
-        Backend("gaussians/numba", not numba, True, numba),
-        Backend("gaussians/torch", True, True, ""),
-        Backend("mesh/numba", not numba, True, numba),
-        Backend("mesh/torch", True, True, ""),
-        Backend(
-            "mesh/nvdiffrast", not nvdiffrast, False, "; ".join(filter(None, [nvdiffrast, NVDIFFRAST_ROUNDS, licence]))
-        ),
-    ]
 
 
 def choose_backend(kind: str, requested: str, device: torch.device, dtype: torch.dtype) -> str:

@@ -110,8 +110,13 @@ def gaussian_stages(case: GaussianCase, backend: str, clock: Clock = time.perf_c
             leaf.grad = None
         start = clock()
         image = rasterize_gaussians(
-            leaves["means"], leaves["quats"], leaves["scales"], leaves["opacities"], leaves["colors_or_sh"],
-            case.cameras, backend=backend,
+            leaves["means"],
+            leaves["quats"],
+            leaves["scales"],
+            leaves["opacities"],
+            leaves["colors_or_sh"],
+            case.cameras,
+            backend=backend,
         )
         loss = (image.color * weight).sum()
         middle = clock()
@@ -124,7 +129,7 @@ def gaussian_stages(case: GaussianCase, backend: str, clock: Clock = time.perf_c
 def mesh_stages(
     vertices: torch.Tensor, faces: torch.Tensor, size: int, backend: str, clock: Clock = time.perf_counter
 ) -> Stages:
-    """Stages "raster", "interpolate", "antialias", "backward" with six channels."""
+    """Stages "raster", "interpolate", "antialias", "backward" of a mesh [V, 3], [F, 3] with six channels."""
     cameras, edges = front_camera(size), mesh_edges(faces)
     vertices = vertices.clone().requires_grad_()
     attributes = torch.rand(len(vertices), 6, generator=torch.Generator().manual_seed(1)).requires_grad_()

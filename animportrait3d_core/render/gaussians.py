@@ -8,7 +8,7 @@ from importlib import import_module
 import torch
 
 from ..cameras import Cameras
-from ..errors import InvalidInput, ShapeMismatch, check_finite
+from ..errors import InvalidInput, ShapeMismatch, all_hold, check_finite, finite_sign
 from ..gaussians import Gaussians, sh_degree
 from .backends import choose_backend
 from .images import GaussianImage
@@ -21,7 +21,7 @@ _WHERE = "rasterize_gaussians"
 def _checked(
     name: str, value: torch.Tensor, trailing: tuple[int, ...], cameras: int, like: torch.Tensor
 ) -> torch.Tensor:
-    """value as [1|B, N, *trailing] in the dtype and on the device of `like`, contiguous and finite."""
+    """value as [1|B, N, *trailing] in the dtype and on the device of `like`, contiguous."""
     count = like.shape[-2]
     shared, per_camera = (count, *trailing), (cameras, count, *trailing)
     if tuple(value.shape) not in (shared, per_camera):
@@ -31,7 +31,6 @@ def _checked(
         )
     if value.device != like.device:
         raise InvalidInput(f"{_WHERE}: `{name}` is on {value.device}, `means` on {like.device}; put them together.")
-    check_finite(_WHERE, name, value)
     value = usable_tensor(value).to(like.dtype).contiguous()
     return value if value.shape == per_camera else value[None]
 
@@ -44,7 +43,6 @@ def _checked_colors(value: torch.Tensor, like: torch.Tensor) -> tuple[torch.Tens
             f"{_WHERE}: `colors_or_sh` has shape {list(value.shape)}, expected [{count}, 3] colours or [{count}, K, 3] "
             "spherical harmonics for the Gaussians of `means`."
         )
-    check_finite(_WHERE, "colors_or_sh", value)
     value = usable_tensor(value).to(like).contiguous()
     if value.ndim == 2:
         return value[None], None
@@ -53,33 +51,47 @@ def _checked_colors(value: torch.Tensor, like: torch.Tensor) -> tuple[torch.Tens
 
 
 def _checked_background(background: torch.Tensor | None, cameras: int, like: torch.Tensor) -> torch.Tensor:
+    """[3] or [cameras, 3] in the dtype and on the device of `like`."""
     if background is None:
-        return like.new_zeros(cameras, 3)
+        return like.new_zeros(3)
     background = torch.as_tensor(background, dtype=like.dtype, device=like.device)
     if tuple(background.shape) not in ((3,), (cameras, 3)):
         raise ShapeMismatch(
             f"{_WHERE}: `background` has shape {list(background.shape)}, expected [3] or [{cameras}, 3]. To composite "
             "over an image use color + (1 - alpha) * image with a black background."
         )
-    check_finite(_WHERE, "background", background)
-    return usable_tensor(background).expand(cameras, 3).contiguous()
+    return usable_tensor(background)
 
 
-def _checked_cameras(cameras: Cameras, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """world_to_camera and K in the dtype and on the device of `like`."""
-    check_finite(_WHERE, "cameras.world_to_camera", cameras.world_to_camera)
-    check_finite(_WHERE, "cameras.K", cameras.K)
-    K = cameras.K
-    if bool((K[:, 0, 1] != 0).any()) or bool((K[:, [0, 1], [0, 1]] <= 0).any()):
-        raise InvalidInput(f"{_WHERE}: `cameras.K` has skew or a focal length <= 0; expected a plain pinhole matrix.")
-    return usable_tensor(cameras.world_to_camera).to(like), usable_tensor(K).to(like)
+def _check_values(scene: GaussianScene, background: torch.Tensor) -> None:
+    """Raises `InvalidInput` naming what is not finite; a GPU is waited for once."""
+    colors = scene.colors if scene.sh is None else scene.sh
+    assert colors is not None
+    named = {
+        "means": scene.means, "quats": scene.quats, "scales": scene.scales, "opacities": scene.opacities,
+        "colors_or_sh": colors, "features": scene.features,
+        "background": background, "cameras.world_to_camera": scene.world_to_camera, "cameras.K": scene.K,
+    }  # fmt: skip
+    K = scene.K
+    pinhole = (K[:, 0, 1] == 0).all() & (K[:, 0, 0] > 0).all() & (K[:, 1, 1] > 0).all()
+    if not all_hold([*(finite_sign(value) for value in named.values()), pinhole]):
+        for name, value in named.items():
+            check_finite(_WHERE, name, value)
+        if not bool(pinhole):
+            raise InvalidInput(
+                f"{_WHERE}: `cameras.K` has skew or a focal length <= 0; expected a plain pinhole matrix."
+            )
 
 
 def _checked_scene(
-    means: torch.Tensor, shape: dict[str, torch.Tensor], colors_or_sh: torch.Tensor, cameras: Cameras,
-    background: torch.Tensor | None, features: torch.Tensor | None,
+    means: torch.Tensor,
+    shape: dict[str, torch.Tensor],
+    colors_or_sh: torch.Tensor,
+    cameras: Cameras,
+    background: torch.Tensor | None,
+    features: torch.Tensor | None,
 ) -> GaussianScene:
-    """Validates everything before anything is allocated; raises `ShapeMismatch` or `InvalidInput`."""
+    """Validates everything before anything is rendered; raises `ShapeMismatch` or `InvalidInput`."""
     num_cameras = len(cameras)
     if means.ndim not in (2, 3) or means.shape[-1] != 3:
         raise ShapeMismatch(f"{_WHERE}: `means` has shape {list(means.shape)}, expected [N, 3] or [B, N, 3].")
@@ -91,13 +103,21 @@ def _checked_scene(
         features = like.new_zeros(like.shape[-2], 0)
     if features.ndim not in (2, 3):
         raise ShapeMismatch(f"{_WHERE}: `features` has shape {list(features.shape)}, expected [N, F] or [B, N, F].")
-    world_to_camera, K = _checked_cameras(cameras, like)
-    return GaussianScene(
-        means=_checked("means", means, (3,), num_cameras, like), **checked, colors=colors, sh=sh,
+    background = _checked_background(background, num_cameras, like)
+    scene = GaussianScene(
+        means=_checked("means", means, (3,), num_cameras, like),
+        **checked,
+        colors=colors,
+        sh=sh,
         features=_checked("features", features, (features.shape[-1],), num_cameras, like),
-        background=_checked_background(background, num_cameras, like),
-        world_to_camera=world_to_camera, K=K, width=cameras.width, height=cameras.height,
+        background=background.expand(num_cameras, 3).contiguous(),
+        world_to_camera=usable_tensor(cameras.world_to_camera).to(like),
+        K=usable_tensor(cameras.K).to(like),
+        width=cameras.width,
+        height=cameras.height,
     )
+    _check_values(scene, background)
+    return scene
 
 
 def _stages(backend: str) -> types.SimpleNamespace:
@@ -124,10 +144,14 @@ def _render(scene: GaussianScene, backend: str) -> GaussianImage:
     composite = stages.composite(scene, projection, colors)
     depth = composite.depth_sum / composite.alpha.clamp_min(1e-10)
     return GaussianImage(
-        color=composite.color.to(device, dtype), alpha=composite.alpha.to(device, dtype), depth=depth.to(device, dtype),
+        color=composite.color.to(device, dtype),
+        alpha=composite.alpha.to(device, dtype),
+        depth=depth.to(device, dtype),
         features=composite.features.to(device, dtype) if scene.features.shape[-1] else None,
         info={
-            "means2d": projection.means2d, "radii": projection.radii, "visible": projection.radii > 0,
+            "means2d": projection.means2d,
+            "radii": projection.radii,
+            "visible": projection.radii > 0,
             "backend": backend,
         },
     )
@@ -192,6 +216,14 @@ def render_gaussians(
 ) -> GaussianImage:
     """`rasterize_gaussians` for the stored form: activates log scales and logit opacities at the door."""
     return rasterize_gaussians(
-        gaussians.means, gaussians.quats, gaussians.log_scales.exp(), gaussians.logit_opacities.sigmoid(), gaussians.sh,
-        cameras, size=size, background=background, features=features, backend=backend,
+        gaussians.means,
+        gaussians.quats,
+        gaussians.log_scales.exp(),
+        gaussians.logit_opacities.sigmoid(),
+        gaussians.sh,
+        cameras,
+        size=size,
+        background=background,
+        features=features,
+        backend=backend,
     )

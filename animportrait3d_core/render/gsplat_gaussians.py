@@ -65,9 +65,7 @@ def render_scene(scene: GaussianScene, forced: bool) -> GaussianImage | None:
     if device.type == "cuda":
         return image
     features = None if image.features is None else image.features.to(device)
-    return GaussianImage(
-        image.color.to(device), image.alpha.to(device), image.depth.to(device), features, image.info
-    )
+    return GaussianImage(image.color.to(device), image.alpha.to(device), image.depth.to(device), features, image.info)
 
 
 def _background(scene: GaussianScene) -> GaussianImage:

@@ -21,5 +21,5 @@ def resize_cameras(where: str, cameras: Cameras, size: Size) -> Cameras:
 
 
 def usable_tensor(tensor: torch.Tensor) -> torch.Tensor:
-    """The tensor itself, or a plain copy of one made under inference mode, which autograd could not save."""
+    """The tensor [...] itself, or a plain copy of one made under inference mode, which autograd could not save."""
     return tensor.clone() if tensor.is_inference() and not torch.is_inference_mode_enabled() else tensor

@@ -7,7 +7,7 @@ from importlib import import_module
 import torch
 
 from ..cameras import Cameras
-from ..errors import InvalidInput, ShapeMismatch, check_finite, check_shape
+from ..errors import InvalidInput, ShapeMismatch, all_hold, check_finite, check_shape, finite_sign
 from .backends import choose_backend
 from .images import MeshImage
 from .inputs import Size, resize_cameras, usable_tensor
@@ -22,8 +22,10 @@ def camera_points(vertices: torch.Tensor, cameras: Cameras) -> torch.Tensor:
     return vertices @ matrices[:, :3, :3].transpose(1, 2) + matrices[:, None, :3, 3]
 
 
-def check_mesh(where: str, vertices: torch.Tensor, faces: torch.Tensor, num_cameras: int) -> None:
-    """Raises ShapeMismatch or InvalidInput unless vertices [V, 3] or [B, V, 3] and faces [F, 3] fit together."""
+def check_mesh(where: str, vertices: torch.Tensor, faces: torch.Tensor, cameras: Cameras) -> None:
+    """Raises ShapeMismatch or InvalidInput unless vertices [V, 3] or [B, V, 3] and faces [F, 3] fit together
+    and all values are finite. A GPU is waited for once."""
+    num_cameras = len(cameras)
     if vertices.ndim not in (2, 3) or vertices.shape[-1] != 3 or (vertices.ndim == 3 and len(vertices) != num_cameras):
         raise ShapeMismatch(
             f"{where}: `vertices` has shape {list(vertices.shape)}, expected [V, 3] or [{num_cameras}, V, 3]."
@@ -31,13 +33,16 @@ def check_mesh(where: str, vertices: torch.Tensor, faces: torch.Tensor, num_came
     check_shape(where, "faces", faces, ["F", 3])
     if faces.is_floating_point() or faces.dtype == torch.bool:
         raise InvalidInput(f"{where}: `faces` has type {faces.dtype}, expected integers.")
-    check_finite(where, "vertices", vertices)
-    if len(faces):
-        low, high = int(faces.min()), int(faces.max())
-        if low < 0 or high >= vertices.shape[-2]:
+    values = {"vertices": vertices, "cameras.world_to_camera": cameras.world_to_camera, "cameras.K": cameras.K}
+    signs = [finite_sign(value) for value in values.values()]
+    low, high = torch.aminmax(faces) if len(faces) else (faces.new_zeros(()), faces.new_zeros(()) - 1)
+    if not all_hold([*signs, low >= 0, high < vertices.shape[-2]]):
+        for name, value in values.items():
+            check_finite(where, name, value)
+        if int(low) < 0 or int(high) >= vertices.shape[-2]:
             raise InvalidInput(
-                f"{where}: `faces` points at vertices {low} to {high}, but there are {vertices.shape[-2]} (0 to "
-                f"{vertices.shape[-2] - 1})."
+                f"{where}: `faces` points at vertices {int(low)} to {int(high)}, but there are {vertices.shape[-2]} "
+                f"(0 to {vertices.shape[-2] - 1})."
             )
 
 
@@ -64,7 +69,7 @@ def rasterize_mesh(
     Raises ShapeMismatch, InvalidInput (non-finite or out-of-range input), MissingExtension.
     """
     cameras = resize_cameras(_WHERE, cameras, size)
-    check_mesh(_WHERE, vertices, faces, len(cameras))
+    check_mesh(_WHERE, vertices, faces, cameras)
     chosen = choose_backend("mesh", backend, vertices.device, torch.float32)
     with torch.no_grad():
         if len(faces) == 0:

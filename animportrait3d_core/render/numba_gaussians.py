@@ -37,16 +37,16 @@ class _CompositeGaussians(torch.autograd.Function):
         remaining = np.empty((len(depths), height, width), np.float32)
         tile_starts, ids, row_starts = bin_gaussians(depth_array, box_array, size)
         bins = (tile_starts, ids, box_array)
-        run_parallel(
-            composite_forward, len(tile_starts) - 1, geometry, channels, backdrop, bins, (image, remaining)
-        )
+        run_parallel(composite_forward, len(tile_starts) - 1, geometry, channels, backdrop, bins, (image, remaining))
         if any(ctx.needs_input_grad):
             ctx.save_for_backward(means2d, conics, opacities)
             ctx.state = (channels, (*bins, row_starts), image, remaining, colors.shape, features.shape)
         # Copies: the saved image must not change when a caller writes into what it was handed.
         return (
-            torch.from_numpy(image[..., :3].copy()), torch.from_numpy(image[..., 3].copy()),
-            torch.from_numpy(image[..., 4:].copy()), torch.from_numpy(1.0 - remaining),
+            torch.from_numpy(image[..., :3].copy()),
+            torch.from_numpy(image[..., 3].copy()),
+            torch.from_numpy(image[..., 4:].copy()),
+            torch.from_numpy(1.0 - remaining),
         )
 
     @staticmethod
@@ -55,7 +55,8 @@ class _CompositeGaussians(torch.autograd.Function):
         geometry = tuple(tensor.detach().numpy() for tensor in ctx.saved_tensors)
         channels, bins, image, remaining, color_shape, feature_shape = ctx.state
         grads = [
-            (slice(0, 3), grad_color), (slice(3, 4), None if grad_depth is None else grad_depth[..., None]),
+            (slice(0, 3), grad_color),
+            (slice(3, 4), None if grad_depth is None else grad_depth[..., None]),
             (slice(4, channels.shape[2]), grad_features),
         ]
         used = [(part, grad.numpy()) for part, grad in grads if grad is not None and grad.shape[-1]]
@@ -67,8 +68,14 @@ class _CompositeGaussians(torch.autograd.Function):
         rendered = (np.ascontiguousarray(image), remaining)
         rows = np.zeros((len(bins[1]), GEOMETRY_COLUMNS + len(columns)), np.float32)
         run_parallel(
-            composite_backward, len(bins[0]) - 1, geometry, np.ascontiguousarray(channels), bins, rendered,
-            (np.ascontiguousarray(grad_image), grad_opaque), rows,
+            composite_backward,
+            len(bins[0]) - 1,
+            geometry,
+            np.ascontiguousarray(channels),
+            bins,
+            rendered,
+            (np.ascontiguousarray(grad_image), grad_opaque),
+            rows,
         )
         sums = np.zeros((len(bins[3]) - 1, rows.shape[1]), np.float32)
         run_parallel(sum_rows, len(sums), rows, bins[3], sums)
@@ -97,15 +104,30 @@ def _split_gradients(ctx, sums, grad_channels, color_and_remaining, shapes):
     feature_columns = range(4, 4 + feature_shape[2])
     opacity_cameras = ctx.saved_tensors[2].shape[0]
     return (
-        sums[..., 0:2], sums[..., 2:5], grad_channels.get(3),
-        _reduce_cameras(sums[..., 5], opacity_cameras), gather(range(3), color_shape),
-        gather(feature_columns, feature_shape) if feature_shape[2] else None, grad_background, None, None,
+        sums[..., 0:2],
+        sums[..., 2:5],
+        grad_channels.get(3),
+        _reduce_cameras(sums[..., 5], opacity_cameras),
+        gather(range(3), color_shape),
+        gather(feature_columns, feature_shape) if feature_shape[2] else None,
+        grad_background,
+        None,
+        None,
     )
 
 
 def composite_gaussians(scene: GaussianScene, projection: Projection, colors: torch.Tensor) -> Composite:
     """Composites colours [1|B, N, 3], depth and the scene's features; see `Composite`."""
-    return Composite(*_CompositeGaussians.apply(
-        projection.means2d, projection.conics, projection.depths, scene.opacities, colors, scene.features,
-        scene.background, projection.boxes, (scene.width, scene.height),
-    ))
+    return Composite(
+        *_CompositeGaussians.apply(
+            projection.means2d,
+            projection.conics,
+            projection.depths,
+            scene.opacities,
+            colors,
+            scene.features,
+            scene.background,
+            projection.boxes,
+            (scene.width, scene.height),
+        )
+    )

@@ -119,7 +119,12 @@ class _Shade(torch.autograd.Function):
     def forward(ctx, means, sh, centers, radii):
         colors = torch.zeros(*radii.shape, 3)
         run_parallel(
-            _shade_forward, radii.shape[1], means.detach().numpy(), sh.detach().numpy(), centers, radii.numpy(),
+            _shade_forward,
+            radii.shape[1],
+            means.detach().numpy(),
+            sh.detach().numpy(),
+            centers,
+            radii.numpy(),
             colors.numpy(),
         )
         ctx.save_for_backward(means, sh, colors)
@@ -132,7 +137,12 @@ class _Shade(torch.autograd.Function):
         means, sh, colors = (tensor.detach().numpy() for tensor in ctx.saved_tensors)
         outputs = np.zeros_like(means), np.zeros_like(sh)
         run_parallel(
-            _shade_backward, colors.shape[1], (means, sh), ctx.centers, colors, grad_colors.contiguous().numpy(),
+            _shade_backward,
+            colors.shape[1],
+            (means, sh),
+            ctx.centers,
+            colors,
+            grad_colors.contiguous().numpy(),
             outputs,
         )
         return torch.from_numpy(outputs[0]), torch.from_numpy(outputs[1]), None, None

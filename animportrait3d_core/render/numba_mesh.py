@@ -28,9 +28,7 @@ def _to_camera(vertices, camera, points, pixels, begin, end):
     for v in range(begin, end):
         x, y, z = np.float64(vertices[v, 0]), np.float64(vertices[v, 1]), np.float64(vertices[v, 2])
         for row in range(3):
-            points[v, row] = (
-                camera[3 * row] * x + camera[3 * row + 1] * y + camera[3 * row + 2] * z + camera[9 + row]
-            )
+            points[v, row] = camera[3 * row] * x + camera[3 * row + 1] * y + camera[3 * row + 2] * z + camera[9 + row]
         pixels[v, 0] = camera[12] * points[v, 0] / points[v, 2] + camera[14]
         pixels[v, 1] = camera[13] * points[v, 1] / points[v, 2] + camera[15]
         pixels[v, 2] = points[v, 2]

@@ -19,7 +19,7 @@ from .scene import BLUR, FRUSTUM_MARGIN, MIN_ALPHA, NEAR_PLANE, GaussianScene, P
 from .threads import run_parallel
 
 _CAMERA_COLUMNS = 16
-_LARGEST_PIXEL = 1e6  # farther off than this no Gaussian of a sane size reaches the image; keeps casts to int defined
+_MAX_PIXEL = 1e6  # farther off than this no Gaussian of a sane size reaches the image; keeps casts to int defined
 
 
 def camera_rows(world_to_camera: torch.Tensor, K: torch.Tensor) -> np.ndarray:
@@ -139,7 +139,7 @@ def _project_forward(inputs, cameras, size, outputs, begin, end):
             determinant = xx * yy - xy * xy
             pixel_x = camera[12] * x / z + camera[14]
             pixel_y = camera[13] * y / z + camera[15]
-            if not (0.0 < determinant < np.inf and abs(pixel_x) < _LARGEST_PIXEL and abs(pixel_y) < _LARGEST_PIXEL):
+            if not (0.0 < determinant < np.inf and abs(pixel_x) < _MAX_PIXEL and abs(pixel_y) < _MAX_PIXEL):
                 continue
             mean, conic = means2d[b, i], conics[b, i]
             mean[0], mean[1] = pixel_x, pixel_y
@@ -149,7 +149,7 @@ def _project_forward(inputs, cameras, size, outputs, begin, end):
                 mean[0], mean[1], conic[0], conic[1], conic[2] = 0.0, 0.0, 0.0, 0.0, 0.0
                 continue
             depths[b, i] = z
-            radii[b, i] = math.ceil(min(radius, _LARGEST_PIXEL))
+            radii[b, i] = math.ceil(min(radius, _MAX_PIXEL))
 
 
 @numba.njit(error_model="numpy")
@@ -294,8 +294,14 @@ class _Project(torch.autograd.Function):
         gradients = tuple(grad.contiguous().numpy() for grad in (grad_means2d, grad_conics, grad_depths))
         outputs = tuple(np.zeros_like(array) for array in (means, quats, scales))
         run_parallel(
-            _project_backward, means.shape[1], (means, quats, scales), ctx.cameras, ctx.size, (conics, radii),
-            gradients, outputs,
+            _project_backward,
+            means.shape[1],
+            (means, quats, scales),
+            ctx.cameras,
+            ctx.size,
+            (conics, radii),
+            gradients,
+            outputs,
         )
         return (*(torch.from_numpy(array) for array in outputs), None, None, None)
 

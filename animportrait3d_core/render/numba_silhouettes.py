@@ -78,7 +78,7 @@ def _find_along(pixels, depth, ends, face_id, z_image, axis, best):
 def find_crossings(
     pixels: torch.Tensor, depth: torch.Tensor, edges: torch.Tensor, face_id: torch.Tensor, z_image: torch.Tensor
 ) -> tuple[Crossings, Crossings]:
-    """Same as `silhouettes.find_crossings`, for CPU tensors."""
+    """Same as `silhouettes.find_crossings`, of the same shapes (pixels [V, 2], face_id [H, W]), for CPU tensors."""
     pixel_array, depth_array = pixels.detach().contiguous().numpy(), depth.detach().contiguous().numpy()
     marks = np.zeros(len(edges), np.uint8)
     run_parallel(_mark_silhouettes, len(edges), pixel_array, depth_array, edges.numpy(), marks)
@@ -86,9 +86,7 @@ def find_crossings(
     found = []
     for axis in (0, 1):
         best = np.full(face_id.numel(), -1, np.int64)
-        near_first = _find_along(
-            pixel_array, depth_array, ends.numpy(), face_id.numpy(), z_image.numpy(), axis, best
-        )
+        near_first = _find_along(pixel_array, depth_array, ends.numpy(), face_id.numpy(), z_image.numpy(), axis, best)
         first = np.flatnonzero(best >= 0)
         u, v = ends[torch.from_numpy(best[first])].unbind(1)
         found.append(Crossings(u, v, torch.from_numpy(first), torch.from_numpy(near_first[first])))

@@ -35,10 +35,12 @@ def _jacobian(points: torch.Tensor, scene: GaussianScene) -> torch.Tensor:
     center_x, center_y = scene.K[:, 0, 2, None], scene.K[:, 1, 2, None]
     margin_x = FRUSTUM_MARGIN * 0.5 * scene.width / focal_x
     margin_y = FRUSTUM_MARGIN * 0.5 * scene.height / focal_y
-    slope_x = torch.maximum(torch.minimum(x / z, (scene.width - center_x) / focal_x + margin_x),
-                            -(center_x / focal_x + margin_x))
-    slope_y = torch.maximum(torch.minimum(y / z, (scene.height - center_y) / focal_y + margin_y),
-                            -(center_y / focal_y + margin_y))
+    slope_x = torch.maximum(
+        torch.minimum(x / z, (scene.width - center_x) / focal_x + margin_x), -(center_x / focal_x + margin_x)
+    )
+    slope_y = torch.maximum(
+        torch.minimum(y / z, (scene.height - center_y) / focal_y + margin_y), -(center_y / focal_y + margin_y)
+    )
     zero = torch.zeros_like(z)
     rows = [focal_x / z, zero, -focal_x * slope_x / z, zero, focal_y / z, -focal_y * slope_y / z]
     return torch.stack(rows, dim=-1).unflatten(-1, (2, 3))
@@ -71,8 +73,11 @@ def project_gaussians(scene: GaussianScene) -> Projection:
         radii = torch.where(shown, reach.amax(-1).clamp_max(1e6).ceil(), 0.0)
     keep = shown[..., None]
     return Projection(
-        torch.where(keep, means2d, 0.0), torch.where(keep, conics, 0.0), torch.where(shown, points[..., 2], 0.0),
-        radii.to(torch.int32), boxes.to(torch.int32),
+        torch.where(keep, means2d, 0.0),
+        torch.where(keep, conics, 0.0),
+        torch.where(shown, points[..., 2], 0.0),
+        radii.to(torch.int32),
+        boxes.to(torch.int32),
     )
 
 
@@ -85,7 +90,11 @@ def spherical_harmonics_basis(directions: torch.Tensor, count: int) -> torch.Ten
     if count > 4:
         xx, yy, zz = x * x, y * y, z * z
         basis += [
-            SH_C2[0] * x * y, SH_C2[1] * y * z, SH_C2[2] * (2 * zz - xx - yy), SH_C2[3] * x * z, SH_C2[4] * (xx - yy),
+            SH_C2[0] * x * y,
+            SH_C2[1] * y * z,
+            SH_C2[2] * (2 * zz - xx - yy),
+            SH_C2[3] * x * z,
+            SH_C2[4] * (xx - yy),
         ]
     if count > 9:
         basis += [

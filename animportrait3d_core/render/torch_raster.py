@@ -50,10 +50,14 @@ def composite_gaussians(scene: GaussianScene, projection: Projection, colors: to
     """Composites colours [1|B, N, 3], depth and the scene's features; see `Composite`."""
     num_cameras, num_gaussians = projection.depths.shape
     columns, rows = -(-scene.width // TILE), -(-scene.height // TILE)
-    channels = torch.cat([
-        colors.expand(num_cameras, -1, -1), projection.depths[..., None],
-        scene.features.expand(num_cameras, -1, -1),
-    ], dim=-1).flatten(0, 1)
+    channels = torch.cat(
+        [
+            colors.expand(num_cameras, -1, -1),
+            projection.depths[..., None],
+            scene.features.expand(num_cameras, -1, -1),
+        ],
+        dim=-1,
+    ).flatten(0, 1)
     with torch.no_grad():
         ids, counts = _bin(projection.depths, projection.boxes.long(), columns, columns * rows)
     opacities = scene.opacities.expand(num_cameras, -1).flatten()

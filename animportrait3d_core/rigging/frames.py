@@ -16,6 +16,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from ..devices import Device, moved
 from ..errors import InvalidInput, check_shape
 from ..rotations import matrix_to_quaternion, quaternion_conjugate, quaternion_multiply, quaternion_to_matrix
 
@@ -50,9 +51,9 @@ class TriangleFrames:
             self.center[..., index, :],
         )
 
-    def to(self, device: torch.device | str) -> TriangleFrames:
-        """The same frames on another device."""
-        return TriangleFrames(*(getattr(self, field.name).to(device) for field in dataclasses.fields(self)))
+    def to(self, device: Device = None, dtype: torch.dtype | None = None) -> TriangleFrames:
+        """The same frames on another device or in another floating-point type."""
+        return moved(self, device, dtype)
 
     def detach(self) -> TriangleFrames:
         """The same frames, copied and outside any gradient graph or inference mode of the caller."""
@@ -66,7 +67,7 @@ def triangle_frames(vertices: Tensor, faces: Tensor) -> TriangleFrames:
 
     >>> frames = triangle_frames(torch.tensor([[0.0, 0, 0], [2, 0, 0], [0, 0, 4]]), torch.tensor([[0, 1, 2]]))
     >>> frames.scale.tolist(), (frames.rotation[0] @ torch.tensor([0.0, 0, 1])).tolist()
-    ([3.0], [0.0, 0.0, 1.0])
+    ([3.0], [0.0, 0.0, -1.0])
     """
     check_shape("triangle_frames", "faces", faces, ["F", 3])
     corners = vertices[..., faces, :]
@@ -120,7 +121,7 @@ def points_to_world(frames: TriangleFrames, points: Tensor) -> Tensor:
 
 
 def points_to_local(frames: TriangleFrames, points: Tensor) -> Tensor:
-    """Inverse of `points_to_world`."""
+    """Local positions [..., N, 3] of world `points` [..., N, 3], the inverse of `points_to_world`."""
     centred = (points - frames.center) / frames.scale[..., None]
     return (frames.rotation * centred[..., :, None]).sum(-2)
 

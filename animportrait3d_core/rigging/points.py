@@ -17,8 +17,8 @@ from torch import Tensor
 from ..errors import InvalidInput, check_shape
 from ..mesh_queries import ClosestPoints, SurfaceTree, colors_at
 from ..meshes import Mesh, compact, face_areas, face_normals
+from ..parts import AvatarPart, part_of_faces
 from .frames import points_to_local, triangle_frames
-from .parts import CLOTHES, EYELIDS, EYES, HAIR, LIPS, MOUTH_INTERIOR, SKIN, TEETH, part_of_faces
 from .sampling import paper_body_counts, paper_mesh_samples, place_samples
 from .visibility import visible_faces
 
@@ -139,7 +139,7 @@ class PosedBody:
         return cls(vertices, body.faces, part_of_faces(regions), regions, normals)
 
     def region(self, name: str) -> Tensor:
-        """Indices of the region's faces; `InvalidInput` where the assets do not name any."""
+        """Indices [n] of the region's faces; `InvalidInput` where the assets do not name any."""
         mask = self.regions.get(name)
         if mask is None or not bool(mask.any()):
             raise InvalidInput(f"PosedBody: the body assets hold no faces of region '{name}', which binding needs.")
@@ -147,7 +147,7 @@ class PosedBody:
 
 
 def closest_in(body: PosedBody, region: Tensor, points: Tensor) -> ClosestPoints:
-    """Closest points on the faces `region` (indices) of the body; `.faces` counts in the whole body."""
+    """The closest to points [N, 3] on the faces `region` [n] (indices); `.faces` counts in the whole body."""
     found = SurfaceTree(body.vertices, body.faces[region]).closest(points)
     return dataclasses.replace(found, faces=region[found.faces])
 
@@ -167,8 +167,8 @@ def split_parts(mesh: Mesh, body: PosedBody, settings: PointSettings = PointSett
     nearest_cover = torch.minimum(to_scalp, to_body)
     by_face = to_bare <= nearest_cover
     skin = torch.where(by_face, to_bare < settings.skin_distance, nearest_cover < settings.cover_distance)
-    parts = torch.where(to_scalp <= to_body, HAIR, CLOTHES)
-    return torch.where(skin | ~visible_faces(mesh), SKIN, parts).to(torch.uint8)
+    parts = torch.where(to_scalp <= to_body, AvatarPart.HAIR, AvatarPart.CLOTHES)
+    return torch.where(skin | ~visible_faces(mesh), AvatarPart.SKIN, parts).to(torch.uint8)
 
 
 def sample_points(
@@ -195,7 +195,7 @@ def sample_points(
     positions = torch.cat([surface, skin, cheek])
     binding = torch.cat([binding, body_face, cheek_face])
     frames = triangle_frames(body.vertices, body.faces)[binding]
-    cheek_part = torch.full((len(cheek),), MOUTH_INTERIOR, dtype=torch.uint8)
+    cheek_part = torch.full((len(cheek),), AvatarPart.MOUTH_INTERIOR, dtype=torch.uint8)
     return RiggedPoints(
         positions=positions,
         normals=torch.cat([mesh_normals[mesh_face], body.outward[body_face], body.outward[cheek_face]]),
@@ -224,7 +224,7 @@ def bind_points(
     """
     binding = torch.empty(len(points), dtype=torch.int64)
     parts = parts.clone()
-    for part, region in ((HAIR, "scalp"), (CLOTHES, "body")):
+    for part, region in ((AvatarPart.HAIR, "scalp"), (AvatarPart.CLOTHES, "body")):
         chosen = parts == part
         if bool(chosen.any()):
             binding[chosen] = closest_in(body, body.region(region), points[chosen]).faces
@@ -232,7 +232,7 @@ def bind_points(
     covered = body.regions["scalp"] | body.regions["body"]
     follows = ~covered[everywhere.faces] & (everywhere.distances < settings.follow_distance)
     binding[follows] = everywhere.faces[follows]
-    parts[follows] = SKIN
+    parts[follows] = AvatarPart.SKIN
     return binding, parts
 
 
@@ -254,22 +254,28 @@ def color_points(
     """
     outer = compact(mesh, visible_faces(mesh))
     of_eyes = _eye_faces(outer, body)
-    eyes = points.part_id == EYES
+    eyes = points.part_id == AvatarPart.EYES
     colors = torch.zeros_like(points.positions)
-    for chosen, source in ((eyes, of_eyes), (~eyes, ~of_eyes)):
-        source = source if bool(source.any()) else torch.ones_like(source)
-        closest = SurfaceTree(outer.vertices, outer.faces[source]).closest(points.positions[chosen])
-        if field is None:
-            found = colors_at(outer, source.nonzero()[:, 0][closest.faces], closest.barycentric)
-        else:
-            found = field(closest.points)
-        found = found.clamp(0, 1)
-        if chosen is eyes:
-            found = _whitened(found, closest.distances > hidden_distance)
-        colors[chosen] = found
-    colors[points.part_id == TEETH] = colors.new_tensor(TEETH_COLOR)
-    colors[points.part_id == MOUTH_INTERIOR] = colors.new_tensor(MOUTH_COLOR)
+    found, distances = _nearest_colors(outer, of_eyes, points.positions[eyes], field)
+    colors[eyes] = _whitened(found, distances > hidden_distance)
+    colors[~eyes], _ = _nearest_colors(outer, ~of_eyes, points.positions[~eyes], field)
+    colors[points.part_id == AvatarPart.TEETH] = colors.new_tensor(TEETH_COLOR)
+    colors[points.part_id == AvatarPart.MOUTH_INTERIOR] = colors.new_tensor(MOUTH_COLOR)
     return dataclasses.replace(points, colors=colors)
+
+
+def _nearest_colors(mesh: Mesh, source: Tensor, positions: Tensor, field: ColorSource | None) -> tuple[Tensor, Tensor]:
+    """Colours [N, 3] of the places of a mesh closest to positions [N, 3], and their distances [N].
+
+    source: [F] bool, the faces to look at; all of them if it names none.
+    """
+    source = source if bool(source.any()) else torch.ones_like(source)
+    closest = SurfaceTree(mesh.vertices, mesh.faces[source]).closest(positions)
+    if field is None:
+        found = colors_at(mesh, source.nonzero()[:, 0][closest.faces], closest.barycentric)
+    else:
+        found = field(closest.points)
+    return found.clamp(0, 1), closest.distances
 
 
 def uncolored_points(points: RiggedPoints) -> RiggedPoints:
@@ -284,7 +290,7 @@ def _eye_faces(mesh: Mesh, body: PosedBody) -> Tensor:
     is not seen, a lid with a little eye is.
     """
     centroids = mesh.vertices[mesh.faces].mean(dim=1)
-    eye = body.part_of_face == EYES
+    eye = body.part_of_face == AvatarPart.EYES
     to_eye, to_rest = (closest_in(body, mask.nonzero()[:, 0], centroids).distances for mask in (eye, ~eye))
     return to_eye < to_rest + EYE_TIE
 
@@ -323,10 +329,14 @@ def _shares(mesh: Mesh, mesh_parts: Tensor, body: PosedBody, settings: PointSett
 
     Fractions of a point where a budget is shared out, whole numbers in `paper`.
     """
-    sampled = (mesh_parts == HAIR) | (mesh_parts == CLOTHES)
+    sampled = (mesh_parts == AvatarPart.HAIR) | (mesh_parts == AvatarPart.CLOTHES)
     cheek = body.regions["inner_cheek"]
     if settings.sampling == "paper":
-        detailed = (body.part_of_face == EYELIDS) | (body.part_of_face == EYES) | (body.part_of_face == LIPS)
+        detailed = (
+            (body.part_of_face == AvatarPart.EYELIDS)
+            | (body.part_of_face == AvatarPart.EYES)
+            | (body.part_of_face == AvatarPart.LIPS)
+        )
         on_body, in_cheek = paper_body_counts(body.vertices, body.faces, detailed)
         return MESH_FACE_SAMPLES * sampled, on_body, in_cheek * cheek
     areas = face_areas(body.vertices, body.faces)
@@ -344,8 +354,12 @@ def _shares(mesh: Mesh, mesh_parts: Tensor, body: PosedBody, settings: PointSett
 
 def _density(body: PosedBody, mesh: Mesh, settings: PointSettings) -> Tensor:
     """Relative points per area [F] of the body's faces."""
-    by_part = {EYELIDS: settings.eye_density, EYES: settings.eye_density, LIPS: settings.lip_density}
-    by_part |= {TEETH: settings.mouth_density, MOUTH_INTERIOR: settings.mouth_density}
+    by_part = {
+        AvatarPart.EYELIDS: settings.eye_density,
+        AvatarPart.EYES: settings.eye_density,
+        AvatarPart.LIPS: settings.lip_density,
+    }
+    by_part |= {AvatarPart.TEETH: settings.mouth_density, AvatarPart.MOUTH_INTERIOR: settings.mouth_density}
     density = torch.ones(len(body.faces))
     for part, value in by_part.items():
         density[body.part_of_face == part] = value

@@ -8,8 +8,8 @@ from torch import Tensor
 from ..errors import InvalidInput
 from .frames import triangle_frames
 
-PAPER_LEAST_MULTIPLE = 7
-PAPER_MOST_POINTS = 4_000_000
+PAPER_MIN_MULTIPLE = 7
+PAPER_MAX_POINTS = 4_000_000
 """More than this from `paper_body_counts` is a mesh with a degenerate face, not detail: all counts are relative to the
 smallest face. The real body gives about half a million."""
 
@@ -40,10 +40,10 @@ def paper_body_counts(vertices: Tensor, faces: Tensor, detailed: Tensor) -> tupl
     """
     scale = triangle_frames(vertices, faces).scale
     multiple = ((scale / scale.min()).floor().long() - 1) // 3
-    body = 1 + 3 * multiple.clamp_min(PAPER_LEAST_MULTIPLE) * torch.where(detailed, 2, 1)
-    if int(body.sum()) > PAPER_MOST_POINTS:
+    body = 1 + 3 * multiple.clamp_min(PAPER_MIN_MULTIPLE) * torch.where(detailed, 2, 1)
+    if int(body.sum()) > PAPER_MAX_POINTS:
         raise InvalidInput(
-            f"paper_body_counts: {int(body.sum())} points, expected at most {PAPER_MOST_POINTS}: face "
+            f"paper_body_counts: {int(body.sum())} points, expected at most {PAPER_MAX_POINTS}: face "
             f"{int(scale.argmin())} is {float(scale.median() / scale.min()):.3g} times smaller than the median face; "
             "mend the body's mesh, or use `budget` sampling."
         )

@@ -7,14 +7,13 @@ inside their functions.
 """
 
 from .face_graph import FaceGraph, face_graph
-from .label_sets import CLASSES, LABEL_SETS, class_of_name
-from .labels import ViewLabels, labels_from_numbers, labels_from_picture, labels_from_probabilities, with_hair
+from .label_sets import LABEL_SETS, class_of_name
+from .labels import ViewLabels, labels_from_image, labels_from_numbers, labels_from_probabilities, with_hair
 from .mattes import matte_views
 from .painting import paint_labels, parse_view_indices
 from .revote import FaceVotes, RevoteReport, RevoteSettings, revote_faces
 
 __all__ = [
-    "CLASSES",
     "LABEL_SETS",
     "FaceGraph",
     "FaceVotes",
@@ -24,7 +23,7 @@ __all__ = [
     "class_of_name",
     "face_graph",
     "labels_from_numbers",
-    "labels_from_picture",
+    "labels_from_image",
     "labels_from_probabilities",
     "matte_views",
     "paint_labels",

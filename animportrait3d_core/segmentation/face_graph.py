@@ -12,7 +12,7 @@ from torch import Tensor
 from ..errors import InvalidInput
 from ..meshes import Mesh, face_areas
 
-SMALLEST_RADIUS = 1e-6
+MIN_RADIUS = 1e-6
 SHORTEST_EDGE = 1e-7
 
 
@@ -95,13 +95,11 @@ def spread_votes(graph: FaceGraph, votes: Tensor, evidence: Tensor, radius: floa
         raise InvalidInput("spread_votes: no face has any evidence; no view sees the mesh.")
     known, original = _adopted(graph, known, original)
     lengths, distances = (np.maximum(values, SHORTEST_EDGE) for values in (graph.lengths, graph.distances))
-    links = graph.adjacency(max(radius, SMALLEST_RADIUS) ** 2 * lengths / distances)
+    links = graph.adjacency(max(radius, MIN_RADIUS) ** 2 * lengths / distances)
     own = known * np.maximum(graph.areas, SHORTEST_EDGE**2)
     matrix = diags(own + np.asarray(links.sum(axis=1)).reshape(-1)) - links
     # Symmetric and positive definite: an elimination order made for such matrices is ten times faster than the default.
-    factors = splu(
-        matrix.tocsc(), permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options={"SymmetricMode": True}
-    )
+    factors = splu(matrix.tocsc(), permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options={"SymmetricMode": True})
     return torch.from_numpy(factors.solve(own[:, None] * original)).to(votes.dtype)
 
 
@@ -120,8 +118,8 @@ def _adopted(graph: FaceGraph, known: np.ndarray, votes: np.ndarray) -> tuple[np
     return known, votes
 
 
-def absorb_islands(graph: FaceGraph, groups: Tensor, least_area: float, keep: Tensor | None = None) -> Tensor:
-    """Groups [F] in which connected islands of less than `least_area` join the group they share most border with.
+def absorb_islands(graph: FaceGraph, groups: Tensor, min_area: float, keep: Tensor | None = None) -> Tensor:
+    """Groups [F] in which connected islands of less than `min_area` join the group they share most border with.
 
     keep: [F] bool, faces whose islands stay (painted by hand).  Islands that touch no other group, which are pieces of
     the mesh of their own, stay. Smaller islands give way first.
@@ -132,7 +130,7 @@ def absorb_islands(graph: FaceGraph, groups: Tensor, least_area: float, keep: Te
     while True:
         island = graph.pieces(current)
         area = np.bincount(island, weights=graph.areas)
-        small = (area < least_area) & (np.bincount(island, weights=held) == 0)
+        small = (area < min_area) & (np.bincount(island, weights=held) == 0)
         border = current[graph.pairs[:, 0]] != current[graph.pairs[:, 1]]
         one, other = island[graph.pairs[border]].T
         lengths = graph.lengths[border]

@@ -1,4 +1,4 @@
-"""Our classes, and the class lists of label sets that a user's networks and files may speak in.
+"""Our classes (`PART_CLASSES`), and the class lists of label sets that a user's networks and files may speak in.
 
 Maps go by name: a list of class names says for each label number which of our classes it is. What a face voted for
 becomes hair, clothes or skin; everything of a person that is neither hair nor face is clothes, as in the paper.
@@ -9,16 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..errors import InvalidInput
-from ..networks.roles import PART_CLASSES
-
-CLASSES = PART_CLASSES
-"""Our classes by label number, those of the parts networks: `face` holds ears and neck, `mouth` teeth and tongue."""
-
-SKIN_CLASSES = ("face", "eyes", "lips", "mouth")
-"""Classes that the fitted body stands for: a portrait's surface with one of them is part SKIN."""
+from ..parts import PART_CLASSES
 
 LABEL_SETS: dict[str, tuple[str, ...]] = {
-    "animportrait3d": CLASSES,
+    "animportrait3d": PART_CLASSES,
     "sapiens goliath (28)": (
         "Background", "Apparel", "Face_Neck", "Hair", "Left_Foot", "Left_Hand", "Left_Lower_Arm", "Left_Lower_Leg",
         "Left_Shoe", "Left_Sock", "Left_Upper_Arm", "Left_Upper_Leg", "Lower_Clothing", "Right_Foot", "Right_Hand",

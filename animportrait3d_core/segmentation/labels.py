@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from ..errors import InvalidInput, check_finite, check_shape
-from .label_sets import CLASSES, LABEL_SETS, our_classes
+from ..parts import PART_CLASSES
+from .label_sets import LABEL_SETS, our_classes
 
 SCHEMA_VERSION = 1
 
@@ -24,7 +25,7 @@ CLASS_COLORS = torch.tensor(
         [0.45, 0.16, 0.16],  # mouth
     ]
 )
-"""Colours [C, 3] of `CLASSES` in pictures."""
+"""Colours [C, 3] of `PART_CLASSES` in pictures."""
 
 COLOR_TOLERANCE = 0.1
 """How far, per channel, a painted pixel may be from its class colour: JPEG and resampling move colours a little."""
@@ -37,13 +38,13 @@ STRAY_SHARE = 0.02
 class ViewLabels:
     """Class labels of B views.
 
-    labels: [B, H, W] uint8, positions in `classes`.  classes: names out of `CLASSES`, in any order, with 'background'.
-    confidence: [B, H, W] float32 in 0..1, how much the pixel counts; None is 1 everywhere.  painted: [B, H, W] bool,
-    pixels that were corrected by hand and overrule every other view; None is nowhere.
+    labels: [B, H, W] uint8, positions in `classes`.  classes: names out of `PART_CLASSES`, in any order, with
+    'background'.  confidence: [B, H, W] float32 in 0..1, how much the pixel counts; None is 1 everywhere.  painted:
+    [B, H, W] bool, pixels that were corrected by hand and overrule every other view; None is nowhere.
     """
 
     labels: Tensor
-    classes: tuple[str, ...] = CLASSES
+    classes: tuple[str, ...] = PART_CLASSES
     confidence: Tensor | None = None
     painted: Tensor | None = None
     schema_version: int = SCHEMA_VERSION
@@ -53,10 +54,10 @@ class ViewLabels:
         shape = list(self.labels.shape)
         if self.labels.dtype != torch.uint8:
             raise InvalidInput(f"ViewLabels: `labels` has type {self.labels.dtype}, expected torch.uint8.")
-        unknown = [name for name in self.classes if name not in CLASSES]
+        unknown = [name for name in self.classes if name not in PART_CLASSES]
         if unknown or "background" not in self.classes or len(set(self.classes)) != len(self.classes):
             raise InvalidInput(
-                f"ViewLabels: classes are {list(self.classes)}, expected different names out of {list(CLASSES)}, "
+                f"ViewLabels: classes are {list(self.classes)}, expected different names out of {list(PART_CLASSES)}, "
                 "'background' among them; `labels_from_numbers` translates the classes of other label sets."
             )
         if self.labels.numel() and int(self.labels.max()) >= len(self.classes):
@@ -97,7 +98,7 @@ class ViewLabels:
     def shares(self) -> dict[str, float]:
         """Share of the foreground's pixels by class name, the background's left out; zeros if there is none."""
         foreground = max(int((~self.mask("background")).sum()), 1)
-        return {name: int(self.mask(name).sum()) / foreground for name in CLASSES[1:]}
+        return {name: int(self.mask(name).sum()) / foreground for name in PART_CLASSES[1:]}
 
 
 def labels_from_numbers(
@@ -117,19 +118,19 @@ def labels_from_numbers(
             f"{len(names) - 1} for the {len(names)} classes {list(names)}; {int(outside.sum())} pixels lie outside. "
             f"Label sets with room for them: {fitting or 'none'}."
         )
-    table = torch.tensor([CLASSES.index(name) for name in ours], dtype=torch.uint8)
-    return ViewLabels(table[numbers.long()], CLASSES, confidence)
+    table = torch.tensor([PART_CLASSES.index(name) for name in ours], dtype=torch.uint8)
+    return ViewLabels(table[numbers.long()], PART_CLASSES, confidence)
 
 
-def labels_from_picture(pictures: Tensor, label_set: str, where: str = "labels_from_picture") -> ViewLabels:
+def labels_from_image(images: Tensor, label_set: str, where: str = "labels_from_image") -> ViewLabels:
     """Labels that arrive as pictures [B, H, W, 3 or 4] in 0..1.
 
     label_set: a name of `LABEL_SETS`: the picture is grey, with the label number in 8 bits (number / 255); or 'class
     colours': the colours in which our nodes show labels, also after somebody painted over them.
     """
-    check_shape(where, "pictures", pictures, ["B", "H", "W", "C"])
-    check_finite(where, "pictures", pictures)
-    colors = pictures[..., :3]
+    check_shape(where, "images", images, ["B", "H", "W", "C"])
+    check_finite(where, "images", images)
+    colors = images[..., :3]
     if label_set == "class colours":
         return ViewLabels(_nearest_class(where, colors))
     if label_set not in LABEL_SETS:
@@ -151,8 +152,8 @@ def _nearest_class(where: str, colors: Tensor) -> Tensor:
     if stray > STRAY_SHARE:
         raise InvalidInput(
             f"{where}: {100 * stray:.0f} % of the pixels have none of the class colours "
-            f"{dict(zip(CLASSES, (255 * CLASS_COLORS).round().int().tolist()))}; choose the label set of the picture, "
-            "or switch off smoothing when it is painted and resized."
+            f"{dict(zip(PART_CLASSES, (255 * CLASS_COLORS).round().int().tolist()))}; choose the label set of the "
+            "picture, or switch off smoothing when it is painted and resized."
         )
     return nearest.indices.to(torch.uint8)
 
@@ -167,11 +168,11 @@ def labels_from_probabilities(
     check_shape(where, "probabilities", probabilities, ["B", "H", "W", len(names)])
     check_finite(where, "probabilities", probabilities)
     ours = our_classes(where, names)
-    total = torch.zeros(*probabilities.shape[:3], len(CLASSES))
+    total = torch.zeros(*probabilities.shape[:3], len(PART_CLASSES))
     for index, name in enumerate(ours):
-        total[..., CLASSES.index(name)] += probabilities[..., index].float()
+        total[..., PART_CLASSES.index(name)] += probabilities[..., index].float()
     best = total.max(dim=-1)
-    return ViewLabels(best.indices.to(torch.uint8), CLASSES, best.values.clamp(0, 1))
+    return ViewLabels(best.indices.to(torch.uint8), PART_CLASSES, best.values.clamp(0, 1))
 
 
 def with_hair(labels: ViewLabels, hair: Tensor) -> ViewLabels:

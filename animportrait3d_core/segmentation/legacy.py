@@ -15,19 +15,18 @@ from torch import Tensor
 from ..cameras import Cameras
 from ..errors import InvalidInput
 from ..meshes import Mesh
+from ..parts import SKIN_CLASSES, AvatarPart
 from ..render import rasterize_mesh
-from ..rigging.parts import CLOTHES, HAIR, SKIN
-from .label_sets import SKIN_CLASSES
 from .labels import ViewLabels
 
 OTHER_CLASS_PENALTY = 0.5
-LOWEST_CENTER = -1e-4
+MIN_CENTER = -1e-4
 
 
 def asked_views(cameras: Cameras) -> list[int]:
     """Views whose camera is not below the origin's height: the authors' pitch of at most 90 degrees."""
     heights = cameras.camera_centers[:, 1]
-    views = (heights >= LOWEST_CENTER).nonzero()[:, 0].tolist()
+    views = (heights >= MIN_CENTER).nonzero()[:, 0].tolist()
     if not views:
         raise InvalidInput(
             f"revote_faces: the legacy profile asks only views from level or above, and all {len(cameras)} cameras "
@@ -67,9 +66,9 @@ def legacy_parts(mesh: Mesh, votes: Tensor) -> tuple[Tensor, int]:
     grown = _corner_mask(faces, hair[faces].any(axis=1), count)
     in_hair = grown[faces].all(axis=1)
     in_clothes = (~hair & ~face)[faces].all(axis=1)
-    parts = np.full(len(faces), SKIN, dtype=np.uint8)
-    parts[in_clothes] = CLOTHES
-    parts[in_hair] = HAIR
+    parts = np.full(len(faces), AvatarPart.SKIN, dtype=np.uint8)
+    parts[in_clothes] = AvatarPart.CLOTHES
+    parts[in_hair] = AvatarPart.HAIR
     return torch.from_numpy(parts), int((in_hair & in_clothes).sum())
 
 

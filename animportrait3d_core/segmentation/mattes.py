@@ -10,7 +10,7 @@ from torch import Tensor
 from ..errors import InvalidInput, check_finite, check_shape
 from ..views import Views
 
-LEAST_COVERAGE = 1 / 64
+MIN_COVERAGE = 1 / 64
 """Below this coverage a pixel's own colour is too faint to be told from rounding."""
 
 
@@ -21,8 +21,8 @@ def straight_colors(views: Views) -> Tensor:
     """
     coverage = views.masks[..., None]
     behind = views.background.to(views.images)
-    own = (views.images - (1 - coverage) * behind) / coverage.clamp(min=LEAST_COVERAGE)
-    return torch.where(coverage >= LEAST_COVERAGE, own, views.images).clamp(0, 1)
+    own = (views.images - (1 - coverage) * behind) / coverage.clamp(min=MIN_COVERAGE)
+    return torch.where(coverage >= MIN_COVERAGE, own, views.images).clamp(0, 1)
 
 
 def matte_views(views: Views, masks: Tensor) -> Views:

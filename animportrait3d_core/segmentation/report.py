@@ -6,7 +6,7 @@ import dataclasses
 
 from ..errors import InvalidInput
 
-LEAST_SKIN = 0.02
+MIN_SKIN = 0.02
 STRAY_PIECE = 0.01
 
 
@@ -62,9 +62,9 @@ class RevoteReport:
 def check_skin(where: str, report: RevoteReport) -> None:
     """Raise `InvalidInput` if hardly anything of the visible surface is face."""
     shares = report.part_shares
-    if shares["skin"] < LEAST_SKIN:
+    if shares["skin"] < MIN_SKIN:
         raise InvalidInput(
             f"{where}: only {100 * shares['skin']:.1f} % of the visible surface is face, expected at least "
-            f"{100 * LEAST_SKIN:.0f} % (hair {100 * shares['hair']:.1f} %, clothes {100 * shares['clothes']:.1f} %); "
+            f"{100 * MIN_SKIN:.0f} % (hair {100 * shares['hair']:.1f} %, clothes {100 * shares['clothes']:.1f} %); "
             "paint the face in the front views as a correction, or take a portrait whose hair leaves the face free."
         )

@@ -9,7 +9,7 @@ over from their surroundings on the surface; what was painted by hand overrules 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -19,7 +19,8 @@ from torch import Tensor
 from ..cameras import Cameras
 from ..errors import InvalidInput, check_shape
 from ..meshes import Mesh
-from ..rigging.parts import CLOTHES, HAIR, SKIN, MeshParts
+from ..parts import PART_OF_CLASS, AvatarPart, MeshParts
+from ..progress import Progress
 from .face_graph import FaceGraph, absorb_islands, face_graph, spread_votes
 from .labels import ViewLabels
 from .legacy import asked_views, legacy_parts, legacy_votes
@@ -28,10 +29,8 @@ from .votes import FaceGeometry, ViewVotes, fitted_cameras, view_votes, with_dou
 
 WHERE = "revote_faces"
 SCHEMA_VERSION = 1
-PART_OF_CLASS = {"hair": HAIR, "clothes": CLOTHES, "face": SKIN, "eyes": SKIN, "lips": SKIN, "mouth": SKIN}
-LEAST_OVERLAP = 0.3
+MIN_OVERLAP = 0.3
 PAINTED_EVIDENCE = 1e4
-Report = Callable[[int, int, Tensor | None], None]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,12 +94,32 @@ class FaceVotes:
         check_shape("FaceVotes", "seen", self.seen, [count])
 
 
+@dataclasses.dataclass(frozen=True)
+class _Gathered:
+    """What all views say about F faces.
+
+    votes: [F, C] mean class shares.  evidence: [F] how much was said, at most 1.  painted: [F, C] how much by hand.
+    """
+
+    votes: np.ndarray
+    evidence: np.ndarray
+    painted: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class _Consulted:
+    """How far each view agrees with the vote of all, and the views that were left out, with the reason."""
+
+    agreement: tuple[float, ...]
+    left_out: dict[int, str]
+
+
 def revote_faces(
     mesh: Mesh,
     labels: ViewLabels,
     cameras: Cameras,
     settings: RevoteSettings | None = None,
-    progress: Report | None = None,
+    progress: Progress | None = None,
 ) -> FaceVotes:
     """Hair, clothes and skin of a portrait's mesh from the labels of its views.
 
@@ -117,14 +136,14 @@ def revote_faces(
     labels = with_doubtful_borders(labels, settings.border_width, settings.border_weight)
     every: list[ViewVotes] = []
     geometry = FaceGeometry.of(mesh)
-    facing = (settings.least_facing, settings.facing_power)
     for view in range(len(cameras)):
-        every.append(view_votes(mesh, geometry, labels.of_view(view), cameras[view].resized(*size), facing))
+        camera, facing = cameras[view].resized(*size), (settings.least_facing, settings.facing_power)
+        every.append(view_votes(mesh, geometry, labels.of_view(view), camera, *facing))
         if progress is not None:
             progress(view + 1, len(cameras), None)
     _check_overlap(every)
     used = [view for view in range(len(every)) if view not in left_out]
-    votes, evidence = _gathered([every[view] for view in used], len(mesh.faces), len(labels.classes))
+    votes, _ = _gathered([every[view] for view in used], len(mesh.faces), len(labels.classes))
     agreement = [_agreement(each, votes, labels.classes) for each in every]
     for view in used:
         if agreement[view] < settings.least_agreement:
@@ -137,7 +156,8 @@ def revote_faces(
         )
     votes, evidence = _gathered([every[view] for view in used], len(mesh.faces), len(labels.classes))
     painted = _painted(every, len(mesh.faces), len(labels.classes))
-    return _decided(mesh, labels.classes, (votes, evidence, painted), settings, (agreement, left_out))
+    gathered = _Gathered(votes, evidence, painted)
+    return _decided(mesh, labels.classes, gathered, settings, _Consulted(tuple(agreement), left_out))
 
 
 def _raster_size(cameras: Cameras, side: int) -> tuple[int, int]:
@@ -166,10 +186,10 @@ def _check_labels(labels: ViewLabels) -> dict[int, str]:
 
 def _check_overlap(every: Sequence[ViewVotes]) -> None:
     overlaps = [each.overlap for each in every]
-    if max(overlaps) < LEAST_OVERLAP:
+    if max(overlaps) < MIN_OVERLAP:
         raise InvalidInput(
             f"{WHERE}: the labels do not show this mesh: silhouettes overlap by {_percent(overlaps)} (intersection "
-            f"over union), expected at least {100 * LEAST_OVERLAP:.0f} % in one view; give the views that were "
+            f"over union), expected at least {100 * MIN_OVERLAP:.0f} % in one view; give the views that were "
             "rendered of the portrait this mesh was made of, in their order."
         )
 
@@ -219,16 +239,15 @@ def _painted(views: Sequence[ViewVotes], faces: int, classes: int) -> np.ndarray
 def _decided(
     mesh: Mesh,
     classes: tuple[str, ...],
-    gathered: tuple[np.ndarray, np.ndarray, np.ndarray],
+    gathered: _Gathered,
     settings: RevoteSettings,
-    views: tuple[list[float], dict[int, str]],
+    consulted: _Consulted,
 ) -> FaceVotes:
     """Votes, evidence and paint of the faces, smoothed and decided."""
-    votes, evidence, painted = gathered
     graph = face_graph(mesh)
-    by_hand = painted.sum(axis=1) > 0
-    votes, pinned = votes.copy(), evidence.copy()
-    votes[by_hand] = np.eye(len(classes))[painted[by_hand].argmax(axis=1)]
+    by_hand = gathered.painted.sum(axis=1) > 0
+    votes, pinned = gathered.votes.copy(), gathered.evidence.copy()
+    votes[by_hand] = np.eye(len(classes))[gathered.painted[by_hand].argmax(axis=1)]
     pinned[by_hand] = PAINTED_EVIDENCE
     if not (pinned > 0).any():
         raise InvalidInput(f"{WHERE}: no view sees a labelled face of the mesh; do labels and mesh belong together?")
@@ -238,8 +257,8 @@ def _decided(
     first = part_votes.argmax(dim=1)
     final = absorb_islands(graph, first, settings.least_island, torch.from_numpy(by_hand))
     parts = MeshParts(mesh, final.to(torch.uint8))
-    seen = torch.from_numpy((evidence > 0) | by_hand)
-    report = _reported(graph, final, seen, views)
+    seen = torch.from_numpy((gathered.evidence > 0) | by_hand)
+    report = _reported(graph, final, seen, consulted)
     changed, hand_count = int((final != first).sum()), int(by_hand.sum())
     report = dataclasses.replace(report, island_faces=changed, painted_faces=hand_count)
     return FaceVotes(smooth.float(), classes, _class_of_face(smooth, final, classes), seen, parts, report)
@@ -252,20 +271,23 @@ def _class_of_face(votes: Tensor, parts: Tensor, classes: tuple[str, ...]) -> Te
     return torch.where(allowed, votes, torch.full_like(votes, -1.0)).argmax(dim=1).to(torch.uint8)
 
 
-def _reported(graph: FaceGraph, parts: Tensor, seen: Tensor, views: tuple[list[float], dict[int, str]]) -> RevoteReport:
+def _reported(graph: FaceGraph, parts: Tensor, seen: Tensor, consulted: _Consulted) -> RevoteReport:
     """Areas and remarks; refuses a result without a face."""
-    agreement, left_out = views
     visible = graph.areas * seen.numpy()
     areas = np.bincount(parts.numpy(), weights=visible, minlength=3) / max(visible.sum(), 1e-12)
-    shares = {"hair": float(areas[HAIR]), "clothes": float(areas[CLOTHES]), "skin": float(areas[SKIN])}
+    shares = {
+        "hair": float(areas[AvatarPart.HAIR]),
+        "clothes": float(areas[AvatarPart.CLOTHES]),
+        "skin": float(areas[AvatarPart.SKIN]),
+    }
     pieces = np.bincount(graph.pieces(), weights=graph.areas)
     report = RevoteReport(
         faces=len(graph),
         piece_shares=tuple((np.sort(pieces)[::-1] / max(pieces.sum(), 1e-12)).tolist()),
         unseen_faces=int((~seen).sum()),
         part_shares=shares,
-        agreement=tuple(agreement),
-        left_out=dict(left_out),
+        agreement=consulted.agreement,
+        left_out=consulted.left_out,
     )
     check_skin(WHERE, report)
     return report
@@ -281,7 +303,7 @@ def _legacy(mesh: Mesh, labels: ViewLabels, cameras: Cameras) -> FaceVotes:
             votes[:, labels.classes.index(name)] = sums[:, column]
     asked = asked_views(cameras)
     skipped = {view: "the camera is below" for view in range(len(cameras)) if view not in asked}
-    report = _reported(face_graph(mesh), parts.long(), seen, ([], skipped))
+    report = _reported(face_graph(mesh), parts.long(), seen, _Consulted((), skipped))
     note = f"{doubled} faces lie in the authors' hair and clothes meshes both; here they are hair."
     report = dataclasses.replace(report, remarks=(note,) if doubled else ())
     classes = _class_of_face(votes, parts.long(), labels.classes)

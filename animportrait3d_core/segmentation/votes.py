@@ -14,7 +14,7 @@ from ..meshes import Mesh, face_normals
 from ..render import rasterize_mesh
 from .labels import ViewLabels
 
-LEAST_VISIBLE = 0.1
+MIN_VISIBLE = 0.1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,14 +106,18 @@ def projected_areas(mesh: Mesh, faces: Tensor, camera: Cameras) -> Tensor:
 
 
 def view_votes(
-    mesh: Mesh, geometry: FaceGeometry, labels: ViewLabels, camera: Cameras, facing: tuple[float, float] = (0.0, 1.0)
+    mesh: Mesh,
+    geometry: FaceGeometry,
+    labels: ViewLabels,
+    camera: Cameras,
+    least_facing: float = 0.0,
+    facing_power: float = 1.0,
 ) -> ViewVotes:
     """The votes of one view: labels of one view, camera of one, at the size to rasterise.
 
-    facing: faces seen at less than this cosine do not vote; the power to which the cosine weighs.  Faces of which less
-    than a tenth is visible do not vote.
+    least_facing: faces seen at less than this cosine do not vote.  facing_power: to which the cosine weighs.  Faces of
+    which less than a tenth is visible do not vote.
     """
-    least_facing, facing_power = facing
     size, count = (camera.width, camera.height), len(labels.classes)
     face_id = rasterize_mesh(mesh.vertices, mesh.faces, camera).face_id[0].reshape(-1)
     label = sampled(labels.labels[0], size).reshape(-1)
@@ -140,7 +144,7 @@ def view_votes(
     cosine = geometry.facing(index, camera).double().numpy()
     expected = projected_areas(mesh, index, camera).double().numpy()
     visible = np.minimum(pixels / np.maximum(expected, 1.0), 1.0)
-    usable = (cosine >= least_facing) & (visible >= LEAST_VISIBLE)
+    usable = (cosine >= least_facing) & (visible >= MIN_VISIBLE)
     total = votes.sum(axis=1)
     weights = np.where(usable, total / pixels * cosine**facing_power * visible, 0.0)
     shares = votes / np.maximum(total, 1e-12)[:, None]

@@ -17,7 +17,7 @@ from .marching_cubes import (
 from .refine import RefinedMesh, refine_mesh
 from .remesh import isotropic_remesh
 from .settings import REFINE_PRESETS, RefineSettings
-from .view_normals import ViewNormals, normal_images_of, normals_from_images, normals_of_pictures, world_normals
+from .view_normals import ViewNormals, normal_images_of, normals_for_views, normals_from_images, world_normals
 
 __all__ = [
     "REFINE_PRESETS",
@@ -32,7 +32,7 @@ __all__ = [
     "mesh_from_density",
     "normal_images_of",
     "normals_from_images",
-    "normals_of_pictures",
+    "normals_for_views",
     "refine_mesh",
     "roughness",
     "smooth_mesh",

@@ -19,7 +19,8 @@ from ..errors import IncompatibleCheckpoint, InvalidInput, check_finite, check_s
 from ..files import read_safetensors, write_safetensors
 from ..meshes import Mesh
 from ..render import interpolate, rasterize_mesh
-from .hash_grid import FEATURES, HashGridSettings, hash_encode, initial_table
+from .hash_grid import hash_encode, initial_table
+from .hash_grid_settings import FEATURES, HashGridSettings
 
 FORMAT = "animportrait3d.color_field"
 SCHEMA_VERSION = 1
@@ -63,7 +64,8 @@ class ColorField:
 
 
 def new_color_field(low: Tensor, high: Tensor, generator: torch.Generator, grid: HashGridSettings) -> ColorField:
-    """An untrained field, nearly grey everywhere: small table, matrices by He et al. 2015 (uniform)."""
+    """An untrained field over the box low [3] to high [3], nearly grey everywhere: small table, matrices by He et al.
+    2015 (uniform)."""
     sizes = ((WIDTH, FEATURES * grid.levels), (WIDTH, WIDTH), (OUTPUTS, WIDTH))
     bounds = [math.sqrt(6 / columns) for _, columns in sizes]
     first, second, third = (
@@ -83,14 +85,14 @@ def field_colors(field: ColorField, points: Tensor) -> Tensor:
 
 def render_field(mesh: Mesh, field: ColorField, cameras: Cameras, background: Tensor) -> Tensor:
     """Pictures [B, H, W, 3] of the mesh in the field's colours, unlit and not antialiased, over `background` [3]."""
-    pictures = []
+    images = []
     for index in range(len(cameras)):
         image = rasterize_mesh(mesh.vertices, mesh.faces, cameras[index])
         positions = interpolate(image, mesh.faces, mesh.vertices)
         picture = background.expand_as(positions).clone()
         picture[image.mask] = field(positions[image.mask])
-        pictures.append(picture)
-    return torch.cat(pictures)
+        images.append(picture)
+    return torch.cat(images)
 
 
 def save_color_field(field: ColorField, path: str | Path) -> None:

@@ -8,23 +8,25 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from ..errors import InvalidInput, check_finite
+from ..fingerprints import fingerprint
 from ..meshes import Mesh, face_normals
+from ..progress import Progress
+from ..randomness import generator_at
 from ..render import interpolate, rasterize_mesh
+from ..runs import RunState, automatic_run, carry_out
 from ..views import Views
 from .color_field import ColorField, field_colors, new_color_field, render_field
-from .hash_grid import HashGridSettings
-
-Report = Callable[[int, int, Tensor | None], None]
-"""report(step, total, preview [H, W, 3] in 0..1 or None); it may raise to cancel."""
+from .hash_grid_settings import HashGridSettings
 
 _WHERE = "train_color_field"
 _ADAM_EPSILON = 1e-8
+_MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,10 +34,10 @@ class ColorFieldSettings:
     """How the field is trained. The authors' numbers are those of the 600 iterations, Adam's rate and the jitter."""
 
     iterations: int = 600
-    rate: float = 0.01
+    lr: float = 0.01
     """Learning rate of Adam, for the table and the network."""
-    final_rate: float = 0.1
-    """The rate falls exponentially to this fraction at the end, so that the field settles between views that disagree.
+    final_share: float = 0.1
+    """It falls exponentially to this fraction at the end, so that the field settles between views that disagree.
     10^-0.12 in `paper`."""
     views_per_step: int = 8
     """Views that a step looks at. 1 in `paper`, where each step pulls the colours towards one view's shading."""
@@ -66,7 +68,7 @@ class ColorFieldSettings:
         for name in ("iterations", "views_per_step", "pixels_per_step", "smoothness_ramp", "preview_interval"):
             if getattr(self, name) < 1:
                 raise InvalidInput(f"ColorFieldSettings: `{name}` is {getattr(self, name)}, expected at least 1.")
-        for name in ("rate", "final_rate"):
+        for name in ("lr", "final_share"):
             if not 0 < getattr(self, name) <= 1:
                 raise InvalidInput(f"ColorFieldSettings: `{name}` is {getattr(self, name)}, expected above 0 to 1.")
         for name in ("smoothness", "jitter", "margin"):
@@ -77,7 +79,7 @@ class ColorFieldSettings:
     def paper(cls) -> ColorFieldSettings:
         """The authors' training."""
         return cls(
-            final_rate=10**-0.12, views_per_step=1, pixels_per_step=2**31, key_views=True, mask_threshold=0.0,
+            final_share=10**-0.12, views_per_step=1, pixels_per_step=2**31, key_views=True, mask_threshold=0.0,
             facing_weight=False, margin=0.0,
         )  # fmt: skip
 
@@ -103,46 +105,91 @@ def train_color_field(
     mesh: Mesh,
     views: Views,
     settings: ColorFieldSettings = ColorFieldSettings(),
-    generator: torch.Generator | None = None,
-    progress: Report | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
     device: torch.device | str = "cpu",
+    runs: Path | None = None,
 ) -> ColorField:
     """The colours that `views` show on the mesh, as a field; its own vertex colours or texture are not looked at.
 
-    generator: of the CPU; decides start, order and jitter, default seeded with 0.  progress: called after each step,
-    with a picture of the first view every `settings.preview_interval` steps.  device: where it is trained; the field
-    comes back on the CPU.
+    seed: decides start, order and jitter.  progress: called after each step, with an image of the first view every
+    `settings.preview_interval` steps.  device: where it is trained; the field comes back on the CPU.  runs: folder of
+    unfinished runs (`runs.automatic_run`); a training that was stopped there goes on where it was.
 
     Raises `InvalidInput` for a mesh without faces, non-finite values, and views that do not see the mesh.
     """
-    generator = torch.Generator().manual_seed(0) if generator is None else generator
     check_finite(_WHERE, "views.images", views.images)
     # The caller may be inside inference mode, whose tensors cannot take part in training.
     with torch.inference_mode(False), torch.enable_grad():
         mesh = dataclasses.replace(mesh, vertices=mesh.vertices.clone(), faces=mesh.faces.clone())
-        seen = observe(mesh, views, settings)
+        training = _Training(mesh, observe(mesh, views, settings), settings, seed, torch.device(device))
+        run = None
+        if runs is not None:
+            geometry = (mesh.vertices, mesh.faces)
+            key = {"mesh": fingerprint(geometry), "views": fingerprint(views), "settings": repr(settings)}
+            run = automatic_run(runs, "color_field", {**key, "seed": str(seed)})
+
+        def report() -> None:
+            if progress is not None:
+                progress(training.step_index, settings.iterations, _preview(mesh, training, views))
+
+        carry_out(training, run, report)
+        if run is not None:
+            run.remove()
+        return _on(training.field, torch.device("cpu"))
+
+
+def _preview(mesh: Mesh, training: _Training, views: Views) -> Tensor | None:
+    """The first view in the field's colours [H, W, 3] at every interval and at the end, else None."""
+    done, settings = training.step_index, training.settings
+    if done % settings.preview_interval and done != settings.iterations:
+        return None
+    return render_field(mesh, _on(training.field, torch.device("cpu")), views.cameras[0], views.background)[0]
+
+
+class _Training:
+    """A colour field in training (`runs.Work`); what a step draws depends on (seed, step)."""
+
+    def __init__(
+        self, mesh: Mesh, seen: Observations, settings: ColorFieldSettings, seed: int, device: torch.device
+    ) -> None:
+        self.steps, self.step_index = settings.iterations, 0
+        self.settings, self._seen, self._seed = settings, seen, seed
         low, high = mesh.vertices.amin(dim=0), mesh.vertices.amax(dim=0)
         # A flat mesh still needs a box with volume.
         border = (settings.margin * (high - low)).clamp_min(settings.jitter + 1e-3)
         border = border if settings.margin else torch.where(high > low, 0.0, border)
-        field = _on(new_color_field(low - border, high + border, generator, settings.grid), torch.device(device))
-        leaves = [value.requires_grad_() for value in (field.table, *field.weights)]
-        optimizer = torch.optim.Adam(leaves, lr=settings.rate, eps=_ADAM_EPSILON, fused=True)
-        for step in range(settings.iterations):
-            optimizer.param_groups[0]["lr"] = settings.rate * settings.final_rate ** (step / settings.iterations)
-            optimizer.zero_grad()
-            _loss(field, seen, step, settings, generator).backward()
-            optimizer.step()
-            if progress is not None:
-                progress(step + 1, settings.iterations, _preview(mesh, field, views, step + 1, settings))
-        return _on(field, torch.device("cpu"))
+        start = generator_at(seed, "color_field", "start")
+        self.field = _on(new_color_field(low - border, high + border, start, settings.grid), device)
+        self._leaves = [value.requires_grad_() for value in (self.field.table, *self.field.weights)]
+        # torch's fused Adam takes half the time of one made of single operations: the table has millions of rows.
+        self._optimizer = torch.optim.Adam(self._leaves, lr=settings.lr, eps=_ADAM_EPSILON, fused=True)
 
+    def step(self) -> None:
+        settings = self.settings
+        lr = settings.lr * settings.final_share ** (self.step_index / settings.iterations)
+        self._optimizer.param_groups[0]["lr"] = lr
+        self._optimizer.zero_grad()
+        generator = generator_at(self._seed, "color_field", self.step_index)
+        _loss(self.field, self._seen, self.step_index, settings, generator).backward()
+        self._optimizer.step()
+        self.step_index += 1
 
-def _preview(mesh: Mesh, field: ColorField, views: Views, done: int, settings: ColorFieldSettings) -> Tensor | None:
-    """The first view in the field's colours [H, W, 3] at every interval and at the end, else None."""
-    if done % settings.preview_interval and done != settings.iterations:
-        return None
-    return render_field(mesh, _on(field, torch.device("cpu")), views.cameras[0], views.background)[0]
+    def state(self) -> RunState:
+        tensors = {}
+        for index, leaf in enumerate(self._leaves):
+            moments = self._optimizer.state[leaf]
+            tensors[f"{index}.value"] = leaf.detach().clone()
+            tensors |= {f"{index}.{name}": moments[name].clone() for name in _MOMENTS}
+        return RunState(tensors, {"step": self.step_index})
+
+    def restore(self, state: RunState) -> None:
+        self.step_index = int(state.values["step"])
+        for index, leaf in enumerate(self._leaves):
+            with torch.no_grad():
+                leaf.copy_(state.tensors[f"{index}.value"])
+            moments = {name: state.tensors[f"{index}.{name}"].to(leaf.device) for name in _MOMENTS}
+            self._optimizer.state[leaf] = moments
 
 
 def observe(mesh: Mesh, views: Views, settings: ColorFieldSettings) -> Observations:
@@ -182,7 +229,7 @@ def key_views(views: Views) -> list[int]:
 
 
 def tone_map(colors: Tensor) -> Tensor:
-    """sRGB curve of log(1 + x), under which the authors compare colours: errors in the dark count more."""
+    """sRGB curve of log(1 + x) of colours [..., 3], as the authors compare them: errors in the dark count more."""
     logarithm = torch.log1p(colors)
     curve = 1.055 * logarithm.clamp_min(0.0031308) ** (1 / 2.4) - 0.055
     return torch.where(logarithm > 0.0031308, curve, 12.92 * logarithm)

@@ -25,7 +25,7 @@ class EdgeTable:
     count: int
 
     def keys(self) -> np.ndarray:
-        """One ascending integer per edge, `edge_keys` of its ends."""
+        """One ascending integer per edge [E], `edge_keys` of its ends."""
         return edge_keys(self.ends[:, 0], self.ends[:, 1], self.count)
 
     def irregular_vertices(self) -> np.ndarray:
@@ -36,7 +36,7 @@ class EdgeTable:
 
 
 def edge_keys(first: np.ndarray, second: np.ndarray, count: int) -> np.ndarray:
-    """One integer per undirected pair of `count` vertices."""
+    """One integer [N] per undirected pair first [N], second [N] of `count` vertices."""
     return np.minimum(first, second) * count + np.maximum(first, second)
 
 

@@ -73,7 +73,8 @@ def mesh_from_density(
 
 
 def empty_border(values: Tensor, border: float) -> Tensor:
-    """A copy whose outermost voxels are empty (at least one, so that the surface is closed)."""
+    """A copy of a density grid [X, Y, Z] whose outermost voxels are empty (at least one, so that the surface is
+    closed)."""
     emptied = torch.full_like(values, _EMPTY)
     slices = []
     for size in values.shape:

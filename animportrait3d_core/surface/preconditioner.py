@@ -8,6 +8,8 @@ milliseconds.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -32,9 +34,7 @@ class SmoothSteps:
         self._matrix = (sparse.diags(1 + smoothness * degrees) - smoothness * neighbours).tocsc()
         self._factors = igl.min_quad_with_fixed_data()
         nothing = np.zeros(0, dtype=np.int64)
-        igl.min_quad_with_fixed_precompute(
-            self._matrix, nothing, sparse.csc_matrix((0, count)), True, self._factors
-        )
+        igl.min_quad_with_fixed_precompute(self._matrix, nothing, sparse.csc_matrix((0, count)), True, self._factors)
 
     def variables(self, vertices: Tensor) -> Tensor:
         """u [V, 3] of vertices [V, 3]; in their type, computed in float64. No gradient."""
@@ -60,8 +60,8 @@ class UniformAdam:
     The usual one number per coordinate would undo the smoothness of preconditioned gradients.
     """
 
-    def __init__(self, parameter: Tensor, learning_rate: float, betas: tuple[float, float] = (0.9, 0.999)) -> None:
-        self.parameter, self.learning_rate, self.betas = parameter, learning_rate, betas
+    def __init__(self, parameter: Tensor, lr: float, betas: tuple[float, float] = (0.9, 0.999)) -> None:
+        self.parameter, self.lr, self.betas = parameter, lr, betas
         self._first = torch.zeros_like(parameter)
         self._second = 0.0
         self._steps = 0
@@ -75,4 +75,13 @@ class UniformAdam:
         mean = self._first / (1 - slow**self._steps)
         size = (self._second / (1 - fast**self._steps)) ** 0.5
         with torch.no_grad():
-            self.parameter -= self.learning_rate * mean / max(size, 1e-30)
+            self.parameter -= self.lr * mean / max(size, 1e-30)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Both moments and the step count."""
+        second = torch.tensor(self._second, dtype=torch.float64)
+        return {"first": self._first.clone(), "second": second, "steps": torch.tensor(self._steps)}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Inverse of `state_dict`."""
+        self._first, self._second, self._steps = state["first"], float(state["second"]), int(state["steps"])

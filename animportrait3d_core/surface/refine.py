@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from ..cameras import Cameras, orbit_cameras
 from ..errors import InvalidInput
+from ..fingerprints import fingerprint
 from ..mesh_queries import SurfaceTree, surface_colors
 from ..meshes import Mesh, vertex_normals
 from ..previews import shaded_mesh
+from ..progress import Progress
+from ..randomness import shuffled_rows
 from ..render import antialias, interpolate, rasterize_mesh
 from ..render.antialias import mesh_edges
+from ..runs import RunState, automatic_run, carry_out
 from ..views import Views
 from .decimation import decimate
 from .losses import consistency_loss, distance_loss, normal_loss, silhouette_loss
@@ -31,7 +36,6 @@ EMPTY_SHARE = 1e-3  # a view whose mask covers less of its picture has no foregr
 VOLUME_RANGE = (0.5, 2.0)  # of the volume at the start; beyond, the run has diverged
 STEPS_BETWEEN_PICTURES = 10
 PREVIEW_SIZE = 320
-Progress = Callable[[int, int, "Tensor | None"], None]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,28 +77,33 @@ def refine_mesh(
     normals: ViewNormals,
     views: Views,
     settings: RefineSettings | None = None,
-    generator: torch.Generator | None = None,
+    seed: int = 0,
     progress: Progress | None = None,
+    runs: Path | None = None,
 ) -> RefinedMesh:
     """Refines a raw surface with the normals and mattes of its views (all of them; the authors use four).
 
-    mesh: in the world of the views' cameras.  normals: one picture per view, of the views' size.  generator: draws the
-    views of each step; seeded with 0 if not given.  progress: called as progress(step, total, picture or None).
+    mesh: in the world of the views' cameras.  normals: one image per view, of the views' size.  seed: draws the views
+    of each step.  progress: called as progress(step, total, image or None).  runs: folder of unfinished runs
+    (`runs.automatic_run`); a refinement that was stopped there goes on where it was.
 
     Raises `ShapeMismatch` for normals of another count or size, `InvalidInput` for a mesh without faces, views without
     foreground, a run that diverges, or a result that is inside out.
     """
     settings = settings or RefineSettings()
-    generator = generator or torch.Generator().manual_seed(0)
     check_view_normals(_WHERE, normals, views)
     prepared = prepare_mesh(mesh, settings.min_piece_share)
     targets, notes = view_targets(normals, views, settings)
     smoothed = smooth_mesh(prepared.mesh, settings.smoothing_steps)
     if settings.raw_weight:
         targets = with_surface_normals(targets, smoothed, settings.raw_weight)
-    run = Refinement(targets, settings, generator, progress, smoothed)
-    optimized = run.optimize()
-    final = decimate(optimized, settings.face_budget)
+    refinement = Refinement(targets, settings, seed, smoothed)
+    run = None
+    if runs is not None:
+        inputs = {"mesh": fingerprint(mesh), "normals": fingerprint(normals), "views": fingerprint(views)}
+        run = automatic_run(runs, _WHERE, {**inputs, "settings": repr(settings), "seed": str(seed)})
+    carry_out(refinement, run, lambda: refinement.show(progress))
+    final = decimate(refinement.mesh(), settings.face_budget)
     inverted = _check_result(final)
     if mesh.texture is not None or mesh.vertex_colors is not None:
         final = dataclasses.replace(final, vertex_colors=surface_colors(mesh, final.vertices))
@@ -102,7 +111,9 @@ def refine_mesh(
         "faces_before": float(len(mesh.faces)), "faces": float(len(final.faces)), "views": float(len(targets.cameras)),
         "volume_ratio": mesh_volume(final) / mesh_volume(prepared.mesh), "inverted_share": inverted,
     }  # fmt: skip
-    losses = {name: torch.tensor(values) for name, values in run.losses.items()}
+    losses = {name: torch.tensor(values) for name, values in refinement.losses.items()}
+    if run is not None:
+        run.remove()
     return RefinedMesh(final, losses, metrics, (*prepared.notes, *notes))
 
 
@@ -156,69 +167,116 @@ def _resized_masks(masks: Tensor, width: int, height: int) -> Tensor:
     return resized[:, 0].clamp(0, 1)
 
 
-class Refinement:
-    """One optimisation: what stays the same over its iterations, and the record of its losses."""
+@dataclasses.dataclass(frozen=True)
+class Connectivity:
+    """What stays the same while the vertices of a mesh move: faces [F, 3], pairs of them that share an edge, edges."""
 
-    def __init__(
-        self,
-        targets: ViewTargets,
-        settings: RefineSettings,
-        generator: torch.Generator,
-        progress: Progress | None,
-        mesh: Mesh,
-    ) -> None:
-        self.targets, self.settings, self.generator, self.progress = targets, settings, generator, progress
-        self.losses: dict[str, list[float]] = {"normal": [], "silhouette": [], "consistency": [], "distance": []}
-        self._start, self._surface = mesh, SurfaceTree(mesh.vertices, mesh.faces)
-        self._batches = self._view_batches()
-        self._consistency_weight = settings.consistency_weight
+    faces: Tensor
+    pairs: Tensor
+    edges: Tensor
 
-    def optimize(self) -> Mesh:
-        """The mesh after all iterations, remeshed to each edge length in turn."""
-        mesh, settings = self._start, self.settings
-        count = len(settings.edge_lengths)
-        bounds = [round(settings.iterations * part / count) for part in range(count + 1)]
-        for length, first, last in zip(settings.edge_lengths, bounds, bounds[1:]):
-            self._consistency_weight = settings.consistency_weight * (REFERENCE_EDGE / length) ** 2
-            mesh = self._steps(isotropic_remesh(mesh, length), range(first, last))
-        return mesh
+    @classmethod
+    def of(cls, faces: Tensor, num_vertices: int) -> Connectivity:
+        """Found from the faces [F, 3] of a mesh."""
+        return cls(faces, face_pairs(faces, num_vertices), mesh_edges(faces))
 
-    def _steps(self, mesh: Mesh, steps: range) -> Mesh:
-        """The mesh after some iterations with fixed faces."""
-        faces = mesh.faces
-        pairs = face_pairs(faces, len(mesh.vertices))
-        edges = mesh_edges(faces)
-        volume = mesh_volume(mesh)
-        system = SmoothSteps(faces, len(mesh.vertices), self.settings.smoothness)
-        variables = system.variables(mesh.vertices)
-        optimizer = UniformAdam(variables, self.settings.learning_rate)
+
+class _Round:
+    """The steps with one length of edges: mesh at its start, variables, optimiser."""
+
+    def __init__(self, mesh: Mesh, surface: SurfaceTree, settings: RefineSettings) -> None:
+        self.mesh = mesh
+        self.connectivity = Connectivity.of(mesh.faces, len(mesh.vertices))
+        self.system = SmoothSteps(mesh.faces, len(mesh.vertices), settings.smoothness)
+        self.variables = self.system.variables(mesh.vertices)
+        self.optimizer = UniformAdam(self.variables, settings.lr)
         # The same anchors for all steps: a sheet of hair that could slide over the cheek would.
-        anchors = self._surface.closest(mesh.vertices).points
-        for step in steps:
-            vertices = system.solve(variables).requires_grad_()
-            loss = self.loss(vertices, faces, pairs, edges, anchors)
-            (gradient,) = torch.autograd.grad(loss, vertices)
-            self._check_step(step, loss, gradient)
-            optimizer.learning_rate = self._learning_rate(step)
-            optimizer.step(system.solve(gradient))
-            self._report(step + 1, vertices.detach(), faces)
-        moved = dataclasses.replace(mesh, vertices=system.solve(variables))
-        self._check_volume(steps.stop, mesh_volume(moved) / volume)
-        return moved
+        self.anchors = surface.closest(mesh.vertices).points
 
-    def loss(self, vertices: Tensor, faces: Tensor, pairs: Tensor, edges: Tensor, anchors: Tensor) -> Tensor:
-        """Equation A2 with silhouettes, over the views of the next batch, and the distance to where it began."""
-        chosen = next(self._batches)
-        targets, settings = self.targets, self.settings
+    def moved(self) -> Mesh:
+        """The mesh as it is now."""
+        return dataclasses.replace(self.mesh, vertices=self.system.solve(self.variables))
+
+
+class Refinement:
+    """One optimisation in work (`runs.Work`), in rounds: the mesh is remeshed to each length of edges in turn.
+
+    losses: unweighted terms of all steps. The views of a step depend on (seed, step).
+    """
+
+    def __init__(self, targets: ViewTargets, settings: RefineSettings, seed: int, mesh: Mesh) -> None:
+        self.targets, self.settings = targets, settings
+        self.steps, self.step_index = settings.iterations, 0
+        self.losses: dict[str, list[float]] = {"normal": [], "silhouette": [], "consistency": [], "distance": []}
+        self._seed, self._start, self._surface = seed, mesh, SurfaceTree(mesh.vertices, mesh.faces)
+        self._consistency_weight = settings.consistency_weight
+        self._rounds_begun = 0
+        self._round: _Round | None = None
+
+    def step(self) -> None:
+        """Move the vertices once."""
+        now = self._round
+        while now is None or self.step_index == self._end_of(self._rounds_begun):
+            now = self._begin_round(isotropic_remesh(self.mesh(), self.settings.edge_lengths[self._rounds_begun]))
+        vertices = now.system.solve(now.variables).requires_grad_()
+        loss = self.loss(vertices, now.connectivity, now.anchors)
+        (gradient,) = torch.autograd.grad(loss, vertices)
+        self._check_step(loss, gradient)
+        now.optimizer.lr = self._lr()
+        now.optimizer.step(now.system.solve(gradient))
+        self.step_index += 1
+        if self.step_index == self._end_of(self._rounds_begun):
+            self._check_volume(mesh_volume(now.moved()) / mesh_volume(now.mesh))
+
+    def mesh(self) -> Mesh:
+        """The mesh as it is now."""
+        return self._start if self._round is None else self._round.moved()
+
+    def state(self) -> RunState:
+        """The round's mesh and variables, its optimiser, and all losses."""
+        now = self._round
+        if now is None:
+            raise RuntimeError(f"{_WHERE}: there is no state before the first step.")
+        tensors = {"vertices": now.mesh.vertices, "faces": now.mesh.faces, "variables": now.variables.clone()}
+        tensors |= {f"optimizer.{name}": value for name, value in now.optimizer.state_dict().items()}
+        tensors |= {f"losses.{name}": torch.tensor(found).double() for name, found in self.losses.items()}
+        return RunState(tensors, {"step": self.step_index, "round": self._rounds_begun})
+
+    def restore(self, state: RunState) -> None:
+        """Go on from a `state()` of the same mesh, targets, settings and seed."""
+        tensors, prefix = state.tensors, "optimizer."
+        self.step_index, self._rounds_begun = int(state.values["step"]), int(state.values["round"]) - 1
+        now = self._begin_round(dataclasses.replace(self._start, vertices=tensors["vertices"], faces=tensors["faces"]))
+        now.variables.copy_(tensors["variables"])
+        moments = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+        now.optimizer.load_state_dict(moments)
+        self.losses = {name: tensors[f"losses.{name}"].tolist() for name in self.losses}
+
+    def _begin_round(self, mesh: Mesh) -> _Round:
+        length = self.settings.edge_lengths[self._rounds_begun]
+        self._consistency_weight = self.settings.consistency_weight * (REFERENCE_EDGE / length) ** 2
+        self._round = _Round(mesh, self._surface, self.settings)
+        self._rounds_begun += 1
+        return self._round
+
+    def _end_of(self, rounds: int) -> int:
+        """The step at which so many rounds are done."""
+        return round(self.settings.iterations * rounds / len(self.settings.edge_lengths))
+
+    def loss(self, vertices: Tensor, connectivity: Connectivity, anchors: Tensor) -> Tensor:
+        """Equation A2 with silhouettes, over the views of this step, and the distance to where it began."""
+        targets, settings, faces = self.targets, self.settings, connectivity.faces
+        size = min(settings.batch, len(targets.cameras))
+        chosen = shuffled_rows(len(targets.cameras), self.step_index * size, size, self._seed, _WHERE)
         cameras = targets.cameras[chosen]
         image = rasterize_mesh(vertices, faces, cameras)
         covered = (image.face_id >= 0).to(vertices.dtype)
         rendered = interpolate(image, faces, vertex_normals(vertices, faces), vertices, cameras)
-        coverage = antialias(covered[..., None], image, vertices, faces, cameras, edges)[..., 0]
+        coverage = antialias(covered[..., None], image, vertices, faces, cameras, connectivity.edges)[..., 0]
         terms = {
             "normal": normal_loss(rendered, targets.normals[chosen], targets.weights[chosen] * covered),
             "silhouette": silhouette_loss(coverage, targets.mattes[chosen]),
-            "consistency": consistency_loss(vertices, faces, pairs),
+            "consistency": consistency_loss(vertices, faces, connectivity.pairs),
             "distance": distance_loss(vertices, anchors),
         }
         for name, value in terms.items():
@@ -231,48 +289,38 @@ class Refinement:
         }
         return torch.stack([weights[name] * value for name, value in terms.items()]).sum()
 
-    def _learning_rate(self, step: int) -> float:
+    def _lr(self) -> float:
         """From the full rate to a tenth of it along half a cosine."""
-        done = step / max(self.settings.iterations - 1, 1)
-        return self.settings.learning_rate * (0.55 + 0.45 * math.cos(math.pi * done))
+        done = self.step_index / max(self.steps - 1, 1)
+        return self.settings.lr * (0.55 + 0.45 * math.cos(math.pi * done))
 
-    def _view_batches(self) -> Iterator[list[int]]:
-        """Views without end; every view comes once before one comes again."""
-        count = len(self.targets.cameras)
-        size = min(self.settings.batch, count)
-        waiting: list[int] = []
-        while True:
-            if len(waiting) < size:
-                waiting += torch.randperm(count, generator=self.generator).tolist()
-            yield waiting[:size]
-            waiting = waiting[size:]
-
-    def _check_step(self, step: int, loss: Tensor, gradient: Tensor) -> None:
+    def _check_step(self, loss: Tensor, gradient: Tensor) -> None:
         if bool(torch.isfinite(loss)) and bool(torch.isfinite(gradient).all()):
             return
         raise InvalidInput(
-            f"{_WHERE}: the loss or its gradient was not finite at step {step + 1} of {self.settings.iterations} "
-            f"(loss {float(loss.detach()):.4g}); lower learning_rate (now {self.settings.learning_rate:g})."
+            f"{_WHERE}: the loss or its gradient was not finite at step {self.step_index + 1} of {self.steps} "
+            f"(loss {float(loss.detach()):.4g}); lower lr (now {self.settings.lr:g})."
         )
 
-    def _check_volume(self, step: int, ratio: float) -> None:
+    def _check_volume(self, ratio: float) -> None:
         low, high = VOLUME_RANGE
         if low <= ratio <= high:
             return
         raise InvalidInput(
-            f"{_WHERE}: the mesh's volume is {ratio:.3g} of what it was, after {step} of {self.settings.iterations} "
-            f"steps, expected {low:g} to {high:g}: the run diverged. Lower learning_rate (now "
-            f"{self.settings.learning_rate:g}), or check that normals, masks and cameras belong to this mesh."
+            f"{_WHERE}: the mesh's volume is {ratio:.3g} of what it was, after {self.step_index} of {self.steps} "
+            f"steps, expected {low:g} to {high:g}: the run diverged. Lower lr (now {self.settings.lr:g}), or check "
+            "that normals, masks and cameras belong to this mesh."
         )
 
-    def _report(self, step: int, vertices: Tensor, faces: Tensor) -> None:
-        if self.progress is None:
+    def show(self, progress: Progress | None) -> None:
+        """Report the last step, now and then with an image of the mesh."""
+        if progress is None:
             return
-        total = self.settings.iterations
-        picture = None
-        if step % STEPS_BETWEEN_PICTURES == 0 or step == total:
-            picture = shaded_mesh(vertices, faces, orbit_cameras([20], [5], PREVIEW_SIZE))[0]
-        self.progress(step, total, picture)
+        image = None
+        if self.step_index % STEPS_BETWEEN_PICTURES == 0 or self.step_index == self.steps:
+            mesh = self.mesh()
+            image = shaded_mesh(mesh.vertices, mesh.faces, orbit_cameras([20], [5], PREVIEW_SIZE))[0]
+        progress(self.step_index, self.steps, image)
 
 
 def _check_result(mesh: Mesh) -> float:
@@ -283,6 +331,6 @@ def _check_result(mesh: Mesh) -> float:
         return inverted
     raise InvalidInput(
         f"{_WHERE}: the refined mesh is damaged: volume {volume:.3g} (expected above 0), {100 * inverted:.1f} % of its "
-        f"visible surface inside out (expected at most {100 * LARGEST_INVERTED_SHARE:g} %). Lower learning_rate, or "
+        f"visible surface inside out (expected at most {100 * LARGEST_INVERTED_SHARE:g} %). Lower lr, or "
         "check that normals, masks and cameras belong to this mesh."
     )

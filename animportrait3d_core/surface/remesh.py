@@ -61,7 +61,8 @@ def edge_lengths(vertices: np.ndarray, ends: np.ndarray) -> np.ndarray:
 
 
 def split_long_edges(vertices: np.ndarray, faces: np.ndarray, longest: float) -> tuple[np.ndarray, np.ndarray]:
-    """Edges longer than `longest` are halved, until there are none or after four passes (16 pieces an edge)."""
+    """The mesh [V, 3], [F, 3] with edges longer than `longest` halved, until there are none or after four passes (16
+    pieces an edge)."""
     for _ in range(SPLIT_PASSES):
         table = edge_table(faces, len(vertices))
         long = edge_lengths(vertices, table.ends) > longest
@@ -112,8 +113,8 @@ def _cut_in_three(vertices: np.ndarray, cut: np.ndarray) -> list[np.ndarray]:
 def collapse_short_edges(
     vertices: np.ndarray, faces: np.ndarray, shortest: float, longest: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Edges shorter than `shortest` shrink to their middle where that turns no face over and makes no edge longer than
-    `longest`; repeated until few are left that can."""
+    """The mesh [V, 3], [F, 3] with edges shorter than `shortest` shrunk to their middle where that turns no face over
+    and makes no edge longer than `longest`; repeated until few are left that can."""
     for _ in range(COLLAPSE_PASSES):
         table = edge_table(faces, len(vertices))
         lengths = edge_lengths(vertices, table.ends)
@@ -248,7 +249,7 @@ def _flippable(vertices: np.ndarray, table: EdgeTable) -> np.ndarray:
 
 
 def relax_along_surface(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
-    """Each vertex moved in its tangent plane to the mean of its neighbours; vertices at borders stay."""
+    """Vertices [V, 3], each moved in its tangent plane to the mean of its neighbours; those at borders stay."""
     fixed = edge_table(faces, len(vertices)).irregular_vertices()
     neighbours = neighbour_matrix(faces, len(vertices))
     degree = np.maximum(np.asarray(neighbours.sum(axis=1)), 1)

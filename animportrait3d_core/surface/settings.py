@@ -30,7 +30,7 @@ class RefineSettings:
     edge_lengths: world units; the mesh is remeshed to each in turn, for an equal share of the iterations.
     smoothing_steps: passes of Laplacian smoothing before the first step. Each reaches about one edge of the raw surface
     further: the authors' 16, on a coarser grid than theirs, take the nose off a face.
-    smoothness: lambda of the preconditioner.  learning_rate: largest step of a preconditioned variable, world units;
+    smoothness: lambda of the preconditioner.  lr: largest step of a preconditioned variable, world units;
     falls to a tenth along a cosine.
     face_budget: faces at the end at most.  min_piece_share: smaller separate pieces are dropped, as a share of the
     largest one's faces.  rotation: "camera_to_world", or the authors' transposed "legacy".
@@ -47,7 +47,7 @@ class RefineSettings:
     edge_lengths: tuple[float, ...] = (0.024, 0.015)
     smoothing_steps: int = 2
     smoothness: float = 10.0
-    learning_rate: float = 0.03
+    lr: float = 0.03
     face_budget: int = 30_000
     min_piece_share: float = 0.05
     rotation: str = "camera_to_world"
@@ -63,8 +63,8 @@ class RefineSettings:
                 raise InvalidInput(f"{where}: {name} is {getattr(self, name)}, expected at least {low}.")
         if not self.edge_lengths or min(self.edge_lengths) <= 0:
             raise InvalidInput(f"{where}: edge_lengths is {self.edge_lengths}, expected one or more lengths above 0.")
-        if not self.learning_rate > 0:
-            raise InvalidInput(f"{where}: learning_rate is {self.learning_rate}, expected more than 0.")
+        if not self.lr > 0:
+            raise InvalidInput(f"{where}: lr is {self.lr}, expected more than 0.")
         if self.face_budget < 100:
             raise InvalidInput(f"{where}: face_budget is {self.face_budget}, expected at least 100.")
         if not 0 <= self.min_piece_share <= 1:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .hash_grid import FEATURES, HashGridSettings
+from .hash_grid_settings import FEATURES, HashGridSettings
 
 
 @lru_cache(maxsize=4)

@@ -7,13 +7,13 @@ import dataclasses
 import torch
 from torch import Tensor
 
-from ..cameras import Cameras
+from ..cameras import OPENGL_AXES, Cameras
 from ..errors import InvalidInput, ShapeMismatch, check_finite, check_shape
-from ..views import Views, replace_pictures
+from ..views import Views, replace_images
 
 SCHEMA_VERSION = 1
 CODINGS = ("OpenGL", "DirectX", "OpenCV")
-_AXES = {"OpenGL": (1.0, 1.0, 1.0), "DirectX": (1.0, -1.0, 1.0), "OpenCV": (1.0, -1.0, -1.0)}
+_AXES = {"OpenGL": (1.0, 1.0, 1.0), "DirectX": (1.0, -1.0, 1.0), "OpenCV": OPENGL_AXES}
 FLAT = 0.2  # a coded normal shorter than this means nothing: background, or the mean of opposite directions
 ROTATIONS = ("camera_to_world", "legacy")
 
@@ -67,12 +67,12 @@ def normals_from_images(images: Tensor, masks: Tensor, coding: str = "OpenGL") -
     return ViewNormals(torch.where(usable[..., None] > 0, unit, 0.0), usable)
 
 
-def normals_of_pictures(images: Tensor, views: Views, coding: str = "OpenGL") -> ViewNormals:
+def normals_for_views(images: Tensor, views: Views, coding: str = "OpenGL") -> ViewNormals:
     """Normals of `views` from coded pictures [B, H', W', 3 or 4], one per view in their order, at the views' size.
 
     As `normals_from_images`; pictures of another size are resampled, their proportions must be those of the views.
     """
-    coded = replace_pictures(views, images)
+    coded = replace_images(views, images)
     normals = normals_from_images(coded.images, coded.masks, coding)
     return resized_normals(normals, views.cameras.width, views.cameras.height)
 
@@ -94,7 +94,7 @@ def world_normals(view_normals: ViewNormals, cameras: Cameras, rotation: str = "
     if rotation not in ROTATIONS:
         raise InvalidInput(f"world_normals: rotation is {rotation!r}, expected one of {', '.join(ROTATIONS)}.")
     to_camera = cameras.world_to_camera[:, :3, :3].to(view_normals.normals)
-    in_camera = view_normals.normals * view_normals.normals.new_tensor([1.0, -1.0, -1.0])
+    in_camera = view_normals.normals * view_normals.normals.new_tensor(OPENGL_AXES)
     # As rows: n R_world_to_camera is the column form R_camera_to_world n.
     matrix = to_camera if rotation == "camera_to_world" else _legacy_matrix(to_camera)
     return torch.einsum("bhwi,bij->bhwj", in_camera, matrix)

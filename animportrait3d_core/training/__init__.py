@@ -8,7 +8,6 @@ augmentation, losses, metrics, recipes and model cards). How the embedded world 
 from .shards import (
     BODY_WIDTHS,
     FIELDS,
-    REGIONS,
     Manifest,
     Sample,
     ShardDataset,
@@ -26,7 +25,6 @@ from .shards import (
 __all__ = [
     "BODY_WIDTHS",
     "FIELDS",
-    "REGIONS",
     "Manifest",
     "Sample",
     "ShardDataset",

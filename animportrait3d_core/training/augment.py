@@ -12,15 +12,12 @@ import math
 import torch
 from torch import Tensor
 
+from ..landmarks import MIRRORED_LANDMARKS
 from ..networks.crops import Crops, cut_out, points_to_crop
-from ..networks.roles import MIRRORED_LANDMARKS
-
-# The mirror image of each of the 68 iBUG points and the two pupils.
-MIRROR = (*MIRRORED_LANDMARKS, 69, 68)
 
 
 @dataclasses.dataclass(frozen=True)
-class Pictures:
+class TrainingImages:
     """B pictures with their maps; what a task does not need is None.
 
     colors: [B, 3, H, W] in 0..1 (before `composite`: premultiplied by alpha).  alpha: [B, 1, H, W].  labels: [B, H, W]
@@ -64,49 +61,49 @@ class AugmentSettings:
 
 
 def uniform(generator: torch.Generator, shape: tuple[int, ...], low: float, high: float) -> Tensor:
-    """Random numbers between low and high."""
+    """Random numbers [*shape] between low and high."""
     return low + (high - low) * torch.rand(shape, generator=generator)
 
 
-def flip(pictures: Pictures, chosen: Tensor) -> Pictures:
+def flip(images: TrainingImages, chosen: Tensor) -> TrainingImages:
     """Mirror the chosen [B] bool pictures; left and right landmarks change names, normals change the sign of x."""
     where = chosen[:, None, None, None]
 
     def maps(values: Tensor | None) -> Tensor | None:
         return None if values is None else torch.where(where, values.flip(-1), values)
 
-    labels, normals, points, visible = pictures.labels, maps(pictures.normals), pictures.points, pictures.visible
+    labels, normals, points, visible = images.labels, maps(images.normals), images.points, images.visible
     if labels is not None:
         labels = torch.where(chosen[:, None, None], labels.flip(-1), labels)
     if normals is not None:
         normals = normals * torch.where(where, normals.new_tensor([-1.0, 1, 1])[:, None, None], normals.new_ones(()))
     if points is not None and visible is not None:
-        order = [index for index in MIRROR if index < points.shape[1]]
-        mirrored = points[:, order] * points.new_tensor([-1.0, 1]) + points.new_tensor([pictures.colors.shape[-1], 0])
+        order = [index for index in MIRRORED_LANDMARKS if index < points.shape[1]]
+        mirrored = points[:, order] * points.new_tensor([-1.0, 1]) + points.new_tensor([images.colors.shape[-1], 0])
         points = torch.where(chosen[:, None, None], mirrored, points)
         visible = torch.where(chosen[:, None], visible[:, order], visible)
-    return Pictures(maps(pictures.colors), maps(pictures.alpha), labels, normals, points, visible)  # type: ignore[arg-type]
+    return TrainingImages(maps(images.colors), maps(images.alpha), labels, normals, points, visible)  # type: ignore[arg-type]
 
 
-def composite(pictures: Pictures, background: Tensor) -> Pictures:
+def composite(images: TrainingImages, background: Tensor) -> TrainingImages:
     """Premultiplied pictures over a background [B, 3, H or 1, W or 1]."""
-    return dataclasses.replace(pictures, colors=pictures.colors + (1 - pictures.alpha) * background)
+    return dataclasses.replace(images, colors=images.colors + (1 - images.alpha) * background)
 
 
-def cut_pictures(pictures: Pictures, crops: Crops, size: int) -> Pictures:
+def cut_images(images: TrainingImages, crops: Crops, size: int) -> TrainingImages:
     """Cut squares out of pictures and all their maps; outside the pictures their border goes on.
 
     Normals turn with the cut-out. Points keep `visible` though they may come to lie outside.
     """
-    colors, alpha = (cut_out(values, crops, size, border=True) for values in (pictures.colors, pictures.alpha))
-    labels, normals, points = pictures.labels, pictures.normals, pictures.points
+    colors, alpha = (cut_out(values, crops, size, border=True) for values in (images.colors, images.alpha))
+    labels, normals, points = images.labels, images.normals, images.points
     if labels is not None:
         labels = cut_out(labels[:, None].float(), crops, size, nearest=True, border=True)[:, 0].to(torch.uint8)
     if normals is not None:
         normals = turn_normals(unit_channels(cut_out(normals, crops, size, border=True)), crops.angles)
     if points is not None:
         points = points_to_crop(points, crops, size)
-    return Pictures(colors, alpha, labels, normals, points, pictures.visible)
+    return TrainingImages(colors, alpha, labels, normals, points, images.visible)
 
 
 def unit_channels(vectors: Tensor) -> Tensor:
@@ -122,9 +119,9 @@ def turn_normals(normals: Tensor, angles: Tensor) -> Tensor:
     return torch.stack([x * cos - y * sin, x * sin + y * cos, z], 1)
 
 
-def random_crops(pictures: Pictures, settings: AugmentSettings, generator: torch.Generator) -> Crops:
+def random_crops(images: TrainingImages, settings: AugmentSettings, generator: torch.Generator) -> Crops:
     """Cut-outs somewhere around the middle of the pictures."""
-    count, side = len(pictures), float(pictures.colors.shape[-1])
+    count, side = len(images), float(images.colors.shape[-1])
     centers = side * (0.5 + uniform(generator, (count, 2), -settings.shift, settings.shift))
     scales = torch.exp(uniform(generator, (count,), math.log(settings.smallest), math.log(settings.largest)))
     turn = math.radians(settings.turn_degrees)
@@ -159,33 +156,33 @@ def degrade(colors: Tensor, settings: AugmentSettings, generator: torch.Generato
     draws = torch.rand((len(colors), 6), generator=generator)
     out = []
     for index, draw in enumerate(draws.tolist()):
-        picture = colors[index : index + 1]
+        image = colors[index : index + 1]
         if draw[0] < settings.blur_share:
-            picture = _blurred(picture, 0.3 + draw[1] ** 2 * (settings.blur_pixels - 0.3))
+            image = _blurred(image, 0.3 + draw[1] ** 2 * (settings.blur_pixels - 0.3))
         if draw[2] < settings.resample_share:
-            picture = _resampled(picture, 1 + draw[3] * (settings.resample_factor - 1))
+            image = _resampled(image, 1 + draw[3] * (settings.resample_factor - 1))
         if draw[4] < settings.noise_share:
-            noise = torch.randn(picture.shape, generator=generator)
+            noise = torch.randn(image.shape, generator=generator)
             # Half of the grain is coarse, as where a volume is sampled too thinly.
             noise = _blurred(noise, 0.8) * 2.5 if draw[5] > 0.5 else noise
-            picture = picture + settings.noise * (2 * draw[5] % 1) * noise
-        out.append(picture)
+            image = image + settings.noise * (2 * draw[5] % 1) * noise
+        out.append(image)
     return torch.cat(out).clamp(0, 1)
 
 
-def _blurred(picture: Tensor, sigma: float) -> Tensor:
+def _blurred(image: Tensor, sigma: float) -> Tensor:
     """Gaussian blur of [1, C, H, W] with its border repeated."""
     radius = max(1, math.ceil(2.5 * sigma))
-    steps = torch.arange(-radius, radius + 1, dtype=picture.dtype)
+    steps = torch.arange(-radius, radius + 1, dtype=image.dtype)
     kernel = torch.exp(-(steps**2) / (2 * sigma * sigma))
-    kernel = (kernel / kernel.sum()).expand(picture.shape[1], 1, -1)
-    padded = torch.nn.functional.pad(picture, [radius] * 4, mode="replicate")
-    padded = torch.nn.functional.conv2d(padded, kernel[:, :, None], groups=picture.shape[1])
-    return torch.nn.functional.conv2d(padded, kernel[:, :, :, None], groups=picture.shape[1])
+    kernel = (kernel / kernel.sum()).expand(image.shape[1], 1, -1)
+    padded = torch.nn.functional.pad(image, [radius] * 4, mode="replicate")
+    padded = torch.nn.functional.conv2d(padded, kernel[:, :, None], groups=image.shape[1])
+    return torch.nn.functional.conv2d(padded, kernel[:, :, :, None], groups=image.shape[1])
 
 
-def _resampled(picture: Tensor, factor: float) -> Tensor:
+def _resampled(image: Tensor, factor: float) -> Tensor:
     """Shrunk by a factor and enlarged to its old size."""
-    size = [max(8, round(side / factor)) for side in picture.shape[-2:]]
-    small = torch.nn.functional.interpolate(picture, size=size, mode="bilinear", antialias=True)
-    return torch.nn.functional.interpolate(small, size=list(picture.shape[-2:]), mode="bilinear")
+    size = [max(8, round(side / factor)) for side in image.shape[-2:]]
+    small = torch.nn.functional.interpolate(image, size=size, mode="bilinear", antialias=True)
+    return torch.nn.functional.interpolate(small, size=list(image.shape[-2:]), mode="bilinear")

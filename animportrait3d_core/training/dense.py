@@ -10,36 +10,39 @@ from torch import Tensor, nn
 
 from ..networks.files import ImageNetwork
 from ..networks.predict import estimate_normals, model_input, segment_images
-from ..networks.roles import PART_CLASSES
+from ..parts import PART_CLASSES
+from ..regions import IMAGE_REGIONS
 from .augment import (
     AugmentSettings,
-    Pictures,
+    TrainingImages,
     change_light,
     composite,
-    cut_pictures,
+    cut_images,
     degrade,
     flip,
     random_backgrounds,
     random_crops,
     unit_channels,
 )
+from .images import Split, labels_of, load_images, network_of, normals_of, split_dataset, task_fingerprint
 from .metrics import ConfusionCounts, angles_between
-from .pictures import Split, labels_of, load_pictures, network_of, normals_of, split_dataset, task_fingerprint
 from .recipes import Recipe
-from .shards import REGIONS, ShardDataset
+from .shards import ShardDataset
 
 _EVALUATION_BATCH = 8
 _DICE_WEIGHT = 1.0
 
 
-def augmented(pictures: Pictures, settings: AugmentSettings, size: int, generator: torch.Generator) -> Pictures:
+def augmented(
+    images: TrainingImages, settings: AugmentSettings, size: int, generator: torch.Generator
+) -> TrainingImages:
     """Random backgrounds, mirror, place, light and quality, at the network's size."""
-    side = pictures.colors.shape[-1]
-    pictures = composite(pictures, random_backgrounds(len(pictures), side, settings, generator))
-    pictures = flip(pictures, torch.rand(len(pictures), generator=generator) < settings.flip_share)
-    pictures = cut_pictures(pictures, random_crops(pictures, settings, generator), size)
-    colors = degrade(change_light(pictures.colors, settings.light, generator), settings, generator)
-    return dataclasses.replace(pictures, colors=colors)
+    side = images.colors.shape[-1]
+    images = composite(images, random_backgrounds(len(images), side, settings, generator))
+    images = flip(images, torch.rand(len(images), generator=generator) < settings.flip_share)
+    images = cut_images(images, random_crops(images, settings, generator), size)
+    colors = degrade(change_light(images.colors, settings.light, generator), settings, generator)
+    return dataclasses.replace(images, colors=colors)
 
 
 def class_shares(labels: Tensor, classes: int, size: int) -> Tensor:
@@ -78,26 +81,26 @@ class _DenseTask:
 
     def batch(self, indices: Tensor, generator: torch.Generator) -> Mapping[str, Tensor]:
         """Augmented pictures with their maps."""
-        pictures = load_pictures(self.split.training, indices, self.maps)
-        pictures = augmented(pictures, self.recipe.augment, self.recipe.size, generator)
-        batch = {"colors": model_input(self.network, pictures.colors), "alpha": pictures.alpha}
-        if pictures.labels is not None:
-            batch["labels"] = pictures.labels.long()
-        if pictures.normals is not None:
-            batch["normals"] = pictures.normals
+        images = load_images(self.split.training, indices, self.maps)
+        images = augmented(images, self.recipe.augment, self.recipe.size, generator)
+        batch = {"colors": model_input(self.network, images.colors), "alpha": images.alpha}
+        if images.labels is not None:
+            batch["labels"] = images.labels.long()
+        if images.normals is not None:
+            batch["normals"] = images.normals
         return batch
 
     def _evaluated(self, model: nn.Module) -> ImageNetwork:
         return dataclasses.replace(self.network, model=model)
 
-    def held_out_batches(self) -> Iterator[tuple[Pictures, Tensor]]:
+    def held_out_batches(self) -> Iterator[tuple[TrainingImages, Tensor]]:
         """(pictures over white, region [B]) of what is held out, at most `held_out_limit` samples spread evenly."""
         dataset = self.split.held_out
         count = len(dataset) if self.held_out_limit is None else min(self.held_out_limit, len(dataset))
         chosen = torch.linspace(0, len(dataset) - 1, count).round().long()
         for indices in chosen.split(_EVALUATION_BATCH):
-            pictures = load_pictures(dataset, indices, self.maps)
-            yield composite(pictures, torch.ones(1, 3, 1, 1)), dataset.column("region")[indices]
+            images = load_images(dataset, indices, self.maps)
+            yield composite(images, torch.ones(1, 3, 1, 1)), dataset.column("region")[indices]
 
 
 class PartsTask(_DenseTask):
@@ -116,16 +119,16 @@ class PartsTask(_DenseTask):
     def evaluate(self, model: nn.Module) -> dict[str, float]:
         """`mean_iou` of all samples, IoU of each class, and mean IoU by region."""
         whole = ConfusionCounts(len(PART_CLASSES))
-        regions = [ConfusionCounts(len(PART_CLASSES)) for _ in REGIONS]
-        for pictures, region in self.held_out_batches():
-            found = segment_images(self._evaluated(model), pictures.colors.permute(0, 2, 3, 1)).argmax(-1)
-            labels = labels_of(pictures)
+        regions = [ConfusionCounts(len(PART_CLASSES)) for _ in IMAGE_REGIONS]
+        for images, region in self.held_out_batches():
+            found = segment_images(self._evaluated(model), images.colors.permute(0, 2, 3, 1)).argmax(-1)
+            labels = labels_of(images)
             whole.add(found, labels)
             for number, counts in enumerate(regions):
                 counts.add(found[region == number], labels[region == number])
         metrics = {"mean_iou": whole.mean_iou()}
         metrics |= {f"iou_{name}": value for name, value in zip(PART_CLASSES, whole.iou().tolist(), strict=True)}
-        by_region = zip(REGIONS, regions, strict=True)
+        by_region = zip(IMAGE_REGIONS, regions, strict=True)
         return metrics | {f"mean_iou_{name}": counts.mean_iou() for name, counts in by_region if counts.total}
 
 
@@ -149,13 +152,13 @@ class NormalsTask(_DenseTask):
     def evaluate(self, model: nn.Module) -> dict[str, float]:
         """`mean_angle` over the pixels of all samples and by region, degrees."""
         angles, places = [], []
-        for pictures, region in self.held_out_batches():
-            found = estimate_normals(self._evaluated(model), pictures.colors.permute(0, 2, 3, 1), pictures.alpha[:, 0])
-            inside = pictures.alpha[:, 0] > 0.5
-            truth = normals_of(pictures).permute(0, 2, 3, 1)
+        for images, region in self.held_out_batches():
+            found = estimate_normals(self._evaluated(model), images.colors.permute(0, 2, 3, 1), images.alpha[:, 0])
+            inside = images.alpha[:, 0] > 0.5
+            truth = normals_of(images).permute(0, 2, 3, 1)
             angles.append(angles_between(found[inside], truth[inside]))
             places.append(region[:, None, None].expand_as(inside)[inside])
         degrees, place = torch.cat(angles), torch.cat(places)
         metrics = {"mean_angle": float(degrees.mean()), "median_angle": float(degrees.median())}
-        by_region = {name: degrees[place == number] for number, name in enumerate(REGIONS)}
+        by_region = {name: degrees[place == number] for number, name in enumerate(IMAGE_REGIONS)}
         return metrics | {f"mean_angle_{name}": float(part.mean()) for name, part in by_region.items() if len(part)}

@@ -9,27 +9,27 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from ..landmarks import CHIN, INNER_FACE, LEFT_OUTER_EYE, NUM_FACE_LANDMARKS, RIGHT_OUTER_EYE
 from ..networks.crops import Crops
 from ..networks.landmarks import FACE_MARGIN, detect_landmarks, expected_points, face_crops, log_shares
 from ..networks.predict import model_input
-from ..networks.roles import LANDMARKS
 from .augment import (
     AugmentSettings,
-    Pictures,
+    TrainingImages,
     change_light,
     composite,
-    cut_pictures,
+    cut_images,
     degrade,
     flip,
     random_backgrounds,
     uniform,
 )
+from .images import load_images, network_of, points_of, split_dataset, task_fingerprint
 from .metrics import normalized_landmark_errors
-from .pictures import load_pictures, network_of, points_of, split_dataset, task_fingerprint
 from .recipes import Recipe
 from .shards import ShardDataset
 
-FACE_REGIONS = ("bust", "face")
+EVALUATED_REGIONS = ("bust", "face")
 """What is evaluated; trained is on all pictures, close ones too."""
 WHOLE_SHARE = 0.3
 """Of the cut-outs that show about the whole picture, as the first pass of the detector sees it."""
@@ -38,7 +38,7 @@ WHOLE_SHARE_WITHOUT_FACE = 0.7
 JITTER_SHIFT, JITTER_SCALE, JITTER_TURN = 0.1, (0.8, 1.3), math.radians(20)
 """How far the other cut-outs lie off the square around the true points."""
 FACE_POINTS = 12
-"""A picture shows a face when this many of the 51 inner points are visible in it."""
+"""A picture shows a face when this many of the 51 points of `INNER_FACE` are visible in it."""
 SPREAD = 1.0
 """Pixels of a heatmap; standard deviation of the spot that a heatmap is drawn towards."""
 TURNED_FACE = 0.5
@@ -49,13 +49,13 @@ _EVALUATION_BATCH = 16
 def face_is_shown(points: Tensor, visible: Tensor, size: int) -> Tensor:
     """Whether [B] pictures of `size` show a face: enough inner points [B, 68, 2] are visible and inside."""
     inside = ((points > 0) & (points < size)).all(-1)
-    return (inside & (visible > 0.5))[:, 17:].sum(1) >= FACE_POINTS
+    return (inside & (visible > 0.5))[:, INNER_FACE].sum(1) >= FACE_POINTS
 
 
-def landmark_crops(pictures: Pictures, generator: torch.Generator) -> Crops:
+def landmark_crops(images: TrainingImages, generator: torch.Generator) -> Crops:
     """Cut-outs as the detector's passes make them: about the whole picture, or off the face's square by a jitter."""
-    count, side = len(pictures), float(pictures.colors.shape[-1])
-    points, visible = points_of(pictures)
+    count, side = len(images), float(images.colors.shape[-1])
+    points, visible = points_of(images)
     close = face_crops(points, FACE_MARGIN)
     shown = face_is_shown(points, visible, int(side))
     share = torch.where(shown, WHOLE_SHARE, WHOLE_SHARE_WITHOUT_FACE)
@@ -100,14 +100,14 @@ class LandmarksTask:
     def batch(self, indices: Tensor, generator: torch.Generator) -> Mapping[str, Tensor]:
         """Augmented cut-outs with points in their pixels."""
         settings: AugmentSettings = self.recipe.augment
-        pictures = load_pictures(self.split.training, indices, ("points",))
-        backgrounds = random_backgrounds(len(pictures), pictures.colors.shape[-1], settings, generator)
-        pictures = flip(
-            composite(pictures, backgrounds), torch.rand(len(pictures), generator=generator) < settings.flip_share
+        images = load_images(self.split.training, indices, ("points",))
+        backgrounds = random_backgrounds(len(images), images.colors.shape[-1], settings, generator)
+        images = flip(
+            composite(images, backgrounds), torch.rand(len(images), generator=generator) < settings.flip_share
         )
-        pictures = cut_pictures(pictures, landmark_crops(pictures, generator), self.recipe.size)
-        colors = degrade(change_light(pictures.colors, settings.light, generator), settings, generator)
-        points, visible = points_of(pictures)
+        images = cut_images(images, landmark_crops(images, generator), self.recipe.size)
+        colors = degrade(change_light(images.colors, settings.light, generator), settings, generator)
+        points, visible = points_of(images)
         shown = face_is_shown(points, visible, self.recipe.size).float()
         return {"colors": model_input(self.network, colors), "points": points, "visible": visible, "shown": shown}
 
@@ -127,7 +127,7 @@ class LandmarksTask:
         return {
             "distance": (distance * weight).sum() / weight.sum().clamp_min(1) * (100.0 / size),
             "spots": 0.3 * spot_loss(logs, points, weight),
-            "visible": 0.2 * seen.sum() / (LANDMARKS * batch["shown"].sum()).clamp_min(1),
+            "visible": 0.2 * seen.sum() / (NUM_FACE_LANDMARKS * batch["shown"].sum()).clamp_min(1),
             "face": 0.2 * bce(logits[:, 0], batch["shown"]),
         }
 
@@ -136,14 +136,14 @@ class LandmarksTask:
         turned less than about 50 degrees), `landmark_error_pixels` (all turns), and how often found is right."""
         network = dataclasses.replace(self.network, model=model)
         relative, pixels, right = [], [], []
-        dataset = self.split.held_out.of_region(*FACE_REGIONS)
+        dataset = self.split.held_out.of_region(*EVALUATED_REGIONS)
         count = len(dataset) if self.held_out_limit is None else min(self.held_out_limit, len(dataset))
         for indices in torch.linspace(0, len(dataset) - 1, count).round().long().split(_EVALUATION_BATCH):
-            pictures = composite(load_pictures(dataset, indices, ("points",)), torch.ones(1, 3, 1, 1))
-            points, _, found = detect_landmarks(network, pictures.colors.permute(0, 2, 3, 1))
-            truth, visible = points_of(pictures)
-            shown = face_is_shown(truth, visible, pictures.colors.shape[-1])
-            counted = visible * ((truth > 0) & (truth < pictures.colors.shape[-1])).all(-1)
+            images = composite(load_images(dataset, indices, ("points",)), torch.ones(1, 3, 1, 1))
+            points, _, found = detect_landmarks(network, images.colors.permute(0, 2, 3, 1))
+            truth, visible = points_of(images)
+            shown = face_is_shown(truth, visible, images.colors.shape[-1])
+            counted = visible * ((truth > 0) & (truth < images.colors.shape[-1])).all(-1)
             both = shown & found
             frontal = both & (facing(truth) > TURNED_FACE)
             relative.append(normalized_landmark_errors(points, truth, counted)[frontal])
@@ -161,5 +161,5 @@ class LandmarksTask:
 
 def facing(points: Tensor) -> Tensor:
     """Projected outer-eye distance [B] over the distance from between the eyes to the chin: falls as a head turns."""
-    eyes = (points[:, 36] + points[:, 45]) / 2
-    return (points[:, 45] - points[:, 36]).norm(dim=-1) / (points[:, 8] - eyes).norm(dim=-1)
+    right, left = points[:, RIGHT_OUTER_EYE], points[:, LEFT_OUTER_EYE]
+    return (left - right).norm(dim=-1) / (points[:, CHIN] - (right + left) / 2).norm(dim=-1)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ..errors import ShapeMismatch
-from ..evaluation.metrics import OUTER_EYE_CORNERS
+from ..landmarks import OUTER_EYE_CORNERS
 
 
 class ConfusionCounts:
@@ -16,7 +16,7 @@ class ConfusionCounts:
         self.counts = torch.zeros(classes, classes, dtype=torch.int64)
 
     def add(self, found: Tensor, truth: Tensor) -> None:
-        """Count labels of any equal shape."""
+        """Count labels [...] (integers, 0 to classes - 1) of any equal shape."""
         if found.shape != truth.shape:
             raise ShapeMismatch(f"ConfusionCounts: labels {list(found.shape)} and truth {list(truth.shape)} differ.")
         size = len(self.counts)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from ..networks.roles import LANDMARKS, PART_CLASSES
+from ..landmarks import NUM_FACE_LANDMARKS
+from ..parts import PART_CLASSES
 from .augment import AugmentSettings
 from .loop import LoopSettings
 
@@ -46,10 +47,10 @@ class Recipe:
     held_out_share: float = 0.05
 
 
-def recipe_of(role: str, picture_size: int = 256) -> Recipe:
+def recipe_of(role: str, image_size: int = 256) -> Recipe:
     """The recipe of `role` for pictures of some size: smaller ones are not enlarged."""
     recipe = _RECIPES[role]
-    return dataclasses.replace(recipe, size=min(recipe.size, max(_STRIDE, picture_size // _STRIDE * _STRIDE)))
+    return dataclasses.replace(recipe, size=min(recipe.size, max(_STRIDE, image_size // _STRIDE * _STRIDE)))
 
 
 _RECIPES = {
@@ -58,7 +59,7 @@ _RECIPES = {
         {**_SMALL_UNET, "classes": len(PART_CLASSES)},
         size=256,
         augment=AugmentSettings(),
-        loop=LoopSettings(steps=10000, batch_size=12, learning_rate=3e-3, precision="bfloat16"),
+        loop=LoopSettings(steps=10000, batch_size=12, lr=3e-3, precision="bfloat16"),
     ),
     "normals": Recipe(
         "normals",
@@ -66,7 +67,7 @@ _RECIPES = {
         {**_SMALL_UNET, "classes": 3 * _PIXEL_UNSHUFFLE**2},
         size=256,
         augment=AugmentSettings(),
-        loop=LoopSettings(steps=10000, batch_size=12, learning_rate=3e-3, precision="bfloat16"),
+        loop=LoopSettings(steps=10000, batch_size=12, lr=3e-3, precision="bfloat16"),
     ),
     "landmarks": Recipe(
         "landmarks",
@@ -74,11 +75,11 @@ _RECIPES = {
             **_SMALL_UNET,
             "layers": [2, 2, 2, 2],
             "decoder_channels": [96, 64, 48, 48, 48],
-            "classes": LANDMARKS,
-            "aux_params": {"classes": 1 + LANDMARKS, "pooling": "avg", "dropout": 0.0},
+            "classes": NUM_FACE_LANDMARKS,
+            "aux_params": {"classes": 1 + NUM_FACE_LANDMARKS, "pooling": "avg", "dropout": 0.0},
         },
         size=192,
         augment=AugmentSettings(),
-        loop=LoopSettings(steps=10000, batch_size=12, learning_rate=2e-3, precision="bfloat16"),
+        loop=LoopSettings(steps=10000, batch_size=12, lr=2e-3, precision="bfloat16"),
     ),
 }

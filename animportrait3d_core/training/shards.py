@@ -19,13 +19,13 @@ from torch import Tensor
 
 from ..errors import InvalidInput, MissingModelFile, ShapeMismatch
 from ..files import read_safetensors, require_file, sha256_of_file, write_json, write_safetensors
+from ..landmarks import NUM_BODY_LANDMARKS
+from ..regions import IMAGE_REGIONS
 
 FORMAT = "animportrait3d-shards"
 SCHEMA_VERSION = 1
 MANIFEST_NAME = "manifest.json"
 SHARD_STEM = "shard"
-REGIONS = ("bust", "face", "eyes", "mouth")
-NUM_LANDMARKS = 70
 BODY_WIDTHS = {
     "expression": 10, "jaw_pose": 3, "left_eye_pose": 3, "right_eye_pose": 3, "eyelids": 2, "neck_pose": 3,
     "head_pose": 3,
@@ -39,8 +39,8 @@ FIELDS: dict[str, tuple[torch.dtype, tuple[int | str, ...]]] = {
     "condition": (torch.uint8, ("S", "S", 4)),
     "parts": (torch.uint8, ("S", "S")),
     "normals": (torch.uint8, ("S", "S", 3)),
-    "landmarks": (torch.float32, (NUM_LANDMARKS, 2)),
-    "visible": (torch.uint8, (NUM_LANDMARKS,)),
+    "landmarks": (torch.float32, (NUM_BODY_LANDMARKS, 2)),
+    "visible": (torch.uint8, (NUM_BODY_LANDMARKS,)),
     "region": (torch.uint8, ()),
     "identity": (torch.int32, ()),
     "world_to_camera": (torch.float32, (4, 4)),
@@ -59,7 +59,7 @@ class Sample:
     parts: [S, S] uint8, positions in the manifest's `parts`.  normals: [S, S, 3] uint8, camera-space OpenGL normals
     coded n / 2 + 1 / 2 (`decode_normals`), meaningless where alpha is 0.  landmarks: [70, 2] float32 pixels (68 iBUG,
     left and right pupil of the subject), inside the picture or not.  visible: [70] uint8, 1 where no other surface
-    hides the point.  region: position in REGIONS.  identity: number of the person.  world_to_camera: [4, 4] and
+    hides the point.  region: position in IMAGE_REGIONS.  identity: number of the person.  world_to_camera: [4, 4] and
     K: [3, 3] float32.  body: [27] float32, the fields of BODY_WIDTHS side by side.  prompt: what this picture is told:
     the full prompt, or region and abstract prompt for crops.  view_word: "front view", "side view" or "back view".
     """
@@ -83,7 +83,7 @@ class Sample:
 
 
 def encode_colors(values: Tensor) -> Tensor:
-    """Values in 0..1 as uint8, rounded."""
+    """Values [...] in 0..1 as uint8 [...], rounded."""
     return (values.clamp(0, 1) * 255.0).round().to(torch.uint8)
 
 
@@ -122,7 +122,7 @@ class Manifest:
     num_samples: int
     settings: Mapping[str, Any]
     shards: tuple[ShardEntry, ...] = ()
-    regions: tuple[str, ...] = REGIONS
+    regions: tuple[str, ...] = IMAGE_REGIONS
     schema_version: int = SCHEMA_VERSION
 
     @property
@@ -260,11 +260,11 @@ class ShardDataset:
         return tuple(self.column("identity").unique(sorted=True).tolist())
 
     def of_region(self, *names: str) -> ShardDataset:
-        """The samples of some of REGIONS."""
-        unknown = [name for name in names if name not in REGIONS]
+        """The samples of some of IMAGE_REGIONS."""
+        unknown = [name for name in names if name not in IMAGE_REGIONS]
         if unknown or not names:
-            raise InvalidInput(f"ShardDataset.of_region: {list(names)}, expected some of {', '.join(REGIONS)}.")
-        wanted = torch.tensor([REGIONS.index(name) for name in names])
+            raise InvalidInput(f"ShardDataset.of_region: {list(names)}, expected some of {', '.join(IMAGE_REGIONS)}.")
+        wanted = torch.tensor([IMAGE_REGIONS.index(name) for name in names])
         return self.subset(torch.isin(self.column("region").long(), wanted))
 
     def subset(self, chosen: Tensor) -> ShardDataset:

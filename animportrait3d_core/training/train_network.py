@@ -12,12 +12,14 @@ import torch
 from ..errors import InvalidInput
 from ..files import atomic_write, sha256_of_file, write_json
 from ..networks.files import WEIGHTS_FILE, build_model, load_network, save_network
-from ..networks.roles import PART_CLASSES, check_role
+from ..networks.roles import check_role
+from ..parts import PART_CLASSES
+from ..progress import Report
 from .cards import model_card
 from .dense import NormalsTask, PartsTask
+from .images import IMAGE_MEAN, IMAGE_STD
 from .landmarks import LandmarksTask
-from .loop import LoopResult, LoopSettings, Report, train
-from .pictures import PICTURE_MEAN, PICTURE_STD
+from .loop import LoopResult, LoopSettings, train
 from .recipes import Recipe, recipe_of
 from .shards import open_dataset
 
@@ -114,7 +116,7 @@ def _start_from(model: torch.nn.Module, folder: Path, role: str) -> None:
 def network_description(recipe: Recipe) -> dict[str, object]:
     """Contents of `network.json` for a network of this recipe."""
     classes = {"classes": list(PART_CLASSES)} if recipe.role == "parts" else {}
-    colors = {"mean": [PICTURE_MEAN] * 3, "std": [PICTURE_STD] * 3}
+    colors = {"mean": [IMAGE_MEAN] * 3, "std": [IMAGE_STD] * 3}
     return {
         "role": recipe.role, **classes, "size": recipe.size, **colors, "pixel_unshuffle": recipe.pixel_unshuffle,
     }  # fmt: skip

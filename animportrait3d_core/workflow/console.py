@@ -6,6 +6,7 @@ import sys
 import time
 from typing import Any, TextIO
 
+from ..progress import Progress
 from .report import NodeRecord
 
 SECONDS_BETWEEN_LINES = 10.0
@@ -20,6 +21,10 @@ class ProgressBar:
         self._bar: Any = None
         self._stage = ""
         self._last_line = float("-inf")
+
+    def stage(self, name: str) -> Progress:
+        """The `Progress` of one stage; pictures cannot be shown here."""
+        return lambda step, total, preview: self.show(step, total, name)
 
     def show(self, step: int, steps: int, stage: str) -> None:
         """Move the bar; it appears with the first step of a stage."""

@@ -37,6 +37,11 @@ class InputDefinition:
         return self.kind == "INT" and (self.name in SEED_NAMES or bool(self.options.get("control_after_generate")))
 
     @property
+    def file_input(self) -> Mapping[str, Any]:
+        """What it says of the files that it names (see `file_inputs`); empty for every other input."""
+        return self.options.get("file_input", {})
+
+    @property
     def companion_widgets(self) -> int:
         """Extra entries in `widgets_values` after this one: control_after_generate, its filter, an upload button."""
         control = self.options.get("control_after_generate", self.kind == "INT" and self.name in SEED_NAMES)

@@ -8,6 +8,7 @@ from typing import Any
 
 from ..errors import InvalidInput
 from .definitions import InputDefinition, NodeDefinition
+from .file_inputs import file_of_command_line
 from .graph import Link, Prompt, PromptNode
 
 
@@ -23,7 +24,9 @@ def apply_override(prompt: Prompt, definitions: Mapping[str, NodeDefinition], ov
     if entry is None or not entry.is_widget:
         settable = ", ".join(widget.name for widget in definition.widgets) or "none"
         raise InvalidInput(f"--set {override}: {node.label} has no value '{input_name}'; its values: {settable}.")
-    prompt[node.node_id] = replace(node, inputs={**node.inputs, input_name: _parse_override(override, entry, text)})
+    is_file = bool(entry.file_input)
+    value = file_of_command_line(node.label, entry, text) if is_file else _parse_override(override, entry, text)
+    prompt[node.node_id] = replace(node, inputs={**node.inputs, input_name: value})
 
 
 def _find_node(prompt: Prompt, key: str, override: str) -> PromptNode:

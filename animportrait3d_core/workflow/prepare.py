@@ -12,6 +12,7 @@ from typing import Any
 from ..errors import InvalidInput
 from .convert import ui_to_prompt
 from .definitions import InputDefinition, NodeDefinition, Registry, define_node, types_fit
+from .file_inputs import check_file
 from .graph import Link, Prompt, PromptNode, is_ui_graph, prompt_from_json
 from .overrides import apply_override, apply_seed
 
@@ -48,7 +49,10 @@ class Plan:
 def prepare(
     graph: Mapping[str, Any], registry: Registry, overrides: Iterable[str] = (), seed: int | None = None
 ) -> Plan:
-    """Turn a parsed workflow into a `Plan`, or raise one `InvalidInput` that names the node and the fault."""
+    """Turn a parsed workflow into a `Plan`, or raise one error that names the node and the fault.
+
+    Raises `InvalidInput`; `MissingModelFile` where a file input is given a path at which no file lies.
+    """
     definitions = _definitions(graph, registry)
     prompt = ui_to_prompt(graph, definitions) if is_ui_graph(graph) else prompt_from_json(graph)
     targets = _drop_host_nodes(prompt, definitions)
@@ -141,9 +145,7 @@ def _execution_order(
     """Topological order of the targets and what they need. Only declared inputs count, as in ComfyUI."""
     needs = {
         node_id: [
-            link.node_id
-            for name, link in node.links().items()
-            if definitions[node.class_type].input(name) is not None
+            link.node_id for name, link in node.links().items() if definitions[node.class_type].input(name) is not None
         ]
         for node_id, node in prompt.items()
     }
@@ -224,6 +226,9 @@ def _convert_constant(label: str, entry: InputDefinition, value: Any) -> Any:
 
 
 def _check_range(label: str, entry: InputDefinition, value: Any) -> None:
+    if entry.kind == "COMBO" and entry.file_input:
+        check_file(label, entry, value)
+        return
     if entry.kind == "COMBO":
         choices = entry.choices or ()
         if value not in choices:

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InvalidInput
+from ..fingerprints import fingerprint
 from .context import RunContext, RunListener, activate, plain_context
 from .definitions import NodeDefinition, Registry
-from .fingerprint import fingerprint
 from .graph import Link, PromptNode, is_ui_graph, prompt_to_json, read_graph_file
 from .prepare import Plan, prepare
 from .report import NodeMeter, NodeRecord, RunReport, installed_versions
@@ -295,4 +295,3 @@ def _split_result(node: PromptNode, definition: NodeDefinition, value: Any) -> t
             f"{node.label}: gave {len(outputs)} outputs, its RETURN_TYPES declare {len(definition.return_types)}."
         )
     return outputs, ui
-

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from animportrait3d_core.errors import InvalidInput, MissingModelFile
 
-from .environment import comfy_module, context
+from .environment import comfy_module, context, in_comfyui
 
 # Keys of our own model folders; checkpoints, controlnet, vae, loras and diffusers are the host's.
 MODEL_KEYS = ("smplx", "portrait3d", "ap3d_segmentation", "ap3d_normals", "ap3d_landmarks")
@@ -61,7 +62,12 @@ def model_files(key: str, suffixes: tuple[str, ...] = ()) -> list[str]:
 
 
 def model_file(where: str, key: str, name: str) -> Path:
-    """The path of a model file chosen by name; `where` begins the error message."""
+    """The path of a model file chosen by name; `where` begins the error message.
+
+    ComfyUI lets users choose names only; without it, the command line may hand in an absolute path.
+    """
+    if Path(name).is_absolute() and not in_comfyui():
+        return Path(name)
     folders = model_folders(key)
     for folder in folders:
         path = _inside(where, folder, name)
@@ -98,6 +104,16 @@ def input_file_stamp(where: str, name: str) -> str:
     return _stamp(lambda: input_file(where, name))
 
 
+def input_file_option(suffixes: tuple[str, ...]) -> dict[str, Any]:
+    """Entry of an input's options: it names files of the input folder, or takes a path on the command line."""
+    return {"file_input": {"folder": "input", "suffixes": list(suffixes)}}
+
+
+def model_file_option(key: str, suffixes: tuple[str, ...], inner: str = "") -> dict[str, Any]:
+    """The same for model files. With `inner`, the path of a folder stands for the file of that name in it."""
+    return {"file_input": {"folder": f"models/{key}", "suffixes": list(suffixes)} | ({"inner": inner} if inner else {})}
+
+
 def model_file_stamp(where: str, key: str, name: str) -> str:
     """The same of a model file."""
     return _stamp(lambda: model_file(where, key, name))
@@ -121,6 +137,13 @@ def temp_folder() -> Path:
     """Where previews go; emptied by the host."""
     folder_paths = comfy_module("folder_paths")
     return Path(folder_paths.get_temp_directory()) if folder_paths is not None else context().temp_directory
+
+
+def runs_folder() -> Path:
+    """Where long work keeps its state until it is done: a run that was stopped, or died, goes on there."""
+    from animportrait3d_core.files import cache_directory
+
+    return cache_directory() / "runs"
 
 
 def save_path(where: str, prefix: str, suffix: str) -> SavePath:

@@ -9,7 +9,7 @@ from .environment import check_interrupt, comfy_module, context
 from .images import to_pil
 
 # A picture costs tens of kilobytes on the websocket and an encoding here: show a few per second.
-SECONDS_BETWEEN_PICTURES = 0.3
+SECONDS_BETWEEN_IMAGES = 0.3
 PREVIEW_SIZE = 512
 
 
@@ -22,24 +22,24 @@ class ProgressBar:
 
     def __init__(self, total: int = 1, node_id: str | None = None) -> None:
         self.total = max(int(total), 1)
-        self._last_picture = float("-inf")
+        self._last_image = float("-inf")
         utilities = comfy_module("comfy.utils")
         self._bar = utilities.ProgressBar(self.total, node_id=node_id) if utilities is not None else None
 
     def __call__(self, step: int, total: int | None = None, preview: Any | None = None) -> None:
         self.total = max(int(total), 1) if total is not None else self.total
-        if preview is not None and not self._picture_is_due(step):
+        if preview is not None and not self._image_is_due(step):
             preview = None
         if self._bar is None:
             context().progress(step, self.total, preview)
             return
         check_interrupt()
-        picture = ("JPEG", to_pil(preview).convert("RGB"), PREVIEW_SIZE) if preview is not None else None
-        self._bar.update_absolute(step, self.total, picture)
+        image = ("JPEG", to_pil(preview).convert("RGB"), PREVIEW_SIZE) if preview is not None else None
+        self._bar.update_absolute(step, self.total, image)
 
-    def _picture_is_due(self, step: int) -> bool:
+    def _image_is_due(self, step: int) -> bool:
         now = time.monotonic()
-        if step < self.total and now - self._last_picture < SECONDS_BETWEEN_PICTURES:
+        if step < self.total and now - self._last_image < SECONDS_BETWEEN_IMAGES:
             return False
-        self._last_picture = now
+        self._last_image = now
         return True

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import doctest
 import math
 
 import pytest
 import torch
 
-from animportrait3d_core.animation import Motion, clips, rest_motion, stress_clip
+from animportrait3d_core.animation import Motion, rest_motion, stress_clip
 from animportrait3d_core.animation.clips import StressClipSettings, envelope, turn_eyes, turn_head
 from animportrait3d_core.body.model import BodyModel
 from animportrait3d_core.errors import InvalidInput
@@ -25,10 +24,6 @@ def rest(mannequin_body: BodyModel):
         jaw_pose=torch.tensor([[0.03, 0.0, 0.0]]),
         eyelids=torch.tensor([[0.1, 0.2]]),
     )
-
-
-def test_doctests() -> None:
-    assert doctest.testmod(clips).failed == 0
 
 
 @pytest.mark.parametrize("degrees", [60.0, -60.0, 10.0])

@@ -21,8 +21,8 @@ from animportrait3d_core.body.model import BodyModel
 from animportrait3d_core.cameras import yaw_of
 from animportrait3d_core.errors import InvalidInput, ShapeMismatch
 from animportrait3d_core.gaussians import Gaussians
+from animportrait3d_core.parts import part_of_faces
 from animportrait3d_core.render import render_gaussians
-from animportrait3d_core.rigging.parts import part_of_faces
 
 SIZE = 48
 
@@ -88,9 +88,9 @@ def test_a_film_holds_its_frames_in_order(tmp_path, fps: float) -> None:
     path = tmp_path / "film.mp4"
     frames = (torch.full((33, 47, 3), level) for level in levels)
     assert write_mp4(frames, path, fps) == choose_encoder()
-    pictures, rate = decoded(path)
-    assert [picture.shape for picture in pictures] == [(32, 46, 3)] * 4
-    assert [picture.mean() / 255 for picture in pictures] == pytest.approx(levels, abs=0.03)
+    images, rate = decoded(path)
+    assert [image.shape for image in images] == [(32, 46, 3)] * 4
+    assert [image.mean() / 255 for image in images] == pytest.approx(levels, abs=0.03)
     assert float(rate) == pytest.approx(fps, rel=1e-3)
     assert [entry.name for entry in tmp_path.iterdir()] == ["film.mp4"]
 
@@ -100,9 +100,9 @@ def test_colours_survive(tmp_path) -> None:
     frame[:32, :, 0] = 0.8
     frame[32:, :, 2] = 0.8
     write_mp4(frame[None], tmp_path / "film.mp4")
-    picture = decoded(tmp_path / "film.mp4")[0][0] / 255
-    assert picture[8:24, 8:56].mean(axis=(0, 1)) == pytest.approx([0.8, 0, 0], abs=0.06)
-    assert picture[40:56, 8:56].mean(axis=(0, 1)) == pytest.approx([0, 0, 0.8], abs=0.06)
+    image = decoded(tmp_path / "film.mp4")[0][0] / 255
+    assert image[8:24, 8:56].mean(axis=(0, 1)) == pytest.approx([0.8, 0, 0], abs=0.06)
+    assert image[40:56, 8:56].mean(axis=(0, 1)) == pytest.approx([0, 0, 0.8], abs=0.06)
 
 
 def test_a_failed_film_leaves_nothing(tmp_path) -> None:

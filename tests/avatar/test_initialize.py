@@ -10,8 +10,8 @@ import torch
 from animportrait3d_core.avatar import InitializeSettings, initialize_avatar, pose_avatar
 from animportrait3d_core.errors import InvalidInput
 from animportrait3d_core.gaussians import sh0_to_rgb
+from animportrait3d_core.parts import AvatarPart
 from animportrait3d_core.rigging import points_to_local, triangle_frames
-from animportrait3d_core.rigging.parts import CLOTHES, HAIR, MOUTH_INTERIOR, SKIN
 from animportrait3d_core.rigging.points import RiggedPoints
 from animportrait3d_core.rotations import quaternion_to_matrix
 
@@ -23,9 +23,11 @@ def points(mannequin_body, rest) -> RiggedPoints:
     with torch.no_grad():
         frames = triangle_frames(mannequin_body(rest).vertices[0], mannequin_body.faces)[binding]
     positions = frames.center + 0.02 * torch.randn(400, 3, generator=generator)
-    part_id = torch.tensor([HAIR, CLOTHES, SKIN, MOUTH_INTERIOR], dtype=torch.uint8).repeat(100)
+    part_id = torch.tensor(
+        [AvatarPart.HAIR, AvatarPart.CLOTHES, AvatarPart.SKIN, AvatarPart.MOUTH_INTERIOR], dtype=torch.uint8
+    ).repeat(100)
     normals = torch.nn.functional.normalize(torch.randn(400, 3, generator=generator), dim=-1)
-    own = part_id == SKIN
+    own = part_id == AvatarPart.SKIN
     normals[own] = -frames.rotation[own, :, 1]
     return RiggedPoints(
         positions=positions,
@@ -51,9 +53,9 @@ def test_fixed_start_lies_on_the_points_as_discs(points, mannequin_body, rest) -
     assert ((thin_axis * points.normals).sum(-1).abs() - 1).abs().max() < 1e-4
     identity = torch.tensor([1.0, 0, 0, 0])
     torch.testing.assert_close(
-        avatar.gaussians.quats[points.part_id == SKIN], identity.expand(100, 4), rtol=0, atol=1e-4
+        avatar.gaussians.quats[points.part_id == AvatarPart.SKIN], identity.expand(100, 4), rtol=0, atol=1e-4
     )
-    hidden = points.part_id == MOUTH_INTERIOR
+    hidden = points.part_id == AvatarPart.MOUTH_INTERIOR
     assert world.opacities[hidden].allclose(torch.tensor(settings.hidden_opacity))
     assert world.opacities[~hidden].allclose(torch.tensor(settings.opacity))
     assert avatar.prompt == "a head"
@@ -61,7 +63,7 @@ def test_fixed_start_lies_on_the_points_as_discs(points, mannequin_body, rest) -
 
 def test_paper_start_is_the_authors(points, mannequin_body, rest) -> None:
     gaussians = initialize_avatar(points, mannequin_body, rest, InitializeSettings.paper()).gaussians
-    loose = (points.part_id == HAIR) | (points.part_id == CLOTHES)
+    loose = (points.part_id == AvatarPart.HAIR) | (points.part_id == AvatarPart.CLOTHES)
     assert gaussians.log_scales[loose].allclose(torch.tensor(math.log(0.1)))
     assert gaussians.log_scales[~loose].allclose(torch.tensor(math.log(0.2)))
     assert gaussians.opacities.allclose(torch.tensor(0.1))

@@ -11,13 +11,13 @@ from animportrait3d_core.avatar import RiggedAvatar, body_frames, pose_avatar, p
 from animportrait3d_core.avatar.spherical_harmonics import rotate_spherical_harmonics
 from animportrait3d_core.cameras import Cameras, orbit_cameras
 from animportrait3d_core.errors import InvalidInput, ShapeMismatch
-from animportrait3d_core.evaluation import psnr
 from animportrait3d_core.gaussians import Gaussians
+from animportrait3d_core.parts import AvatarPart
 from animportrait3d_core.render import render_gaussians
 from animportrait3d_core.render.torch_projection import spherical_harmonics_basis
 from animportrait3d_core.rigging import Placement, to_local, triangle_frames
-from animportrait3d_core.rigging.parts import EYES
 from animportrait3d_core.rotations import axis_angle_to_matrix, matrix_to_quaternion, quaternion_multiply
+from animportrait3d_core.similarity import psnr
 
 HEAD = 15
 SIZE = 128
@@ -103,7 +103,7 @@ def test_the_jaw_moves_what_is_skinned_to_it_and_nothing_else(avatar: RiggedAvat
     moved = displacement(avatar, jaw_pose=torch.tensor([[0.35, 0.0, 0.0]]))
     assert moved[~support].max() < 1e-6
     assert moved[support].max() > 0.05
-    eyeballs = avatar.part_id == EYES
+    eyeballs = avatar.part_id == AvatarPart.EYES
     assert eyeballs.sum() > 100
     assert moved[eyeballs].max() < 1e-6
 

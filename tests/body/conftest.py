@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from animportrait3d_core.body.assets import FACE_REGIONS, BodyAssets, save_body_assets
+from animportrait3d_core.body.assets import BodyAssets, save_body_assets
 from animportrait3d_core.body.model import load_body_model
+from animportrait3d_core.regions import BODY_REGIONS
 
 ROWS, COLUMNS = 96, 104  # 9,984 vertices, just over what the smplx package needs
 SMPLX_PARENTS = [-1, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9, 9, 12, 13, 14, 16, 17, 18, 19, 15, 15, 15]
@@ -68,7 +69,7 @@ def make_body_assets(arrays: dict[str, np.ndarray], arm_angle_degrees: float = 6
         "eyelid_offsets": 1e-3 * torch.randn(2, len(kept), 3, generator=generator),
         "landmark_faces": torch.randint(0, len(faces), (70,), generator=generator),
         "landmark_barycentric": barycentric / barycentric.sum(1, keepdim=True),
-        "face_regions": {name: torch.rand(len(faces), generator=generator) < 0.1 for name in FACE_REGIONS},
+        "face_regions": {name: torch.rand(len(faces), generator=generator) < 0.1 for name in BODY_REGIONS},
         "vertex_labels": torch.rand(len(kept), generator=generator),
         "arm_angle_degrees": arm_angle_degrees,
     }

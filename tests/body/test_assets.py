@@ -5,15 +5,10 @@ import dataclasses
 import pytest
 import torch
 
-from animportrait3d_core.body.assets import (
-    FACE_REGIONS,
-    assets_from_tensors,
-    assets_to_tensors,
-    load_body_assets,
-    save_body_assets,
-)
+from animportrait3d_core.body.assets import assets_from_tensors, assets_to_tensors, load_body_assets, save_body_assets
 from animportrait3d_core.errors import AnimPortraitError, IncompatibleCheckpoint, InvalidInput
 from animportrait3d_core.files import write_safetensors
+from animportrait3d_core.regions import BODY_REGIONS
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +22,7 @@ def test_round_trip_through_a_file_is_exact(assets, tmp_path):
     for field in dataclasses.fields(assets):
         value, again = getattr(assets, field.name), getattr(back, field.name)
         if field.name == "face_regions":
-            assert all(torch.equal(value[name], again[name]) for name in FACE_REGIONS)
+            assert all(torch.equal(value[name], again[name]) for name in BODY_REGIONS)
         elif isinstance(value, torch.Tensor):
             assert torch.equal(value, again)
         else:

@@ -6,19 +6,20 @@ import functools
 import pytest
 import torch
 
-from animportrait3d_core.body.fit import FitSettings, _check_limits, fit_body
+from animportrait3d_core.body.fit import BodyFitSettings, _check_limits, fit_body
 from animportrait3d_core.body.fit_start import start_from_mesh
 from animportrait3d_core.body.fit_terms import body_regions
-from animportrait3d_core.body.landmarks import NUM_LANDMARKS, Landmarks, mean_landmark_error
+from animportrait3d_core.body.landmarks import Landmarks, mean_landmark_error
 from animportrait3d_core.body.parameters import BodyParameters
 from animportrait3d_core.cameras import orbit_cameras, project
 from animportrait3d_core.errors import InvalidInput, ShapeMismatch
+from animportrait3d_core.landmarks import NUM_FACE_LANDMARKS
 from animportrait3d_core.meshes import Mesh, compact, vertex_normals
 from animportrait3d_core.render import rasterize_mesh
 from animportrait3d_core.views import Views
 
 FRONT = torch.tensor([1.0, 1, 0, 0, 0, 0, 1, 1])
-QUICK = FitSettings(
+QUICK = BodyFitSettings(
     max_points=800, place_iterations=6, turn_iterations=4, shape_iterations=10, view_count=4, view_size=64
 )
 
@@ -49,7 +50,7 @@ def make_subject(body, seed: int, detail: bool = True, dressed: bool = True) -> 
         head_pose=0.06 * torch.randn(1, 3, generator=generator),
         scale=2.78 + 0.08 * torch.randn(1, 1, generator=generator),
     )
-    eyes = body(neutral).landmarks[0, NUM_LANDMARKS:].mean(0)
+    eyes = body(neutral).landmarks[0, NUM_FACE_LANDMARKS:].mean(0)
     shift = 0.02 * torch.randn(1, 3, generator=generator)
     parameters = parameters.replace(translation=torch.tensor([[0, 0.42, 0.17]]) + shift - parameters.scale * eyes)
     shape = body.shape(parameters.betas)
@@ -69,7 +70,7 @@ def make_subject(body, seed: int, detail: bool = True, dressed: bool = True) -> 
     starts = [0, len(vertices), 2 * len(vertices)]
     joined = torch.cat([part_faces + start for (_, part_faces), start in zip(parts, starts)])
     mesh = compact(Mesh(torch.cat([v for v, _ in parts]), joined), torch.ones(len(joined), dtype=torch.bool))
-    return Subject(mesh, views_of(mesh), output.landmarks[0, :NUM_LANDMARKS], parameters)
+    return Subject(mesh, views_of(mesh), output.landmarks[0, :NUM_FACE_LANDMARKS], parameters)
 
 
 @pytest.fixture(scope="module")
@@ -138,7 +139,7 @@ def detected(subject: Subject, noise: float = 0.3) -> Landmarks:
     """Noisy detections in the four views from the front, in pixels of pictures where the eyes are 20 pixels apart."""
     pixels, _ = project(subject.views.cameras, subject.landmarks)
     pixels += noise * torch.randn(pixels.shape, generator=torch.Generator().manual_seed(1))
-    return Landmarks(points_2d=pixels, confidence=FRONT[:, None].expand(-1, NUM_LANDMARKS))
+    return Landmarks(points_2d=pixels, confidence=FRONT[:, None].expand(-1, NUM_FACE_LANDMARKS))
 
 
 def test_landmarks_of_pictures_place_the_body_without_a_mesh(mannequin_body, person):
@@ -242,13 +243,13 @@ def test_a_fit_beyond_its_limits_says_which_term_and_which_view():
         "worst_view_reprojection": 0.31,
     }
     with pytest.raises(InvalidInput, match=r"landmark_error is 0.120 .* at most 0.100.* View 7 .*0.310"):
-        _check_limits(poor, FitSettings())
+        _check_limits(poor, BodyFitSettings())
     with pytest.raises(InvalidInput, match=r"landmark_reprojection is 0.090 .* at most 0.080"):
-        _check_limits(poor | {"landmark_error": 0.07}, FitSettings(max_landmark_error=0.08))
+        _check_limits(poor | {"landmark_error": 0.07}, BodyFitSettings(max_landmark_error=0.08))
     with pytest.raises(InvalidInput, match=r"surface_rms is 0.010 .* at most 0.009: .*error_limit"):
-        _check_limits(poor, FitSettings(max_surface_error=0.009))
-    _check_limits(poor, FitSettings(allow_poor_fit=True))
-    _check_limits(poor | {"landmark_error": 0.1}, FitSettings())
+        _check_limits(poor, BodyFitSettings(max_surface_error=0.009))
+    _check_limits(poor, BodyFitSettings(allow_poor_fit=True))
+    _check_limits(poor | {"landmark_error": 0.1}, BodyFitSettings())
 
 
 def test_what_is_no_head_is_refused(mannequin_body, person):
@@ -289,7 +290,7 @@ def test_bad_input_is_named(mannequin_body, person):
 def test_landmarks_that_cannot_be_right_are_named(mannequin_body, person):
     subject = person(2)
 
-    def fit(landmarks: Landmarks, settings: FitSettings = QUICK):
+    def fit(landmarks: Landmarks, settings: BodyFitSettings = QUICK):
         return fit_body(subject.views, mannequin_body, subject.mesh, landmarks, settings)
 
     pixels, _ = project(subject.views.cameras, subject.landmarks)

@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 
 from animportrait3d_core.body.fit_landmarks import LandmarkTerm, find_consensus
 from animportrait3d_core.body.fit_start import start_from_landmarks
-from animportrait3d_core.body.fit_variables import NormalEquations, PosedBody
-from animportrait3d_core.body.landmarks import JAWLINE, Landmarks, outer_eye_distance, triangulate
+from animportrait3d_core.body.fit_variables import LinearizedBody, NormalEquations
+from animportrait3d_core.body.landmarks import Landmarks, outer_eye_distance, triangulate
 from animportrait3d_core.cameras import orbit_cameras, project
 from animportrait3d_core.errors import InvalidInput
+from animportrait3d_core.landmarks import JAWLINE
 from animportrait3d_core.rotations import axis_angle_to_matrix
 
 WIDTH = 0.012
@@ -152,7 +153,7 @@ def linear_body(face: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 def test_gradient_of_the_term_equals_central_differences(face, form):
     """In float64; the depth that turns pixels into world units is held, as in every Gauss-Newton step."""
     start, derivatives = linear_body(face)
-    cameras = CAMERAS.to(torch.float64)
+    cameras = CAMERAS.to(dtype=torch.float64)
     landmarks = detected(face, noise=0.02)
     if form == "space":
         landmarks = Landmarks(points_3d=face.double(), confidence=landmarks.confidence[5])
@@ -175,7 +176,7 @@ def test_gradient_of_the_term_equals_central_differences(face, form):
 
     system = NormalEquations.of_size(4)
     none = torch.zeros(0, 3)
-    term.add_to(system, PosedBody(none, none, start, none, derivatives), width, weight)
+    term.add_to(system, LinearizedBody(none, none, start, none, derivatives), width, weight)
     step = 1e-5 * torch.eye(4, dtype=torch.float64)
     slopes = torch.tensor([(loss(row) - loss(-row)) / 2e-5 for row in step], dtype=torch.float64)
     assert float(slopes.abs().min()) > 1e-4
@@ -194,7 +195,7 @@ def test_wrong_detections_do_not_pull(face):
         given_landmarks = dataclasses.replace(landmarks, points_2d=pixels)
         system = NormalEquations.of_size(4)
         none = torch.zeros(0, 3)
-        posed = PosedBody(none, none, start.float(), none, derivatives.float())
+        posed = LinearizedBody(none, none, start.float(), none, derivatives.float())
         LandmarkTerm(given_landmarks, CAMERAS, WIDTH).add_to(system, posed, 0.05, 1.0)
         gradients.append(system.gradient)
     # One view and one landmark are missing; with the wrong ones the gradient would be several times as large.

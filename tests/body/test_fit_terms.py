@@ -12,7 +12,7 @@ from animportrait3d_core.body.fit_terms import (
     SurfaceTerm,
     body_regions,
     every_nth,
-    picture_derivatives,
+    image_derivatives,
     sample_distance,
     signed_distance,
 )
@@ -95,9 +95,9 @@ def test_picture_derivatives_equal_finite_differences_of_the_projection():
     points = torch.randn(6, 3, generator=generator, dtype=torch.float64) * 0.2
     directions = torch.randn(6, 3, 4, generator=generator, dtype=torch.float64)
     view = torch.tensor([0, 1, 0, 1, 0, 1])
-    exact = cameras.to(torch.float64)
+    exact = cameras.to(dtype=torch.float64)
     pixels, depth = (both[view, torch.arange(6)] for both in project(exact, points))
-    found = picture_derivatives(exact, view, pixels, directions)
+    found = image_derivatives(exact, view, pixels, directions)
     step = 1e-6
     for column in range(4):
         ahead = project(exact, points + step * directions[..., column])[0][view, torch.arange(6)]

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 
 from animportrait3d_core.body.fit import BodyFit
-from animportrait3d_core.body.landmark_pictures import CONFIDENCE_COLORS, FITTED_COLOR, detections_picture, fit_picture
+from animportrait3d_core.body.landmark_images import CONFIDENCE_COLORS, FITTED_COLOR, detections_image, fit_image
 from animportrait3d_core.body.landmarks import Landmarks, landmarks_of_views
 from animportrait3d_core.cameras import orbit_cameras, project
 from animportrait3d_core.errors import InvalidInput, MissingModelFile
 from animportrait3d_core.meshes import Mesh
-from animportrait3d_core.rigging.parts import CLOTHES, HAIR, SKIN, MeshParts
+from animportrait3d_core.parts import AvatarPart, MeshParts
 from animportrait3d_core.views import Views
-from animportrait3d_core.workflow import load_registry
-from animportrait3d_core.workflow.context import RunContext, activate
 
-ROOT = Path(__file__).parents[2]
 YAWS = [0, 80, 40, 180, -74, -76]
 
 
@@ -65,12 +61,12 @@ def test_the_color_of_a_point_tells_its_confidence():
     pixels[0, :, 0] = 4.5 + torch.arange(68) % 56
     confidence = torch.zeros(1, 68)
     confidence[0, [0, 10, 20]] = torch.tensor([0.1, 0.5, 1.0])
-    picture = detections_picture(views_at([0]), Landmarks(points_2d=pixels, confidence=confidence))
-    assert picture.shape == (1, 512, 512, 3)
+    image = detections_image(views_at([0]), Landmarks(points_2d=pixels, confidence=confidence))
+    assert image.shape == (1, 512, 512, 3)
     for number, color in ((0, 0), (10, 2), (20, 4)):
         x, y = (8 * pixels[0, number]).long().tolist()
-        assert picture[0, y, x].tolist() == pytest.approx(CONFIDENCE_COLORS[color])
-    assert float((picture != 0.9).any(-1).float().sum()) == 3 * 9  # three squares, nothing else
+        assert image[0, y, x].tolist() == pytest.approx(CONFIDENCE_COLORS[color])
+    assert float((image != 0.9).any(-1).float().sum()) == 3 * 9  # three squares, nothing else
 
 
 def test_the_fit_is_shown_with_its_landmarks(mannequin_body):
@@ -79,27 +75,20 @@ def test_the_fit_is_shown_with_its_landmarks(mannequin_body):
     parameters = parameters.replace(translation=torch.tensor([[0.0, -0.33, 0.0]]))
     views = views_at([90, 1, -41, 180, 38])
     fit = BodyFit(parameters, mannequin_body, {})
-    picture = fit_picture(views, fit)
-    assert picture.shape == (4, 512, 512, 3)
+    image = fit_image(views, fit)
+    assert image.shape == (4, 512, 512, 3)
     front = views[1].cameras.resized(512, 512)
     nose = project(front, mannequin_body(parameters).landmarks[0, 30:31])[0][0, 0]
-    assert picture[0, int(nose[1]), int(nose[0])].tolist() == pytest.approx(FITTED_COLOR)
+    assert image[0, int(nose[1]), int(nose[0])].tolist() == pytest.approx(FITTED_COLOR)
     pixels, _ = project(views.cameras, mannequin_body(parameters).landmarks[0, :68] + torch.tensor([0.0, 0.1, 0.0]))
-    marked = fit_picture(views, fit, Landmarks(points_2d=pixels))
+    marked = fit_image(views, fit, Landmarks(points_2d=pixels))
     green = torch.tensor(CONFIDENCE_COLORS[-1])
     assert int(((marked - green).abs().amax(-1) < 1e-6).sum((1, 2)).min()) > 60
     in_space = Landmarks(points_3d=mannequin_body(parameters).landmarks[0, :68] + torch.tensor([0.0, 0.1, 0.0]))
-    assert torch.allclose(fit_picture(views, fit, in_space), marked)
+    assert torch.allclose(fit_image(views, fit, in_space), marked)
 
 
-@pytest.fixture
-def node(tmp_path):
-    folders = {f"{name}_directory": tmp_path / name for name in ("output", "input", "models", "temp")}
-    with activate(RunContext(**folders, node_id="7")):
-        yield load_registry(ROOT)["AP3D_DetectLandmarks"]()
-
-
-def test_the_node_detects_and_shows(node, monkeypatch, tmp_path):
+def test_the_node_detects_and_shows(run_node, monkeypatch, tmp_path):
     from animportrait3d_core import networks
 
     monkeypatch.setattr(networks, "load_network", lambda path, role, device: SimpleNamespace(role=role))
@@ -107,20 +96,19 @@ def test_the_node_detects_and_shows(node, monkeypatch, tmp_path):
     from animportrait3d_core.embedded import weights
 
     monkeypatch.setattr(weights, "embedded_network_folder", lambda role: tmp_path / role)
-    landmarks, picture = node.execute(views_at(YAWS), "embedded", 75.0)["result"]
-    assert landmarks.points_2d.shape == (6, 68, 2)
-    assert picture.shape == (3, 512, 512, 3)
-    wide, _ = node.execute(views_at(YAWS), "embedded", 180.0)["result"]
+    seen = run_node("AP3D_DetectLandmarks", views=views_at(YAWS), most_yaw=75.0)
+    assert seen.landmarks.points_2d.shape == (6, 68, 2)
+    assert seen.image.shape == (3, 512, 512, 3)
+    wide = run_node("AP3D_DetectLandmarks", views=views_at(YAWS), most_yaw=180.0).landmarks
     assert int((wide.confidence_2d.amax(1) > 0).sum()) == 5
 
 
-def test_a_missing_network_is_named(node):
+def test_a_missing_network_is_named(run_node):
     with pytest.raises(MissingModelFile, match="AP3D_DetectLandmarks: no file 'mine/network.json'.*ap3d_landmarks"):
-        node.execute(views_at(YAWS), "mine/network.json", 75.0)
+        run_node("AP3D_DetectLandmarks", views=views_at(YAWS), network="mine/network.json")
 
 
-def test_parts_stand_for_the_mesh_and_tell_what_covers_the_body(mannequin_body, monkeypatch):
-    fit_node = load_registry(ROOT)["AP3D_FitSMPLX"]()
+def test_parts_stand_for_the_mesh_and_tell_what_covers_the_body(run_node, mannequin_body, monkeypatch):
     fits = []
 
     def fit(views, body, mesh, landmarks, settings, progress, covering):
@@ -129,11 +117,11 @@ def test_parts_stand_for_the_mesh_and_tell_what_covers_the_body(mannequin_body, 
 
     monkeypatch.setattr("animportrait3d_core.body.fit.fit_body", fit)
     mesh = Mesh(torch.eye(3), torch.tensor([[0, 1, 2], [0, 2, 1], [1, 2, 0]]))
-    parts = MeshParts(mesh, torch.tensor([HAIR, SKIN, CLOTHES], dtype=torch.uint8))
+    parts = MeshParts(mesh, torch.tensor([AvatarPart.HAIR, AvatarPart.SKIN, AvatarPart.CLOTHES], dtype=torch.uint8))
     given = {"views": views_at([0, 40]), "body": mannequin_body, "fit_expression": True, "error_limit": 0.035}
-    fit_node.execute(**given, parts=parts)
-    fit_node.execute(**given, mesh=mesh)
+    run_node("AP3D_FitSMPLX", **given, parts=parts)
+    run_node("AP3D_FitSMPLX", **given, mesh=mesh)
     assert fits[0][0] is mesh and fits[0][1].tolist() == [True, False, True]
     assert fits[1] == (mesh, None)
     with pytest.raises(InvalidInput, match="AP3D_FitSMPLX: `mesh` and `parts` are connected; connect one"):
-        fit_node.execute(**given, mesh=mesh, parts=parts)
+        run_node("AP3D_FitSMPLX", **given, mesh=mesh, parts=parts)

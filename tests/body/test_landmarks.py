@@ -33,6 +33,13 @@ def test_mean_landmark_error_in_closed_form():
     assert mean_landmark_error(truth + torch.tensor([0.0, 0.1, 0.0]), truth) == pytest.approx(0.05)
 
 
+def test_a_form_that_is_not_there_is_named():
+    with pytest.raises(InvalidInput, match="there are no points_3d"):
+        _ = Landmarks(points_2d=torch.zeros(2, 68, 2)).positions
+    with pytest.raises(InvalidInput, match="there are no points_2d"):
+        _ = Landmarks(points_3d=torch.zeros(68, 3)).detections
+
+
 def test_bad_landmarks_are_refused():
     with pytest.raises(InvalidInput, match="neither points_3d"):
         Landmarks()

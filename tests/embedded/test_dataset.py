@@ -15,13 +15,12 @@ import pytest
 import torch
 
 from animportrait3d_core.cameras import Cameras, orbit_cameras, project
+from animportrait3d_core.conditioning import CROP_REGIONS, neutral_state, sample_state, state_parameters
 from animportrait3d_core.embedded.dataset import PRESETS, build_dataset, dataset_settings, dataset_sheet, identity_seeds
-from animportrait3d_core.embedded.dataset.framing import BOX_SIDES, View, crop_camera, sample_view
+from animportrait3d_core.embedded.dataset.framing import View, sample_view, view_camera
 from animportrait3d_core.embedded.dataset.samples import SampleSettings, landmark_visibility, render_samples
-from animportrait3d_core.embedded.dataset.states import neutral_state, sample_state, state_parameters
 from animportrait3d_core.embedded.identities import (
-    PARTS,
-    RenderSettings,
+    IdentityRenderSettings,
     parse_prompt,
     pose_identity,
     prepare_identity,
@@ -30,9 +29,12 @@ from animportrait3d_core.embedded.identities import (
     true_parameters,
 )
 from animportrait3d_core.embedded.identities.export import EXPORTED
+from animportrait3d_core.embedded.identities.prompts import describe, describe_abstractly
 from animportrait3d_core.embedded.mannequin import build_mannequin
 from animportrait3d_core.errors import InvalidInput
-from animportrait3d_core.training import BODY_WIDTHS, REGIONS, decode_normals, open_dataset
+from animportrait3d_core.parts import FIGURE_PARTS
+from animportrait3d_core.regions import IMAGE_REGIONS
+from animportrait3d_core.training import BODY_WIDTHS, decode_normals, open_dataset
 
 TINY = dataset_settings("prior", 3, images_per_identity=4, size=32, identities_per_shard=1)
 SCLERA, TEETH, IRIS = 255, 125, 85
@@ -129,7 +131,7 @@ def test_killed_build_with_two_processes_ends_in_the_same_bytes(tiny, tmp_path):
 
 def test_regions_are_balanced(dataset):
     regions = dataset.column("region").long()
-    assert torch.bincount(regions, minlength=len(REGIONS)).tolist() == [6, 6, 6, 6]
+    assert torch.bincount(regions, minlength=len(IMAGE_REGIONS)).tolist() == [6, 6, 6, 6]
 
 
 def test_no_seed_belongs_to_a_shipped_or_exported_person():
@@ -144,10 +146,10 @@ def test_prompts_follow_the_region(dataset):
     for index in range(len(dataset)):
         sample = dataset[index]
         attributes = sample_identity(sample.identity).attributes
-        assert sample.full_prompt == attributes.prompt() and sample.abstract_prompt == attributes.abstract_prompt()
+        assert sample.full_prompt == describe(attributes) and sample.abstract_prompt == describe_abstractly(attributes)
         known = parse_prompt(sample.full_prompt).known
         assert all(getattr(attributes, name) == value for name, value in known.items())
-        region = REGIONS[sample.region]
+        region = IMAGE_REGIONS[sample.region]
         if region in ("bust", "face"):
             assert sample.prompt == sample.full_prompt
         else:
@@ -160,7 +162,7 @@ def test_landmarks_of_the_region_lie_inside_its_crop(dataset):
     wanted = {"eyes": {"left eye": (36, 42), "right eye": (42, 48), "eyes": (36, 48)}, "mouth": {"mouth": (48, 68)}}
     for index in range(len(dataset)):
         sample = dataset[index]
-        region = REGIONS[sample.region]
+        region = IMAGE_REGIONS[sample.region]
         if region not in wanted:
             continue
         first, last = wanted[region][sample.prompt.partition(" region")[0]]
@@ -184,11 +186,11 @@ def test_stored_camera_and_body_give_the_stored_landmarks(dataset):
 
 
 def test_maps_agree_with_each_other(dataset):
-    eyes, teeth = PARTS.index("eyes"), PARTS.index("teeth")
+    eyes, teeth = FIGURE_PARTS.index("eyes"), FIGURE_PARTS.index("teeth")
     counted, openings = 0, []
     for index in range(len(dataset)):
         sample = dataset[index]
-        assert sample.parts.max() < len(PARTS)
+        assert sample.parts.max() < len(FIGURE_PARTS)
         covered = sample.alpha == 255
         assert bool((sample.parts[covered] > 0).all()) and bool((sample.rgb[sample.alpha == 0] == 255).all())
         coded = sample.normals[covered].float() / 127.5 - 1
@@ -197,11 +199,11 @@ def test_maps_agree_with_each_other(dataset):
         assert float((facing > -0.15).float().mean()) > 0.985
         label, normal = sample.condition[..., 3], sample.condition[..., :3]
         white = (normal == 255).all(-1)
-        if sample.view_word != "back view" and sample.region == REGIONS.index("eyes"):
+        if sample.view_word != "back view" and sample.region == IMAGE_REGIONS.index("eyes"):
             # Labels come from the bare head, parts from the dressed one: lashes and hair may lie in front.
             for value, part in ((SCLERA, eyes), (IRIS, eyes), (TEETH, teeth)):
                 there = (label == value) & covered
-                lashes = (sample.parts == PARTS.index("lashes")) | (sample.parts == PARTS.index("hair"))
+                lashes = (sample.parts == FIGURE_PARTS.index("lashes")) | (sample.parts == FIGURE_PARTS.index("hair"))
                 agree = ((sample.parts == part) | lashes)[there]
                 counted += int(there.sum())
                 assert agree.numel() == 0 or float(agree.float().mean()) > 0.97, (index, value)
@@ -212,22 +214,22 @@ def test_maps_agree_with_each_other(dataset):
 
 
 def test_closed_lids_hide_the_eyes_from_the_labels(prepared):
-    settings = RenderSettings(texture_size=128)
-    view = View(orbit_cameras([0.0], [0.0], 896), 0.0, "both eyes", 1.0, np.zeros(2))
+    settings = IdentityRenderSettings(texture_size=128)
+    view = View(orbit_cameras([0.0], [0.0], 896), 0.0, CROP_REGIONS["both eyes"], 1.0, np.zeros(2))
     counts = {}
     for closure in (0.0, 1.0):
         state = posed(prepared, eyelids=[closure, closure])
-        image = render_posed(state, crop_camera(view, state.landmarks, 128), settings)
+        image = render_posed(state, view_camera(view, state.landmarks, 128), settings)
         assert image.condition is not None
         counts[closure] = int((image.condition[..., 3] > 0.2).sum())
-        camera = crop_camera(view, state.landmarks, 128)
+        camera = view_camera(view, state.landmarks, 128)
         pupils = landmark_visibility(image, camera)[68:].tolist()
         assert pupils == ([1, 1] if closure == 0.0 else [0, 0])
     assert counts[0.0] > 150 and counts[1.0] == 0
 
 
 def test_visibility_from_the_front_the_side_and_behind(prepared):
-    settings = RenderSettings(texture_size=128, condition=False)
+    settings = IdentityRenderSettings(texture_size=128, condition=False)
     state = posed(prepared)
     share = {}
     for yaw in (0.0, 80.0, 180.0):
@@ -244,10 +246,10 @@ def test_visibility_from_the_front_the_side_and_behind(prepared):
 
 def test_a_crop_is_a_part_of_the_picture(prepared):
     """Rendering a crop at its own pixels equals cutting it out of the large picture."""
-    settings = RenderSettings(texture_size=128, condition=False)
+    settings = IdentityRenderSettings(texture_size=128, condition=False)
     state = posed(prepared)
-    view = View(orbit_cameras([20.0], [5.0], 896), 20.0, "mouth", 1.0, np.zeros(2))
-    crop = crop_camera(view, state.landmarks, 200)
+    view = View(orbit_cameras([20.0], [5.0], 896), 20.0, CROP_REGIONS["mouth"], 1.0, np.zeros(2))
+    crop = view_camera(view, state.landmarks, 200)
     assert crop.K[0, 0, 0] == pytest.approx(float(view.camera.K[0, 0, 0]))
     left, top = (float(view.camera.K[0, k, 2] - crop.K[0, k, 2]) for k in (0, 1))
     corners = project(view.camera, state.landmarks[[48, 54]])[0][0].mean(0)
@@ -275,10 +277,10 @@ def test_states_and_views_cover_their_ranges():
     jaws = np.array([sample_state("mouth", generator).jaw[0] for _ in range(400)])
     assert (jaws == 0).mean() > 0.1 and jaws.max() > 0.38
     boxes = [sample_view("eyes", PRESETS["prior"].framings["eyes"], generator) for _ in range(300)]
-    assert {view.box for view in boxes} == {"left eye", "right eye", "both eyes"} < set(BOX_SIDES)
+    assert {view.region.name for view in boxes} == {"left eye", "right eye", "both eyes"} < set(CROP_REGIONS)
     # The far eye is never shown alone: on the picture's left is the subject's right eye.
-    assert all(view.yaw < 30 for view in boxes if view.box == "left eye")
-    assert all(view.yaw > -30 for view in boxes if view.box == "right eye")
+    assert all(view.yaw < 30 for view in boxes if view.region.name == "left eye")
+    assert all(view.yaw > -30 for view in boxes if view.region.name == "right eye")
     yaws = np.array([sample_view("bust", PRESETS["networks"].framings["bust"], generator).yaw for _ in range(800)])
     assert np.histogram(yaws, bins=8, range=(-180, 180))[0].min() > 60
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from animportrait3d_core.embedded.identities import Attributes, parse_prompt, sample_attributes
 from animportrait3d_core.embedded.identities.attributes import CHOICES, FLAGS
-from animportrait3d_core.embedded.identities.prompts import attributes_from_prompt
+from animportrait3d_core.embedded.identities.prompts import attributes_from_prompt, describe, describe_abstractly
 from animportrait3d_core.errors import InvalidInput
 
 
@@ -26,7 +26,7 @@ def any_attributes(draw) -> Attributes:
 
 @given(any_attributes(), st.randoms(use_true_random=False))
 def test_a_full_prompt_gives_its_attributes_back_in_any_order(attributes, random):
-    phrases = attributes.prompt().split(", ")
+    phrases = describe(attributes).split(", ")
     random.shuffle(phrases)
     parsed = parse_prompt(", ".join(phrases))
     assert parsed.unknown == ()
@@ -101,7 +101,7 @@ def test_all_values_occur_and_correlate():
 def test_the_seed_fills_what_a_prompt_leaves_open():
     first, unknown = attributes_from_prompt("an old woman", np.random.default_rng(1))
     assert unknown == () and (first.age, first.sex) == ("old", "woman")
-    others = {attributes_from_prompt("an old woman", np.random.default_rng(seed))[0].prompt() for seed in range(20)}
+    others = {describe(attributes_from_prompt("an old woman", np.random.default_rng(seed))[0]) for seed in range(20)}
     assert len(others) > 10
 
 
@@ -117,4 +117,4 @@ def test_wrong_values_are_named():
 
 def test_abstract_prompt():
     attributes = sample_attributes(np.random.default_rng(0), {"age": "old", "sex": "man", "skin_tone": "tan"})
-    assert attributes.abstract_prompt() == "an old man, tan skin"
+    assert describe_abstractly(attributes) == "an old man, tan skin"

@@ -10,13 +10,14 @@ from animportrait3d_core.cameras import orbit_cameras
 from animportrait3d_core.embedded.identities import exported_identity, sample_identity, true_parameters
 from animportrait3d_core.embedded.identities.clipping import border_chains, clip_faces
 from animportrait3d_core.embedded.identities.clothes import GARMENTS, build_cloth_shell, neckline
-from animportrait3d_core.embedded.identities.figure import CLOTHES, HAIR, build_figure, template_origin
+from animportrait3d_core.embedded.identities.figure import build_figure, template_origin
 from animportrait3d_core.embedded.identities.hair import build_hair_shell
 from animportrait3d_core.embedded.identities.hair_styles import STYLES
 from animportrait3d_core.embedded.identities.refinement import split_faces
 from animportrait3d_core.embedded.identities.rendering import pose_figure
 from animportrait3d_core.embedded.identities.shells import grid_triangles
 from animportrait3d_core.embedded.mannequin import build_mannequin, detail_rms
+from animportrait3d_core.parts import FigurePart
 from animportrait3d_core.render import rasterize_mesh
 
 HAIRY = [name for name, style in STYLES.items() if style is not None]
@@ -201,8 +202,8 @@ def test_hair_and_clothes_follow_head_and_shoulders():
         head_pose=rest.head_pose + torch.tensor([[0.0, 0.5, 0.0]]), jaw_pose=torch.tensor([[0.3, 0.0, 0.0]])
     )
     moved = np.linalg.norm(pose_figure(figure, turned) - pose_figure(figure, rest), axis=1)
-    hair = np.unique(figure.faces[figure.face_parts == HAIR])
-    clothes = np.unique(figure.faces[figure.face_parts == CLOTHES])
+    hair = np.unique(figure.faces[figure.face_parts == FigurePart.HAIR])
+    clothes = np.unique(figure.faces[figure.face_parts == FigurePart.CLOTHES])
     assert moved[hair].mean() > 0.05
     low = clothes[figure.rest[clothes, 1] < np.quantile(figure.rest[clothes, 1], 0.25)]
     assert moved[low].max() < 1e-6

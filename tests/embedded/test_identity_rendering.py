@@ -12,11 +12,10 @@ import torch
 from scipy import ndimage
 
 from animportrait3d_core.cameras import orbit_cameras, project
+from animportrait3d_core.conditioning import condition_map
 from animportrait3d_core.embedded.identities import (
-    PARTS,
     PORTRAIT_NAMES,
-    RenderSettings,
-    condition_map,
+    IdentityRenderSettings,
     embedded_portrait_files,
     export_identities,
     exported_identity,
@@ -26,14 +25,15 @@ from animportrait3d_core.embedded.identities import (
     sample_identity,
     true_parameters,
 )
-from animportrait3d_core.embedded.identities.rendering import pose_figure
+from animportrait3d_core.embedded.identities.rendering import bust_condition_assets, pose_figure
 from animportrait3d_core.embedded.mannequin import build_mannequin
 from animportrait3d_core.errors import InvalidInput, ShapeMismatch
 from animportrait3d_core.mesh_files import load_mesh
 from animportrait3d_core.meshes import sample_texture, vertex_normals
+from animportrait3d_core.parts import FIGURE_PARTS
 from animportrait3d_core.render import rasterize_mesh
 
-SMALL = RenderSettings(texture_size=256)
+SMALL = IdentityRenderSettings(texture_size=256)
 HEAD = {"target": (0.0, 0.34, 0.0), "fov_degrees": 24.0}
 
 
@@ -102,7 +102,7 @@ def test_background_is_composited_by_alpha(prepared):
     camera = orbit_cameras([0], [0], 64, **HEAD)
     images = []
     for color in ((0.0, 0.0, 0.0), (0.2, 0.7, 1.0)):
-        view = render_identity(prepared, None, camera, RenderSettings(texture_size=256, background=color))
+        view = render_identity(prepared, None, camera, IdentityRenderSettings(texture_size=256, background=color))
         images.append(view.rgb[0] - (1 - view.alpha[0])[..., None] * torch.tensor(color))
     torch.testing.assert_close(images[0], images[1], atol=1e-5, rtol=0)
     # Over black no pixel is brighter than its coverage.
@@ -121,7 +121,7 @@ def test_normals_face_the_camera_and_turn_with_it(prepared):
 
 def test_landmarks_lie_on_their_parts(prepared):
     cameras = orbit_cameras([0], [0], 256, target=(0.0, 0.36, 0.0), fov_degrees=14.0)
-    settings = RenderSettings(texture_size=256, condition=False)
+    settings = IdentityRenderSettings(texture_size=256, condition=False)
     wide = true_parameters(prepared.identity).replace(jaw_pose=torch.tensor([[math.radians(14), 0.0, 0.0]]))
     view = render_identity(prepared, wide, cameras, settings)
     parts = view.parts[0].numpy()
@@ -129,11 +129,11 @@ def test_landmarks_lie_on_their_parts(prepared):
     def part_near(landmark: int, reach: int = 4) -> set[str]:
         x, y = (int(v) for v in view.landmarks[0, landmark])
         window = parts[y - reach : y + reach + 1, x - reach : x + reach + 1]
-        return {PARTS[k] for k in np.unique(window)}
+        return {FIGURE_PARTS[k] for k in np.unique(window)}
 
     for pupil in (68, 69):
         x, y = (int(v) for v in view.landmarks[0, pupil])
-        assert PARTS[parts[y, x]] == "eyes"
+        assert FIGURE_PARTS[parts[y, x]] == "eyes"
     for corner in range(36, 48):
         assert part_near(corner) & {"eyes", "lashes"}, corner
     for lip in (48, 51, 54, 57, 62, 66):
@@ -145,14 +145,14 @@ def test_landmarks_lie_on_their_parts(prepared):
 def test_every_part_appears(prepared):
     cameras = orbit_cameras([25, 100], [0, 0], 192, target=(0.0, 0.36, 0.0), fov_degrees=20.0)
     wide = true_parameters(prepared.identity).replace(jaw_pose=torch.tensor([[math.radians(16), 0.0, 0.0]]))
-    view = render_identity(prepared, wide, cameras, RenderSettings(texture_size=256, condition=False))
-    assert {PARTS[k] for k in view.parts.unique().tolist()} == set(PARTS)
+    view = render_identity(prepared, wide, cameras, IdentityRenderSettings(texture_size=256, condition=False))
+    assert {FIGURE_PARTS[k] for k in view.parts.unique().tolist()} == set(FIGURE_PARTS)
 
 
 def test_condition_map_is_that_of_design_section_3(prepared):
     camera = orbit_cameras([10], [0], 256, target=(0.0, 0.36, 0.0), fov_degrees=14.0)
     wide = true_parameters(prepared.identity).replace(jaw_pose=torch.tensor([[math.radians(14), 0.0, 0.0]]))
-    view = render_identity(prepared, wide, camera, RenderSettings(texture_size=256, supersampling=1))
+    view = render_identity(prepared, wide, camera, IdentityRenderSettings(texture_size=256, supersampling=1))
     condition = view.condition[0]
     assert condition.shape == (256, 256, 4) and condition.min() >= 0 and condition.max() <= 1
     values = condition[..., 3].unique()
@@ -168,8 +168,8 @@ def test_condition_map_is_that_of_design_section_3(prepared):
     # hair and clothes are not in it: a bald twin has the same map
     body = build_mannequin()
     vertices = pose_figure(prepared.figure, wide)[: prepared.figure.num_body]
-    normals = vertex_normals(torch.from_numpy(vertices), torch.from_numpy(body.faces)).numpy()
-    bare = condition_map(vertices, normals, camera, 1)
+    normals = vertex_normals(torch.from_numpy(vertices), torch.from_numpy(body.faces))
+    bare = condition_map(bust_condition_assets(), torch.from_numpy(vertices), normals, camera, 1)[0]
     assert (bare - condition).abs().max() < 0.02
 
 
@@ -187,7 +187,7 @@ def test_lights_are_fixed_to_the_world():
     person = sample_identity(7, hair_style="bald", sex="woman", skin_tone="fair", freckles=False)
     prepared = prepare_identity(person, 512)
     cameras = orbit_cameras([-50, -25, 0, 25, 50], [0] * 5, 256, target=(0.0, 0.40, 0.0), fov_degrees=14.0)
-    view = render_identity(prepared, None, cameras, RenderSettings(texture_size=512, condition=False))
+    view = render_identity(prepared, None, cameras, IdentityRenderSettings(texture_size=512, condition=False))
     point = view.landmarks_3d[0, 27] + torch.tensor([0.0, 0.09, -0.01])
     pixels = project(cameras, point[None])[0][:, 0].long()
     colors = torch.stack(
@@ -212,9 +212,9 @@ def test_wrong_numbers_are_refused(prepared):
     with pytest.raises(ShapeMismatch, match="2 states for 3 cameras"):
         render_identity(prepared, true_parameters(prepared.identity).expand(2), cameras)
     with pytest.raises(InvalidInput, match="supersampling"):
-        RenderSettings(supersampling=0)
+        IdentityRenderSettings(supersampling=0)
     with pytest.raises(InvalidInput, match="texture_size"):
-        RenderSettings(texture_size=500)
+        IdentityRenderSettings(texture_size=500)
 
 
 def test_mesh_shown_unlit_looks_like_the_render():
@@ -227,7 +227,7 @@ def test_mesh_shown_unlit_looks_like_the_render():
     uvs = (mesh.corner_uvs[image.face_id[0].clamp(min=0)] * image.barycentric[0][..., None]).sum(dim=-2)
     unlit = torch.where(hit[..., None], sample_texture(mesh.texture, uvs), torch.ones(3))
     truth = render_identity(
-        prepare_identity(identity, 512), None, camera, RenderSettings(texture_size=512, condition=False)
+        prepare_identity(identity, 512), None, camera, IdentityRenderSettings(texture_size=512, condition=False)
     )
     both = hit & (truth.alpha[0] > 0.99)
     error = ((unlit - truth.rgb[0])[both] ** 2).mean()
@@ -286,6 +286,6 @@ def test_exported_lashes_are_dark() -> None:
     mesh = identity_mesh(exported_identity("amara"), texture_size=512)
     assert mesh.corner_uvs is not None and mesh.texture is not None
     identity = prepare_identity(exported_identity("amara"), 512)
-    lashes = torch.from_numpy(identity.figure.face_parts == PARTS.index("lashes"))
+    lashes = torch.from_numpy(identity.figure.face_parts == FIGURE_PARTS.index("lashes"))
     colors = sample_texture(mesh.texture, mesh.corner_uvs[lashes].mean(dim=1))
     assert len(colors) > 100 and float(colors.max()) < 0.15

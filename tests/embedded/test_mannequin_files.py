@@ -7,13 +7,14 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
-from animportrait3d_core.body.assets import FACE_REGIONS, load_body_assets
+from animportrait3d_core.body.assets import load_body_assets
 from animportrait3d_core.embedded.mannequin import (
     Mannequin,
     build_mannequin,
     code_version,
     mannequin_body_files,
 )
+from animportrait3d_core.regions import BODY_REGIONS
 
 
 @pytest.fixture(scope="module")
@@ -130,7 +131,7 @@ def test_landmarks_are_mirror_pairs_in_ibug_order(mannequin):
 
 def test_regions_are_consistent(mannequin):
     regions = mannequin.face_regions
-    assert set(regions) == set(FACE_REGIONS)
+    assert set(regions) == set(BODY_REGIONS)
     assert all(mask.any() and mask.dtype == bool for mask in regions.values())
     eyeballs = regions["left_eyeball"] | regions["right_eyeball"]
     assert not (regions["iris"] & ~eyeballs).any()
@@ -163,7 +164,7 @@ def test_assets_file_holds_the_same_values(mannequin, files):
     np.testing.assert_array_equal(assets.vertex_ids.numpy(), np.arange(len(mannequin.vertices)))
     np.testing.assert_array_equal(assets.faces.numpy(), mannequin.faces)
     np.testing.assert_allclose(assets.eyelid_offsets.numpy(), mannequin.eyelid_offsets, atol=1e-8)
-    for name in FACE_REGIONS:
+    for name in BODY_REGIONS:
         np.testing.assert_array_equal(assets.face_regions[name].numpy(), mannequin.face_regions[name])
 
 

@@ -38,7 +38,7 @@ def _posed(mannequin: Mannequin, vertices: np.ndarray, jaw: float = 0.0, gaze=(0
     return result
 
 
-def _picture(mannequin: Mannequin, vertices: np.ndarray, yaw: float, elevation: float, size: int = 384):
+def _image(mannequin: Mannequin, vertices: np.ndarray, yaw: float, elevation: float, size: int = 384):
     """Visible faces [size, size] (-1 = none) and whether each is seen from its back."""
     camera = orbit_cameras([yaw], [elevation], size)
     placed = torch.from_numpy(vertices * 2.78 - [0.0, 0.447, 0.0]).float()
@@ -96,14 +96,14 @@ def test_closed_lid_line_curves_gently_downward(mannequin):
 
 @pytest.mark.parametrize("yaw,elevation", [(0, 0), (35, 0), (0, -30), (-60, 10), (0, 35)])
 def test_nothing_inside_the_mouth_shows_at_rest(mannequin, yaw, elevation):
-    visible, _ = _picture(mannequin, mannequin.vertices, yaw, elevation)
+    visible, _ = _image(mannequin, mannequin.vertices, yaw, elevation)
     inside = np.flatnonzero(mannequin.face_regions["mouth_interior"])
     assert np.isin(visible, inside).sum() == 0
 
 
 def test_opening_the_jaw_shows_teeth_and_moves_the_chin_down(mannequin):
     opened = _posed(mannequin, mannequin.vertices, jaw=0.4)
-    visible, _ = _picture(mannequin, opened, 0, 0)
+    visible, _ = _image(mannequin, opened, 0, 0)
     assert np.isin(visible, np.flatnonzero(mannequin.face_regions["teeth"])).sum() > 40
     upper, lower = mannequin.slits["mouth"]
     middle = len(upper) // 2
@@ -119,7 +119,7 @@ def test_no_hole_shows_the_inside_of_the_head(mannequin, jaw, blink, expression)
         vertices = vertices + mannequin.expression_directions[:, :, expression]
     vertices = _posed(mannequin, vertices, jaw, (0.1, 0.3, 0.0))
     for yaw, elevation in ((0, 0), (40, 0), (-75, 0), (0, -25), (20, 30), (150, 0)):
-        visible, back = _picture(mannequin, vertices, yaw, elevation)
+        visible, back = _image(mannequin, vertices, yaw, elevation)
         seen = visible >= 0
         assert seen.sum() > 10_000
         assert back.sum() <= 1e-4 * seen.sum(), f"{back.sum()} back-facing pixels at yaw {yaw}, elevation {elevation}"

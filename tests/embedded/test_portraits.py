@@ -5,6 +5,9 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,7 +17,7 @@ from animportrait3d_core.cameras import orbit_cameras
 from animportrait3d_core.embedded import portraits
 from animportrait3d_core.embedded.identities import (
     IdentityImage,
-    RenderSettings,
+    IdentityRenderSettings,
     identity_from_prompt,
     prepare_identity,
     render_identity,
@@ -29,12 +32,15 @@ from animportrait3d_core.embedded.portraits import (
     shipped_portrait_report,
     surface_noise,
 )
-from animportrait3d_core.embedded.portraits.fitting import state_file
+from animportrait3d_core.embedded.portraits.fitting import run_folder
 from animportrait3d_core.embedded.portraits.quality import heldout_cameras, raw_surface
 from animportrait3d_core.errors import InvalidInput
 from animportrait3d_core.files import sha256_of_file
+from animportrait3d_core.fingerprints import imported_files
 from animportrait3d_core.meshes import Mesh
 from animportrait3d_core.portrait.trigrid import SAMPLING_PRESETS, load_trigrid_portrait, render_trigrid
+from animportrait3d_core.progress import Progress
+from animportrait3d_core.runs import STATE_FILE
 
 DATASET_SEEDS = range(900_000)
 TINY = PortraitSettings(48, 128, (8, 16, 32), iterations=220, rays=768)
@@ -84,7 +90,7 @@ def test_shipped_portraits_look_like_their_identity(name: str) -> None:
     portrait, report = load_trigrid_portrait(shipped_portrait_file(name)), shipped_portrait_report(name)
     cameras = heldout_cameras(128)[[0, 4, 8]]
     prepared = prepare_identity(portrait_identity(name), 512, sky_directions=12)
-    truth = render_identity(prepared, None, cameras, RenderSettings(texture_size=512, condition=False))
+    truth = render_identity(prepared, None, cameras, IdentityRenderSettings(texture_size=512, condition=False))
     error = (portrait.render(cameras, torch.ones(3)).images - truth.rgb).square().mean()
     assert -10 * math.log10(float(error)) > 26
     noise = surface_noise(raw_surface(portrait), truth, cameras)
@@ -119,27 +125,71 @@ def test_a_prompt_is_fitted_once(prompted, cache, monkeypatch) -> None:
             portrait_from_prompt(*other)
 
 
+def test_other_code_makes_another_portrait(prompted, cache, monkeypatch) -> None:
+    monkeypatch.setenv("ANIMPORTRAIT3D_CACHE", str(cache))
+    monkeypatch.setattr(portraits.prompted, "source_fingerprint", lambda *modules: "of another version")
+
+    def fail(*arguments):
+        raise AssertionError("fitted again")
+
+    monkeypatch.setattr(portraits.prompted, "fit_portrait", fail)
+    with pytest.raises(AssertionError, match="fitted again"):
+        portrait_from_prompt(PROMPT, SEED, TINY)
+
+
+def test_the_key_of_a_portrait_covers_every_module_that_the_fit_loads(monkeypatch) -> None:
+    """All that Python has loaded after a fit, if a very short one, against what the key hashes."""
+    hashed = []
+    monkeypatch.setattr(portraits.prompted, "source_fingerprint", lambda *modules: hashed.extend(modules))
+    portraits.prompted._key(PROMPT, SEED, TINY)
+    code = """
+import sys, numpy, torch
+from animportrait3d_core.embedded.identities import identity_from_prompt, prepare_identity, render_identity
+from animportrait3d_core.embedded.portraits import PortraitSettings, fitting
+from animportrait3d_core.meshes import Mesh
+from animportrait3d_core.portrait.trigrid import density_grid, fit, surface_colors
+identity, _ = identity_from_prompt("an old man", 1)
+views = fitting.identity_views(prepare_identity(identity, 64), fitting.fitting_cameras(16)[::6])
+settings = PortraitSettings(16, 64, (8,), iterations=2, rays=16).fit()
+portrait = fit.fit_trigrid(views, numpy.random.default_rng(1), settings).portrait
+density_grid(portrait, 8), surface_colors(portrait, Mesh(torch.eye(3), torch.tensor([[0, 1, 2]])))
+portrait.render(views.cameras[0])
+print(*(module.__file__ for name, module in sys.modules.items() if name.startswith("animportrait3d_core.")))
+"""
+    root = Path(__file__).parents[2]
+    ran = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    loaded = {Path(name).relative_to(root).as_posix() for name in ran.stdout.split()}
+    covered = {path.relative_to(root).as_posix() for path in imported_files(*hashed)}
+    known = {"march", "fast_kernels", "data", "settings", "rays", "fit", "fit_state", "surface", "density"}
+    assert {f"animportrait3d_core/portrait/trigrid/{name}.py" for name in known} <= loaded
+    assert sorted(loaded - covered) == []
+
+
 def test_an_interrupted_fit_ends_as_an_uninterrupted_one(prompted, tmp_path) -> None:
     class Stop(Exception):
         pass
 
     seen = []
 
-    def stop_at_130(step: int, steps: int, stage: str) -> None:
-        seen.append(stage)
-        if stage == "fit" and step == 130:
-            raise Stop
+    def stop_at_130(stage: str) -> Progress:
+        def told(step: int, total: int, preview: torch.Tensor | None) -> None:
+            seen.append(stage)
+            if stage == "fit" and step == 130:
+                raise Stop
+
+        return told
 
     identity, output = identity_from_prompt(PROMPT, SEED)[0], tmp_path / "man.safetensors"
     with pytest.raises(Stop):
         fit_portrait(identity, output, TINY, stop_at_130)
-    assert state_file(output).is_file() and not output.exists()
+    assert (run_folder(output) / STATE_FILE).is_file() and not output.exists()
     steps = []
-    fit_portrait(identity, output, TINY, lambda step, total, stage: steps.append((stage, step)))
+    fit_portrait(identity, output, TINY, lambda stage: lambda step, total, preview: steps.append((stage, step)))
     assert output.read_bytes() == prompted.path.read_bytes()
-    assert ("fit", 101) in steps and ("fit", 100) not in steps
+    assert ("fit", 131) in steps and ("fit", 130) not in steps
     assert [stage for index, stage in enumerate(seen) if stage not in seen[:index]] == ["render views", "fit"]
-    assert not state_file(output).exists()
+    assert not run_folder(output).exists()
 
 
 def plane(tilt_degrees: float, shift: float) -> Mesh:
@@ -200,9 +250,9 @@ def test_bad_input_is_named(tmp_path) -> None:
 def test_the_command_fits_and_reports(prompted, tmp_path, monkeypatch, capsys) -> None:
     calls = []
 
-    def fit(identity, output, settings, progress):
+    def fit(identity, output, settings, stages):
         calls.append((identity.prompt, identity.seed, output, settings))
-        progress(1, 2, "fit")
+        stages("fit")(1, 2, None)
         return prompted.report
 
     monkeypatch.setattr(portraits, "fit_portrait", fit)

@@ -11,17 +11,19 @@ import pytest
 import torch
 
 from animportrait3d_core.cli import main
+from animportrait3d_core.conditioning import CROP_REGIONS, region_prompt
 from animportrait3d_core.diffusion import NoiseSchedule
 from animportrait3d_core.diffusion.diffusers_adapter import GuidanceFiles, load_guidance
 from animportrait3d_core.diffusion.sampling import SamplingSettings
 from animportrait3d_core.embedded.identities import sample_attributes
+from animportrait3d_core.embedded.identities.prompts import describe, describe_abstractly
 from animportrait3d_core.embedded.prior.codec import RAW_STD
 from animportrait3d_core.embedded.prior.codec_training import CodecSettings, CodecTask
 from animportrait3d_core.embedded.prior.networks import SCHEDULER_CONFIG, PriorNetworks, prior_schedule
 from animportrait3d_core.embedded.prior.pipeline import load_codec, load_weights, save_codec, save_pipeline
 from animportrait3d_core.embedded.prior.prior_training import PriorSettings, PriorTask, tokens_of
-from animportrait3d_core.embedded.prior.quality import QualitySettings, quality_indices, sample_pictures
-from animportrait3d_core.embedded.prior.train import STAGES, PriorRun, train_prior
+from animportrait3d_core.embedded.prior.quality import QualitySettings, quality_indices, sample_images
+from animportrait3d_core.embedded.prior.train import PriorRun, train_prior
 from animportrait3d_core.embedded.prior.vocabulary import (
     MAX_TOKENS,
     UNKNOWN,
@@ -73,7 +75,8 @@ def test_every_prompt_of_the_embedded_world_is_known():
     longest = 0
     for _ in range(300):
         person = sample_attributes(draw)
-        for text in (person.prompt(), f"left eye region, {person.abstract_prompt()}", ""):
+        full, abstract = describe(person), describe_abstractly(person)
+        for text in ("", *(region_prompt(region, full, abstract) for region in CROP_REGIONS.values())):
             tokens = tokenizer([f"side view {text}"]).input_ids[0]
             assert tokenizer.unk_token_id not in tokens, text
             longest = max(longest, len(tokens))
@@ -125,7 +128,7 @@ def test_only_the_decoder_learns_and_it_does(data, tmp_path):
     before = {name: value.clone() for name, value in task.model.state_dict().items()}
     with torch.no_grad():
         start = task.evaluate(task.model.eval())
-    settings = LoopSettings(steps=25, batch_size=4, learning_rate=3e-3, warmup_steps=5, weight_decay=0.0)
+    settings = LoopSettings(steps=25, batch_size=4, lr=3e-3, warmup_steps=5, weight_decay=0.0)
     result = train(task, settings, tmp_path)
     assert result.metrics["psnr_figure"] > start["psnr_figure"] + 3
     assert result.metrics["psnr_linear"] == pytest.approx(start["psnr_linear"], abs=1e-4)
@@ -147,7 +150,7 @@ def test_the_basis_knows_no_held_out_person(data, tmp_path):
 def test_crops_have_the_latents_of_what_they_show(data):
     task = CodecTask(open_dataset(data), CodecSettings(crop=16, noise=0.0))
     batch = task.batch(torch.arange(12), torch.Generator().manual_seed(0))
-    torch.testing.assert_close(batch["latents"], task.basis.encode(batch["pictures"]), rtol=0, atol=1e-5)
+    torch.testing.assert_close(batch["latents"], task.basis.encode(batch["images"]), rtol=0, atol=1e-5)
     noisy = CodecTask(open_dataset(data), CodecSettings(crop=16, noise=0.5))
     again = noisy.batch(torch.arange(12), torch.Generator().manual_seed(0))
     change = (again["latents"] - batch["latents"]).square().mean((1, 2, 3)).sqrt()
@@ -295,10 +298,10 @@ def test_samples_of_a_picture_do_not_depend_on_the_others(pipeline, data):
     chosen = quality_indices(dataset, 2)
     assert dataset.column("region")[chosen].tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
     samples = [dataset[index] for index in chosen.tolist()]
-    many = sample_pictures(guidance, samples, QUALITY, controlled=True)
-    few = sample_pictures(guidance, samples[:1], QUALITY, controlled=True)
+    many = sample_images(guidance, samples, QUALITY, controlled=True)
+    few = sample_images(guidance, samples[:1], QUALITY, controlled=True)
     torch.testing.assert_close(many[:1], few, rtol=1e-4, atol=1e-4)
-    free = sample_pictures(guidance, samples, QUALITY, controlled=False)
+    free = sample_images(guidance, samples, QUALITY, controlled=False)
     assert float((many - free).abs().max()) > 1e-3
 
 
@@ -309,6 +312,10 @@ def test_samples_of_a_picture_do_not_depend_on_the_others(pipeline, data):
 def straight(data, tmp_path_factory):
     folder = tmp_path_factory.mktemp("straight")
     return folder, train_prior(data, folder, RUN)
+
+
+def steps_done(folder):
+    return json.loads(read_safetensors(folder / "state.safetensors")[1]["run"])["step"]
 
 
 def test_a_training_leaves_a_pipeline_with_its_measures(straight, data):
@@ -324,13 +331,13 @@ def test_a_training_leaves_a_pipeline_with_its_measures(straight, data):
 
 
 @pytest.mark.parametrize("stopped", [("codec", 2), ("part1", 1), ("part2", 2)])
-def test_a_stopped_training_ends_bit_identical(straight, data, tmp_path, monkeypatch, stopped):
-    for name, settings in list(STAGES.items()):
-        monkeypatch.setitem(STAGES, name, dataclasses.replace(settings, save_interval=1))
+def test_a_stopped_training_ends_bit_identical(straight, data, tmp_path, stopped):
+    def stop(stage):
+        def progress(step, total, preview):
+            if (stage, step) == stopped:
+                raise KeyboardInterrupt
 
-    def stop(step, steps, stage):
-        if (stage, step) == stopped:
-            raise KeyboardInterrupt
+        return progress
 
     for stage in ("codec", "part1", "part2"):
         if stage != stopped[0] and (straight[0] / stage).is_dir():
@@ -339,7 +346,7 @@ def test_a_stopped_training_ends_bit_identical(straight, data, tmp_path, monkeyp
                 shutil.rmtree(tmp_path / stage)
     with pytest.raises(KeyboardInterrupt):
         train_prior(data, tmp_path, RUN, stop)
-    assert int(read_safetensors(tmp_path / stopped[0] / "state.safetensors")[0]["loop/step"]) == stopped[1]
+    assert steps_done(tmp_path / stopped[0]) == stopped[1]
     assert train_prior(data, tmp_path, RUN)["finished"]
     for stage in ("codec", "part1", "part2"):
         one, two = (read_safetensors(folder / stage / "state.safetensors")[0] for folder in (straight[0], tmp_path))
@@ -351,7 +358,7 @@ def test_a_stopped_training_ends_bit_identical(straight, data, tmp_path, monkeyp
 def test_no_minutes_are_no_steps(data, tmp_path):
     result = train_prior(data, tmp_path, dataclasses.replace(RUN, minutes=0.0))
     assert result == {"finished": False}
-    assert int(read_safetensors(tmp_path / "codec" / "state.safetensors")[0]["loop/step"]) == 0
+    assert steps_done(tmp_path / "codec") == 0
 
 
 def test_what_is_finished_is_left_alone(straight, data):

@@ -10,7 +10,7 @@ from animportrait3d_core.embedded.prior.codec import (
     PatchBasis,
     codec_of_basis,
     fit_patch_basis,
-    picture_patches,
+    image_patches,
     set_encoder,
 )
 from animportrait3d_core.errors import InvalidInput, ShapeMismatch
@@ -70,8 +70,9 @@ def test_the_linear_decoder_is_the_projection_on_the_basis(basis):
 
 
 def test_signs_do_not_depend_on_the_solver(basis):
-    flipped = fit_patch_basis(patches_of(pictures(40)).flip(0))
-    torch.testing.assert_close(flipped.projection, basis.projection, rtol=1e-7, atol=1e-9)
+    """An eigenvector's sign is the solver's choice; ours makes its largest entry positive."""
+    largest = basis.projection.gather(0, basis.projection.abs().argmax(0, keepdim=True))
+    assert bool((largest > 0).all())
 
 
 def test_encoding_is_linear_so_that_its_gradient_is_exact(basis):
@@ -83,7 +84,7 @@ def test_encoding_is_linear_so_that_its_gradient_is_exact(basis):
 
 def test_a_stored_picture_becomes_its_patches():
     rgb = torch.randint(0, 256, (8, 8, 3), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
-    found = picture_patches(rgb)
+    found = image_patches(rgb)
     wanted = rgb[4:8, 0:4].permute(2, 0, 1).reshape(48).float() / 127.5 - 1
     torch.testing.assert_close(found[2], wanted)
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import doctest
-
 import pytest
 import torch
 
@@ -13,12 +11,7 @@ from animportrait3d_core.cameras import orbit_cameras, project
 from animportrait3d_core.errors import InvalidInput, ShapeMismatch
 from animportrait3d_core.evaluation import expression
 from animportrait3d_core.evaluation.expression import expression_distance, regress_expression
-from animportrait3d_core.evaluation.heldout import CLOSE_FOV_DEGREES, CLOSE_TARGET
-
-
-def test_doctests() -> None:
-    results = doctest.testmod(expression, extraglobs={"torch": torch})
-    assert results.attempted and not results.failed
+from animportrait3d_core.head_frame import CLOSE_FOV_DEGREES, CLOSE_TARGET
 
 
 @pytest.fixture

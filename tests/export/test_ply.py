@@ -12,12 +12,12 @@ from animportrait3d_core.avatar import RiggedAvatar, pose_avatar
 from animportrait3d_core.body.model import BodyModel
 from animportrait3d_core.cameras import orbit_cameras
 from animportrait3d_core.errors import InvalidInput, MissingModelFile
-from animportrait3d_core.evaluation import psnr
 from animportrait3d_core.export import RIGGED_COLUMNS, read_rigged_ply, splat_columns, write_rigged_ply, write_splat_ply
 from animportrait3d_core.export.ply_files import read_table, write_table
 from animportrait3d_core.gaussians import Gaussians
+from animportrait3d_core.parts import AVATAR_PARTS, AvatarPart, part_of_faces
 from animportrait3d_core.render import render_gaussians
-from animportrait3d_core.rigging.parts import HAIR, PARTS, part_of_faces
+from animportrait3d_core.similarity import psnr
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +25,7 @@ def avatar(mannequin_body: BodyModel) -> RiggedAvatar:
     generator = torch.Generator().manual_seed(0)
     binding = torch.randint(len(mannequin_body.faces), (700,), generator=generator)
     part_id = part_of_faces(mannequin_body.assets.face_regions)[binding]
-    part_id[mannequin_body.assets.face_regions["scalp"][binding]] = HAIR
+    part_id[mannequin_body.assets.face_regions["scalp"][binding]] = AvatarPart.HAIR
 
     def normal(*shape: int) -> torch.Tensor:
         return torch.randn(*shape, generator=generator)
@@ -69,8 +69,8 @@ def test_rigged_round_trip(avatar: RiggedAvatar, tmp_path, order) -> None:
     assert torch.equal(again.binding, avatar.binding)
     assert torch.equal(again.part_id, avatar.part_id)
     cameras = orbit_cameras([20.0], [0.0], 96)
-    pictures = [render_gaussians(pose_avatar(one, avatar.parameters), cameras).color for one in (again, avatar)]
-    assert psnr(*pictures) > 60
+    images = [render_gaussians(pose_avatar(one, avatar.parameters), cameras).color for one in (again, avatar)]
+    assert psnr(*images) > 60
 
 
 def test_the_lowest_degree_that_holds_the_colours_comes_back(avatar: RiggedAvatar, tmp_path) -> None:
@@ -96,7 +96,7 @@ def test_the_authors_files_are_legacy_and_may_lack_masks(avatar: RiggedAvatar, t
     authors_file(avatar, path, drop=tuple(name for name in RIGGED_COLUMNS if name.endswith("_mask")))
     bare = read_rigged_ply(path, avatar.body, avatar.parameters)
     assert torch.equal(bare.part_id, part_of_faces(avatar.body.assets.face_regions)[avatar.binding])
-    assert set(avatar.part_id.tolist()) <= set(range(len(PARTS)))
+    assert set(avatar.part_id.tolist()) <= set(range(len(AVATAR_PARTS)))
 
 
 @pytest.mark.parametrize("y_down", [True, False])

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from animportrait3d_core.workflow import load_registry, prompt_to_json, read_graph_file, ui_to_prompt
+from animportrait3d_core.workflow import prompt_to_json, read_graph_file, ui_to_prompt
 from animportrait3d_core.workflow.builder import CORE_NODES
 from animportrait3d_core.workflow.definitions import define_node
 from animportrait3d_core.workflow.overrides import apply_override
@@ -23,24 +23,19 @@ GRAPHS = sorted((ROOT / "workflows").glob("*.json"))
 SETTINGS = json.loads((ROOT / "tests" / "shipped_graphs.json").read_text(encoding="utf-8"))
 
 
-@pytest.fixture(scope="module")
-def registry():
-    return load_registry(ROOT)
-
-
-def api_prompt(graph, registry, overrides):
+def api_prompt(graph, node_classes, overrides):
     """The whole graph in API format, core nodes included, with its tiny settings."""
-    definitions = {name: define_node(name, node_class) for name, node_class in {**CORE_NODES, **registry}.items()}
+    definitions = {name: define_node(name, node_class) for name, node_class in {**CORE_NODES, **node_classes}.items()}
     prompt = ui_to_prompt(graph, definitions)
     for override in overrides:
         apply_override(prompt, definitions, override)
     return prompt_to_json(prompt)
 
 
-def test_all_nodes_are_listed_as_declared(comfyui_server, registry):
+def test_all_nodes_are_listed_as_declared(comfyui_server, node_classes):
     listed = comfyui_server.get_json("/object_info")
-    assert set(registry) <= set(listed)
-    for node_id, node_class in registry.items():
+    assert set(node_classes) <= set(listed)
+    for node_id, node_class in node_classes.items():
         definition = define_node(node_id, node_class)
         entry = listed[node_id]
         assert entry["python_module"] == f"custom_nodes.{PACK_NAME}"
@@ -70,20 +65,20 @@ def test_model_folders_are_known(comfyui_server):
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("file", GRAPHS, ids=lambda file: file.stem)
-def test_a_shipped_graph_runs_to_the_end(comfyui_server, registry, file):
+def test_a_shipped_graph_runs_to_the_end(comfyui_server, node_classes, file):
     graph = read_graph_file(file)
-    prompt = api_prompt(graph, registry, SETTINGS[file.stem]["tiny"])
+    prompt = api_prompt(graph, node_classes, SETTINGS[file.stem]["tiny"])
     extra = {"extra_pnginfo": {"workflow": graph}}
     status, answer = comfyui_server.post("/prompt", {"prompt": prompt, "extra_data": extra})
     assert status == 200 and not answer["node_errors"], answer
     entry = comfyui_server.history(answer["prompt_id"], SETTINGS[file.stem].get("seconds", 120))
     assert entry["status"]["status_str"] == "success", entry["status"]["messages"][-1]
-    classes = {node_id: registry.get(node["class_type"]) for node_id, node in prompt.items()}
+    classes = {node_id: node_classes.get(node["class_type"]) for node_id, node in prompt.items()}
     outputs = {node_id for node_id, node_class in classes.items() if getattr(node_class, "OUTPUT_NODE", False)}
     assert outputs <= set(entry["outputs"])
     for shown in entry["outputs"].values():
-        for picture in shown.get("images", []):
-            place = f"/view?filename={picture['filename']}&subfolder={picture['subfolder']}&type={picture['type']}"
+        for image in shown.get("images", []):
+            place = f"/view?filename={image['filename']}&subfolder={image['subfolder']}&type={image['type']}"
             assert comfyui_server.get(place)[:4] in (b"\x89PNG", b"\xff\xd8\xff\xe0")
 
 
@@ -101,8 +96,8 @@ def test_a_node_optimizes_under_the_hosts_inference_mode(comfyui_server):
     assert entry["status"]["status_str"] == "success", entry["status"]["messages"][-1]
     shown = entry["outputs"]["2"]
     assert shown["text"] == ["error 0.0000, image was an inference tensor: True, result is one: False"]
-    (picture,) = shown["images"]
-    assert comfyui_server.get(f"/view?filename={picture['filename']}&subfolder=&type=temp")[:4] == b"\x89PNG"
+    (image,) = shown["images"]
+    assert comfyui_server.get(f"/view?filename={image['filename']}&subfolder=&type=temp")[:4] == b"\x89PNG"
     assert "AnimPortrait3D probe: error" in comfyui_server.log()
 
 

@@ -18,10 +18,9 @@ from pathlib import Path
 
 import pytest
 
-from animportrait3d_core.workflow import load_registry, prompt_to_json, read_graph_file, ui_to_prompt
+from animportrait3d_core.workflow import prompt_to_json, read_graph_file, ui_to_prompt
 from animportrait3d_core.workflow.builder import CORE_NODES, WorkflowBuilder
 from animportrait3d_core.workflow.definitions import define_node
-from animportrait3d_core.workflow.registry import load_pack
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -162,15 +161,15 @@ def graphs():
     }
 
 
-def all_classes():
-    return {**CORE_NODES, **load_registry(ROOT), **ZOO}
+@pytest.fixture(scope="module")
+def all_classes(node_classes):
+    return {**CORE_NODES, **node_classes, **ZOO}
 
 
-def object_info():
+def object_info(all_classes, names):
     """What ComfyUI's /object_info would say."""
-    names = load_pack(ROOT).NODE_DISPLAY_NAME_MAPPINGS
     info = {}
-    for node_id, node_class in all_classes().items():
+    for node_id, node_class in all_classes.items():
         declared = node_class.INPUT_TYPES()
         definition = define_node(node_id, node_class)
         info[node_id] = {
@@ -189,13 +188,13 @@ def object_info():
     return info
 
 
-def answers():
+def answers(all_classes, names):
     """JSON answers to what the frontend asks at the start; all else is not found."""
     return {
         "/users": {"storage": "server", "migrated": True},
         "/settings": {"Comfy.TutorialCompleted": True, "Comfy.Validation.Workflows": False},
         "/extensions": ["/extensions/pack/node_results.js"],
-        "/object_info": object_info(),
+        "/object_info": object_info(all_classes, names),
         "/system_stats": {"system": {"argv": [], "comfyui_version": "0.3.64"}, "devices": []},
         "/queue": {"queue_running": [], "queue_pending": []},
         "/history": {},
@@ -212,12 +211,13 @@ def answers():
 
 
 @pytest.fixture(scope="module")
-def frontend_url():
+def frontend_url(all_classes, pack):
     package = importlib.util.find_spec("comfyui_frontend_package")
     if package is None or not package.submodule_search_locations:
         pytest.skip("comfyui-frontend-package is not installed")
     static = Path(next(iter(package.submodule_search_locations))) / "static"
-    known = {path: json.dumps(value).encode() for path, value in answers().items()}
+    found = answers(all_classes, pack.NODE_DISPLAY_NAME_MAPPINGS)
+    known = {path: json.dumps(value).encode() for path, value in found.items()}
 
     class Handler(http.server.SimpleHTTPRequestHandler):
         def __init__(self, *arguments, **options):
@@ -302,8 +302,8 @@ def test_results_take_the_place_of_progress(opened, file):
 
 
 @pytest.mark.parametrize("name", list(graphs()))
-def test_the_frontends_prompt_equals_ours(opened, name):
-    definitions = {node_id: define_node(node_id, node_class) for node_id, node_class in all_classes().items()}
+def test_the_frontends_prompt_equals_ours(opened, all_classes, name):
+    definitions = {node_id: define_node(node_id, node_class) for node_id, node_class in all_classes.items()}
     ours = prompt_to_json(ui_to_prompt(graphs()[name], definitions))
     assert opened[name]["missing"] == []
     theirs = opened[name]["prompt"]

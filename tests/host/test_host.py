@@ -11,26 +11,12 @@ import pytest
 import torch
 
 from animportrait3d_core.errors import InvalidInput, MissingModelFile
-from animportrait3d_core.workflow import Interrupted, plain_context
-from animportrait3d_core.workflow.context import activate
-from animportrait3d_core.workflow.registry import load_pack
-
-ROOT = Path(__file__).parents[2]
+from animportrait3d_core.workflow import Interrupted
 
 
 @pytest.fixture()
-def host():
-    return sys.modules[f"{load_pack(ROOT).__name__}.nodes.host"]
-
-
-@pytest.fixture()
-def headless(tmp_path):
-    context = plain_context()
-    for name in ("output", "input", "models", "temp"):
-        setattr(context, f"{name}_directory", tmp_path / name)
-    context.node_id = "7"
-    with activate(context):
-        yield context
+def host(pack):
+    return sys.modules[f"{pack.__name__}.nodes.host"]
 
 
 class InterruptProcessingException(Exception):
@@ -48,13 +34,17 @@ def comfyui(monkeypatch, tmp_path):
     paths.models_dir = str(tmp_path / "models")
     paths.folder_names_and_paths = {"smplx": ([str(tmp_path / "elsewhere")], set())}
     paths.get_folder_paths = lambda key: paths.folder_names_and_paths[key][0]
-    paths.add_model_folder_path = lambda key, folder: (
-        paths.folder_names_and_paths.setdefault(key, ([], set()))[0].append(folder)
-    )
+    paths.add_model_folder_path = lambda key, folder: paths.folder_names_and_paths.setdefault(key, ([], set()))[
+        0
+    ].append(folder)
     for name in ("output", "input", "temp"):
         setattr(paths, f"get_{name}_directory", lambda name=name: str(tmp_path / name))
     paths.get_save_image_path = lambda prefix, folder: (
-        str(Path(folder) / Path(prefix).parent), Path(prefix).name, 3, Path(prefix).parent.as_posix(), prefix,
+        str(Path(folder) / Path(prefix).parent),
+        Path(prefix).name,
+        3,
+        Path(prefix).parent.as_posix(),
+        prefix,
     )
 
     class ProgressBar:
@@ -82,9 +72,9 @@ def test_where_we_are(host, comfyui):
     assert host.in_comfyui() and host.device() == "cpu"
 
 
-def test_an_active_run_is_not_comfyui(host, comfyui, headless):
+def test_an_active_run_is_not_comfyui(host, comfyui, run_context):
     assert not host.in_comfyui()
-    assert host.output_folder() == headless.output_directory
+    assert host.output_folder() == run_context.output_directory
 
 
 def test_nothing_around_us(host, monkeypatch, tmp_path):
@@ -95,15 +85,15 @@ def test_nothing_around_us(host, monkeypatch, tmp_path):
     host.report_metrics("fit", {"error": 1.0})
 
 
-def test_the_bar_is_the_progress_callback_of_core(host, headless):
+def test_the_bar_is_the_progress_callback_of_core(host, run_context):
     seen = []
-    headless.listener = types.SimpleNamespace(node_progress=lambda *event: seen.append(event))
+    run_context.listener = types.SimpleNamespace(node_progress=lambda *event: seen.append(event))
     bar = host.ProgressBar(10)
     bar(1)
     bar(2, 20)
     bar(20, 20)
     assert seen == [("7", 1, 10, None), ("7", 2, 20, None), ("7", 20, 20, None)]
-    headless.cancelled.set()
+    run_context.cancelled.set()
     with pytest.raises(Interrupted):
         bar(3)
     with pytest.raises(Interrupted):
@@ -153,9 +143,9 @@ def test_plain_torch_makes_autograd_work_and_spares_plain_tensors(host):
     torch.testing.assert_close(gradient, torch.full((3,), 24.0))
 
 
-def test_save_path_counts_in_comfyui_and_replaces_in_a_run(host, comfyui, headless):
+def test_save_path_counts_in_comfyui_and_replaces_in_a_run(host, comfyui, run_context):
     plain = host.save_path("AP3D_X", "heads/anna", ".glb")
-    assert plain.path == headless.output_directory / "heads" / "anna.glb" and plain.path.parent.is_dir()
+    assert plain.path == run_context.output_directory / "heads" / "anna.glb" and plain.path.parent.is_dir()
     assert plain.ui_entry() == {"filename": "anna.glb", "subfolder": "heads", "type": "output"}
     assert host.save_path("AP3D_X", "avatar", ".ply").subfolder == ""
 
@@ -167,12 +157,12 @@ def test_save_path_in_comfyui(host, comfyui, tmp_path):
 
 
 @pytest.mark.parametrize("prefix", ["../avatar", "a/../../avatar", "/etc/avatar", "", "  "])
-def test_save_path_stays_in_the_output_folder(host, headless, prefix):
+def test_save_path_stays_in_the_output_folder(host, run_context, prefix):
     with pytest.raises(InvalidInput, match="AP3D_X: .*does not name a file inside"):
         host.save_path("AP3D_X", prefix, "" if not prefix.strip() else ".ply")
 
 
-def test_input_files(host, headless, tmp_path):
+def test_input_files(host, run_context, tmp_path):
     assert host.input_files((".glb",)) == []
     for name in ("b.glb", "a.GLB", "sub/c.glb", "d.png"):
         (tmp_path / "input" / name).parent.mkdir(parents=True, exist_ok=True)
@@ -182,6 +172,15 @@ def test_input_files(host, headless, tmp_path):
     assert host.input_file("AP3D_X", "/elsewhere/c.glb") == Path("/elsewhere/c.glb")
     with pytest.raises(InvalidInput, match="does not name a file inside"):
         host.input_file("AP3D_X", "../secret.glb")
+
+
+def test_only_the_command_line_may_name_a_model_file_by_its_path(host, comfyui):
+    with pytest.raises(InvalidInput, match="'/elsewhere/body.npz' does not name a file inside"):
+        host.model_file("AP3D_X", "smplx", "/elsewhere/body.npz")
+
+
+def test_a_path_stands_for_a_model_file(host, run_context):
+    assert host.model_file("AP3D_X", "smplx", "/elsewhere/body.npz") == Path("/elsewhere/body.npz")
 
 
 def test_model_files_of_all_folders(host, comfyui, tmp_path):
@@ -198,21 +197,21 @@ def test_model_files_of_all_folders(host, comfyui, tmp_path):
 
 
 @pytest.mark.parametrize("shape", [(2, 4, 6, 3), (4, 6, 3), (1, 4, 6, 1), (1, 4, 6, 4)])
-def test_preview_images_are_the_pixels_as_png(host, headless, shape):
+def test_preview_images_are_the_pixels_as_png(host, run_context, shape):
     from PIL import Image
 
     images = torch.linspace(-0.5, 1.5, 2 * 4 * 6 * 4)[: int(torch.tensor(shape).prod())].reshape(shape)
     entries = host.preview_images(images)["images"]
     assert len(entries) == (shape[0] if len(shape) == 4 else 1)
     assert all(entry["type"] == "temp" for entry in entries)
-    picture = Image.open(headless.temp_directory / entries[0]["filename"])
-    assert picture.size == (6, 4)
+    image = Image.open(run_context.temp_directory / entries[0]["filename"])
+    assert image.size == (6, 4)
     expected = (images.reshape(-1, *shape[-3:])[0].clamp(0, 1) * 255).round().to(torch.uint8)
-    stored = torch.frombuffer(bytearray(picture.tobytes()), dtype=torch.uint8)
+    stored = torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8)
     assert torch.equal(stored, expected.flatten())
 
 
-def test_metrics_reach_the_report(host, headless):
+def test_metrics_reach_the_report(host, run_context):
     host.report_metrics("fit", {"landmark_error": 0.01})
     host.report_metrics("fit", {"iou": torch.tensor(0.5)})
-    assert headless.report.metrics == {"fit": {"landmark_error": 0.01, "iou": 0.5}}
+    assert run_context.report.metrics == {"fit": {"landmark_error": 0.01, "iou": 0.5}}

@@ -13,9 +13,59 @@ ROOT = Path(__file__).parents[2]
 CORE = "animportrait3d_core"
 CORE_FILES = sorted((ROOT / CORE).rglob("*.py"))
 NODE_FILES = sorted((ROOT / "nodes").rglob("*.py"))
-NOUNS = {"errors", "rotations", "cameras", "views", "meshes", "gaussians"}
+NOUNS = {
+    "errors", "progress", "fingerprints", "parts", "regions", "landmarks", "head_frame", "similarity",
+    "randomness", "rotations", "cameras", "views", "meshes", "gaussians", "devices",
+}  # fmt: skip
 HOST_MODULES = {"comfy", "comfy_api", "comfy_extras", "comfy_execution", "folder_paths", "nodes", "server", "execution"}
 MAY_IMPORT_EMBEDDED = {"embedded", "cli", "evaluation"}
+
+# Which part of core may import which, those for type checkers included. Everybody may import `errors`; a part is a
+# package or a module directly under core. One line each: a new arrow is one word here, and an unused word is refused.
+ARROWS = {
+    # nouns
+    "parts": "meshes",
+    "cameras": "devices head_frame",
+    "views": "cameras devices",
+    "gaussians": "devices",
+    # tools that know nothing of the method
+    "files": "",
+    "runs": "files",
+    "pickles": "",
+    "torch_checkpoints": "files pickles",
+    "mesh_queries": "meshes",
+    "render": "cameras gaussians rotations",
+    "mesh_files": "files mesh_queries meshes",
+    "previews": "cameras files meshes render views",
+    # the method
+    "networks": "files landmarks parts progress",
+    "body": "cameras devices files head_frame landmarks mesh_queries meshes pickles previews progress regions render "
+    "rotations views",
+    "surface": "cameras files fingerprints mesh_queries meshes previews progress randomness render runs views",
+    "portrait": "body cameras files head_frame landmarks mesh_files mesh_queries meshes pickles progress regions "
+    "render runs surface torch_checkpoints views",
+    "segmentation": "cameras meshes parts progress render views",
+    "rigging": "body cameras devices mesh_queries meshes parts render rotations",
+    "avatar": "body cameras devices files gaussians parts render rigging rotations views",
+    "diffusion": "files torch_checkpoints",
+    "conditioning": "body cameras devices landmarks meshes render",
+    "optimization": "avatar body cameras fingerprints gaussians parts progress randomness render rigging runs "
+    "similarity views",
+    "animation": "avatar body cameras files progress render rotations",
+    "export": "avatar body files gaussians parts rigging rotations",
+    "training": "files fingerprints landmarks networks parts progress randomness regions runs",
+    "initialization": "avatar body cameras meshes networks optimization parts portrait progress render rigging "
+    "segmentation surface views",
+    # what stands above the method
+    "doctor": "files render surface",
+    "embedded": "body cameras conditioning diffusion doctor files fingerprints head_frame landmarks mesh_files meshes "
+    "networks parts portrait progress regions render rotations runs similarity surface training views",
+    "evaluation": "animation avatar body cameras embedded head_frame landmarks mesh_queries meshes parts portrait "
+    "progress regions render rigging similarity",
+    "workflow": "files fingerprints progress",
+    "cli": "avatar body doctor embedded evaluation files mesh_files networks portrait training workflow",
+    "__main__": "cli",
+}
 
 
 def imports(file):
@@ -24,6 +74,10 @@ def imports(file):
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module"):
+            name = node.args[0].value if isinstance(node.args[0], ast.Constant) else ""
+            if name.startswith("."):
+                yield ".".join([*package, name[1:]])
         elif isinstance(node, ast.ImportFrom):
             base = package[: len(package) - node.level + 1] if node.level else []
             prefix = [*base, *(node.module.split(".") if node.module else [])]
@@ -42,8 +96,76 @@ def part_of(file):
     return file.relative_to(ROOT / CORE).with_suffix("").parts[0]
 
 
+def allowed(part):
+    return set(ARROWS.get(part, "").split())
+
+
+def arrows():
+    """Part of core -> the other parts that its files import."""
+    found = {}
+    for file in CORE_FILES:
+        others = {
+            name for name in core_parts(file) if (ROOT / CORE / name).is_dir() or (ROOT / CORE / f"{name}.py").is_file()
+        }
+        found.setdefault(part_of(file), set()).update(others - {part_of(file), "errors"})
+    return found
+
+
+def imported_files(file):
+    """Files of core that a file imports; what a package offers comes from its `__init__.py`."""
+    for name in imports(file):
+        parts = name.split(".")
+        if parts[0] != CORE:
+            continue
+        for place in (ROOT.joinpath(*parts), ROOT.joinpath(*parts[:-1])):
+            if place.with_suffix(".py").is_file():
+                yield place.with_suffix(".py")
+                break
+            if (place / "__init__.py").is_file():
+                yield place / "__init__.py"
+                break
+
+
+def circles(graph):
+    """Nodes of a graph (node -> nodes) that lie on circles or between them: what is left when ends are taken off."""
+    left = {node: set(others) & set(graph) - {node} for node, others in graph.items()}
+    while True:
+        ends = {node for node, others in left.items() if not others}
+        ends |= set(left) - set().union(*left.values())
+        if not ends:
+            return left
+        left = {node: others - ends for node, others in left.items() if node not in ends}
+
+
+def test_circles_are_found():
+    assert circles({"a": {"b"}, "b": {"c"}, "c": set()}) == {}
+    assert set(circles({"a": {"b"}, "b": {"c"}, "c": {"d"}, "d": {"b", "e"}, "e": set()})) == {"b", "c", "d"}
+
+
+def test_no_arrow_between_parts_of_core_but_those_of_the_table():
+    surplus = {part: sorted(others - allowed(part)) for part, others in arrows().items() if others - allowed(part)}
+    assert surplus == {}, "imports that ARROWS does not allow"
+
+
+def test_the_table_names_no_arrow_that_is_not_there():
+    found = arrows()
+    unused = {part: sorted(allowed(part) - found.get(part, set())) for part in ARROWS}
+    assert {part: names for part, names in unused.items() if names} == {}
+    assert not set(ARROWS) - set(found)
+
+
+def test_no_circle_of_parts():
+    assert circles({part: allowed(part) for part in arrows()}) == {}
+
+
+def test_no_circle_of_files():
+    left = circles({file: set(imported_files(file)) for file in CORE_FILES})
+    assert sorted(file.relative_to(ROOT).as_posix() for file in left) == []
+
+
 def test_the_walk_resolves_relative_imports():
     runner = set(imports(ROOT / CORE / "workflow" / "runner.py"))
+    assert f"{CORE}.surface.hash_grid" in set(imports(ROOT / CORE / "doctor.py"))
     assert {"animportrait3d_core.errors.InvalidInput", "animportrait3d_core.workflow.prepare.prepare"} <= runner
 
 
@@ -69,9 +191,9 @@ def test_render_imports_only_nouns():
         assert set(core_parts(file)) <= NOUNS | {"render"}, file
 
 
-def test_the_runner_imports_only_errors_and_files():
+def test_the_runner_imports_only_errors_files_and_progress():
     for file in (ROOT / CORE / "workflow").glob("*.py"):
-        assert set(core_parts(file)) <= {"errors", "files", "workflow", "__version__"}, file
+        assert set(core_parts(file)) <= {"errors", "files", "fingerprints", "progress", "workflow", "__version__"}, file
 
 
 @pytest.mark.parametrize("file", NODE_FILES, ids=lambda file: file.relative_to(ROOT).as_posix())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from animportrait3d_core.evaluation.surface import surface_error
 from animportrait3d_core.portrait.alignment import HeadAlignment
 from animportrait3d_core.surface import RefineSettings
 from animportrait3d_core.surface.marching_cubes import smooth_mesh
-from animportrait3d_core.workflow import RunSettings, load_registry, run
+from animportrait3d_core.workflow import RunSettings, run
 
 ROOT = Path(__file__).parents[2]
 SHORTER = (
@@ -32,11 +33,11 @@ SHORTER = (
 )
 
 
-def run_graph(graph_name: str, portrait: str, folder: Path) -> dict[str, Any]:
+def run_graph(node_classes: Mapping[str, Any], graph_name: str, portrait: str, folder: Path) -> dict[str, Any]:
     """First output of each node class of a shipped graph, whose avatar's likeness and holes are within the limits."""
     graph = json.loads((ROOT / "workflows" / f"{graph_name}.json").read_text(encoding="utf-8"))
     settings = RunSettings(output_directory=folder, overrides=(portrait, *SHORTER))
-    result = run(graph, load_registry(ROOT), settings)
+    result = run(graph, node_classes, settings)
     metrics = result.report.metrics["initial"]
     assert metrics["gaussians"] >= 20_000
     assert metrics["psnr_portrait"] > 28
@@ -54,9 +55,9 @@ def fit_error(avatar: RiggedAvatar, truth: Tensor) -> float:
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("name", SHIPPED_PORTRAITS)
-def test_the_quickstart_keeps_its_promises(name: str, tmp_path: Path) -> None:
+def test_the_quickstart_keeps_its_promises(node_classes, name: str, tmp_path: Path) -> None:
     """The truth is the person whose pictures the portrait's field was fitted to."""
-    made = run_graph("quickstart", f"AP3D_LoadPortrait3D.file=embedded: {name}", tmp_path)
+    made = run_graph(node_classes, "quickstart", f"AP3D_LoadPortrait3D.file=embedded: {name}", tmp_path)
     identity = portrait_identity(name)
     truth = identity_mesh(identity)
     raw, refined = made["AP3D_ExtractMesh"], surface_error(made["AP3D_RefineMesh"], truth).mean_angle
@@ -72,8 +73,8 @@ def test_the_quickstart_keeps_its_promises(name: str, tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("name", PORTRAIT_NAMES)
-def test_the_mesh_portrait_keeps_its_promises(name: str, tmp_path: Path) -> None:
-    made = run_graph("mesh_portrait", f"AP3D_PortraitFromMesh.file=embedded: {name}", tmp_path)
+def test_the_mesh_portrait_keeps_its_promises(node_classes, name: str, tmp_path: Path) -> None:
+    made = run_graph(node_classes, "mesh_portrait", f"AP3D_PortraitFromMesh.file=embedded: {name}", tmp_path)
     avatar = made["avatar"]
     alignment = HeadAlignment.from_json(avatar.metadata["portrait_alignment"])
     truth = alignment.apply(read_landmarks(embedded_portrait_files(name)[1]).points_3d)

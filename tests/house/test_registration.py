@@ -6,6 +6,7 @@ import inspect
 import json
 import logging
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -22,16 +23,10 @@ NODES = sorted(PACK.NODE_CLASS_MAPPINGS.items())
 
 def test_every_module_loaded(caplog):
     # Loaded again, so that the log lines of the first time are seen here.
-    import sys
-
-    saved = {name: module for name, module in sys.modules.items() if name.startswith("animportrait3d_loaded_pack")}
-    for name in saved:
-        del sys.modules[name]
-    try:
-        with caplog.at_level(logging.ERROR, logger="animportrait3d"):
-            again = load_pack(ROOT)
-    finally:
-        sys.modules.update(saved)
+    del sys.modules[PACK.__name__]
+    with caplog.at_level(logging.ERROR, logger="animportrait3d"):
+        again = load_pack(ROOT)
+    assert again is not PACK
     assert caplog.messages == []
     assert sorted(again.NODE_CLASS_MAPPINGS) == sorted(PACK.NODE_CLASS_MAPPINGS)
 
@@ -54,6 +49,14 @@ def test_a_node_is_documented_and_executable(node_id, node_class):
 
 
 @pytest.mark.parametrize(("node_id", "node_class"), NODES)
+def test_the_arguments_of_a_node_are_typed(node_id, node_class):
+    """What a socket carries is a class of core, so that mypy sees what a node does with it."""
+    types = inspect.get_annotations(getattr(node_class, node_class.FUNCTION))
+    for entry in define_node(node_id, node_class).inputs:
+        assert entry.is_widget or "Any" not in types.get(entry.name, ""), f"{node_id}: '{entry.name}' is of type Any"
+
+
+@pytest.mark.parametrize(("node_id", "node_class"), NODES)
 def test_defaults_are_within_their_own_limits(node_id, node_class):
     for entry in define_node(node_id, node_class).widgets:
         assert "min" not in entry.options or entry.default >= entry.options["min"]
@@ -71,14 +74,6 @@ def test_a_node_has_a_help_page(node_id):
 def test_help_pages_belong_to_nodes():
     pages = {page.stem for page in (ROOT / "web" / "docs").glob("*.md")}
     assert pages <= set(PACK.NODE_CLASS_MAPPINGS)
-
-
-@pytest.fixture()
-def copied_pack(tmp_path):
-    folder = tmp_path / "pack"
-    shutil.copytree(ROOT / "nodes", folder / "nodes", ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(ROOT / "__init__.py", folder)
-    return folder
 
 
 def test_a_broken_module_costs_its_own_nodes_and_one_line(copied_pack, caplog):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from animportrait3d_core.workflow import RunSettings, load_registry, read_graph_file, run
+from animportrait3d_core.workflow import RunSettings, read_graph_file, run
 from animportrait3d_core.workflow.prepare import prepare
 
 ROOT = Path(__file__).parents[2]
@@ -27,21 +27,21 @@ def test_a_graph_is_what_its_script_writes(file):
 
 
 @pytest.mark.parametrize("file", GRAPHS, ids=lambda file: file.stem)
-def test_a_graph_and_its_tiny_settings_are_accepted(file):
+def test_a_graph_and_its_tiny_settings_are_accepted(file, node_classes):
     graph = read_graph_file(file)
     assert graph["version"] == 0.4 and graph["groups"]
     assert any(node["type"] == "MarkdownNote" for node in graph["nodes"])
-    plan = prepare(graph, load_registry(ROOT), SETTINGS[file.stem]["tiny"])
+    plan = prepare(graph, node_classes, SETTINGS[file.stem]["tiny"])
     assert plan.order
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("file", GRAPHS, ids=lambda file: file.stem)
-def test_a_graph_runs_at_tiny_size_and_no_node_changes_its_inputs(file, tmp_path):
+def test_a_graph_runs_at_tiny_size_and_no_node_changes_its_inputs(file, tmp_path, node_classes):
     overrides = tuple(SETTINGS[file.stem]["tiny"])
     settings = RunSettings(tmp_path, overrides=overrides, device="cpu", verify_values=True)
-    result = run(file, load_registry(ROOT), settings)
+    result = run(file, node_classes, settings)
     graph = read_graph_file(file)
     ours = {str(node["id"]) for node in graph["nodes"] if node["type"].startswith("AP3D_")}
     assert {record.id for record in result.report.nodes} == ours

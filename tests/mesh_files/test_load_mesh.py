@@ -40,10 +40,10 @@ class GlbBuilder:
         self.glb = PlainGlb()
         self.glb.tree.update(meshes=[], nodes=[], scenes=[{"nodes": []}], scene=0, materials=[], images=[], textures=[])
 
-    def material(self, picture: bytes | None = None, **fields) -> int:
+    def material(self, image: bytes | None = None, **fields) -> int:
         base = dict(fields.pop("base", {}))
-        if picture is not None:
-            self.glb.tree["images"].append({"bufferView": self.glb.add_view(picture), "mimeType": "image/png"})
+        if image is not None:
+            self.glb.tree["images"].append({"bufferView": self.glb.add_view(image), "mimeType": "image/png"})
             self.glb.tree["textures"].append({"source": len(self.glb.tree["images"]) - 1})
             base["baseColorTexture"] = {"index": len(self.glb.tree["textures"]) - 1, **fields.pop("info", {})}
         self.glb.tree["materials"].append({"pbrMetallicRoughness": base, **fields})
@@ -220,8 +220,8 @@ def test_transparent_shells_are_removed(tmp_path):
 
 def test_masked_texels_remove_faces_that_are_wholly_clear(tmp_path):
     builder = GlbBuilder()
-    picture = png([[(255, 0, 0, 255), (0, 0, 0, 0)]])
-    material = builder.material(picture, alphaMode="MASK")
+    image = png([[(255, 0, 0, 255), (0, 0, 0, 0)]])
+    material = builder.material(image, alphaMode="MASK")
     left, right = QUAD_UVS * [0.5, 1], QUAD_UVS * [0.5, 1] + [0.5, 0]
     builder.mesh(QUAD, QUAD_FACES, left * 0.98 + 0.005, material=material)
     builder.mesh(QUAD + [2, 0, 0], QUAD_FACES, right * 0.98 + [0.01, 0.01], material=material)

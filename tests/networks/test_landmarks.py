@@ -7,9 +7,9 @@ import dataclasses
 import pytest
 import torch
 
+from animportrait3d_core.landmarks import MIRRORED_LANDMARKS
 from animportrait3d_core.networks import ImageNetwork, detect_landmarks
 from animportrait3d_core.networks.landmarks import PASSES
-from animportrait3d_core.networks.roles import MIRRORED_LANDMARKS
 
 ORIGIN = torch.tensor([[40.3, 31.7]])
 LOOKS = PASSES + 1
@@ -28,14 +28,14 @@ class Painter(torch.nn.Module):
         super().__init__()
         self.logits, self.looks = list(logits), []
 
-    def forward(self, pictures):
-        places = pictures[:, :2] * 100
+    def forward(self, images):
+        places = images[:, :2] * 100
         self.looks.append(places)
         scale = (places[:, 0, :, 1:] - places[:, 0, :, :-1]).mean()
-        names = list(MIRRORED_LANDMARKS) if scale < 0 else list(range(68))
+        names = list(MIRRORED_LANDMARKS[:68]) if scale < 0 else list(range(68))
         distance = (places[:, None] - FACE[names][None, :, :, None, None]).square().sum(2)
         logits = torch.cat([torch.tensor([self.logits[len(self.looks) - 1]]), SEEN[names]])
-        return -distance / scale**2 / 2, logits.expand(len(pictures), 69)
+        return -distance / scale**2 / 2, logits.expand(len(images), 69)
 
 
 def network_of(model, size=64):
@@ -43,7 +43,7 @@ def network_of(model, size=64):
     return ImageNetwork("landmarks", model, (), tuple(range(68)), size, none, one, torch.device("cpu"))
 
 
-def place_picture(height, width):
+def place_image(height, width):
     x, y = torch.arange(width) + 0.5, torch.arange(height) + 0.5
     places = torch.stack([x.expand(height, width), y[:, None].expand(height, width), torch.zeros(height, width)], -1)
     return places[None] / 100
@@ -51,7 +51,7 @@ def place_picture(height, width):
 
 @pytest.mark.parametrize(("height", "width"), [(64, 80), (80, 64), (64, 64), (150, 90)])
 def test_points_are_found_to_a_fraction_of_a_pixel(height, width):
-    points, confidence, found = detect_landmarks(network_of(Painter()), place_picture(height, width))
+    points, confidence, found = detect_landmarks(network_of(Painter()), place_image(height, width))
     assert bool(found)
     torch.testing.assert_close(confidence[0], SEEN.sigmoid())
     torch.testing.assert_close(points[0], FACE, atol=0.03, rtol=0)
@@ -59,27 +59,27 @@ def test_points_are_found_to_a_fraction_of_a_pixel(height, width):
 
 def test_heatmaps_may_be_coarser_than_pictures():
     class Coarse(Painter):
-        def forward(self, pictures):
-            return super().forward(torch.nn.functional.avg_pool2d(pictures, 2))
+        def forward(self, images):
+            return super().forward(torch.nn.functional.avg_pool2d(images, 2))
 
-    points, _, _ = detect_landmarks(network_of(Coarse()), place_picture(80, 64))
+    points, _, _ = detect_landmarks(network_of(Coarse()), place_image(80, 64))
     torch.testing.assert_close(points[0], FACE, atol=0.05, rtol=0)
 
 
 def test_heatmaps_may_be_answered_in_blocks():
     class Blocks(Painter):
-        def forward(self, pictures):
-            heatmaps, logits = super().forward(torch.nn.functional.pixel_shuffle(pictures, 2))
+        def forward(self, images):
+            heatmaps, logits = super().forward(torch.nn.functional.pixel_shuffle(images, 2))
             return torch.nn.functional.pixel_unshuffle(heatmaps, 2), logits
 
     network = dataclasses.replace(network_of(Blocks()), pixel_unshuffle=2)
-    points, _, _ = detect_landmarks(network, place_picture(80, 64))
+    points, _, _ = detect_landmarks(network, place_image(80, 64))
     torch.testing.assert_close(points[0], FACE, atol=0.03, rtol=0)
 
 
 def test_each_look_is_closer():
     model = Painter()
-    detect_landmarks(network_of(model), place_picture(90, 90))
+    detect_landmarks(network_of(model), place_image(90, 90))
     *widths, mirrored = (float(look[0, 0, 0, -1] - look[0, 0, 0, 0]) for look in model.looks)
     extent = float((FACE.amax(0) - FACE.amin(0)).max())
     assert len(widths) == PASSES and mirrored == pytest.approx(-widths[-1])
@@ -89,16 +89,16 @@ def test_each_look_is_closer():
 
 @pytest.mark.parametrize("logits", [(-3.0, 3, 3, 3), (3.0, -3, 3, 3), (3.0, 3, -3, -2), (3.0, 3, 1, -2)])
 def test_a_face_that_one_look_denies_is_not_found(logits):
-    points, confidence, found = detect_landmarks(network_of(Painter(logits)), place_picture(64, 64))
+    points, confidence, found = detect_landmarks(network_of(Painter(logits)), place_image(64, 64))
     assert not bool(found) and float(confidence.max()) == 0 and bool(torch.isfinite(points).all())
 
 
 def test_guesses_far_outside_do_not_break_the_passes():
     class Lost(torch.nn.Module):
-        def forward(self, pictures):
-            heatmaps = torch.zeros(len(pictures), 68, 32, 32)
+        def forward(self, images):
+            heatmaps = torch.zeros(len(images), 68, 32, 32)
             heatmaps[:, :, 0, 0] = 99.0
-            return heatmaps, torch.full((len(pictures), 69), 9.0)
+            return heatmaps, torch.full((len(images), 69), 9.0)
 
     points, _, found = detect_landmarks(network_of(Lost(), 32), torch.rand(2, 40, 30, 3, generator=torch.Generator()))
     assert bool(torch.isfinite(points).all()) and found.shape == (2,)
@@ -107,5 +107,5 @@ def test_guesses_far_outside_do_not_break_the_passes():
 def test_progress_counts_pictures():
     seen = []
     model = Painter([3.0] * 2 * LOOKS)
-    detect_landmarks(network_of(model), place_picture(64, 64).expand(20, 64, 64, 3), lambda *step: seen.append(step))
-    assert seen == [(16, 20), (20, 20)]
+    detect_landmarks(network_of(model), place_image(64, 64).expand(20, 64, 64, 3), lambda *step: seen.append(step))
+    assert seen == [(16, 20, None), (20, 20, None)]

@@ -13,7 +13,6 @@ import torch
 from animportrait3d_core.embedded.weights import embedded_network_folder
 from animportrait3d_core.errors import IncompatibleCheckpoint, InvalidInput, MissingModelFile, ShapeMismatch
 from animportrait3d_core.networks import (
-    PART_CLASSES,
     ImageNetwork,
     build_model,
     detect_landmarks,
@@ -24,6 +23,7 @@ from animportrait3d_core.networks import (
     segment_images,
 )
 from animportrait3d_core.networks.predict import predict_maps
+from animportrait3d_core.parts import PART_CLASSES
 
 ROOT = Path(__file__).parents[2]
 TINY = {
@@ -78,9 +78,9 @@ def test_segmentation_models_pytorch_reads_our_folders(folders):
 
     theirs = smp.from_pretrained(folders / "normals").eval()
     ours = load_network(folders / "normals", "normals").model
-    pictures = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(2))
+    images = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(2))
     with torch.no_grad():
-        torch.testing.assert_close(theirs(pictures), ours(pictures))
+        torch.testing.assert_close(theirs(images), ours(images))
 
 
 def test_a_checkpoint_of_segmentation_models_pytorch_is_read(tmp_path):
@@ -107,7 +107,7 @@ def test_a_checkpoint_of_segmentation_models_pytorch_is_read(tmp_path):
 def test_probabilities_sum_to_one_at_the_pictures_size(folders, images):
     network = load_network(folders / "parts", "parts")
     steps = []
-    found = segment_images(network, images, lambda done, total: steps.append((done, total)))
+    found = segment_images(network, images, lambda done, total, preview: steps.append((done, total)))
     assert found.shape == (3, 40, 72, 7) and network.classes == PART_CLASSES
     torch.testing.assert_close(found.sum(-1), torch.ones(3, 40, 72))
     assert steps[-1] == (3, 3)
@@ -139,9 +139,9 @@ class Blocks(torch.nn.Module):
         super().__init__()
         self.seen = []
 
-    def forward(self, pictures):
-        self.seen.append(pictures)
-        return pictures.unflatten(1, (3, 4)).mean(2)
+    def forward(self, images):
+        self.seen.append(images)
+        return images.unflatten(1, (3, 4)).mean(2)
 
 
 @pytest.mark.parametrize(("height", "width"), [(64, 64), (40, 64), (64, 20)])
@@ -154,24 +154,24 @@ def test_blocks_of_pixels_are_channels_and_answers_come_back_at_the_pictures_siz
     assert found.shape == ramp.shape and model.seen[0].shape == (1, 12, 32, 32)
     # A ramp survives halving and doubling everywhere but in the outermost pixels.
     torch.testing.assert_close(found[1:-1, 1:-1], ramp[1:-1, 1:-1], atol=1e-6, rtol=0)
-    picture = torch.rand(1, 64, 64, 3, generator=torch.Generator().manual_seed(0))
-    predict_maps(network, picture)
-    block = picture[0, 10:12, 20:22].permute(2, 0, 1).flatten()
+    image = torch.rand(1, 64, 64, 3, generator=torch.Generator().manual_seed(0))
+    predict_maps(network, image)
+    block = image[0, 10:12, 20:22].permute(2, 0, 1).flatten()
     torch.testing.assert_close(model.seen[1][0, :, 5, 10], block)
 
 
 def test_answers_in_blocks_are_spread_out():
     none, one = torch.zeros(3), torch.ones(3)
     network = ImageNetwork("normals", torch.nn.Identity(), (), (0, 1, 2), 64, none, one, torch.device("cpu"), 2)
-    pictures = torch.rand(2, 64, 64, 3, generator=torch.Generator().manual_seed(0))
-    torch.testing.assert_close(predict_maps(network, pictures), pictures.permute(0, 3, 1, 2))
+    images = torch.rand(2, 64, 64, 3, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(predict_maps(network, images), images.permute(0, 3, 1, 2))
 
 
 def test_a_model_that_answers_in_blocks_is_read(tmp_path):
     config, description = {**TINY, "in_channels": 12, "classes": 12}, {**DESCRIPTIONS["normals"], "pixel_unshuffle": 2}
     write(tmp_path, "normals", config, description)
-    pictures = torch.rand(1, 64, 64, 3, generator=torch.Generator().manual_seed(6))
-    normals = estimate_normals(load_network(tmp_path, "normals"), pictures, torch.ones(1, 64, 64))
+    images = torch.rand(1, 64, 64, 3, generator=torch.Generator().manual_seed(6))
+    normals = estimate_normals(load_network(tmp_path, "normals"), images, torch.ones(1, 64, 64))
     # Single pixels have answers of their own: no two of a block are alike, as enlarged ones nearly would be.
     assert float((normals[:, ::2] - normals[:, 1::2]).abs().amin(-1).mean()) > 1e-3
 
@@ -181,8 +181,8 @@ def test_the_size_of_blocks_is_read(tmp_path):
     network = load_network(tmp_path, "parts")
     assert network.pixel_unshuffle == 2
     for height, width in ((40, 72), (64, 20)):
-        pictures = torch.rand(1, height, width, 3, generator=torch.Generator().manual_seed(5))
-        assert segment_images(network, pictures).shape == (1, height, width, 7)
+        images = torch.rand(1, height, width, 3, generator=torch.Generator().manual_seed(5))
+        assert segment_images(network, images).shape == (1, height, width, 7)
 
 
 def test_one_picture_does_not_change_another(folders, images):

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from animportrait3d_core.cameras import Cameras
-from animportrait3d_core.portrait.trigrid import Decoder, RenderSettings, ToRgb, TrigridPortrait
+from animportrait3d_core.portrait.trigrid import Decoder, ToRgb, TrigridPortrait, TrigridRenderSettings
+from tests.portrait.trigrid_samples import ellipsoid_portrait
 
 LEVELS = (8, 16, 32, 64)
 
@@ -31,7 +32,7 @@ def oracle_portrait(trigrid_oracle):
     background = values["A/bg_features_int8"].float() / 16
     return {
         backend: TrigridPortrait(
-            levels, decoder, to_rgb, values["A/ws"][0], background, rendering=RenderSettings(backend=backend)
+            levels, decoder, to_rgb, values["A/ws"][0], background, rendering=TrigridRenderSettings(backend=backend)
         )
         for backend in ("dense", "fast")
     }
@@ -52,51 +53,5 @@ def oracle_camera(trigrid_oracle):
 
 @pytest.fixture(scope="session")
 def make_ellipsoid():
-    """Function (levels, backend) -> a portrait of a solid, patterned ellipsoid around the origin, in closed form.
-
-    The grids hold x0 = 1 - (x/a)^2 - (y/b)^2 - (z/c)^2 in cube coordinates, split over two planes. One hidden unit is
-    softplus(40 x0 - 8), ten times which less 15 is the raw density.
-    """
-
-    def portrait(levels: tuple[int, ...], backend: str = "fast") -> TrigridPortrait:
-        rng = np.random.default_rng(3)
-        hidden_weight = rng.normal(0, 1, (32, 12))
-        hidden_weight[:, 0] = 0
-        hidden_weight[0] = 0
-        hidden_weight[0, 0] = 40 * np.sqrt(12)
-        hidden_bias = rng.normal(0, 0.3, 32)
-        hidden_bias[0] = -8
-        output_weight = rng.normal(0, 0.5, (33, 32))
-        output_weight[0] = 0
-        output_weight[0, 0] = 10 * np.sqrt(32)
-        output_weight[1:, 0] = 0
-        output_bias = np.concatenate([[-15.0], rng.normal(0, 0.3, 32)])
-        layers = (hidden_weight, hidden_bias, output_weight, output_bias)
-        affine = (torch.zeros(32, 512), torch.full((32,), 32**0.5))
-        return TrigridPortrait(
-            {level: ellipsoid_level(level) for level in levels},
-            Decoder(*(torch.from_numpy(layer).float() for layer in layers)),
-            ToRgb(*affine, torch.from_numpy(rng.normal(0, 0.3, (3, 32))).float(), torch.zeros(3)),
-            torch.zeros(14, 512),
-            torch.from_numpy(rng.normal(0, 1, (32, 128, 128))).float(),
-            rendering=RenderSettings(backend=backend),
-        )
-
-    return portrait
-
-
-ELLIPSOID_AXES = (0.5, 0.6, 0.55)
-
-
-def ellipsoid_level(resolution: int) -> torch.Tensor:
-    """One level [3, 12, 3, r, r]; three times the values, since the field is the mean over the planes."""
-    a, b, c = ELLIPSOID_AXES
-    centers = (torch.arange(resolution) + 0.5) / resolution * 2 - 1
-    v, u = torch.meshgrid(centers, centers, indexing="ij")
-    grid = torch.zeros(3, 12, 3, resolution, resolution)
-    grid[0, 0] = 1 - (u / a) ** 2 - (v / b) ** 2
-    grid[2, 0] = -((v / c) ** 2)
-    for channel in range(1, 12):
-        for plane in range(3):
-            grid[plane, channel] = torch.sin(channel * u + plane) * torch.cos((channel + 1) * v)
-    return 3 * grid
+    """Function (levels, backend) -> the portrait of an ellipsoid."""
+    return ellipsoid_portrait

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from animportrait3d_core.errors import InvalidInput
+from animportrait3d_core.landmarks import LANDMARK_NAMES
 from animportrait3d_core.meshes import Mesh
 from animportrait3d_core.portrait.alignment import (
     AXES,
@@ -21,7 +22,7 @@ from animportrait3d_core.portrait.alignment import (
     align_by_landmarks,
     fit_similarity,
 )
-from animportrait3d_core.portrait.head_target import LANDMARK_NAMES, head_target, standard_placement
+from animportrait3d_core.portrait.head_target import head_target, standard_placement
 
 
 @pytest.fixture(scope="module")

@@ -45,7 +45,7 @@ def cube(size: float = 0.5) -> Mesh:
     return Mesh(torch.stack(vertices), torch.tensor(faces), vertex_colors=torch.stack(colors))
 
 
-def picture_quad() -> Mesh:
+def image_quad() -> Mesh:
     """An upright unit square facing +z with a 2 x 2 picture: red green over blue white."""
     vertices = torch.tensor([[-0.5, 0, 0], [0.5, 0, 0], [0.5, 1, 0], [-0.5, 1, 0]]) + CENTER - torch.tensor([0, 0.5, 0])
     faces = torch.tensor([[0, 1, 2], [0, 2, 3]])
@@ -67,7 +67,7 @@ def test_every_side_of_a_cube_shows_its_colour():
 
 
 def test_a_texture_is_upright_and_not_mirrored():
-    image = MeshPortrait(picture_quad()).render(orbit_cameras([0], [0], 64, target=CENTER.tolist())).images[0]
+    image = MeshPortrait(image_quad()).render(orbit_cameras([0], [0], 64, target=CENTER.tolist())).images[0]
     quarter = {(24, 24): (1, 0, 0), (24, 40): (0, 1, 0), (40, 24): (0, 0, 1), (40, 40): (1, 1, 1)}
     for (row, column), color in quarter.items():
         assert torch.allclose(image[row, column], torch.tensor(color).float(), atol=1e-5), (row, column)
@@ -75,7 +75,7 @@ def test_a_texture_is_upright_and_not_mirrored():
 
 def test_a_texture_is_mirrored_from_behind():
     """Faces have two sides; the picture on the far side is seen through the square."""
-    image = MeshPortrait(picture_quad()).render(orbit_cameras([180], [0], 64, target=CENTER.tolist())).images[0]
+    image = MeshPortrait(image_quad()).render(orbit_cameras([180], [0], 64, target=CENTER.tolist())).images[0]
     assert torch.allclose(image[24, 24], torch.tensor([0.0, 1, 0]), atol=1e-5)
 
 
@@ -96,7 +96,7 @@ def test_a_small_marker_lands_where_the_camera_projects_it(yaw, elevation):
 def test_masks_are_the_covered_share_of_each_pixel():
     """The area of a square seen from the front, and the number of levels of its mask's edge."""
     cameras = orbit_cameras([0], [0], 50, target=CENTER.tolist())
-    quad = picture_quad()
+    quad = image_quad()
     for samples, levels in ((1, 2), (2, 3), (4, 5)):
         mask = MeshPortrait(quad, rendering=MeshRenderSettings(supersampling=samples)).render(cameras).masks[0]
         corners = project(cameras, quad.vertices)[0][0]
@@ -127,7 +127,7 @@ def test_depth_is_camera_z_of_the_nearest_surface():
     assert torch.equal(image.depth == 0, image.masks == 0)
 
 
-@pytest.mark.parametrize("mesh", [cube(), picture_quad()], ids=["vertex colours", "texture"])
+@pytest.mark.parametrize("mesh", [cube(), image_quad()], ids=["vertex colours", "texture"])
 def test_the_kernel_agrees_with_plain_interpolation(mesh):
     """One sample per pixel: the same as looking up each hit's colour with `colors_at`."""
     cameras = orbit_cameras([0, 30, 200], [5, -20, 30], 48)
@@ -169,14 +169,14 @@ def test_crop_drops_what_the_cameras_cannot_see():
 def test_views_do_not_depend_on_the_chunk_and_tell_their_progress():
     portrait, cameras = MeshPortrait(cube()), view_preset("heldout", 24)
     told: list[tuple[int, int]] = []
-    views = render_views(portrait, cameras, progress=lambda done, total, picture: told.append((done, total)), chunk=5)
+    views = render_views(portrait, cameras, progress=lambda done, total, image: told.append((done, total)), chunk=5)
     assert told == [(5, 12), (10, 12), (12, 12)]
     assert torch.equal(views.images, render_views(portrait, cameras, chunk=1).images)
     assert len(views) == 12 and torch.equal(views.background, torch.ones(3))
 
 
 def test_a_cancelled_rendering_stops():
-    def cancel(done: int, total: int, picture: torch.Tensor | None) -> None:
+    def cancel(done: int, total: int, image: torch.Tensor | None) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -18,10 +18,12 @@ from animportrait3d_core.errors import (
     MissingModelFile,
     ShapeMismatch,
 )
+from animportrait3d_core.meshes import Mesh
+from animportrait3d_core.portrait.alignment import HeadAlignment
+from animportrait3d_core.portrait.mesh import MeshPortrait
 from animportrait3d_core.portrait.protocol import Portrait
 from animportrait3d_core.portrait.trigrid import SAMPLING_PRESETS, Generator, save_generator, save_trigrid_portrait
-from animportrait3d_core.workflow import load_registry
-from animportrait3d_core.workflow.context import Interrupted, RunContext, activate
+from animportrait3d_core.workflow.context import Interrupted
 from tests.portrait.trigrid_samples import Attack, checkpoint_of, generator_of, without
 
 ROOT = Path(__file__).parents[2]
@@ -34,31 +36,18 @@ def portrait(make_ellipsoid):
 
 
 @pytest.fixture
-def context(tmp_path):
-    folders = {f"{name}_directory": tmp_path / name for name in ("output", "input", "models", "temp")}
-    (tmp_path / "models" / "portrait3d").mkdir(parents=True)
-    with activate(RunContext(**folders, node_id="7")) as active:
-        yield active
-
-
-@pytest.fixture
-def models(context) -> Path:
+def models(run_context) -> Path:
     """The folder models/portrait3d of the run."""
-    return context.models_directory / "portrait3d"
+    folder = run_context.models_directory / "portrait3d"
+    folder.mkdir(parents=True)
+    return folder
 
 
 @pytest.fixture
-def nodes(monkeypatch):
-    """Function (node id, inputs) -> its results by name, with `ui`; previews are tiny."""
-    registry = load_registry(ROOT)
-    monkeypatch.setattr(sys.modules[registry["AP3D_LoadPortrait3D"].__module__], "PREVIEW_SIZE", 24)
-
-    def run(name: str, **inputs):
-        done = registry[name]().execute(**inputs)
-        return SimpleNamespace(**dict(zip(registry[name].RETURN_NAMES, done["result"])), ui=done["ui"])
-
-    run.registry = registry
-    return run
+def nodes(run_node, monkeypatch):
+    """Runs a node; its previews are tiny."""
+    monkeypatch.setattr(run_node.module("AP3D_LoadPortrait3D"), "PREVIEW_SIZE", 24)
+    return run_node
 
 
 def load(nodes, file: str, generator: str = INSIDE, prompt: str = "", sampling: str = "draft"):
@@ -69,7 +58,7 @@ def test_files_of_the_folder_are_offered(nodes, models, portrait) -> None:
     for name in ("one.pth", "sub/two.safetensors", "three.pt", "model_512.pkl", "one.txt", "picture.png"):
         (models / name).parent.mkdir(exist_ok=True)
         (models / name).write_bytes(b"x")
-    inputs = nodes.registry["AP3D_LoadPortrait3D"].INPUT_TYPES()["required"]
+    inputs = nodes.classes["AP3D_LoadPortrait3D"].INPUT_TYPES()["required"]
     files, generators = inputs["file"][0], inputs["generator"][0]
     assert [name for name in files if not name.startswith("embedded: ")] == [
         "one.pth",
@@ -107,7 +96,7 @@ def test_an_official_file_with_its_generator_and_text(nodes, models, portrait) -
 
 
 def test_it_runs_again_when_a_file_changes(nodes, models, portrait) -> None:
-    changed = nodes.registry["AP3D_LoadPortrait3D"].IS_CHANGED
+    changed = nodes.classes["AP3D_LoadPortrait3D"].IS_CHANGED
     chosen = {"file": "a.pth", "generator": "g.pkl", "sampling": "draft", "prompt": ""}
     stamps = [changed(**chosen)]
     for name in ("a.pth", "g.pkl", "a.txt"):
@@ -158,14 +147,14 @@ BAD = [
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_bad_files_are_named(nodes, models, context, portrait, case: str) -> None:
+def test_bad_files_are_named(nodes, models, run_context, portrait, case: str) -> None:
     model, error, words = bad_files(portrait)[case]
     torch.save({"model": model}, models / "bad.pth")
     save_generator(dataclasses.replace(generator_of(portrait), finest=32), models / "generator.safetensors")
     with pytest.raises(error, match=words) as caught:
         load(nodes, "bad.pth", "generator.safetensors")
     assert str(caught.value).startswith("load_trigrid_portrait: ") and "bad.pth" in str(caught.value)
-    assert not context.temp_directory.exists()  # nothing was rendered
+    assert not run_context.temp_directory.exists()  # nothing was rendered
 
 
 def test_every_bad_case_is_run(portrait) -> None:
@@ -228,7 +217,7 @@ def test_files_that_are_no_portraits(nodes, models, portrait) -> None:
         load(nodes, "embedded: nobody")
 
 
-def test_the_surface_of_a_trigrid(nodes, context, portrait) -> None:
+def test_the_surface_of_a_trigrid(nodes, portrait) -> None:
     inputs = {"portrait": portrait, "preset": "draft", "density": 15.0, "smoothing": 0, "smallest_piece": 0.05}
     done = nodes("AP3D_ExtractMesh", **inputs)
     assert done.image.shape == (8, 24, 24, 3)  # clay, then colours
@@ -243,10 +232,7 @@ def test_the_surface_of_a_trigrid(nodes, context, portrait) -> None:
         nodes("AP3D_ExtractMesh", **{**inputs, "density": 1000.0})
 
 
-def test_the_surface_of_a_mesh_is_the_mesh(nodes, context) -> None:
-    from animportrait3d_core.meshes import Mesh
-    from animportrait3d_core.portrait.mesh import MeshPortrait
-
+def test_the_surface_of_a_mesh_is_the_mesh(nodes) -> None:
     corners = torch.tensor([[0.0, 0.3, 0.2], [0.3, 0, 0], [-0.3, 0, 0], [0, 0.6, 0]])
     faces = torch.tensor([[0, 2, 1], [0, 1, 3], [0, 3, 2], [1, 2, 3]])
     portrait = MeshPortrait(Mesh(corners, faces, torch.rand(4, 3, generator=torch.Generator().manual_seed(0))))
@@ -262,9 +248,9 @@ def fits(monkeypatch, tmp_path, portrait):
 
     done = []
 
-    def fit_portrait(identity, output, settings, progress):
+    def fit_portrait(identity, output, settings, stages):
         for step in (1, 2, 3):
-            progress(step, 3, "fit")
+            stages("fit")(step, 3, None)
         done.append((identity.prompt, settings.iterations))
         save_trigrid_portrait(dataclasses.replace(portrait, prompt=identity.prompt), output)
         report = PortraitReport(identity.prompt, identity.seed, 61.0, 30.5, SurfaceNoise(9, 20, 0.01, 1), 1, "", {})
@@ -281,7 +267,7 @@ def from_words(nodes, prompt: str, seed: int = 3, preset: str = "draft"):
     return nodes("AP3D_TextToPortrait", prompt=prompt, seed=seed, preset=preset, sampling="draft")
 
 
-def test_words_become_a_portrait_once(nodes, context, fits) -> None:
+def test_words_become_a_portrait_once(nodes, fits) -> None:
     from animportrait3d_core.embedded.portraits import PORTRAIT_PRESETS
 
     words = "an old man, grey beard, zebra socks"
@@ -301,39 +287,58 @@ def test_words_become_a_portrait_once(nodes, context, fits) -> None:
     ]
 
 
-def test_words_that_are_all_understood_leave_no_complaint(nodes, context, fits) -> None:
+def test_words_that_are_all_understood_leave_no_complaint(nodes, fits) -> None:
     assert "Not understood" not in from_words(nodes, "an old woman, white hair").ui["text"][0]
 
 
-def test_the_users_stop_ends_a_fit_and_leaves_no_portrait(nodes, context, fits) -> None:
+def test_the_users_stop_ends_a_fit_and_leaves_no_portrait(nodes, run_context, fits) -> None:
     class Listener:
         def node_progress(self, node_id, step, total, preview):
             if (step, total) == (2, 3):
-                context.cancelled.set()
+                run_context.cancelled.set()
 
-    context.listener = Listener()
+    run_context.listener = Listener()
     with pytest.raises(Interrupted):
         from_words(nodes, "a young woman, red hair")
     assert fits == []
-    context.cancelled.clear()
-    context.listener = None
+    run_context.cancelled.clear()
+    run_context.listener = None
     assert isinstance(from_words(nodes, "a young woman, red hair").portrait, Portrait)
     assert len(fits) == 1
 
 
 @pytest.mark.parametrize(("prompt", "words"), [("  ", "prompt is empty"), ("qwertz zebra", "nothing was recognised")])
-def test_words_that_say_nothing_are_refused(nodes, context, fits, prompt: str, words: str) -> None:
+def test_words_that_say_nothing_are_refused(nodes, fits, prompt: str, words: str) -> None:
     with pytest.raises(InvalidInput, match=words):
         from_words(nodes, prompt)
 
 
-def test_the_shipped_portraits_load(nodes, context) -> None:
+def test_the_shipped_portraits_load(nodes) -> None:
     from animportrait3d_core.embedded.portraits import SHIPPED_PORTRAITS, portrait_identity
 
-    pictures = []
+    images = []
     for name in SHIPPED_PORTRAITS:
         done = load(nodes, f"embedded: {name}")
         assert done.prompt == portrait_identity(name).prompt
-        pictures.append(done.image)
+        images.append(done.image)
         assert 0.1 < float((done.image < 0.95).any(-1).float().mean()) < 0.8  # a bust before white
-    assert float((pictures[0] - pictures[1]).abs().mean()) > 0.02
+    assert float((images[0] - images[1]).abs().mean()) > 0.02
+
+
+def test_landmarks_of_a_mesh_come_into_the_frame_of_its_portrait(nodes, run_context, portrait) -> None:
+    folder = run_context.input_directory
+    folder.mkdir()
+    (folder / "head.glb").write_bytes(b"not read")
+    rows = torch.rand(68, 3, generator=torch.Generator().manual_seed(2))
+    (folder / "head.json").write_text(json.dumps({"landmarks": rows.tolist()}))
+    triangle = Mesh(torch.eye(3), torch.tensor([[0, 1, 2]]), vertex_colors=torch.ones(3, 3))
+    placed = HeadAlignment(torch.eye(3), 2.0, torch.tensor([0.0, 1.0, 0.0]), "by hand")
+    for owner, wanted in (
+        (None, rows),
+        (MeshPortrait(triangle), rows),
+        (MeshPortrait(triangle, alignment=placed), placed.apply(rows)),
+    ):
+        found = nodes("AP3D_LoadLandmarks", file="head.glb", portrait=owner).landmarks
+        torch.testing.assert_close(found.points_3d, wanted)
+    with pytest.raises(InvalidInput, match="AP3D_LoadLandmarks: the portrait is of kind 'trigrid'"):
+        nodes("AP3D_LoadLandmarks", file="head.glb", portrait=portrait)

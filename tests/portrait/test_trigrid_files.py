@@ -19,7 +19,7 @@ from animportrait3d_core.files import read_safetensors, write_safetensors
 from animportrait3d_core.portrait.trigrid import (
     FieldSettings,
     Generator,
-    RenderSettings,
+    TrigridRenderSettings,
     load_trigrid_portrait,
     read_generator,
     render_trigrid,
@@ -34,7 +34,7 @@ from_layouts = pytest.mark.parametrize("zipped", [True, False], ids=["zip", "leg
 
 @pytest.fixture
 def portrait(make_ellipsoid):
-    rendering = RenderSettings(48, 24, "dense")
+    rendering = TrigridRenderSettings(48, 24, "dense")
     return dataclasses.replace(make_ellipsoid((8, 16, 32)), prompt="an old man", rendering=rendering)
 
 
@@ -43,7 +43,7 @@ def generator(portrait) -> Generator:
     return generator_of(portrait)
 
 
-def assert_same_picture(first, second, tolerance: float = 0.0) -> None:
+def assert_same_image(first, second, tolerance: float = 0.0) -> None:
     cameras = orbit_cameras([15.0], [0.0], 12)
     torch.testing.assert_close(
         render_trigrid(first, cameras).rgb, render_trigrid(second, cameras).rgb, rtol=0, atol=tolerance
@@ -57,7 +57,7 @@ def test_round_trip(portrait, tmp_path, dtype, tolerance: float) -> None:
     loaded = load_trigrid_portrait(path)
     assert loaded.levels[32].dtype == dtype
     assert (loaded.prompt, loaded.field, loaded.rendering) == (portrait.prompt, portrait.field, portrait.rendering)
-    assert_same_picture(dataclasses.replace(loaded, rendering=portrait.rendering), portrait, tolerance)
+    assert_same_image(dataclasses.replace(loaded, rendering=portrait.rendering), portrait, tolerance)
 
 
 def test_constant_background_takes_no_space(portrait, tmp_path) -> None:
@@ -85,7 +85,7 @@ def test_official_checkpoint(portrait, generator, tmp_path, zipped: bool, batche
     loaded = load_trigrid_portrait(path, generator, prompt="an old man")
     assert sorted(loaded.levels) == [8, 16, 32]
     assert torch.equal(loaded.levels[16], portrait.levels[16])
-    assert_same_picture(dataclasses.replace(loaded, rendering=portrait.rendering), portrait)
+    assert_same_image(dataclasses.replace(loaded, rendering=portrait.rendering), portrait)
 
 
 @from_layouts

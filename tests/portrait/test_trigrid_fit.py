@@ -12,7 +12,7 @@ from animportrait3d_core.cameras import orbit_cameras
 from animportrait3d_core.errors import InvalidInput
 from animportrait3d_core.portrait.trigrid import load_trigrid_portrait, save_trigrid_portrait
 from animportrait3d_core.portrait.trigrid.field import sample_trigrids
-from animportrait3d_core.portrait.trigrid.fit import FitSettings, fit_trigrid, silhouette_hull, view_psnr
+from animportrait3d_core.portrait.trigrid.fit import TrigridFitSettings, fit_trigrid, silhouette_hull, view_psnr
 from animportrait3d_core.portrait.trigrid.fit_kernels import SLOTS, RayBatch, learn_empty, learn_rays
 from animportrait3d_core.portrait.trigrid.fit_state import empty_gradients, initial_state, portrait_of
 from animportrait3d_core.portrait.trigrid.settings import FieldSettings
@@ -20,7 +20,7 @@ from animportrait3d_core.views import Views
 
 HALF_CUBE = FieldSettings().half_cube
 WHITE = torch.ones(3)
-SMALL = FitSettings(levels=(8, 32), iterations=40, rays=512, refresh=20, save_every=15, empty_points=256)
+SMALL = TrigridFitSettings(levels=(8, 32), iterations=40, rays=512, refresh=20, empty_points=256)
 
 
 @pytest.fixture(scope="module")
@@ -145,7 +145,7 @@ def test_hull_holds_the_subject_and_little_more(views) -> None:
 
 
 def test_fit_reproduces_the_pictures(views, tmp_path) -> None:
-    settings = FitSettings(levels=(8, 32), iterations=250, rays=1024, refresh=50)
+    settings = TrigridFitSettings(levels=(8, 32), iterations=250, rays=1024, refresh=50)
     fit = fit_trigrid(views, np.random.default_rng(0), settings, prompt="an egg")
     assert fit.losses[-20:].mean() < 0.1 * fit.losses[:5].mean()
     assert view_psnr(fit.portrait, views) > 25
@@ -165,19 +165,17 @@ def assert_same_portrait(first, second) -> None:
 
 def test_an_interrupted_fit_ends_as_an_uninterrupted_one(views, tmp_path) -> None:
     whole = fit_trigrid(views, np.random.default_rng(7), SMALL)
-    path = tmp_path / "state.safetensors"
-
     class Stop(Exception):
         pass
 
-    def stop_at_33(step: int, steps: int, loss: float) -> None:
+    def stop_at_33(step: int, steps: int, values: dict) -> None:
         if step == 33:
             raise Stop
 
     with pytest.raises(Stop):
-        fit_trigrid(views, np.random.default_rng(7), SMALL, state_path=path, progress=stop_at_33)
-    resumed = fit_trigrid(views, np.random.default_rng(7), SMALL, state_path=path)
-    assert len(resumed.losses) == 10  # from step 30, the last one saved
+        fit_trigrid(views, np.random.default_rng(7), SMALL, run_folder=tmp_path, report=stop_at_33)
+    resumed = fit_trigrid(views, np.random.default_rng(7), SMALL, run_folder=tmp_path)
+    assert len(resumed.losses) == 7  # of 40
     assert_same_portrait(resumed.portrait, whole.portrait)
 
 
@@ -202,9 +200,8 @@ def test_bad_input_is_named(views, tmp_path) -> None:
     with pytest.raises(InvalidInput, match="non-finite"):
         fit_trigrid(dataclasses.replace(views, images=views.images * float("nan")), generator, SMALL)
     with pytest.raises(InvalidInput, match="trigrids_48"):
-        FitSettings(levels=(8, 48))
-    path = tmp_path / "state.safetensors"
-    short = dataclasses.replace(SMALL, iterations=2, save_every=1)
-    fit_trigrid(views, np.random.default_rng(0), short, state_path=path)
-    with pytest.raises(InvalidInput, match="another fit"):
-        fit_trigrid(views, np.random.default_rng(1), short, state_path=path)
+        TrigridFitSettings(levels=(8, 48))
+    short = dataclasses.replace(SMALL, iterations=2)
+    fit_trigrid(views, np.random.default_rng(0), short, run_folder=tmp_path)
+    with pytest.raises(InvalidInput, match="made with another views, settings or seed"):
+        fit_trigrid(views, np.random.default_rng(1), short, run_folder=tmp_path)

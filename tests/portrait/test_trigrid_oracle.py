@@ -82,5 +82,5 @@ def test_intermediate_numbers_of_rays(trigrid_oracle, oracle_portrait, oracle_ca
 
 
 def test_background_picture_uses_its_own_style(trigrid_oracle, oracle_portrait) -> None:
-    picture = render_background(oracle_portrait["dense"], 48, 48).permute(2, 0, 1)
-    torch.testing.assert_close(picture, trigrid_oracle["A/image_background_48"], rtol=0, atol=1e-4)
+    image = render_background(oracle_portrait["dense"], 48, 48).permute(2, 0, 1)
+    torch.testing.assert_close(image, trigrid_oracle["A/image_background_48"], rtol=0, atol=1e-4)

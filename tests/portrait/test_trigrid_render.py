@@ -15,8 +15,8 @@ from animportrait3d_core.portrait.protocol import Portrait
 from animportrait3d_core.portrait.trigrid import (
     SAMPLING_PRESETS,
     RaySamples,
-    RenderSettings,
     TrigridPortrait,
+    TrigridRenderSettings,
     constant_background,
     density_grid,
     density_normals,
@@ -77,7 +77,7 @@ def test_fast_path_equals_dense_path(make_ellipsoid, levels, preset: str) -> Non
 def test_fast_path_equals_dense_path_on_noise(make_ellipsoid, seed, levels, scale, yaw, radius, samples) -> None:
     portrait = random_portrait(make_ellipsoid((8,)), seed, tuple(levels), scale)
     cameras = orbit_cameras([yaw], [5.0], 6, radius=radius)
-    sampling = RenderSettings(depth_samples=samples, importance_samples=16)
+    sampling = TrigridRenderSettings(depth_samples=samples, importance_samples=16)
     fast = render_trigrid(dataclasses.replace(portrait, rendering=sampling), cameras)
     dense = render_trigrid(
         dataclasses.replace(portrait, rendering=dataclasses.replace(sampling, backend="dense")), cameras
@@ -222,9 +222,9 @@ def test_portrait_protocol_over_a_colour(make_ellipsoid) -> None:
 
 
 def test_full_quality_is_that_of_the_paper(make_ellipsoid) -> None:
-    coarse = dataclasses.replace(make_ellipsoid((8, 16)), rendering=RenderSettings(8, 8, backend="dense"))
+    coarse = dataclasses.replace(make_ellipsoid((8, 16)), rendering=TrigridRenderSettings(8, 8, backend="dense"))
     full = coarse.at_full_quality()
-    assert full.rendering == RenderSettings(96, 96, backend="dense")
+    assert full.rendering == TrigridRenderSettings(96, 96, backend="dense")
     assert full.levels is coarse.levels and full.decoder is coarse.decoder
 
 

@@ -10,7 +10,7 @@ import torch
 
 from animportrait3d_core.cameras import Cameras, orbit_cameras
 from animportrait3d_core.render import GaussianImage, available_backends, rasterize_gaussians
-from animportrait3d_core.render.backends import NVDIFFRAST_ROUNDS
+from animportrait3d_core.render.available import NVDIFFRAST_ROUNDS
 from animportrait3d_core.render.torch_projection import spherical_harmonics_basis
 
 INPUT_NAMES = ("means", "quats", "scales", "opacities", "colors", "background", "features")
@@ -57,8 +57,15 @@ class SplatScene:
     def render(self, backend: str) -> GaussianImage:
         """`rasterize_gaussians` of everything in here."""
         return rasterize_gaussians(
-            self.means, self.quats, self.scales, self.opacities, self.colors, self.cameras,
-            background=self.background, features=self.features, backend=backend,
+            self.means,
+            self.quats,
+            self.scales,
+            self.opacities,
+            self.colors,
+            self.cameras,
+            background=self.background,
+            features=self.features,
+            backend=backend,
         )
 
 
@@ -122,8 +129,16 @@ def dense_render(scene: SplatScene) -> GaussianImage:
     outputs = []
     for b in range(len(scene.cameras)):
         matrix, K = scene.cameras.world_to_camera[b].to(scene.means), scene.cameras.K[b].to(scene.means)
-        own = [value[b] if value.ndim > rank else value for value, rank in
-               ((scene.means, 2), (scene.quats, 2), (scene.scales, 2), (scene.opacities, 1), (scene.features, 2))]
+        own = [
+            value[b] if value.ndim > rank else value
+            for value, rank in (
+                (scene.means, 2),
+                (scene.quats, 2),
+                (scene.scales, 2),
+                (scene.opacities, 1),
+                (scene.features, 2),
+            )
+        ]
         outputs.append(_dense_view(own, scene.colors, scene.background, (matrix, K), scene.cameras))
     color, alpha, depth, features = (torch.stack(parts) for parts in zip(*outputs))
     return GaussianImage(color, alpha, depth, features, {})

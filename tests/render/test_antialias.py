@@ -130,7 +130,7 @@ def test_numba_and_torch_find_the_same_crossings():
         vertices, faces = bumpy_head(count)
         cameras, edges = orbit_cameras([50.0], [10.0], size), mesh_edges(faces)
         image = rasterize_mesh(vertices, faces, cameras)
-        pixels, depth = project(cameras.to(torch.float64), vertices.double())
+        pixels, depth = project(cameras.to(dtype=torch.float64), vertices.double())
         arguments = (pixels[0], depth[0], edges, image.face_id[0], image.depth[0])
         pairs = zip(torch_silhouettes.find_crossings(*arguments), numba_silhouettes.find_crossings(*arguments))
         for axis, (a, b) in enumerate(pairs):
@@ -160,9 +160,7 @@ def test_batches_edges_behind_the_camera_and_empty_meshes():
     torch.testing.assert_close(both[1:], antialias(color[1:], alone, vertices, faces, cameras[1]), atol=1e-6, rtol=0)
     crossing = torch.tensor([[-1.0, 0.5, 1.0], [1.0, 0.5, 1.0], [0.0, 0.5, -2.0]], requires_grad=True)
     image = rasterize_mesh(crossing.detach(), torch.tensor([[0, 1, 2]]), origin_camera())
-    smooth = antialias(
-        image.mask[..., None].float(), image, crossing, torch.tensor([[0, 1, 2]]), origin_camera()
-    )
+    smooth = antialias(image.mask[..., None].float(), image, crossing, torch.tensor([[0, 1, 2]]), origin_camera())
     smooth.sum().backward()
     assert torch.isfinite(smooth).all() and torch.isfinite(crossing.grad).all()
     nothing = torch.zeros(0, 3, dtype=torch.long)
@@ -180,5 +178,11 @@ def test_antialias_refuses_what_does_not_fit():
     with pytest.raises(InvalidInput, match="1 x 16 x 16, the cameras 1 x 32 x 32"):
         antialias(color, image, vertices, faces, cameras.resized(32, 32))
     with pytest.raises(InvalidInput, match="`vertices` holds 1 non-finite value"):
-        antialias(color, image, vertices.index_fill(0, torch.tensor([0]), 0.0) + torch.tensor(
-            [[float("inf"), 0, 0]] + [[0.0, 0, 0]] * (len(vertices) - 1)), faces, cameras)
+        antialias(
+            color,
+            image,
+            vertices.index_fill(0, torch.tensor([0]), 0.0)
+            + torch.tensor([[float("inf"), 0, 0]] + [[0.0, 0, 0]] * (len(vertices) - 1)),
+            faces,
+            cameras,
+        )

@@ -30,7 +30,12 @@ ROOT = Path(__file__).resolve().parents[2]
 def test_available_backends_say_what_runs_and_why_not():
     found = {backend.name: backend for backend in available_backends()}
     assert list(found) == [
-        "gaussians/gsplat", "gaussians/numba", "gaussians/torch", "mesh/numba", "mesh/torch", "mesh/nvdiffrast",
+        "gaussians/gsplat",
+        "gaussians/numba",
+        "gaussians/torch",
+        "mesh/numba",
+        "mesh/torch",
+        "mesh/nvdiffrast",
     ]
     assert found["gaussians/torch"].usable and found["mesh/torch"].verified and found["gaussians/gsplat"].verified
     nvdiffrast = found["mesh/nvdiffrast"]
@@ -189,7 +194,9 @@ def test_benchmark_reports_every_row():
     heard = []
     rows = benchmark_rasterizers(settings, report=heard.append)
     assert [row.name for row in rows] == [
-        "50 Gaussians, SH 0, 16 x 16", "50 Gaussians, SH 0, 20 x 20", "50 faces, 6 channels, 16 x 16",
+        "50 Gaussians, SH 0, 16 x 16",
+        "50 Gaussians, SH 0, 20 x 20",
+        "50 faces, 6 channels, 16 x 16",
     ]
     assert heard == rows and all(row.total > 0 and min(row.stages.values()) > 0 for row in rows)
     assert list(rows[-1].stages) == ["raster", "interpolate", "antialias", "backward"]

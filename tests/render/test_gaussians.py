@@ -33,8 +33,12 @@ def single(dtype=torch.float32, **changes) -> SplatScene:
     """One small opaque Gaussian at the look-at point."""
     scene = splat_scene(1, 0).leaves(dtype)
     values = dict(
-        means=torch.tensor([[0.0, 0.228, 0.0]]), quats=torch.tensor([[1.0, 0, 0, 0]]), scales=torch.full((1, 3), 0.05),
-        opacities=torch.tensor([0.9]), colors=torch.tensor([[1.0, 0.5, 0.25]]), background=torch.zeros(3),
+        means=torch.tensor([[0.0, 0.228, 0.0]]),
+        quats=torch.tensor([[1.0, 0, 0, 0]]),
+        scales=torch.full((1, 3), 0.05),
+        opacities=torch.tensor([0.9]),
+        colors=torch.tensor([[1.0, 0.5, 0.25]]),
+        background=torch.zeros(3),
         features=torch.zeros(1, 0),
     )
     return dataclasses.replace(scene, **{name: value.to(dtype) for name, value in (values | changes).items()})
@@ -200,8 +204,16 @@ def test_size_argument_renders_the_same_view_at_another_resolution(backend):
     small = dataclasses.replace(scene, cameras=scene.cameras.resized(20, 24)).leaves(torch.float32).render(backend)
     tested = scene.leaves(torch.float32)
     image = rasterize_gaussians(
-        tested.means, tested.quats, tested.scales, tested.opacities, tested.colors, tested.cameras, size=(20, 24),
-        background=tested.background, features=tested.features, backend=backend,
+        tested.means,
+        tested.quats,
+        tested.scales,
+        tested.opacities,
+        tested.colors,
+        tested.cameras,
+        size=(20, 24),
+        background=tested.background,
+        features=tested.features,
+        backend=backend,
     )
     assert torch.equal(image.color, small.color)
     with pytest.raises(InvalidInput, match="0 x 24"):
@@ -212,7 +224,10 @@ def test_size_argument_renders_the_same_view_at_another_resolution(backend):
 
 @settings(max_examples=25, deadline=None, derandomize=True)
 @given(
-    count=st.integers(0, 30), seed=st.integers(0, 10_000), width=st.integers(1, 40), height=st.integers(1, 40),
+    count=st.integers(0, 30),
+    seed=st.integers(0, 10_000),
+    width=st.integers(1, 40),
+    height=st.integers(1, 40),
     spread=st.floats(-2.0, 2.0),
 )
 def test_numba_equals_dense_on_random_scenes(count, seed, width, height, spread):
@@ -251,9 +266,19 @@ def test_non_finite_input_is_refused_by_name(backend, name, bad):
 @pytest.mark.parametrize(
     ("name", "shape"),
     [
-        ("means", (10, 2)), ("means", (10,)), ("quats", (9, 4)), ("quats", (10, 3)), ("scales", (3, 10, 3)),
-        ("opacities", (10, 1)), ("colors", (10, 4)), ("colors", (10, 5, 3)), ("colors", (9, 3)), ("features", (9, 2)),
-        ("features", (10,)), ("background", (4,)), ("background", (3, 3)),
+        ("means", (10, 2)),
+        ("means", (10,)),
+        ("quats", (9, 4)),
+        ("quats", (10, 3)),
+        ("scales", (3, 10, 3)),
+        ("opacities", (10, 1)),
+        ("colors", (10, 4)),
+        ("colors", (10, 5, 3)),
+        ("colors", (9, 3)),
+        ("features", (9, 2)),
+        ("features", (10,)),
+        ("background", (4,)),
+        ("background", (3, 3)),
     ],
 )
 def test_wrong_shapes_are_refused(name, shape):
@@ -370,8 +395,11 @@ def test_unused_outputs_cost_no_gradient_and_change_none():
 def test_render_gaussians_activates_at_the_door():
     scene = splat_scene(25, coefficients=1).leaves(torch.float32)
     stored = Gaussians(
-        scene.means.detach(), scene.quats.detach(), scene.scales.detach().log(),
-        torch.logit(scene.opacities.detach()), scene.colors.detach(),
+        scene.means.detach(),
+        scene.quats.detach(),
+        scene.scales.detach().log(),
+        torch.logit(scene.opacities.detach()),
+        scene.colors.detach(),
     )
     image = render_gaussians(stored, scene.cameras, background=scene.background.detach())
     torch.testing.assert_close(image.color, scene.render("auto").color, atol=1e-5, rtol=0)
@@ -384,7 +412,11 @@ def test_reading_order_front_to_back():
     colors = torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
     cameras = orbit_cameras([0.0, 180.0], [0.0, 0.0], 33)
     image = rasterize_gaussians(
-        means, torch.tensor([[1.0, 0, 0, 0]] * 2), torch.full((2, 3), 0.1), torch.tensor([0.999, 0.999]), colors,
+        means,
+        torch.tensor([[1.0, 0, 0, 0]] * 2),
+        torch.full((2, 3), 0.1),
+        torch.tensor([0.999, 0.999]),
+        colors,
         cameras,
     )
     middle = image.color[:, 16, 16]

@@ -7,14 +7,19 @@ import torch
 
 from animportrait3d_core.cameras import Cameras, orbit_cameras
 from animportrait3d_core.meshes import Mesh
+from animportrait3d_core.parts import PART_CLASSES, AvatarPart
 from animportrait3d_core.render import rasterize_mesh
-from animportrait3d_core.rigging.parts import CLOTHES, HAIR, SKIN
-from animportrait3d_core.segmentation import CLASSES, ViewLabels
+from animportrait3d_core.segmentation import ViewLabels
 
 BACKGROUND, FACE, HAIR_LABEL, CLOTHES_LABEL, EYES = (
-    CLASSES.index(name) for name in ("background", "face", "hair", "clothes", "eyes")
+    PART_CLASSES.index(name) for name in ("background", "face", "hair", "clothes", "eyes")
 )
-PART_OF_LABEL = {FACE: SKIN, HAIR_LABEL: HAIR, CLOTHES_LABEL: CLOTHES, EYES: SKIN}
+PART_OF_LABEL = {
+    FACE: AvatarPart.SKIN,
+    HAIR_LABEL: AvatarPart.HAIR,
+    CLOTHES_LABEL: AvatarPart.CLOTHES,
+    EYES: AvatarPart.SKIN,
+}
 SIZE = 64
 CENTER = (0.0, 0.228, 0.0)
 FRONT = 4

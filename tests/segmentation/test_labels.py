@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import doctest
-
 import pytest
 import torch
 
 from animportrait3d_core.errors import InvalidInput, ShapeMismatch
+from animportrait3d_core.parts import PART_CLASSES
 from animportrait3d_core.segmentation import (
-    CLASSES,
     LABEL_SETS,
     ViewLabels,
-    label_sets,
+    labels_from_image,
     labels_from_numbers,
-    labels_from_picture,
     labels_from_probabilities,
     paint_labels,
-    painting,
     parse_view_indices,
     with_hair,
 )
+from animportrait3d_core.segmentation.images import class_images, label_overlay
 from animportrait3d_core.segmentation.labels import CLASS_COLORS
-from animportrait3d_core.segmentation.pictures import class_pictures, label_overlay
 
 
 def names_of(labels: ViewLabels) -> list[str]:
@@ -31,12 +27,6 @@ def names_of(labels: ViewLabels) -> list[str]:
 
 def numbers_of(count: int) -> torch.Tensor:
     return torch.arange(count).reshape(1, 1, count)
-
-
-def test_doctests() -> None:
-    for module in (label_sets, painting):
-        result = doctest.testmod(module)
-        assert result.attempted > 0 and result.failed == 0
 
 
 @pytest.mark.parametrize(
@@ -51,15 +41,15 @@ def test_doctests() -> None:
                                            14: "face", 16: "clothes", 17: "hair", 18: "clothes"}),
         ("LIP (20)", 20, {0: "background", 1: "clothes", 2: "hair", 5: "clothes", 13: "face", 14: "clothes"}),
         ("ATR (18)", 18, {0: "background", 2: "hair", 4: "clothes", 11: "face", 17: "clothes"}),
-        ("animportrait3d", 7, dict(enumerate(CLASSES))),
+        ("animportrait3d", 7, dict(enumerate(PART_CLASSES))),
     ],
 )  # fmt: skip
 def test_well_known_label_sets(label_set, count, expected) -> None:
     assert len(LABEL_SETS[label_set]) == count
     found = names_of(labels_from_numbers(numbers_of(count), LABEL_SETS[label_set]))
     assert {number: found[number] for number in expected} == expected
-    picture = (numbers_of(count).float() / 255)[..., None].expand(1, 1, count, 3)
-    assert names_of(labels_from_picture(picture, label_set)) == found
+    image = (numbers_of(count).float() / 255)[..., None].expand(1, 1, count, 3)
+    assert names_of(labels_from_image(image, label_set)) == found
 
 
 def test_unknown_class_names_are_named() -> None:
@@ -77,21 +67,21 @@ def test_numbers_of_a_larger_label_set_are_refused_with_those_that_fit() -> None
 
 def test_class_colours_go_there_and_back() -> None:
     numbers = torch.randint(0, 7, (2, 9, 8), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
-    pictures = class_pictures(ViewLabels(numbers))
-    noisy = pictures + 0.05 * (torch.rand(pictures.shape, generator=torch.Generator().manual_seed(1)) - 0.5)
-    assert torch.equal(labels_from_picture(noisy, "class colours").labels, numbers)
-    permuted = ViewLabels(numbers, CLASSES[::-1])
-    assert torch.equal(class_pictures(permuted)[0, 0, 0], CLASS_COLORS[6 - int(numbers[0, 0, 0])])
+    images = class_images(ViewLabels(numbers))
+    noisy = images + 0.05 * (torch.rand(images.shape, generator=torch.Generator().manual_seed(1)) - 0.5)
+    assert torch.equal(labels_from_image(noisy, "class colours").labels, numbers)
+    permuted = ViewLabels(numbers, PART_CLASSES[::-1])
+    assert torch.equal(class_images(permuted)[0, 0, 0], CLASS_COLORS[6 - int(numbers[0, 0, 0])])
     with pytest.raises(InvalidInput, match="100 % of the pixels have none of the class colours"):
-        labels_from_picture(torch.zeros(1, 4, 4, 3) + torch.tensor([0.0, 1.0, 0.0]), "class colours")
+        labels_from_image(torch.zeros(1, 4, 4, 3) + torch.tensor([0.0, 1.0, 0.0]), "class colours")
 
 
 def test_coloured_pictures_and_unknown_sets_are_refused() -> None:
-    colored = class_pictures(ViewLabels(torch.full((1, 4, 4), 2, dtype=torch.uint8)))
+    colored = class_images(ViewLabels(torch.full((1, 4, 4), 2, dtype=torch.uint8)))
     with pytest.raises(InvalidInput, match="channels of the label picture differ by up to 138 of 255"):
-        labels_from_picture(colored, "LIP (20)")
+        labels_from_image(colored, "LIP (20)")
     with pytest.raises(InvalidInput, match="label set 'mine'"):
-        labels_from_picture(colored, "mine")
+        labels_from_image(colored, "mine")
 
 
 def test_probabilities_of_one_meaning_are_added_before_the_best_is_taken() -> None:
@@ -113,13 +103,13 @@ def test_view_labels_refuse_what_they_cannot_hold() -> None:
     with pytest.raises(InvalidInput, match="'background' among them"):
         ViewLabels(good, ("face", "hair"))
     with pytest.raises(InvalidInput, match="confidence lies in 0 to 2"):
-        ViewLabels(good, CLASSES, torch.tensor([[[0.0, 2.0], [0.0, 1.0]]]))
+        ViewLabels(good, PART_CLASSES, torch.tensor([[[0.0, 2.0], [0.0, 1.0]]]))
     with pytest.raises(ShapeMismatch, match="confidence"):
-        ViewLabels(good, CLASSES, torch.ones(1, 2, 3))
+        ViewLabels(good, PART_CLASSES, torch.ones(1, 2, 3))
 
 
 def test_hair_mask_wins_and_doubtful_hair_is_silent() -> None:
-    numbers = torch.tensor([[[CLASSES.index("hair"), CLASSES.index("hair"), 1, 3]]], dtype=torch.uint8)
+    numbers = torch.tensor([[[PART_CLASSES.index("hair"), PART_CLASSES.index("hair"), 1, 3]]], dtype=torch.uint8)
     labels = with_hair(ViewLabels(numbers), torch.tensor([[[0.9, 0.1, 0.7, 0.2]]]))
     assert names_of(labels) == ["hair", "hair", "hair", "clothes"]
     torch.testing.assert_close(labels.confidence, torch.tensor([[[0.9, 0.0, 0.7, 1.0]]]))
@@ -128,7 +118,7 @@ def test_hair_mask_wins_and_doubtful_hair_is_silent() -> None:
 
 
 def test_painting_some_views() -> None:
-    labels = ViewLabels(torch.ones(3, 4, 4, dtype=torch.uint8), CLASSES, torch.full((3, 4, 4), 0.25))
+    labels = ViewLabels(torch.ones(3, 4, 4, dtype=torch.uint8), PART_CLASSES, torch.full((3, 4, 4), 0.25))
     mask = torch.zeros(1, 8, 8)
     mask[:, :4] = 1.0
     painted = paint_labels(labels, mask, "hair", [2])

@@ -10,14 +10,14 @@ import torch
 from animportrait3d_core.cameras import orbit_cameras, view_preset
 from animportrait3d_core.errors import InvalidInput
 from animportrait3d_core.meshes import Mesh
+from animportrait3d_core.parts import PART_CLASSES, AvatarPart
 from animportrait3d_core.render import rasterize_mesh
-from animportrait3d_core.rigging.parts import CLOTHES, HAIR, SKIN
-from animportrait3d_core.segmentation import CLASSES, RevoteSettings, ViewLabels, revote_faces
+from animportrait3d_core.segmentation import RevoteSettings, ViewLabels, revote_faces
 from animportrait3d_core.segmentation.legacy import asked_views, legacy_parts, legacy_votes
 
 LEGACY = RevoteSettings(profile="legacy")
-FACE_NUMBERS = {CLASSES.index(name) for name in ("face", "eyes", "lips", "mouth")}
-HAIR_NUMBER = CLASSES.index("hair")
+FACE_NUMBERS = {PART_CLASSES.index(name) for name in ("face", "eyes", "lips", "mouth")}
+HAIR_NUMBER = PART_CLASSES.index("hair")
 
 
 def ball(rows: int = 10) -> Mesh:
@@ -36,7 +36,7 @@ def ball(rows: int = 10) -> Mesh:
 def random_labels(batch: int, size: int, seed: int) -> ViewLabels:
     """Blotches of random classes, also beside the mesh."""
     generator = torch.Generator().manual_seed(seed)
-    coarse = torch.rand(batch, len(CLASSES), 6, 6, generator=generator)
+    coarse = torch.rand(batch, len(PART_CLASSES), 6, 6, generator=generator)
     fine = torch.nn.functional.interpolate(coarse, size=(size, size), mode="bilinear")
     return ViewLabels(fine.argmax(1).to(torch.uint8))
 
@@ -75,11 +75,11 @@ def loop_parts(mesh: Mesh, hair: list[float], face: list[float]) -> list[int]:
     parts = []
     for triangle in triangles:
         if all(corner in grown for corner in triangle):
-            parts.append(HAIR)
+            parts.append(AvatarPart.HAIR)
         elif all(corner not in hair_corners and corner not in face_corners for corner in triangle):
-            parts.append(CLOTHES)
+            parts.append(AvatarPart.CLOTHES)
         else:
-            parts.append(SKIN)
+            parts.append(AvatarPart.SKIN)
     return parts
 
 
@@ -107,7 +107,7 @@ def test_pixels_beside_the_mesh_vote_for_nothing() -> None:
     """In the authors' code they voted for the last face."""
     mesh, cameras = ball(), orbit_cameras([0.0], [0.0], 32)
     covered = rasterize_mesh(mesh.vertices, mesh.faces, cameras).mask
-    beside = ViewLabels(torch.where(covered, 0, CLASSES.index("face")).to(torch.uint8))
+    beside = ViewLabels(torch.where(covered, 0, PART_CLASSES.index("face")).to(torch.uint8))
     votes, _ = legacy_votes(mesh, beside, cameras)
     assert not bool(votes.any())
 

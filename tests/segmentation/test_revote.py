@@ -13,10 +13,9 @@ from animportrait3d_core.cameras import Cameras, orbit_cameras, view_preset
 from animportrait3d_core.errors import InvalidInput
 from animportrait3d_core.evaluation.parts import parts_iou
 from animportrait3d_core.meshes import Mesh, face_areas
+from animportrait3d_core.parts import PART_CLASSES, AvatarPart
 from animportrait3d_core.render import rasterize_mesh
-from animportrait3d_core.rigging.parts import HAIR, SKIN
 from animportrait3d_core.segmentation import (
-    CLASSES,
     FaceVotes,
     RevoteSettings,
     ViewLabels,
@@ -94,7 +93,7 @@ def two_views(yaws: list[float], names: list[int], confidence: list[float] | Non
     covered = rasterize_mesh(wall().vertices, wall().faces, cameras).mask
     labels = torch.where(covered, torch.tensor(names)[:, None, None], BACKGROUND).to(torch.uint8)
     sure = None if confidence is None else torch.tensor(confidence)[:, None, None].expand(labels.shape).contiguous()
-    return ViewLabels(labels, CLASSES, sure), cameras
+    return ViewLabels(labels, PART_CLASSES, sure), cameras
 
 
 def test_views_weigh_by_facing() -> None:
@@ -131,7 +130,7 @@ def test_every_pixel_of_a_face_counts() -> None:
 def test_pixels_at_borders_count_less() -> None:
     numbers = torch.full((1, 40, 40), FACE, dtype=torch.uint8)
     numbers[:, :, 20:] = EYES
-    doubtful = with_doubtful_borders(ViewLabels(numbers, CLASSES, torch.full((1, 40, 40), 0.5)), 0.05, 0.2)
+    doubtful = with_doubtful_borders(ViewLabels(numbers, PART_CLASSES, torch.full((1, 40, 40), 0.5)), 0.05, 0.2)
     expected = torch.full((40,), 0.5)
     expected[18:22] = 0.1
     assert torch.equal(doubtful.confidence[0], expected.expand(40, 40))
@@ -199,11 +198,11 @@ def test_the_order_of_views_does_not_matter(cube, around, true_labels, order) ->
 
 
 @settings(max_examples=4, deadline=None)
-@given(order=st.permutations(list(range(len(CLASSES)))))
+@given(order=st.permutations(list(range(len(PART_CLASSES)))))
 def test_renaming_classes_permutes_the_result(cube, around, true_labels, order) -> None:
     noisy = speckled(true_labels, 0.2)
-    place = torch.tensor([order.index(index) for index in range(len(CLASSES))], dtype=torch.uint8)
-    renamed = ViewLabels(place[noisy.labels.long()], tuple(CLASSES[index] for index in order))
+    place = torch.tensor([order.index(index) for index in range(len(PART_CLASSES))], dtype=torch.uint8)
+    renamed = ViewLabels(place[noisy.labels.long()], tuple(PART_CLASSES[index] for index in order))
     settings_ = dataclasses.replace(RAW, smoothing=0.02, least_island=0.01)
     one = revote_faces(cube, noisy, around, settings_)
     other = revote_faces(cube, renamed, around, settings_)
@@ -214,7 +213,7 @@ def test_renaming_classes_permutes_the_result(cube, around, true_labels, order) 
 def speckled(labels: ViewLabels, share: float, seed: int = 0) -> ViewLabels:
     """The labels with random classes in some of the foreground's pixels."""
     generator = torch.Generator().manual_seed(seed)
-    numbers = torch.randint(1, len(CLASSES), labels.labels.shape, generator=generator).to(torch.uint8)
+    numbers = torch.randint(1, len(PART_CLASSES), labels.labels.shape, generator=generator).to(torch.uint8)
     hit = (torch.rand(labels.labels.shape, generator=generator) < share) & ~labels.mask("background")
     return ViewLabels(torch.where(hit, numbers, labels.labels))
 
@@ -253,7 +252,11 @@ def test_smoothing_and_islands_mend_a_spot_that_all_views_agree_on(smoothing, le
     settings_ = RevoteSettings(size=256, smoothing=smoothing, least_island=least_island)
     votes = revote_faces(mesh, labels, cameras, settings_)
     parts = votes.parts.part_of_face[spot]
-    assert bool((parts == SKIN).all()) if mended else int((parts == HAIR).sum()) > 0.8 * int(spot.sum())
+    assert (
+        bool((parts == AvatarPart.SKIN).all())
+        if mended
+        else int((parts == AvatarPart.HAIR).sum()) > 0.8 * int(spot.sum())
+    )
     assert (votes.report.island_faces > 0) == (least_island > 0)
 
 
@@ -344,10 +347,10 @@ def test_settings_out_of_range_are_refused(values) -> None:
 
 def test_progress_is_told_and_can_cancel(cube, around, true_labels) -> None:
     steps = []
-    revote_faces(cube, true_labels, around, RAW, lambda step, total, picture: steps.append((step, total)))
+    revote_faces(cube, true_labels, around, RAW, lambda step, total, image: steps.append((step, total)))
     assert steps == [(view + 1, 12) for view in range(12)]
 
-    def cancel(step: int, total: int, picture: object) -> None:
+    def cancel(step: int, total: int, image: object) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,11 +12,10 @@ import torch
 import animportrait3d_core.embedded.weights
 import animportrait3d_core.networks
 from animportrait3d_core.errors import InvalidInput, MissingModelFile, ShapeMismatch
-from animportrait3d_core.segmentation import CLASSES, ViewLabels
-from animportrait3d_core.segmentation.pictures import class_pictures
+from animportrait3d_core.parts import PART_CLASSES
+from animportrait3d_core.segmentation import ViewLabels
+from animportrait3d_core.segmentation.images import class_images
 from animportrait3d_core.views import Views
-from animportrait3d_core.workflow import load_registry
-from animportrait3d_core.workflow.context import RunContext, activate
 from tests.segmentation.shapes import (
     CENTER,
     FACE,
@@ -32,7 +30,6 @@ from tests.segmentation.shapes import (
     side_of,
 )
 
-ROOT = Path(__file__).parents[2]
 CAMERAS = around_cameras()
 VOTE = {"profile": "fixed", "smoothing": 0.0, "least_island": 0.0, "correction_class": "hair", "correction_views": ""}
 LABEL = {"network": "embedded", "label_set": "animportrait3d", "hair_network": "none"}
@@ -43,30 +40,21 @@ def scene() -> SimpleNamespace:
     mesh = box(0.4, CENTER, 6)
     labels = rendered(mesh, side_labels(mesh), CAMERAS)
     masks = (labels.labels > 0).float()
-    images = class_pictures(labels) * 0.5
+    images = class_images(labels) * 0.5
     background = torch.zeros(3)
     views = Views(images * masks[..., None], masks, CAMERAS, background)
     return SimpleNamespace(mesh=mesh, labels=labels, views=views)
 
 
 @pytest.fixture
-def run(tmp_path, monkeypatch):
-    """Calls a node by id and gives its outputs by name."""
-    registry = load_registry(ROOT)
-    monkeypatch.setattr(sys.modules[registry["AP3D_FaceRevote"].__module__], "PREVIEW_SIZE", 24)
-    names = ("output", "temp", "input", "models")
-    context = RunContext(**{f"{name}_directory": tmp_path / name for name in names})
-    with activate(context):
-
-        def call(name: str, **inputs):
-            done = registry[name]().execute(**inputs)
-            return SimpleNamespace(**dict(zip(registry[name].RETURN_NAMES, done["result"])), ui=done["ui"])
-
-        yield call
+def run(run_node, monkeypatch):
+    """Runs a node; its previews are tiny."""
+    monkeypatch.setattr(run_node.module("AP3D_FaceRevote"), "PREVIEW_SIZE", 24)
+    return run_node
 
 
 def one_hot(labels: ViewLabels) -> torch.Tensor:
-    return torch.nn.functional.one_hot(labels.labels.long(), len(CLASSES)).float()
+    return torch.nn.functional.one_hot(labels.labels.long(), len(PART_CLASSES)).float()
 
 
 @pytest.fixture
@@ -76,7 +64,7 @@ def networks(monkeypatch, scene):
     package = animportrait3d_core.networks
     monkeypatch.setattr(animportrait3d_core.embedded.weights, "embedded_network_folder", lambda role: Path("embedded"))
     monkeypatch.setattr(
-        package, "load_network", lambda path, role, device: SimpleNamespace(classes=CLASSES, name=Path(path).name)
+        package, "load_network", lambda path, role, device: SimpleNamespace(classes=PART_CLASSES, name=Path(path).name)
     )
     monkeypatch.setattr(package, "segment_images", lambda network, images, progress: answers[network.name])
     return answers
@@ -112,8 +100,7 @@ def test_hair_of_a_second_network_or_of_a_mask(run, networks, scene, monkeypatch
     by_mask = run("AP3D_SegmentViews", views=scene.views, hair_mask=hair, **LABEL).labels
     assert torch.equal(by_mask.labels, scene.labels.labels)
     networks["network.json"] = one_hot(scene.labels)
-    module = sys.modules[load_registry(ROOT)["AP3D_SegmentViews"].__module__]
-    monkeypatch.setattr(module.host, "model_file", lambda where, key, name: Path(name))
+    monkeypatch.setattr(run.module("AP3D_SegmentViews").host, "model_file", lambda where, key, name: Path(name))
     chosen = {**LABEL, "hair_network": "hair/network.json"}
     by_network = run("AP3D_SegmentViews", views=scene.views, **chosen).labels
     assert torch.equal(by_network.labels, scene.labels.labels)

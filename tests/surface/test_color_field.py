@@ -29,7 +29,7 @@ from animportrait3d_core.surface.color_training import (
     tone_map,
     train_color_field,
 )
-from animportrait3d_core.surface.hash_grid import HashGridSettings
+from animportrait3d_core.surface.hash_grid_settings import HashGridSettings
 from animportrait3d_core.views import Views
 
 SIZE = 64
@@ -37,10 +37,6 @@ GRID = HashGridSettings(levels=6, base_resolution=8, max_resolution=64, log2_tab
 QUICK = ColorFieldSettings(iterations=120, pixels_per_step=2000, grid=GRID, smoothness_ramp=100)
 CENTER = torch.tensor([0.0, 0.2, 0.0])
 BACKGROUND = torch.tensor([0.1, 0.9, 0.3])
-
-
-def seeded(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 def true_colors(points: torch.Tensor) -> torch.Tensor:
@@ -71,7 +67,11 @@ def views(ball: Mesh) -> Views:
 
 @pytest.fixture(scope="module")
 def field(ball: Mesh, views: Views) -> ColorField:
-    return train_color_field(ball, views, QUICK, seeded())
+    return train_color_field(ball, views, QUICK, 3)
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
 
 
 def same(first: ColorField, second: ColorField) -> bool:
@@ -98,19 +98,19 @@ def test_it_shows_the_mesh_from_a_new_side(ball: Mesh, field: ColorField) -> Non
 
 def test_the_seed_decides_everything(ball: Mesh, views: Views) -> None:
     short = dataclasses.replace(QUICK, iterations=4)
-    first = train_color_field(ball, views, short, seeded(3))
-    assert same(first, train_color_field(ball, views, short, seeded(3)))
-    assert not same(first, train_color_field(ball, views, short, seeded(4)))
+    first = train_color_field(ball, views, short, 3)
+    assert same(first, train_color_field(ball, views, short, 3))
+    assert not same(first, train_color_field(ball, views, short, 4))
 
 
 def test_it_trains_inside_inference_mode_and_changes_no_input(ball: Mesh, views: Views) -> None:
     short = dataclasses.replace(QUICK, iterations=3)
     before = (ball.vertices.clone(), views.images.clone())
-    outside = train_color_field(ball, views, short, seeded())
+    outside = train_color_field(ball, views, short, 0)
     with torch.inference_mode():
         born_inside = dataclasses.replace(views, images=views.images * 1.0, masks=views.masks * 1.0)
         mesh = dataclasses.replace(ball, vertices=ball.vertices * 1.0)
-        inside = train_color_field(mesh, born_inside, short, seeded())
+        inside = train_color_field(mesh, born_inside, short, 0)
     assert same(outside, inside)
     assert not inside.table.is_inference()
     assert torch.equal(ball.vertices, before[0]) and torch.equal(views.images, before[1])
@@ -122,7 +122,7 @@ def test_smoothness_keeps_colours_from_changing_nearby(ball: Mesh, views: Views)
     moved = points + 0.05 * torch.randn(points.shape, generator=seeded(2))
 
     def change(smoothness: float) -> float:
-        field = train_color_field(ball, views, dataclasses.replace(short, smoothness=smoothness), seeded())
+        field = train_color_field(ball, views, dataclasses.replace(short, smoothness=smoothness), 0)
         return float((field(points) - field(moved)).abs().mean())
 
     assert change(3.0) < 0.5 * change(0.0)
@@ -144,10 +144,10 @@ def test_pixels_outside_the_mask_are_not_looked_at(ball: Mesh, views: Views) -> 
     images = views.images.clone()
     images[:, : SIZE // 2] = torch.tensor([1.0, 0.0, 1.0])
     painted = dataclasses.replace(half, images=images)
-    assert same(train_color_field(ball, half, short, seeded()), train_color_field(ball, painted, short, seeded()))
+    assert same(train_color_field(ball, half, short, 0), train_color_field(ball, painted, short, 0))
     trusting = dataclasses.replace(short, mask_threshold=0.0)
     assert not same(
-        train_color_field(ball, half, trusting, seeded()), train_color_field(ball, painted, trusting, seeded())
+        train_color_field(ball, half, trusting, 0), train_color_field(ball, painted, trusting, 0)
     )
 
 
@@ -202,7 +202,7 @@ def test_gradients_of_the_network_by_central_differences() -> None:
 
 def test_an_untrained_field_is_nearly_grey_and_large_sets_come_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     fresh = new_color_field(torch.zeros(3), torch.ones(3), seeded(), GRID)
-    points = torch.rand(50, 3, generator=seeded())
+    points = torch.rand(50, 3, generator=seeded(0))
     colors = fresh(points)
     assert float((colors - 0.5).abs().max()) < 0.01
     monkeypatch.setattr("animportrait3d_core.surface.color_field.CHUNK", 7)
@@ -215,7 +215,7 @@ def test_save_and_load_bring_back_the_same_field(field: ColorField, tmp_path: Pa
     save_color_field(field, path)
     loaded = load_color_field(path)
     assert same(field, loaded) and loaded.grid == field.grid
-    points = torch.rand(100, 3, generator=seeded())
+    points = torch.rand(100, 3, generator=seeded(0))
     assert torch.equal(loaded(points), field(points))
 
 
@@ -247,20 +247,37 @@ def test_progress_reports_each_step_and_may_cancel(ball: Mesh, views: Views) -> 
         seen.append((step, total, preview is not None))
         assert preview is None or preview.shape == (SIZE, SIZE, 3)
 
-    train_color_field(ball, views, settings, seeded(), note)
+    train_color_field(ball, views, settings, 0, note)
     assert seen == [(1, 5, False), (2, 5, True), (3, 5, False), (4, 5, True), (5, 5, True)]
 
     def cancel(step: int, total: int, preview: torch.Tensor | None) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train_color_field(ball, views, settings, seeded(), cancel)
+        train_color_field(ball, views, settings, 0, cancel)
+
+
+def test_a_cancelled_training_goes_on_and_ends_bit_identical(ball: Mesh, views: Views, tmp_path) -> None:
+    settings = dataclasses.replace(QUICK, iterations=9)
+    steps: list[int] = []
+
+    def cancel(step: int, total: int, preview: torch.Tensor | None) -> None:
+        if step == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_color_field(ball, views, settings, 3, cancel, runs=tmp_path)
+    with torch.inference_mode():
+        resumed = train_color_field(ball, views, settings, 3, lambda step, *_: steps.append(step), runs=tmp_path)
+    assert steps == [6, 7, 8, 9]
+    assert same(resumed, train_color_field(ball, views, settings, 3))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_paper_settings_are_the_authors_numbers() -> None:
     paper = ColorFieldSettings.paper()
-    assert (paper.iterations, paper.rate, paper.views_per_step, paper.key_views) == (600, 0.01, 1, True)
-    assert paper.rate * paper.final_rate == pytest.approx(0.01 * 10 ** (-0.0002 * 600))
+    assert (paper.iterations, paper.lr, paper.views_per_step, paper.key_views) == (600, 0.01, 1, True)
+    assert paper.lr * paper.final_share == pytest.approx(0.01 * 10 ** (-0.0002 * 600))
     assert (paper.smoothness, paper.smoothness_ramp, paper.jitter, paper.margin) == (0.03, 500, 0.01, 0.0)
     assert paper.grid == HashGridSettings(12, 16, 256, 19)
 

@@ -11,13 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from animportrait3d_core.errors import InvalidInput, MissingExtension, ShapeMismatch
-from animportrait3d_core.surface.hash_grid import (
-    HashGridSettings,
-    available_backends,
-    hash_encode,
-    initial_table,
-    torch_hash_encode,
-)
+from animportrait3d_core.surface.hash_grid import available_backends, hash_encode, initial_table, torch_hash_encode
+from animportrait3d_core.surface.hash_grid_settings import HashGridSettings
 
 SMALL = HashGridSettings(levels=5, base_resolution=4, max_resolution=40, log2_table_size=12)
 """Three dense levels and two hashed ones."""

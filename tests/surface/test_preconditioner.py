@@ -64,7 +64,7 @@ def test_adam_finds_a_minimum() -> None:
     variables = system.variables(VERTICES)
     optimizer = UniformAdam(variables, 0.05)
     for step in range(400):
-        optimizer.learning_rate = 0.05 * (1 - step / 400)
+        optimizer.lr = 0.05 * (1 - step / 400)
         optimizer.step(system.solve(system.solve(variables) - goal))
     torch.testing.assert_close(system.solve(variables), goal, rtol=0, atol=5e-3)
 

@@ -15,11 +15,10 @@ from animportrait3d_core.errors import InvalidInput, ShapeMismatch
 from animportrait3d_core.evaluation.surface import surface_error
 from animportrait3d_core.meshes import Mesh, vertex_normals
 from animportrait3d_core.render import interpolate, rasterize_mesh
-from animportrait3d_core.render.antialias import mesh_edges
 from animportrait3d_core.surface import RefineSettings, ViewNormals, refine_mesh
 from animportrait3d_core.surface.losses import consistency_loss, distance_loss, normal_loss
 from animportrait3d_core.surface.preparation import face_pairs, inverted_share, mesh_volume, prepare_mesh
-from animportrait3d_core.surface.refine import Refinement, view_targets, with_surface_normals
+from animportrait3d_core.surface.refine import Connectivity, Refinement, view_targets, with_surface_normals
 from animportrait3d_core.surface.remesh import topology
 from animportrait3d_core.views import Views
 
@@ -76,7 +75,7 @@ def refined():
     start = dataclasses.replace(sphere(), vertex_colors=(sphere().vertices + 1) / 2)
     steps = []
     result = refine_mesh(
-        start, NORMALS, VIEWS, QUICK, progress=lambda step, total, picture: steps.append((step, total, picture))
+        start, NORMALS, VIEWS, QUICK, progress=lambda step, total, image: steps.append((step, total, image))
     )
     return start, result, steps
 
@@ -112,8 +111,8 @@ def test_colours_are_carried_over(refined) -> None:
 def test_progress_and_losses_are_reported(refined) -> None:
     _, result, steps = refined
     assert [step[:2] for step in steps] == [(k, 60) for k in range(1, 61)]
-    pictures = [picture for _, _, picture in steps if picture is not None]
-    assert len(pictures) == 6 and all(picture.shape[-1] == 3 and picture.min() < 0.9 for picture in pictures)
+    images = [image for _, _, image in steps if image is not None]
+    assert len(images) == 6 and all(image.shape[-1] == 3 and image.min() < 0.9 for image in images)
     assert all(len(values) == 60 for values in result.losses.values())
     assert result.losses["normal"][-10:].mean() < 0.2 * result.losses["normal"][:5].mean()
     assert "with 14 views; the normal loss fell from" in result.summary()
@@ -176,9 +175,9 @@ def test_the_raw_surface_is_smoothed_first() -> None:
 
 def test_the_same_seed_gives_the_same_mesh() -> None:
     short = dataclasses.replace(QUICK, iterations=4, edge_lengths=(0.2,))
-    runs = [refine_mesh(sphere(), NORMALS, VIEWS, short, torch.Generator().manual_seed(4)).mesh for _ in range(2)]
+    runs = [refine_mesh(sphere(), NORMALS, VIEWS, short, 4).mesh for _ in range(2)]
     assert torch.equal(runs[0].vertices, runs[1].vertices) and torch.equal(runs[0].faces, runs[1].faces)
-    other = refine_mesh(sphere(), NORMALS, VIEWS, short, torch.Generator().manual_seed(5)).mesh
+    other = refine_mesh(sphere(), NORMALS, VIEWS, short, 5).mesh
     assert not torch.equal(runs[0].vertices, other.vertices)
 
 
@@ -196,24 +195,44 @@ def test_the_loss_has_the_gradient_of_its_differences() -> None:
     seen = (rasterize_mesh(mesh.vertices, mesh.faces, cameras).face_id >= 0).float()
     inside = 1 - torch.nn.functional.max_pool2d(1 - seen * normals.masks, 7, stride=1, padding=3)
     normals = ViewNormals(normals.normals * inside[..., None], inside)
-    pairs, edges = face_pairs(mesh.faces, len(mesh.vertices)), mesh_edges(mesh.faces)
+    connectivity = Connectivity.of(mesh.faces, len(mesh.vertices))
     local = mesh.vertices - CENTER.float()
     motions = {"wide": local * torch.tensor([1.0, 0, 0]), "tall": local * torch.tensor([0, 1.0, 0])}
     for term in ("normal", "silhouette"):
         terms = ("normal", "silhouette", "consistency", "distance")
         weights = {f"{name}_weight": float(name == term) for name in terms}
         settings = RefineSettings(**weights, batch=3)
-        targets, draw = view_targets(normals, views, settings)[0], torch.Generator().manual_seed(0)
-        run = Refinement(targets, settings, draw, None, mesh)
+        run = Refinement(view_targets(normals, views, settings)[0], settings, 0, mesh)
         vertices = mesh.vertices.clone().requires_grad_()
-        (gradient,) = torch.autograd.grad(run.loss(vertices, mesh.faces, pairs, edges, mesh.vertices), vertices)
+        (gradient,) = torch.autograd.grad(run.loss(vertices, connectivity, mesh.vertices), vertices)
         for name, motion in motions.items():
             ahead, behind = (
-                run.loss(mesh.vertices + sign * 0.02 * motion, mesh.faces, pairs, edges, mesh.vertices).item()
+                run.loss(mesh.vertices + sign * 0.02 * motion, connectivity, mesh.vertices).item()
                 for sign in (1, -1)
             )
             expected = pytest.approx((ahead - behind) / 0.04, rel=0.1)
             assert float((gradient * motion).sum()) == expected, (name, term)
+
+
+@pytest.mark.parametrize("stop", [4, 6, 9])  # in the first round, where it ends, in the second
+def test_a_cancelled_refinement_goes_on_and_ends_bit_identical(tmp_path, stop) -> None:
+    settings = dataclasses.replace(QUICK, iterations=12)
+    assert len(settings.edge_lengths) == 2
+    steps: list[int] = []
+
+    def cancel(step: int, total: int, preview: torch.Tensor | None) -> None:
+        if step == stop:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        refine_mesh(sphere(), NORMALS, VIEWS, settings, 4, cancel, tmp_path)
+    resumed = refine_mesh(sphere(), NORMALS, VIEWS, settings, 4, lambda step, *_: steps.append(step), tmp_path)
+    whole = refine_mesh(sphere(), NORMALS, VIEWS, settings, 4)
+    assert steps == list(range(stop + 1, 13))
+    assert torch.equal(resumed.mesh.vertices, whole.mesh.vertices) and torch.equal(resumed.mesh.faces, whole.mesh.faces)
+    for name, values in whole.losses.items():
+        assert torch.equal(resumed.losses[name], values), name
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_distance_is_a_mean_of_squares() -> None:
@@ -318,8 +337,8 @@ def test_normals_of_other_views_are_refused() -> None:
 
 
 def test_a_run_that_diverges_is_named() -> None:
-    wild = dataclasses.replace(QUICK, learning_rate=50.0, iterations=6, edge_lengths=(0.2,))
-    with pytest.raises(InvalidInput, match="the run diverged. Lower learning_rate"):
+    wild = dataclasses.replace(QUICK, lr=50.0, iterations=6, edge_lengths=(0.2,))
+    with pytest.raises(InvalidInput, match="the run diverged. Lower lr"):
         refine_mesh(sphere(), NORMALS, VIEWS, wild)
 
 
@@ -339,7 +358,7 @@ def _with_nan(mesh: Mesh) -> Mesh:
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("iterations", 0), ("learning_rate", 0.0), ("edge_lengths", ()), ("face_budget", 10), ("normal_weight", -1.0)],
+    [("iterations", 0), ("lr", 0.0), ("edge_lengths", ()), ("face_budget", 10), ("normal_weight", -1.0)],
 )
 def test_settings_out_of_range_are_named(name: str, value: object) -> None:
     with pytest.raises(InvalidInput, match=f"RefineSettings: {name} is"):

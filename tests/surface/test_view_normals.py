@@ -10,8 +10,8 @@ from animportrait3d_core.errors import InvalidInput, ShapeMismatch
 from animportrait3d_core.surface import (
     ViewNormals,
     normal_images_of,
+    normals_for_views,
     normals_from_images,
-    normals_of_pictures,
     world_normals,
 )
 from animportrait3d_core.surface.view_normals import resized_normals
@@ -92,9 +92,9 @@ def test_codings_are_undone(coding: str, signs: tuple[int, int, int]) -> None:
 
 def test_pictures_come_back_from_their_normals() -> None:
     normals, _ = sphere_normals(orbit_cameras([20.0, 80.0], [5.0, 0.0], 32))
-    pictures = normal_images_of(normals)
-    assert bool((pictures[normals.masks == 0] == 1).all())
-    found = normals_from_images(pictures, normals.masks)
+    images = normal_images_of(normals)
+    assert bool((images[normals.masks == 0] == 1).all())
+    found = normals_from_images(images, normals.masks)
     torch.testing.assert_close(found.normals, normals.normals, rtol=0, atol=1e-6)
 
 
@@ -109,7 +109,7 @@ def test_larger_pictures_are_resampled_to_the_views() -> None:
     fine, coarse = orbit_cameras([30.0], [5.0], 96), orbit_cameras([30.0], [5.0], 32)
     (normals, _), (expected, _) = sphere_normals(fine), sphere_normals(coarse)
     views = Views(torch.zeros(1, 32, 32, 3), expected.masks, coarse, torch.ones(3))
-    found = normals_of_pictures(normal_images_of(normals), views)
+    found = normals_for_views(normal_images_of(normals), views)
     inside = torch.nn.functional.max_pool2d(1 - expected.masks, 5, stride=1, padding=2) == 0
     angles = torch.rad2deg(torch.arccos((found.normals * expected.normals).sum(-1).clamp(-1, 1)))
     assert found.normals.shape == expected.normals.shape

@@ -7,14 +7,14 @@ import math
 import pytest
 import torch
 
-from animportrait3d_core.networks.crops import Crops, cut_out, points_from_crop, points_to_crop, whole_pictures
+from animportrait3d_core.landmarks import MIRRORED_LANDMARKS
+from animportrait3d_core.networks.crops import Crops, cut_out, points_from_crop, points_to_crop, whole_images
 from animportrait3d_core.training.augment import (
-    MIRROR,
     AugmentSettings,
-    Pictures,
+    TrainingImages,
     change_light,
     composite,
-    cut_pictures,
+    cut_images,
     degrade,
     flip,
     random_backgrounds,
@@ -39,16 +39,16 @@ def ball(size=SIZE, center=(0.5, 0.5), radius=0.3):
     normals = torch.stack([x.expand(size, size), y.expand(size, size), z]) * inside
     point = torch.tensor(center) * size
     alpha = inside.float()[None, None]
-    return Pictures(
+    return TrainingImages(
         alpha.repeat(1, 3, 1, 1) * 0.8, alpha, inside.to(torch.uint8)[None], normals[None],
         point.expand(1, 68, 2).clone(), torch.ones(1, 68),
     )  # fmt: skip
 
 
-def random_pictures(count=3):
+def random_images(count=3):
     draw = generator(1)
     normals = torch.nn.functional.normalize(torch.randn(count, 3, SIZE, SIZE, generator=draw), dim=1)
-    return Pictures(
+    return TrainingImages(
         torch.rand(count, 3, SIZE, SIZE, generator=draw), torch.ones(count, 1, SIZE, SIZE),
         torch.randint(0, 7, (count, SIZE, SIZE), generator=draw).to(torch.uint8), normals,
         torch.rand(count, 68, 2, generator=draw) * SIZE, torch.rand(count, 68, generator=draw),
@@ -56,38 +56,38 @@ def random_pictures(count=3):
 
 
 def test_two_flips_change_nothing():
-    pictures = random_pictures()
+    images = random_images()
     chosen = torch.tensor([True, False, True])
-    twice = flip(flip(pictures, chosen), chosen)
+    twice = flip(flip(images, chosen), chosen)
     for name in ("colors", "alpha", "labels", "normals", "visible"):
-        assert torch.equal(getattr(twice, name), getattr(pictures, name)), name
-    torch.testing.assert_close(twice.points, pictures.points)
+        assert torch.equal(getattr(twice, name), getattr(images, name)), name
+    torch.testing.assert_close(twice.points, images.points)
 
 
 def test_only_the_chosen_are_flipped():
-    pictures = random_pictures()
-    once = flip(pictures, torch.tensor([True, False, True]))
-    assert torch.equal(once.colors[1], pictures.colors[1]) and torch.equal(once.points[1], pictures.points[1])
-    assert torch.equal(once.colors[0], pictures.colors[0].flip(-1))
-    assert torch.equal(once.labels[2], pictures.labels[2].flip(-1))
+    images = random_images()
+    once = flip(images, torch.tensor([True, False, True]))
+    assert torch.equal(once.colors[1], images.colors[1]) and torch.equal(once.points[1], images.points[1])
+    assert torch.equal(once.colors[0], images.colors[0].flip(-1))
+    assert torch.equal(once.labels[2], images.labels[2].flip(-1))
 
 
 def test_flipped_points_change_sides_and_names():
-    pictures = random_pictures()
-    flipped = flip(pictures, torch.ones(3, dtype=torch.bool))
+    images = random_images()
+    flipped = flip(images, torch.ones(3, dtype=torch.bool))
     for number in (0, 8, 17, 36, 48, 60):
-        other = MIRROR[number]
-        torch.testing.assert_close(flipped.points[:, number, 0], SIZE - pictures.points[:, other, 0])
-        torch.testing.assert_close(flipped.points[:, number, 1], pictures.points[:, other, 1])
-        torch.testing.assert_close(flipped.visible[:, number], pictures.visible[:, other])
+        other = MIRRORED_LANDMARKS[number]
+        torch.testing.assert_close(flipped.points[:, number, 0], SIZE - images.points[:, other, 0])
+        torch.testing.assert_close(flipped.points[:, number, 1], images.points[:, other, 1])
+        torch.testing.assert_close(flipped.visible[:, number], images.visible[:, other])
 
 
 def test_mirrored_names_are_those_of_ibug(mannequin_body):
     """On the neutral mannequin, which is symmetric, each point's mirror image is the point of that name."""
     points = mannequin_body(mannequin_body.neutral_parameters()).landmarks[0, :68]
     mirrored = points * torch.tensor([-1.0, 1, 1])
-    torch.testing.assert_close(mirrored, points[list(MIRROR)[:68]], atol=0.004, rtol=0)
-    assert [MIRROR[index] for index in MIRROR] == list(range(70))
+    torch.testing.assert_close(mirrored, points[list(MIRRORED_LANDMARKS)[:68]], atol=0.004, rtol=0)
+    assert [MIRRORED_LANDMARKS[index] for index in MIRRORED_LANDMARKS] == list(range(70))
 
 
 def test_a_flipped_ball_is_a_ball():
@@ -102,7 +102,7 @@ def test_a_flipped_ball_is_a_ball():
 def test_a_turned_and_scaled_ball_is_a_ball(angle):
     """The cut-out of a ball is again a ball with its own normals, whatever the angle: both kinds of turn must agree."""
     crops = Crops(torch.tensor([[52.0, 44.0]]), torch.tensor([80.0]), torch.tensor([angle]))
-    cut = cut_pictures(ball(), crops, 128)
+    cut = cut_images(ball(), crops, 128)
     center = (cut.points[0, 0] / 128).tolist()
     wanted = ball(128, center, 0.3 * SIZE / 80)
     inside = (wanted.normals[0, 2] > 0.3) & (cut.normals[0, 2] > 0.3)
@@ -113,18 +113,18 @@ def test_a_turned_and_scaled_ball_is_a_ball(angle):
 
 
 def test_a_quarter_turn_is_exact():
-    pictures = random_pictures(1)
+    images = random_images(1)
     crops = Crops(torch.tensor([[SIZE / 2, SIZE / 2]]), torch.tensor([float(SIZE)]), torch.tensor([math.pi / 2]))
-    cut = cut_pictures(pictures, crops, SIZE)
+    cut = cut_images(images, crops, SIZE)
     # The square's x axis points down the picture, so that what was at the bottom comes to the right.
-    torch.testing.assert_close(cut.colors, pictures.colors.rot90(1, (2, 3)), atol=2e-5, rtol=0)
-    assert torch.equal(cut.labels, pictures.labels.rot90(1, (1, 2)))
-    x, y, z = pictures.normals.rot90(1, (2, 3)).unbind(1)
+    torch.testing.assert_close(cut.colors, images.colors.rot90(1, (2, 3)), atol=2e-5, rtol=0)
+    assert torch.equal(cut.labels, images.labels.rot90(1, (1, 2)))
+    x, y, z = images.normals.rot90(1, (2, 3)).unbind(1)
     torch.testing.assert_close(cut.normals, torch.stack([-y, x, z], 1), atol=1e-4, rtol=0)
 
 
 def test_turning_normals_keeps_their_length_and_depth():
-    normals = random_pictures().normals
+    normals = random_images().normals
     turned = turn_normals(normals, torch.tensor([0.1, 2.0, -1.0]))
     torch.testing.assert_close(turned.norm(dim=1), normals.norm(dim=1))
     assert torch.equal(turned[:, 2], normals[:, 2])
@@ -154,35 +154,35 @@ def test_points_come_back():
 
 
 def test_the_whole_picture_at_its_size_is_the_picture():
-    pictures = random_pictures().colors
-    same = cut_out(pictures, whole_pictures(3, SIZE, SIZE), SIZE)
-    torch.testing.assert_close(same, pictures, atol=1e-5, rtol=0)
+    images = random_images().colors
+    same = cut_out(images, whole_images(3, SIZE, SIZE), SIZE)
+    torch.testing.assert_close(same, images, atol=1e-5, rtol=0)
 
 
 def test_the_whole_picture_lies_in_the_middle_of_its_square():
-    crops = whole_pictures(2, 40, 60)
+    crops = whole_images(2, 40, 60)
     assert crops.centers.tolist() == [[30.0, 20.0]] * 2 and crops.sides.tolist() == [60.0] * 2
 
 
 def test_shrinking_averages():
-    pictures = torch.rand(1, 2, SIZE, SIZE, generator=generator())
-    small = cut_out(pictures, whole_pictures(1, SIZE, SIZE), SIZE // 4)
-    torch.testing.assert_close(small, torch.nn.functional.avg_pool2d(pictures, 4), atol=1e-5, rtol=0)
+    images = torch.rand(1, 2, SIZE, SIZE, generator=generator())
+    small = cut_out(images, whole_images(1, SIZE, SIZE), SIZE // 4)
+    torch.testing.assert_close(small, torch.nn.functional.avg_pool2d(images, 4), atol=1e-5, rtol=0)
 
 
 def test_a_cutout_does_not_depend_on_the_others():
-    pictures = random_pictures().colors
+    images = random_images().colors
     crops = Crops(torch.full((3, 2), 40.0), torch.tensor([30.0, 96.0, 200.0]), torch.tensor([0.1, 0.2, 0.3]))
-    together = cut_out(pictures, crops, 48)
+    together = cut_out(images, crops, 48)
     for index in range(3):
         alone = Crops(crops.centers[[index]], crops.sides[[index]], crops.angles[[index]])
-        assert torch.equal(cut_out(pictures[[index]], alone, 48)[0], together[index])
+        assert torch.equal(cut_out(images[[index]], alone, 48)[0], together[index])
 
 
 def test_compositing_lays_the_background_behind_once():
     red, half = torch.tensor([1.0, 0, 0])[:, None, None], torch.full((1, 1, 4, 4), 0.25)
-    pictures = Pictures((red * half).expand(1, 3, 4, 4), half)
-    colors = composite(pictures, torch.tensor([0.2, 0.4, 0.6])[None, :, None, None]).colors
+    images = TrainingImages((red * half).expand(1, 3, 4, 4), half)
+    colors = composite(images, torch.tensor([0.2, 0.4, 0.6])[None, :, None, None]).colors
     wanted = torch.tensor([0.25 + 0.75 * 0.2, 0.75 * 0.4, 0.75 * 0.6])
     torch.testing.assert_close(colors[0, :, 2, 1], wanted)
 
@@ -197,11 +197,11 @@ def test_backgrounds_are_white_as_often_as_asked():
 
 @pytest.mark.parametrize("seed", range(5))
 def test_pictures_stay_pictures(seed):
-    pictures, settings = random_pictures(), AugmentSettings()
-    colors = degrade(change_light(pictures.colors, 0.25, generator(seed)), settings, generator(seed))
-    assert colors.shape == pictures.colors.shape
+    images, settings = random_images(), AugmentSettings()
+    colors = degrade(change_light(images.colors, 0.25, generator(seed)), settings, generator(seed))
+    assert colors.shape == images.colors.shape
     assert float(colors.min()) >= 0 and float(colors.max()) <= 1
-    again = degrade(change_light(pictures.colors, 0.25, generator(seed)), settings, generator(seed))
+    again = degrade(change_light(images.colors, 0.25, generator(seed)), settings, generator(seed))
     assert torch.equal(colors, again)
 
 
@@ -224,7 +224,9 @@ def test_blur_keeps_the_mean_and_takes_the_contrast():
 
 def test_crops_stay_within_the_settings():
     settings = AugmentSettings(smallest=0.5, largest=1.5, shift=0.1, turn_degrees=10)
-    crops = random_crops(Pictures(torch.zeros(500, 3, 64, 64), torch.zeros(500, 1, 64, 64)), settings, generator())
+    crops = random_crops(
+        TrainingImages(torch.zeros(500, 3, 64, 64), torch.zeros(500, 1, 64, 64)), settings, generator()
+    )
     assert 32 <= float(crops.sides.min()) < 34 and 94 < float(crops.sides.max()) <= 96
     assert float((crops.centers - 32).abs().max()) <= 6.4
     assert float(crops.angles.abs().max()) <= math.radians(10)

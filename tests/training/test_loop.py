@@ -17,7 +17,8 @@ import torch
 
 from animportrait3d_core.errors import InvalidInput
 from animportrait3d_core.files import read_safetensors
-from animportrait3d_core.training.loop import LoopSettings, Trainer, read_log, train
+from animportrait3d_core.runs import read_log
+from animportrait3d_core.training.loop import LoopSettings, Trainer, train
 
 ROOT = Path(__file__).parents[2]
 
@@ -65,7 +66,7 @@ class LineTask:
 
 
 SETTINGS = LoopSettings(
-    steps=30, batch_size=7, learning_rate=0.06, warmup_steps=5, save_interval=4, log_interval=3, eval_interval=10
+    steps=30, batch_size=7, lr=0.06, warmup_steps=5, save_seconds=0, log_interval=3, eval_interval=10
 )
 
 
@@ -151,8 +152,8 @@ def test_a_killed_run_ends_bit_identical(straight, tmp_path):
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    saved = int(final_state(tmp_path)[0]["loop/step"])
-    assert 4 <= saved < 30
+    saved = json.loads(final_state(tmp_path)[1]["run"])["step"]
+    assert 1 <= saved < 30
     train(LineTask(), SETTINGS, tmp_path, resume=True)
     assert_same_end(straight[0], tmp_path)
 
@@ -168,7 +169,7 @@ def test_each_sample_comes_once_per_round():
 
 
 def test_a_state_is_not_overwritten_without_being_asked(straight):
-    with pytest.raises(InvalidInput, match="holds a training at step 30 of 30; pass --resume"):
+    with pytest.raises(InvalidInput, match="holds a training; pass --resume"):
         train(LineTask(), SETTINGS, straight[0])
 
 
@@ -185,7 +186,7 @@ def test_foreign_and_damaged_states_are_refused(tmp_path):
     from animportrait3d_core.files import write_safetensors
 
     write_safetensors(tmp_path / "state.safetensors", {"a": torch.zeros(1)}, {})
-    with pytest.raises(InvalidInput, match="is no state of a training"):
+    with pytest.raises(InvalidInput, match="is no state of a run"):
         train(LineTask(), SETTINGS, tmp_path, resume=True)
     (tmp_path / "state.safetensors").write_bytes(b"12345678")
     with pytest.raises(InvalidInput, match="not a whole safetensors file"):
@@ -211,11 +212,11 @@ def test_wrong_settings_are_refused(wrong):
 
 
 def test_the_rate_follows_warmup_and_cosine():
-    settings = LoopSettings(steps=111, learning_rate=1.0, warmup_steps=10, final_rate=0.1)
-    assert settings.rate(0) == pytest.approx(0.1)
-    assert settings.rate(9) == pytest.approx(1.0)
-    assert settings.rate(60) == pytest.approx(0.55, abs=1e-9)
-    assert settings.rate(110) == pytest.approx(0.1)
+    settings = LoopSettings(steps=111, lr=1.0, warmup_steps=10, final_share=0.1)
+    assert settings.lr_at(0) == pytest.approx(0.1)
+    assert settings.lr_at(9) == pytest.approx(1.0)
+    assert settings.lr_at(60) == pytest.approx(0.55, abs=1e-9)
+    assert settings.lr_at(110) == pytest.approx(0.1)
 
 
 def test_one_step_is_adamw_and_the_average_follows(tmp_path):
@@ -231,7 +232,7 @@ def test_one_step_is_adamw_and_the_average_follows(tmp_path):
             return {"w": model.weight.sum()}
 
     settings = LoopSettings(
-        steps=100, learning_rate=0.1, warmup_steps=0, weight_decay=0.5, ema_decay=0.9, final_rate=1.0
+        steps=100, lr=0.1, warmup_steps=0, weight_decay=0.5, ema_decay=0.9, final_share=1.0
     )
     trainer = Trainer(Task(), settings)
     trainer.step()
@@ -245,10 +246,10 @@ def test_evaluation_leaves_the_weights_in_training_alone():
     trainer = Trainer(LineTask(), SETTINGS)
     for _ in range(5):
         trainer.step()
-    before = {name: value.clone() for name, value in trainer.state_dict().items()}
+    before = {name: value.clone() for name, value in trainer.state().tensors.items()}
     trainer.evaluate()
     assert trainer.model.training
-    for name, value in trainer.state_dict().items():
+    for name, value in trainer.state().tensors.items():
         assert torch.equal(value, before[name]), name
 
 

@@ -13,8 +13,9 @@ from animportrait3d_core.cli import main
 from animportrait3d_core.errors import InvalidInput, MissingModelFile, ShapeMismatch
 from animportrait3d_core.evaluation import landmark_error, mean_normal_angle
 from animportrait3d_core.files import read_safetensors
-from animportrait3d_core.networks import PART_CLASSES, build_model, load_network, save_network, segment_images
+from animportrait3d_core.networks import build_model, load_network, save_network, segment_images
 from animportrait3d_core.networks.landmarks import expected_points, face_crops, log_shares
+from animportrait3d_core.parts import PART_CLASSES
 from animportrait3d_core.training import (
     Manifest,
     encode_colors,
@@ -24,6 +25,7 @@ from animportrait3d_core.training import (
     write_shard,
 )
 from animportrait3d_core.training.dense import class_shares, dice_loss
+from animportrait3d_core.training.images import class_table, load_images
 from animportrait3d_core.training.landmarks import (
     SPREAD,
     LandmarksTask,
@@ -33,7 +35,6 @@ from animportrait3d_core.training.landmarks import (
     spot_loss,
 )
 from animportrait3d_core.training.metrics import ConfusionCounts, angles_between, normalized_landmark_errors
-from animportrait3d_core.training.pictures import class_table, load_pictures
 from animportrait3d_core.training.recipes import recipe_of
 from animportrait3d_core.training.shards import BODY_WIDTH
 from animportrait3d_core.training.train_network import TrainingRun, network_description, train_network
@@ -89,14 +90,14 @@ def folder(tmp_path_factory):
 
 
 def test_pictures_are_what_was_stored(folder):
-    pictures = load_pictures(open_dataset(folder), torch.tensor([3, 0]))
+    images = load_images(open_dataset(folder), torch.tensor([3, 0]))
     sample = drawn_sample(3)
     wanted = sample["rgb"].permute(2, 0, 1) / 255 * (sample["alpha"] / 255)
-    torch.testing.assert_close(pictures.colors[0], wanted)
-    assert PART_CLASSES[int(pictures.labels[0, 32, 32])] == "face"
-    names = {PART_CLASSES[value] for value in pictures.labels[0].unique().tolist()}
+    torch.testing.assert_close(images.colors[0], wanted)
+    assert PART_CLASSES[int(images.labels[0, 32, 32])] == "face"
+    names = {PART_CLASSES[value] for value in images.labels[0].unique().tolist()}
     assert names == {"background", "face", "hair", "clothes", "eyes", "lips"}
-    assert pictures.points.shape == (2, 68, 2) and pictures.visible.min() == 1
+    assert images.points.shape == (2, 68, 2) and images.visible.min() == 1
 
 
 def test_parts_map_to_classes_by_name():
@@ -107,7 +108,7 @@ def test_parts_map_to_classes_by_name():
 
 
 def test_every_part_of_the_identities_has_a_class():
-    from animportrait3d_core.embedded.identities import PARTS as IDENTITY_PARTS
+    from animportrait3d_core.parts import FIGURE_PARTS as IDENTITY_PARTS
 
     assert set(class_table(IDENTITY_PARTS).tolist()) == set(range(len(PART_CLASSES)))
 
@@ -222,10 +223,10 @@ def test_a_face_is_shown_when_its_inner_points_are_seen():
 
 
 def test_cutouts_hold_the_face_or_the_picture(folder):
-    pictures = load_pictures(open_dataset(folder), torch.arange(20))
-    crops = landmark_crops(pictures, torch.Generator().manual_seed(0))
-    close = face_crops(pictures.points)
-    low, high = pictures.points.amin(1), pictures.points.amax(1)
+    images = load_images(open_dataset(folder), torch.arange(20))
+    crops = landmark_crops(images, torch.Generator().manual_seed(0))
+    close = face_crops(images.points)
+    low, high = images.points.amin(1), images.points.amax(1)
     torch.testing.assert_close(close.sides, (high - low).amax(1) * 1.6)
     ratio = crops.sides / close.sides
     assert bool(((ratio > 0.79) & (ratio < 1.31) | (crops.sides > 0.79 * SIZE)).all())

@@ -19,7 +19,12 @@ def test_what_is_built_is_what_runs(registry):
         graph.add("AP3D_Save", toy=added["TOY"], title="Keep")
     prompt = prepare(graph.to_json(), registry).prompt
     assert prompt["2"].inputs == {
-        "size": 16, "seed": 9, "mode": "striped", "scale": 1.0, "label": "", "flag": False,
+        "size": 16,
+        "seed": 9,
+        "mode": "striped",
+        "scale": 1.0,
+        "label": "",
+        "flag": False,
     }
     assert prompt["3"].inputs == {"first": Link("2", 0), "second": Link("2", 0), "amount": 2.0}
     assert prompt["4"].title == "Keep"

@@ -15,7 +15,7 @@ from animportrait3d_core.cli import main
 
 ROOT = Path(__file__).parents[2]
 
-PACK = '''
+PACK = """
 import time
 
 
@@ -43,7 +43,7 @@ class Slow:
 
 
 NODE_CLASS_MAPPINGS = {"AP3D_Slow": Slow}
-'''
+"""
 
 
 @pytest.fixture()
@@ -185,3 +185,28 @@ def test_bench_lists_and_runs_scripts(capsys, tmp_path):
     assert main(["--pack", str(tmp_path), "bench", "count", "a", "--size", "3"]) == 0
     assert "3 arguments" in capsys.readouterr().out
     assert main(["--pack", str(tmp_path), "bench", "weigh"]) == 2
+
+
+def test_evaluate_reads_the_generator_of_a_portrait(tmp_path, monkeypatch, make_avatar, capsys):
+    import torch
+
+    from animportrait3d_core.avatar.io import save_avatar
+    from animportrait3d_core.evaluation import complete
+    from animportrait3d_core.portrait.trigrid import save_generator
+    from tests.portrait.trigrid_samples import checkpoint_of, ellipsoid_portrait, generator_of
+
+    portrait = ellipsoid_portrait((8, 16))
+    torch.save({"model": checkpoint_of(portrait)}, tmp_path / "000.pth")
+    save_generator(generator_of(portrait), tmp_path / "generator.safetensors")
+    save_avatar(make_avatar(20), tmp_path / "avatar.safetensors")
+    seen = []
+
+    def evaluate_avatar(avatar, portrait, *rest):
+        seen.append(portrait)
+        return {"gaussians": float(len(avatar))}
+
+    monkeypatch.setattr(complete, "evaluate_avatar", evaluate_avatar)
+    files = [str(tmp_path / name) for name in ("avatar.safetensors", "000.pth", "generator.safetensors")]
+    assert main(["evaluate", files[0], "--portrait", files[1], "--generator", files[2], "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"gaussians": 20.0}
+    assert torch.equal(seen[0].decoder.hidden_weight, portrait.decoder.hidden_weight)

@@ -59,3 +59,13 @@ def test_quiet_prints_nothing_but_knows_the_node(stream):
     output = stream()
     assert play(output, quiet=True).current == "AP3D_Y (#5)"
     assert output.getvalue() == ""
+
+
+def test_a_stage_is_a_progress_callback():
+    terminal = Terminal()
+    with console.ProgressBar(stream=terminal) as bar:
+        fit = bar.stage("fit")
+        fit(1, 4, None)
+        fit(4, 4, None)
+        bar.stage("measure")(1, 2, None)
+    assert "fit" in terminal.getvalue() and "measure" in terminal.getvalue()

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import InvalidInput
+from ...progress import Report
 from ...training.shards import (
     MANIFEST_NAME,
     SHARD_STEM,
@@ -31,8 +32,6 @@ from ...training.shards import (
     write_manifest,
 )
 from .presets import preset_named
-
-Progress = Callable[[int, int, float], None]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,13 +102,14 @@ class BuildReport:
 
 
 def build_dataset(
-    output: str | Path, settings: DatasetSettings, workers: int | None = None, progress: Progress | None = None
+    output: str | Path, settings: DatasetSettings, workers: int | None = None, report: Report | None = None
 ) -> BuildReport:
     """Render a data set into a folder, or what is missing of it.
 
-    workers: processes; None is one per core; 1 renders in this process.  progress: called with (finished samples, all
-    samples, images per second of this call).  A KeyboardInterrupt ends the processes after their current person and is
-    raised again; finished shards stay. Raises `InvalidInput` if the folder holds a data set of other settings.
+    workers: processes; None is one per core; 1 renders in this process.  report: called after each shard with (finished
+    samples, all samples) and the `images_per_second` of this call.  A KeyboardInterrupt ends the processes after
+    their current person and is raised again; finished shards stay. Raises `InvalidInput` if the folder holds a data
+    set of other settings.
     """
     started = time.perf_counter()
     workers = (os.cpu_count() or 1) if workers is None else workers
@@ -126,14 +126,15 @@ def build_dataset(
         manifest = manifest.with_shard(entry)
         write_manifest(output, manifest)
         made, cpu = made + entry.samples, cpu + seconds
-        if progress is not None:
-            progress(kept + made, manifest.num_samples, made / (time.perf_counter() - started))
+        if report is not None:
+            rate = made / (time.perf_counter() - started)
+            report(kept + made, manifest.num_samples, {"images_per_second": rate})
     return BuildReport(made, kept, time.perf_counter() - started, cpu, workers)
 
 
 def _begin(output: Path, settings: DatasetSettings) -> Manifest:
     """The manifest to go on with."""
-    from ..identities import PARTS
+    from ...parts import FIGURE_PARTS
 
     wanted = dataclasses.asdict(settings)
     if (output / MANIFEST_NAME).exists():
@@ -153,7 +154,7 @@ def _begin(output: Path, settings: DatasetSettings) -> Manifest:
             unfinished.unlink(missing_ok=True)
     else:
         count = settings.identities * settings.images_per_identity
-        manifest = Manifest(settings.size, PARTS, settings.num_shards, count, wanted)
+        manifest = Manifest(settings.size, FIGURE_PARTS, settings.num_shards, count, wanted)
     write_manifest(output, manifest)
     return manifest
 

@@ -11,7 +11,7 @@ import dataclasses
 from collections.abc import Mapping
 
 from ...errors import InvalidInput
-from ...training.shards import REGIONS
+from ...regions import IMAGE_REGIONS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,8 +21,8 @@ class Framing:
     yaw, elevation: degrees, uniform in the range; yaw 0 is the front, 90 the subject's left.  rear_share: how often the
     yaw is turned by half a circle.  radius: of the orbit, in shares of 2.65.  target_jitter: world units by which the
     look-at point is moved along each axis.  side: of the square that is cut out of the picture, in shares of the
-    method's box (`framing.BOX_SIDES`), log-uniform; for busts, of the whole picture.  shift: by which share of its side
-    the square is moved at most.
+    method's box (`conditioning.CROP_REGIONS`), log-uniform; for busts, of the whole picture.  shift: by which share of
+    its side the square is moved at most.
     """
 
     yaw: tuple[float, float]
@@ -38,9 +38,9 @@ class Framing:
 class Preset:
     """A kind of data set.
 
-    size: side of the pictures in pixels.  images_per_identity: default.  regions: names of REGIONS, in the order in
-    which the images of an identity go through them; the next identity goes on where the last one stopped, so that all
-    are equally frequent.  framings: region -> cameras.  neutral_share: how many images show the identity's portrait
+    size: side of the pictures in pixels.  images_per_identity: default.  regions: names of IMAGE_REGIONS, in the order
+    in which the images of an identity go through them; the next identity goes on where the last one stopped, so that
+    all are equally frequent.  framings: region -> cameras.  neutral_share: how many images show the identity's portrait
     pose.  condition: whether there are condition maps.  texture_size, sky_directions: detail of the renderer.
     """
 
@@ -54,9 +54,9 @@ class Preset:
     sky_directions: int
 
     def __post_init__(self) -> None:
-        strange = set(self.regions) - set(REGIONS) | set(self.regions) ^ set(self.framings)
+        strange = set(self.regions) - set(IMAGE_REGIONS) | set(self.regions) ^ set(self.framings)
         if strange:
-            raise InvalidInput(f"Preset: regions {sorted(strange)} are not of {REGIONS} or have no framing.")
+            raise InvalidInput(f"Preset: regions {sorted(strange)} are not of {IMAGE_REGIONS} or have no framing.")
 
 
 PRESETS: dict[str, Preset] = {

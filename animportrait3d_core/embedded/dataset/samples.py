@@ -12,13 +12,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ...body.parameters import BodyParameters
 from ...cameras import Cameras, view_word
-from ...training.shards import FIELDS, REGIONS, TEXTS, encode_colors, encode_normals
+from ...conditioning import neutral_state, region_prompt, sample_state, state_parameters
+from ...landmarks import LEFT_PUPIL
+from ...parts import FIGURE_PARTS
+from ...regions import IMAGE_REGIONS
+from ...training.shards import BODY_WIDTHS, FIELDS, TEXTS, encode_colors, encode_normals
 from ..identities import (
-    PARTS,
     IdentityImage,
+    IdentityRenderSettings,
     PreparedIdentity,
-    RenderSettings,
     pose_identity,
     prepare_identity,
     render_posed,
@@ -26,13 +30,14 @@ from ..identities import (
     true_parameters,
 )
 from ..identities.shading import Lighting, default_lighting
-from .framing import LEFT_PUPIL, crop_camera, region_prompt, sample_view
+from .framing import sample_view, view_camera
 from .presets import Preset
-from .states import body_vector, neutral_state, sample_state, state_parameters
 
 IDENTITY_SEEDS = 900_000  # the seeds from here on belong to shipped portraits and exported identities
 VISIBILITY_TOLERANCE = 0.012  # world units, 4 mm: what lies this much behind another surface is hidden
-MERGED_SAMPLES = 2.5  # see `RenderSettings.merge`; against shading each sample: 46 dB over the figure on average
+MERGED_SAMPLES = (
+    2.5  # see `IdentityRenderSettings.merge`; against shading each sample: 46 dB over the figure on average
+)
 _LIGHT = 1_000_000  # an image index that no image has: the draw of a person's light
 
 
@@ -69,7 +74,7 @@ def render_samples(
     preset = settings.preset
     lighting = varied_lighting(np.random.default_rng([settings.seed, index, _LIGHT]))
     prepared = prepare_identity(identity, preset.texture_size, lighting, preset.sky_directions)
-    drawing = RenderSettings(
+    drawing = IdentityRenderSettings(
         texture_size=preset.texture_size, lighting=lighting, condition=preset.condition, merge=MERGED_SAMPLES
     )
     tensors, texts = [], []
@@ -84,7 +89,7 @@ def render_samples(
 
 def _render_sample(
     prepared: PreparedIdentity,
-    drawing: RenderSettings,
+    drawing: IdentityRenderSettings,
     settings: SampleSettings,
     region: str,
     generator: np.random.Generator,
@@ -95,7 +100,7 @@ def _render_sample(
     view = sample_view(region, settings.preset.framings[region], generator)
     parameters = state_parameters(true_parameters(prepared.identity), state)
     posed = pose_identity(prepared, parameters)
-    camera = crop_camera(view, posed.landmarks, settings.size)
+    camera = view_camera(view, posed.landmarks, settings.size)
     image = render_posed(posed, camera, drawing)
     tensors = {
         "rgb": encode_colors(image.rgb[0]),
@@ -104,17 +109,21 @@ def _render_sample(
         "normals": encode_normals(image.normals[0]),
         "landmarks": image.landmarks[0],
         "visible": landmark_visibility(image, camera),
-        "region": torch.tensor(REGIONS.index(region), dtype=torch.uint8),
+        "region": torch.tensor(IMAGE_REGIONS.index(region), dtype=torch.uint8),
         "world_to_camera": camera.world_to_camera[0],
         "K": camera.K[0],
         "body": body_vector(parameters),
     }
     if image.condition is not None:
         tensors["condition"] = encode_colors(image.condition[0])
-    attributes = prepared.identity.attributes
-    full, abstract = attributes.prompt(), attributes.abstract_prompt()
-    texts = (region_prompt(view.box, full, abstract), full, abstract, view_word(view.yaw))
+    full, abstract = prepared.identity.prompt, prepared.identity.abstract_prompt
+    texts = (region_prompt(view.region, full, abstract), full, abstract, view_word(view.yaw))
     return tensors, dict(zip(TEXTS, texts))
+
+
+def body_vector(parameters: BodyParameters) -> Tensor:
+    """The `body` tensor [27] of a sample: the fields of BODY_WIDTHS of a state [1] side by side."""
+    return torch.cat([getattr(parameters, name)[0] for name in BODY_WIDTHS])
 
 
 def landmark_visibility(image: IdentityImage, camera: Cameras) -> Tensor:
@@ -132,7 +141,7 @@ def landmark_visibility(image: IdentityImage, camera: Cameras) -> Tensor:
     around = np.pad(image.depth[0].numpy(), 1)
     depth = np.max([around[y + dy, x + dx] for dy in range(3) for dx in range(3)], axis=0)
     visible = inside & (distance <= depth + VISIBILITY_TOLERANCE)
-    visible[LEFT_PUPIL:] &= image.parts[0].numpy()[y, x][LEFT_PUPIL:] == PARTS.index("eyes")
+    visible[LEFT_PUPIL:] &= image.parts[0].numpy()[y, x][LEFT_PUPIL:] == FIGURE_PARTS.index("eyes")
     return torch.from_numpy(visible.astype(np.uint8))
 
 

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from ...errors import InvalidInput
 from ...files import atomic_write
-from ...training.shards import REGIONS, Sample, ShardDataset
+from ...regions import IMAGE_REGIONS
+from ...training.shards import Sample, ShardDataset
 
 _PART_COLORS = torch.tensor(
     [
@@ -60,7 +61,7 @@ def dataset_sheet(dataset: ShardDataset, path: str | Path, count: int = 24, colu
     for k, sample in enumerate(samples):
         x, y = k % columns * width, k // columns * height
         sheet.paste(Image.fromarray(sample_tiles(sample).numpy()), (x, y))
-        caption = f"{REGIONS[sample.region]}, {sample.view_word}: {sample.prompt}"
+        caption = f"{IMAGE_REGIONS[sample.region]}, {sample.view_word}: {sample.prompt}"
         room = width // 5
         pen.text((x + 2, y + first.shape[0]), caption[:room], fill="black", font=font)
         pen.text((x + 2, y + first.shape[0] + 12), caption[room : 2 * room], fill="black", font=font)

@@ -6,7 +6,6 @@ renders lives elsewhere. Nothing of the method may import this package.
 """
 
 from .attributes import Attributes, sample_attributes
-from .condition import condition_map
 from .export import (
     PORTRAIT_NAMES,
     embedded_portrait_files,
@@ -14,14 +13,13 @@ from .export import (
     exported_identity,
     identity_mesh,
 )
-from .figure import PARTS
 from .identity import Identity, identity_from_prompt, sample_identity, true_parameters
 from .prompts import ParsedPrompt, parse_prompt
 from .rendering import (
     IdentityImage,
+    IdentityRenderSettings,
     PosedIdentity,
     PreparedIdentity,
-    RenderSettings,
     pose_identity,
     prepare_identity,
     render_identity,
@@ -29,7 +27,6 @@ from .rendering import (
 )
 
 __all__ = [
-    "PARTS",
     "PORTRAIT_NAMES",
     "Attributes",
     "Identity",
@@ -37,8 +34,7 @@ __all__ = [
     "ParsedPrompt",
     "PosedIdentity",
     "PreparedIdentity",
-    "RenderSettings",
-    "condition_map",
+    "IdentityRenderSettings",
     "embedded_portrait_files",
     "export_identities",
     "exported_identity",

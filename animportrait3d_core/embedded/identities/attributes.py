@@ -84,18 +84,6 @@ class Attributes:
                 "they must be equal."
             )
 
-    def prompt(self) -> str:
-        """The full attribute prompt; `parse_prompt` gives the same attributes back."""
-        from .prompts import describe
-
-        return describe(self)
-
-    def abstract_prompt(self) -> str:
-        """Age, sex and skin tone alone, e.g. "a young man, fair skin"; what the eye and mouth crops are told."""
-        from .prompts import describe_abstractly
-
-        return describe_abstractly(self)
-
 
 def _weights_given(name: str, known: dict[str, str | bool]) -> dict[str, float]:
     """Odds of each value of attribute `name` given those already known; values that are not named here have odds 0."""

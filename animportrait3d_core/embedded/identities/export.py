@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,10 +11,11 @@ import torch
 from ...body.parameters import BodyParameters
 from ...errors import InvalidInput
 from ...files import cache_directory, write_json
+from ...fingerprints import source_fingerprint
+from ...landmarks import NUM_FACE_LANDMARKS
 from ...mesh_files import save_mesh
 from ...meshes import Mesh, sample_texture
 from ..mannequin import build_mannequin
-from ..mannequin import code_version as mannequin_version
 from .baking import baked_texture
 from .figure import build_figure, figure_normals
 from .identity import Identity, identity_from_prompt, true_parameters
@@ -93,8 +93,8 @@ def true_landmarks(identity: Identity) -> torch.Tensor:
     """The 68 iBUG landmarks [68, 3] of the portrait pose in the world."""
     body = build_mannequin()
     vertices = pose_figure(build_figure(identity), true_parameters(identity))
-    corners = vertices[body.faces[body.landmark_faces[:68]]]
-    return torch.from_numpy(np.einsum("nk,nkc->nc", body.landmark_barycentric[:68], corners)).float()
+    corners = vertices[body.faces[body.landmark_faces[:NUM_FACE_LANDMARKS]]]
+    return torch.from_numpy(np.einsum("nk,nkc->nc", body.landmark_barycentric[:NUM_FACE_LANDMARKS], corners)).float()
 
 
 def export_identities(output_dir: str | Path, names: Sequence[str] | None = None) -> list[Path]:
@@ -121,11 +121,7 @@ def export_identities(output_dir: str | Path, names: Sequence[str] | None = None
 
 def code_version() -> str:
     """Short hash of the source that makes the identities: the cache key of everything made from them."""
-    digest = hashlib.sha256(mannequin_version().encode())
-    for path in sorted(Path(__file__).parent.glob("*.py")):
-        digest.update(path.name.encode())
-        digest.update(path.read_bytes())
-    return digest.hexdigest()[:16]
+    return source_fingerprint("embedded.identities")
 
 
 def embedded_portrait_files(name: str, cache_dir: str | Path | None = None) -> tuple[Path, Path]:

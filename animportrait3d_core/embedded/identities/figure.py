@@ -11,6 +11,7 @@ from functools import lru_cache
 
 import numpy as np
 
+from ...parts import FigurePart
 from ..mannequin import Mannequin, build_mannequin
 from .atlas import body_corner_uvs, placed
 from .clothes import ClothShell, build_cloth_shell
@@ -23,15 +24,17 @@ from .lashes import build_lashes
 from .locks import SEGMENTS, Locks, build_locks
 from .shells import Band, GridSource, cloth_grid, grid_triangles, hair_grid, smooth_ramp
 
-PARTS = (
-    "background", "skin", "hair", "clothes", "eyes", "teeth", "lips", "mouth_interior", "ears", "lashes",
-)  # fmt: skip
-BACKGROUND, SKIN, HAIR, CLOTHES, EYES, TEETH, LIPS, MOUTH_INTERIOR, EARS, LASHES = range(len(PARTS))
 JOINTS = (9, 12, 15, 22, 23, 24)  # SMPL-X spine3, neck, head, jaw, left eye, right eye
 _BODY_PARTS = {
-    "skin": SKIN, "lid_rim": EYES, "mouth_bag": MOUTH_INTERIOR, "teeth": TEETH, "gum": MOUTH_INTERIOR,
-    "tongue": MOUTH_INTERIOR, "eyeball": EYES, "ear": EARS,
-}  # fmt: skip
+    "skin": FigurePart.SKIN,
+    "lid_rim": FigurePart.EYES,
+    "mouth_bag": FigurePart.MOUTH_INTERIOR,
+    "teeth": FigurePart.TEETH,
+    "gum": FigurePart.MOUTH_INTERIOR,
+    "tongue": FigurePart.MOUTH_INTERIOR,
+    "eyeball": FigurePart.EYES,
+    "ear": FigurePart.EARS,
+}
 _MM = 1e-3
 
 
@@ -40,7 +43,7 @@ class Figure:
     """Rest state and rig of one identity. Metres in template space, V vertices, F faces.
 
     rest: [V, 3] lids open.  lids: [2, V, 3] left, right.  faces: [F, 3] outward.  corner_uvs: [F, 3, 2] float32, v up.
-    face_parts: [F] uint8 positions in PARTS.  weld: [V] representative for normals.  flow: [V, 2] direction of strands
+    face_parts: [F] uint8 of `FigurePart`.  weld: [V] representative for normals.  flow: [V, 2] direction of strands
     in the chart (across, down), zero elsewhere.  weights: [V, 6] for JOINTS.  follows: [V] bust vertex whose expression
     a vertex shares, -1 for none.  joints: [55, 3].  num_body, num_body_faces: how many belong to the bare bust.
     hair, cloth, locks: what the textures are painted from.
@@ -122,7 +125,7 @@ def _hair_pieces(identity: Identity, moved: np.ndarray) -> tuple[HairShell | Non
     uvs = placed("hair", np.stack([sheet.chart[:, 0], 1 - sheet.chart[:, 1]], axis=1))
     flow = np.tile([0.0, 1.0], (len(sheet.points), 1))
     points = sheet.points * _MM + sheet.source.gather(field)
-    pieces = [_Piece(points, sheet.faces, uvs, HAIR, _hair_weights(sheet.points), sheet.weld, flow)]
+    pieces = [_Piece(points, sheet.faces, uvs, FigurePart.HAIR, _hair_weights(sheet.points), sheet.weld, flow)]
     locks = build_locks(hair_grid(), shell, style, np.random.default_rng(identity.seed + 23))
     if locks is not None:
         pieces.append(_lock_piece(locks, field))
@@ -133,7 +136,8 @@ def _hair_pieces(identity: Identity, moved: np.ndarray) -> tuple[HairShell | Non
         uvs = placed("knot", np.stack([knot.chart[:, 0], 1 - knot.chart[:, 1]], axis=1))
         weights = np.tile([0.0, 0.0, 1.0, 0.0, 0.0, 0.0], (len(index), 1))
         flow = np.tile([0.0, 1.0], (len(index), 1))
-        pieces.append(_Piece(knot.points * _MM + near, knot.faces, uvs, HAIR, weights, knot.weld[index], flow))
+        points, weld = knot.points * _MM + near, knot.weld[index]
+        pieces.append(_Piece(points, knot.faces, uvs, FigurePart.HAIR, weights, weld, flow))
     return shell, locks, pieces
 
 
@@ -151,7 +155,7 @@ def _lock_piece(locks: Locks, field: np.ndarray) -> _Piece:
         flat * _MM + moved,
         faces.reshape(-1, 3),
         uvs.reshape(-1, 2),
-        HAIR,
+        FigurePart.HAIR,
         _hair_weights(flat),
         np.arange(len(flat)),
         flow,
@@ -173,7 +177,7 @@ def _cloth_pieces(identity: Identity, moved: np.ndarray, body: Mannequin) -> tup
     offset, skinning = bound(sheet.source)
     uvs = placed("cloth", np.stack([sheet.chart[:, 0], 1 - sheet.chart[:, 1]], axis=1))
     still = np.zeros((len(sheet.points), 2))
-    pieces = [_Piece(sheet.points * _MM + offset, sheet.faces, uvs, CLOTHES, skinning, sheet.weld, still)]
+    pieces = [_Piece(sheet.points * _MM + offset, sheet.faces, uvs, FigurePart.CLOTHES, skinning, sheet.weld, still)]
     pieces += [_band_piece(band, *bound(band.source)) for band in shell.collar]
     return shell, pieces
 
@@ -187,7 +191,8 @@ def _band_piece(band: Band, offset: np.ndarray, skinning: np.ndarray) -> _Piece:
     column = np.tile(np.arange(count), steps)
     row = np.repeat(np.arange(steps), count)
     weld = row * count + np.where(column == count - 1, 0, column) if band.closed else np.arange(steps * count)
-    return _Piece(points, faces, uvs, CLOTHES, np.tile(skinning, (steps, 1)), weld, np.zeros((len(points), 2)))
+    still, skinning = np.zeros((len(points), 2)), np.tile(skinning, (steps, 1))
+    return _Piece(points, faces, uvs, FigurePart.CLOTHES, skinning, weld, still)
 
 
 def _lash_piece(identity: Identity, moved: np.ndarray, body: Mannequin) -> _Piece:
@@ -201,13 +206,13 @@ def _lash_piece(identity: Identity, moved: np.ndarray, body: Mannequin) -> _Piec
     weights = body.skinning_weights[lashes.follows][:, JOINTS]
     zeros = np.zeros((len(points), 2))
     index = np.arange(len(points))
-    return _Piece(points, lashes.faces, uvs, LASHES, weights, index, zeros, lids, lashes.follows)
+    return _Piece(points, lashes.faces, uvs, FigurePart.LASHES, weights, index, zeros, lids, lashes.follows)
 
 
 def _body_face_parts(body: Mannequin) -> np.ndarray:
     codes = np.array([_BODY_PARTS[name] for name in body.part_names], dtype=np.uint8)
     parts = codes[body.face_parts]
-    return np.where(body.face_regions["lips"], np.uint8(LIPS), parts)
+    return np.where(body.face_regions["lips"], np.uint8(FigurePart.LIPS), parts)
 
 
 def build_figure(identity: Identity) -> Figure:

@@ -7,7 +7,7 @@ import dataclasses
 import numba
 import numpy as np
 
-from .hair_styles import KNOT_CENTERS, STYLES, Curtain, HairStyle
+from .hair_styles import STYLES, Curtain, HairStyle
 from .noise import cells3, noise2, noise3, smoothstep
 from .shells import Sheet, ShellGrid, clipped_sheet, hair_grid, join_sources, smooth_ramp, used_rows
 
@@ -234,8 +234,3 @@ def _with_wall(sheet: Sheet) -> Sheet:
         border, np.concatenate([sheet.weld, lower[sheet.weld[ring]]]),
         join_sources([sheet.source, sheet.source.take(ring)]),
     )  # fmt: skip
-
-
-def knot_center(style: HairStyle) -> np.ndarray | None:
-    """Centre (mm) of a bun or of the root of a ponytail."""
-    return np.array(KNOT_CENTERS[style.knot]) if style.knot in KNOT_CENTERS else None

@@ -8,12 +8,11 @@ import numpy as np
 import torch
 
 from ...body.parameters import BodyParameters
+from ...head_frame import EYE_HEIGHT, HEAD_SCALE
 from ..mannequin import PARAMETER_NAMES, build_mannequin, identity_skin_displacement, parameter_index
 from .attributes import Attributes, sample_attributes
-from .prompts import attributes_from_prompt
+from .prompts import attributes_from_prompt, describe, describe_abstractly
 
-WORLD_SCALE = 2.78
-EYE_HEIGHT = 0.42  # of the world, where the middle between the eyes of the neutral template comes to lie
 # How far men lie from the mean in standardised parameters; women lie as far on the other side.
 _MALE_SHAPE = {
     "head_width": 0.25, "jaw_width": 0.75, "chin_height": 0.3, "chin_projection": 0.25, "cheek_fullness": -0.35,
@@ -51,7 +50,12 @@ class Identity:
     @property
     def prompt(self) -> str:
         """The full attribute prompt."""
-        return self.attributes.prompt()
+        return describe(self.attributes)
+
+    @property
+    def abstract_prompt(self) -> str:
+        """Age, sex and skin tone alone, e.g. "a young man, fair skin"; what the eye and mouth crops are told."""
+        return describe_abstractly(self.attributes)
 
 
 def sample_identity(seed: int, **known: str | bool) -> Identity:
@@ -85,7 +89,7 @@ def _embody(attributes: Attributes, seed: int, generator: np.random.Generator) -
             parameters[parameter_index(name)] += value * amount
     displacement = identity_skin_displacement(parameters)
     shift = generator.uniform(-4, 5) + age * (7.0 if attributes.sex == "man" else 2.0)
-    scale = WORLD_SCALE * generator.uniform(0.97, 1.03)
+    scale = HEAD_SCALE * generator.uniform(0.97, 1.03)
     body = build_mannequin()
     eyes = body.joints[[23, 24]].mean(axis=0)
     translation = np.array([0.0, EYE_HEIGHT, 0.0]) - scale * eyes * [1, 1, 0]

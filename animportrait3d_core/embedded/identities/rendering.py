@@ -12,11 +12,12 @@ from torch import Tensor
 
 from ...body.parameters import BodyParameters
 from ...cameras import Cameras, project
+from ...conditioning import ConditionAssets, condition_assets, condition_map
 from ...errors import InvalidInput, ShapeMismatch
+from ...parts import FigurePart
 from ...render import MeshImage, rasterize_mesh
-from ..mannequin import build_mannequin
-from .condition import condition_map
-from .figure import CLOTHES, HAIR, Figure, build_figure, figure_normals, posed_vertices
+from ..mannequin import build_mannequin, mannequin_assets
+from .figure import Figure, build_figure, figure_normals, posed_vertices
 from .geometry import nearer_samples, smoothed_over_mesh
 from .identity import Identity, true_parameters
 from .occlusion import SKY_DIRECTIONS, bake_occlusion
@@ -28,7 +29,7 @@ WHITE = (1.0, 1.0, 1.0)
 
 
 @dataclasses.dataclass(frozen=True)
-class RenderSettings:
+class IdentityRenderSettings:
     """background: rgb 0..1.  supersampling: samples per pixel and axis.  texture_size: texels a side, a power of two.
     lighting: None for `default_lighting`.  condition: also draw the condition map, which costs a second pass.
     merge: samples of a pixel that lie at most so many samples apart on the surface are shaded as one, which saves half
@@ -43,9 +44,11 @@ class RenderSettings:
 
     def __post_init__(self) -> None:
         if not 1 <= self.supersampling <= 4:
-            raise InvalidInput(f"RenderSettings: supersampling is {self.supersampling}, expected 1 to 4.")
+            raise InvalidInput(f"IdentityRenderSettings: supersampling is {self.supersampling}, expected 1 to 4.")
         if self.texture_size not in (128, 256, 512, 1024, 2048, 4096):
-            raise InvalidInput(f"RenderSettings: texture_size is {self.texture_size}, expected 128, 256, ... 4096.")
+            raise InvalidInput(
+                f"IdentityRenderSettings: texture_size is {self.texture_size}, expected 128, 256, ... 4096."
+            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,10 +56,10 @@ class IdentityImage:
     """B views of one identity.
 
     rgb: [B, H, W, 3] 0..1 over the background.  alpha: [B, H, W].  normals: [B, H, W, 3] unit, camera-space OpenGL (x
-    right, y up, z towards the camera), 0 on the background.  condition: [B, H, W, 4] condition map of design section 3,
-    or None.  parts: [B, H, W] uint8, positions in `PARTS`.  depth: [B, H, W] along the view axis, 0 on the background.
-    landmarks: [B, 70, 2] pixels, landmarks_3d: [B, 70, 3] world (68 iBUG, left and right pupil), all points whether
-    visible or not.
+    right, y up, z towards the camera), 0 on the background.  condition: [B, H, W, 4] condition map (as
+    docs/conventions.md says), or None.  parts: [B, H, W] uint8, `FigurePart`.  depth: [B, H, W] along the view axis,
+    0 on the background.  landmarks: [B, 70, 2] pixels, landmarks_3d: [B, 70, 3] world (68 iBUG, left and right pupil),
+    all points whether visible or not.
     """
 
     rgb: Tensor
@@ -105,7 +108,7 @@ def prepare_identity(
     sky, key = _soften(figure, inside, np.stack([sky, key], axis=1))
     density = np.empty(len(figure.faces))
     texel_density(vertices, figure.faces, figure.corner_uvs, texture_size, density)
-    for part in (HAIR, CLOTHES):
+    for part in (FigurePart.HAIR, FigurePart.CLOTHES):
         # One level of detail for the whole piece: steps of sharpness between rows of triangles would show as bands.
         faces = figure.face_parts == part
         if faces.any():
@@ -189,7 +192,7 @@ def render_identity(
     identity: Identity | PreparedIdentity,
     parameters: BodyParameters | None,
     cameras: Cameras,
-    settings: RenderSettings | None = None,
+    settings: IdentityRenderSettings | None = None,
 ) -> IdentityImage:
     """Render an identity from B cameras.
 
@@ -197,7 +200,7 @@ def render_identity(
     Their `betas` are not used: an identity has its own shape. Pass a `PreparedIdentity` when rendering more than once.
     Raises `ShapeMismatch` if the numbers of states and cameras do not fit.
     """
-    settings = settings or RenderSettings()
+    settings = settings or IdentityRenderSettings()
     prepared = identity
     if not isinstance(prepared, PreparedIdentity):
         prepared = prepare_identity(prepared, settings.texture_size, settings.lighting)
@@ -220,12 +223,18 @@ def _stacked(views: list[IdentityImage], name: str) -> Any:
     return None if values[0] is None else torch.cat(values)
 
 
+@lru_cache(maxsize=1)
+def bust_condition_assets() -> ConditionAssets:
+    """What condition maps need of the bare bust."""
+    return condition_assets(mannequin_assets(build_mannequin()))
+
+
 def _arrays(image: MeshImage) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """face_id, barycentric and depth of a batch of one."""
     return image.face_id[0].numpy(), image.barycentric[0].numpy(), image.depth[0].numpy()
 
 
-def render_posed(posed: PosedIdentity, camera: Cameras, settings: RenderSettings) -> IdentityImage:
+def render_posed(posed: PosedIdentity, camera: Cameras, settings: IdentityRenderSettings) -> IdentityImage:
     """One view [1] of a posed identity. camera: a batch of one."""
     figure = posed.prepared.figure
     grain, width, height = settings.supersampling, camera.width, camera.height
@@ -249,8 +258,8 @@ def render_posed(posed: PosedIdentity, camera: Cameras, settings: RenderSettings
     )  # fmt: skip
     condition = None
     if settings.condition:
-        body = slice(0, figure.num_body)
-        condition = condition_map(posed.vertices[body], posed.normals[body], camera, grain, bust)[None]
+        body, normals = (torch.from_numpy(values[: figure.num_body]) for values in (posed.vertices, posed.normals))
+        condition = condition_map(bust_condition_assets(), body, normals, camera, grain, bust)
     landmarks = posed.landmarks[None]
     return IdentityImage(
         torch.from_numpy(rgb)[None], torch.from_numpy(alpha)[None], torch.from_numpy(view_normals)[None], condition,

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numba
 import numpy as np
 
-from .figure import CLOTHES, EYES, HAIR, LASHES, LIPS, MOUTH_INTERIOR, SKIN, TEETH
+from ...parts import FigurePart
 
 _jit = numba.njit(cache=True, fastmath=True)
 
@@ -182,13 +182,13 @@ def diffuse_light(normal, part, sky_share, key_share, lights, out):
     """Light, into out [3], that a surface of a part receives; lights: [2 + L, 6] of `packed_lighting`."""
     up = 0.5 + 0.5 * normal[1]
     wrap_r, wrap_g, wrap_b = 0.10, 0.10, 0.10
-    if part == SKIN or part == LIPS or part == 8:
+    if part == FigurePart.SKIN or part == FigurePart.LIPS or part == FigurePart.EARS:
         wrap_r, wrap_g, wrap_b = 0.34, 0.17, 0.12
-    elif part == HAIR:
+    elif part == FigurePart.HAIR:
         wrap_r, wrap_g, wrap_b = 0.25, 0.25, 0.25
     for k in range(3):
         out[k] = (lights[1, k] + (lights[0, k] - lights[1, k]) * up) * sky_share
-    if part == SKIN or part == LIPS or part == 8:
+    if part == FigurePart.SKIN or part == FigurePart.LIPS or part == FigurePart.EARS:
         # light that enters around a shadowed place comes out red
         out[0] *= 1.0 + 0.16 * (1.0 - sky_share)
     for light in range(2, lights.shape[0]):
@@ -215,15 +215,15 @@ def _gloss(normal, view, part, gloss, key_share, lights):
     """Specular light of the two front lights; small everywhere but on eyes, where it gives the catch-light."""
     total = 0.0
     doublings, strength = 4, 0.055
-    if part == EYES:
+    if part == FigurePart.EYES:
         doublings, strength = 8, 1.15
-    elif part == TEETH:
+    elif part == FigurePart.TEETH:
         doublings, strength = 6, 0.17
-    elif part == LIPS:
+    elif part == FigurePart.LIPS:
         doublings, strength = 5, 0.16
-    elif part == MOUTH_INTERIOR:
+    elif part == FigurePart.MOUTH_INTERIOR:
         doublings, strength = 5, 0.10
-    elif part == CLOTHES or part == LASHES:
+    elif part == FigurePart.CLOTHES or part == FigurePart.LASHES:
         doublings, strength = 3, 0.03
     for light in range(2, 4):
         hx, hy, hz = lights[light, 0] + view[0], lights[light, 1] + view[1], lights[light, 2] + view[2]
@@ -268,7 +268,11 @@ def _shade_surface(scene, lights, face, view_point, scratch, out):
     normalize(view)
     facing = normal[0] * view[0] + normal[1] * view[1] + normal[2] * view[2]
     part = scene.parts[face]
-    turn = -1.0 if facing < 0.0 and (part == HAIR or part == CLOTHES or part == LASHES) else 1.0
+    turn = (
+        -1.0
+        if facing < 0.0 and (part == FigurePart.HAIR or part == FigurePart.CLOTHES or part == FigurePart.LASHES)
+        else 1.0
+    )
     for k in range(3):
         normal[k] *= turn
         out[3 + k] = normal[k]
@@ -277,7 +281,7 @@ def _shade_surface(scene, lights, face, view_point, scratch, out):
     bend_normal(scene.attributes, scene.faces, scene.uvs, face, texel, normal, tangents, scene.relief_scale)
     sky, key = point[SKY], point[KEY]
     diffuse_light(normal, part, sky, key, lights, light)
-    if part == HAIR:
+    if part == FigurePart.HAIR:
         for k in range(3):
             strand[k] = point[FLOW] * tangents[0, k] - point[FLOW + 1] * tangents[1, k]
         normalize(strand)

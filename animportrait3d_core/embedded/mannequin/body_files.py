@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ...files import atomic_write, cache_directory
+from ...fingerprints import source_fingerprint
 from .model import Mannequin, build_mannequin
 
 if TYPE_CHECKING:
@@ -20,12 +20,8 @@ _NO_PARENT = 2**32 - 1
 
 
 def code_version() -> str:
-    """Short hash of the source files of this package: the cache key of everything made from the mannequin."""
-    digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.glob("*.py")):
-        digest.update(path.name.encode())
-        digest.update(path.read_bytes())
-    return digest.hexdigest()[:16]
+    """Short hash of the source that makes the mannequin: the cache key of everything made from it."""
+    return source_fingerprint("embedded.mannequin")
 
 
 def smplx_arrays(mannequin: Mannequin) -> dict[str, np.ndarray]:
@@ -90,6 +86,7 @@ def mannequin_body_files(cache_dir: str | Path | None = None) -> tuple[Path, Pat
         mannequin = build_mannequin()
         folder.mkdir(parents=True, exist_ok=True)
         with atomic_write(model_path) as temporary, open(temporary, "wb") as stream:
-            np.savez_compressed(stream, **smplx_arrays(mannequin))
+            arrays: dict[str, Any] = smplx_arrays(mannequin)
+            np.savez_compressed(stream, **arrays)
         save_body_assets(mannequin_assets(mannequin), assets_path)
     return model_path, assets_path

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from ...regions import LABEL_IRIS, LABEL_SCLERA, LABEL_TEETH
 from .bust import Bust
 from .eyes import EYE_RINGS, EYE_SEGMENTS, IRIS_DEGREES
 from .mouth import SACK_RINGS
 from .parts import LABELS
 from .topology import skin_topology
-
-SCLERA, TEETH, IRIS = 1.0, 125 / 255, 85 / 255
 
 
 def upper_lip_edge(x: np.ndarray) -> np.ndarray:
@@ -74,9 +73,9 @@ def face_parts(bust: Bust) -> np.ndarray:
 def vertex_labels(bust: Bust) -> np.ndarray:
     """Condition-map label of every vertex [V] float64: sclera 1, teeth 125/255, iris 85/255, rest 0."""
     parts = vertex_parts(bust)
-    labels = np.where(parts == LABELS.index("eyeball"), SCLERA, 0.0)
-    labels = np.where(parts == LABELS.index("teeth"), TEETH, labels)
-    return np.where(_iris_vertices(bust), IRIS, labels)
+    labels = np.where(parts == LABELS.index("eyeball"), LABEL_SCLERA, 0.0)
+    labels = np.where(parts == LABELS.index("teeth"), LABEL_TEETH, labels)
+    return np.where(_iris_vertices(bust), LABEL_IRIS, labels)
 
 
 def face_regions(bust: Bust, faces: np.ndarray) -> dict[str, np.ndarray]:

@@ -58,10 +58,6 @@ class SkinTopology:
     def at(self, row: int, column: int) -> int:
         return int(self.index[row, column + LAST_COLUMN - 1])
 
-    def column_of(self) -> np.ndarray:
-        """Signed column of every vertex [n]; the pole has column 0."""
-        return self.keys[:, 1]
-
 
 def coarse_rows(grid: RayGrid) -> tuple[int, int]:
     """Rows above the first and below the second keep only every second front column."""

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from pathlib import Path
 
 from ...errors import InvalidInput
 from ...files import cache_directory
+from ...fingerprints import fingerprint, source_fingerprint
+from ...progress import Stages
 from ..identities import identity_from_prompt
-from ..identities.export import code_version as identities_version
-from .fitting import PortraitSettings, Progress, fit_portrait
+from .fitting import PortraitSettings, fit_portrait
 from .quality import PortraitReport, read_report
-
-_FIELD = Path(__file__).parents[2] / "portrait" / "trigrid"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,11 +29,11 @@ class PromptPortrait:
 
 
 def portrait_from_prompt(
-    text: str, seed: int, settings: PortraitSettings | None = None, progress: Progress | None = None
+    text: str, seed: int, settings: PortraitSettings | None = None, stages: Stages | None = None
 ) -> PromptPortrait:
     """The portrait of an identity that fits an attribute prompt: fitted on first use, then read from the cache.
 
-    seed: decides what the text leaves open, and the face.  progress: as for `fit_portrait`. An interrupted fit goes on
+    seed: decides what the text leaves open, and the face.  stages: as for `fit_portrait`. An interrupted fit goes on
     where it was.  Raises `InvalidInput` for an empty text and for one of which nothing is understood.
     """
     if not text.strip():
@@ -52,14 +50,11 @@ def portrait_from_prompt(
         report = read_report(report_path)
     else:
         path.parent.mkdir(parents=True, exist_ok=True)
-        report = fit_portrait(identity, path, settings, progress)
+        report = fit_portrait(identity, path, settings, stages)
     return PromptPortrait(path, identity.prompt, unknown, report)
 
 
 def _key(prompt: str, seed: int, settings: PortraitSettings) -> str:
-    """Short hash of all that a portrait depends on: the person, the settings, and the code of people and fits."""
-    digest = hashlib.sha256(repr((identities_version(), prompt, seed, settings)).encode())
-    for source in sorted([*Path(__file__).parent.glob("*.py"), *_FIELD.glob("fit*.py")]):
-        digest.update(source.name.encode())
-        digest.update(source.read_bytes())
-    return digest.hexdigest()[:16]
+    """Short hash of all that a portrait depends on: the person, the settings, and every module that makes the two."""
+    code = source_fingerprint("embedded.portraits.prompted")
+    return fingerprint((code, prompt, seed, settings))[:16]

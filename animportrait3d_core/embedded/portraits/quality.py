@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...cameras import Cameras, view_preset
+from ...cameras import OPENGL_AXES, Cameras, normals_to_opengl, view_preset
 from ...errors import InvalidInput
 from ...files import require_file, write_json
 from ...meshes import Mesh, vertex_normals
@@ -23,7 +23,6 @@ from ..identities import IdentityImage
 GRID_PASSES = 2  # of smoothing, which take the steps of a marching-cubes surface away
 SAME_SURFACE = 0.05  # world units of depth within which a pixel shows the same surface in both
 WHITE = (1.0, 1.0, 1.0)
-_TO_OPENGL = (1.0, -1.0, -1.0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,8 +103,7 @@ def surface_noise(mesh: Mesh, truth: IdentityImage, cameras: Cameras) -> Surface
     """
     image = rasterize_mesh(mesh.vertices, mesh.faces, cameras)
     world = interpolate(image, mesh.faces, vertex_normals(mesh.vertices, mesh.faces))
-    to_opengl = cameras.world_to_camera[:, :3, :3] * torch.tensor(_TO_OPENGL)[:, None]
-    normals = torch.nn.functional.normalize(torch.einsum("brc,bhwc->bhwr", to_opengl, world), dim=-1)
+    normals = torch.nn.functional.normalize(normals_to_opengl(cameras, world), dim=-1)
     offset = image.depth - truth.depth
     full = truth.alpha > 0.99
     compared = (image.face_id >= 0) & full & (offset.abs() < SAME_SURFACE)
@@ -127,4 +125,4 @@ def _unit_depth_rays(cameras: Cameras) -> Tensor:
     rows, columns = torch.meshgrid(torch.arange(cameras.height), torch.arange(cameras.width), indexing="ij")
     pixels = torch.stack([columns + 0.5, rows + 0.5, torch.ones_like(rows)], dim=-1)
     rays = torch.einsum("brc,hwc->bhwr", torch.linalg.inv(cameras.K), pixels)
-    return rays * torch.tensor(_TO_OPENGL)
+    return rays * torch.tensor(OPENGL_AXES)

@@ -77,7 +77,7 @@ def sample_patches(dataset: ShardDataset, pictures: int, generator: torch.Genera
     kept = []
     for index in chosen.tolist():
         sample = dataset[index]
-        patches = picture_patches(sample.rgb)
+        patches = image_patches(sample.rgb)
         covered = torch.nn.functional.max_pool2d(sample.alpha[None].float(), PATCH).flatten() > 0
         order = torch.randperm(len(patches), generator=generator)
         figure, white = order[covered[order]], order[~covered[order]]
@@ -86,7 +86,7 @@ def sample_patches(dataset: ShardDataset, pictures: int, generator: torch.Genera
     return torch.cat(kept)
 
 
-def picture_patches(rgb: Tensor) -> Tensor:
+def image_patches(rgb: Tensor) -> Tensor:
     """Patches [n, 48] in -1..1 of a picture [S, S, 3] uint8."""
     images = rgb.permute(2, 0, 1)[None].float() / 127.5 - 1
     return torch.nn.functional.pixel_unshuffle(images, PATCH).flatten(2)[0].T

@@ -7,16 +7,16 @@ into flat colour instead of grain.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 
-from ...evaluation.similarity import ssim_map
-from ...training.pictures import Split, split_dataset
-from ...training.shards import REGIONS, ShardDataset
+from ...fingerprints import fingerprint
+from ...regions import IMAGE_REGIONS
+from ...similarity import ssim_map
+from ...training.images import Split, split_dataset
+from ...training.shards import ShardDataset
 from .codec import PatchBasis, codec_config, codec_of_basis, fit_patch_basis, sample_patches
 
 HELD_OUT_SHARE = 0.05
@@ -42,7 +42,7 @@ class CodecSettings:
 def data_fingerprint(dataset: ShardDataset, *parts: object) -> str:
     """Hash of a data set's shards and of what else a stopped training must find again."""
     shards = [(entry.file, entry.sha256) for entry in dataset.manifest.shards]
-    return hashlib.sha256(json.dumps([shards, *parts], sort_keys=True, default=str).encode()).hexdigest()[:16]
+    return fingerprint([shards, *parts])[:16]
 
 
 def spread_indices(count: int, limit: int | None) -> Tensor:
@@ -50,7 +50,7 @@ def spread_indices(count: int, limit: int | None) -> Tensor:
     return torch.linspace(0, count - 1, count if limit is None else min(limit, count)).round().long()
 
 
-def pictures_of(dataset: ShardDataset, indices: Tensor) -> tuple[Tensor, Tensor]:
+def images_of(dataset: ShardDataset, indices: Tensor) -> tuple[Tensor, Tensor]:
     """(pictures [n, 3, S, S] in -1..1 over white, alpha [n, 1, S, S] in 0..1)."""
     samples = [dataset[index] for index in indices.tolist()]
     rgb = torch.stack([sample.rgb for sample in samples]).permute(0, 3, 1, 2).float() / 127.5 - 1
@@ -75,7 +75,7 @@ class CodecTask:
     def batch(self, indices: Tensor, generator: torch.Generator) -> Mapping[str, Tensor]:
         """Crops, of two places the one that shows more of the figure, and their latents with noise."""
         size = self.settings.crop
-        pictures, alpha = pictures_of(self.split.training, indices)
+        pictures, alpha = images_of(self.split.training, indices)
         room = pictures.shape[-1] - size + 1
         crops = []
         for picture, coverage in zip(pictures, alpha):
@@ -88,13 +88,13 @@ class CodecTask:
             latents = self.model.encode(crops_).latents
         amount = (2 * torch.rand(len(crops_), 1, 1, 1, generator=generator) - 1).clamp_min(0) * self.settings.noise
         noise = torch.randn(latents.shape, generator=generator)
-        return {"pictures": crops_, "latents": latents + amount * noise}
+        return {"images": crops_, "latents": latents + amount * noise}
 
     def losses(self, model: nn.Module, batch: Mapping[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
         """L1, L1 of differences of neighbours, structural similarity."""
         layout = torch.channels_last
         found = model.decode(batch["latents"].contiguous(memory_format=layout)).sample.float()
-        truth = batch["pictures"]
+        truth = batch["images"]
         edges = sum((found.diff(dim=axis) - truth.diff(dim=axis)).abs().mean() for axis in (-1, -2))
         images = ((values / 2 + 0.5).permute(0, 2, 3, 1) for values in (found, truth))
         with torch.autocast("cpu", enabled=False):
@@ -109,15 +109,15 @@ class CodecTask:
         dataset = self.split.held_out
         chosen = spread_indices(len(dataset), self.settings.held_out_limit)
         errors: dict[str, list[Tensor]] = {"psnr_figure": [], "psnr_linear": []}
-        errors |= {f"psnr_{name}": [] for name in REGIONS}
+        errors |= {f"psnr_{name}": [] for name in IMAGE_REGIONS}
         for indices in chosen.split(_EVALUATION_BATCH):
-            pictures, alpha = pictures_of(dataset, indices)
+            pictures, alpha = images_of(dataset, indices)
             latents = model.encode(pictures).latents
             region = dataset.column("region")[indices]
             error = _figure_errors(model.decode(latents).sample, pictures, alpha)
             errors["psnr_figure"].append(error)
             errors["psnr_linear"].append(_figure_errors(self.basis.decode(latents), pictures, alpha))
-            for number, name in enumerate(REGIONS):
+            for number, name in enumerate(IMAGE_REGIONS):
                 errors[f"psnr_{name}"].append(error[region == number])
         sums = {name: torch.cat(parts).sum(0) for name, parts in errors.items()}
         return {name: float(-10 * torch.log10(total[0] / total[1])) for name, total in sums.items() if total[1] > 0}

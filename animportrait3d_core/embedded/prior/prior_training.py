@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from ...diffusion.components import Components
 from ...diffusion.diffusers_adapter import DiffusersGuidance
 from ...files import sha256_of_file
-from ...training.pictures import Split, split_dataset
+from ...training.images import Split, split_dataset
 from ...training.shards import ShardDataset
-from .codec_training import HELD_OUT_SHARE, data_fingerprint, pictures_of, spread_indices
+from .codec_training import HELD_OUT_SHARE, data_fingerprint, images_of, spread_indices
 from .networks import UNET_CONFIG, PriorNetworks, prior_schedule
 from .pipeline import load_codec
 from .quality import QualitySettings, prior_quality
@@ -48,7 +48,7 @@ class PriorTask:
         self.split: Split = split_dataset(dataset, HELD_OUT_SHARE)
         self.codec, self.tokenizer = load_codec(codec), build_tokenizer()
         self.schedule = prior_schedule()
-        self.latents = encode_pictures(self.codec, self.split.training)
+        self.latents = encode_images(self.codec, self.split.training)
         (weights,) = codec.glob("*.safetensors")
         kept = {name: value for name, value in dataclasses.asdict(settings).items() if name not in _NOT_TRAINED_WITH}
         self.fingerprint = data_fingerprint(dataset, UNET_CONFIG, kept, sha256_of_file(weights))
@@ -137,10 +137,10 @@ def condition_of(samples: list[Any]) -> Tensor:
 def encode_batch(codec: nn.Module, dataset: ShardDataset, indices: Tensor) -> Tensor:
     """Scaled latents [n, 8, S / 4, S / 4] of some pictures."""
     with torch.no_grad():
-        return codec.encode(pictures_of(dataset, indices)[0]).latents * codec.config.scaling_factor
+        return codec.encode(images_of(dataset, indices)[0]).latents * codec.config.scaling_factor
 
 
-def encode_pictures(codec: nn.Module, dataset: ShardDataset) -> Tensor:
+def encode_images(codec: nn.Module, dataset: ShardDataset) -> Tensor:
     """Scaled latents of all pictures, float16: 16 kB for one of 128 pixels."""
     parts = [
         encode_batch(codec, dataset, indices).half() for indices in torch.arange(len(dataset)).split(_ENCODING_BATCH)

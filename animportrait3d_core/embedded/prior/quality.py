@@ -12,9 +12,10 @@ from torch import Tensor
 from ...diffusion import Guidance
 from ...diffusion.sampling import SamplingSettings, sample
 from ...errors import InvalidInput
-from ...evaluation.metrics import psnr
 from ...files import atomic_write
-from ...training.shards import REGIONS, Sample, ShardDataset
+from ...regions import IMAGE_REGIONS
+from ...similarity import psnr
+from ...training.shards import Sample, ShardDataset
 
 _BATCH = 16
 
@@ -32,7 +33,7 @@ def quality_indices(dataset: ShardDataset, per_region: int) -> Tensor:
     """Positions of `per_region` pictures of each region, evenly spread over the data set."""
     regions = dataset.column("region")
     chosen = []
-    for number in range(len(REGIONS)):
+    for number in range(len(IMAGE_REGIONS)):
         places = (regions == number).nonzero()[:, 0]
         if len(places):
             spread = torch.linspace(0, len(places) - 1, min(per_region, len(places))).round().long()
@@ -40,7 +41,7 @@ def quality_indices(dataset: ShardDataset, per_region: int) -> Tensor:
     return torch.cat(chosen)
 
 
-def sample_pictures(
+def sample_images(
     guidance: Guidance,
     samples: list[Sample],
     settings: QualitySettings,
@@ -73,15 +74,15 @@ def prior_quality(guidance: Guidance, dataset: ShardDataset, settings: QualitySe
     if any(item.condition is None for item in samples):
         raise InvalidInput("prior_quality: the data set has no condition maps; build one with --preset prior.")
     truth = torch.stack([item.rgb for item in samples]).float() / 255
-    controlled = sample_pictures(guidance, samples, settings, controlled=True)
-    free = sample_pictures(guidance, samples, settings, controlled=False)
+    controlled = sample_images(guidance, samples, settings, controlled=True)
+    free = sample_images(guidance, samples, settings, controlled=False)
     with torch.no_grad():
         kept = torch.cat([guidance.decode(guidance.encode(part)) for part in truth.split(_BATCH)])
     metrics = {
         "psnr_controlled": _mean_psnr(controlled, truth), "psnr_free": _mean_psnr(free, truth),
         "psnr_codec": _mean_psnr(kept, truth),
     }  # fmt: skip
-    for number, name in enumerate(REGIONS):
+    for number, name in enumerate(IMAGE_REGIONS):
         of_region = torch.tensor([item.region == number for item in samples])
         if bool(of_region.any()):
             metrics[f"psnr_controlled_{name}"] = _mean_psnr(controlled[of_region], truth[of_region])
@@ -104,9 +105,9 @@ def sample_sheet(guidance: Guidance, dataset: ShardDataset, path: str | Path, se
     rows = [
         condition[..., :3], condition[..., 3:].expand(-1, -1, -1, 3),
         torch.stack([item.rgb for item in samples]).float() / 255,
-        sample_pictures(guidance, samples, settings, controlled=True),
-        sample_pictures(guidance, samples, settings, controlled=True, texts=others),
-        sample_pictures(guidance, samples, settings, controlled=False),
+        sample_images(guidance, samples, settings, controlled=True),
+        sample_images(guidance, samples, settings, controlled=True, texts=others),
+        sample_images(guidance, samples, settings, controlled=False),
     ]  # fmt: skip
     sheet = torch.cat([torch.cat(list(row), 1) for row in rows], 0)
     with atomic_write(path) as temporary:

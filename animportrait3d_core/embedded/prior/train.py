@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,9 @@ import torch
 from ...diffusion.diffusers_adapter import GuidanceFiles, load_guidance
 from ...errors import InvalidInput
 from ...files import atomic_write, write_json
-from ...training.loop import STATE_FILE, LoopResult, LoopSettings, train
+from ...progress import Report, Stages, stage_of
+from ...runs import STATE_FILE
+from ...training.loop import LoopResult, LoopSettings, train
 from ...training.shards import ShardDataset, open_dataset
 from .card import model_card
 from .codec_training import HELD_OUT_SHARE, CodecSettings, CodecTask
@@ -31,22 +32,19 @@ from .vocabulary import build_tokenizer
 PIPELINE_FOLDER, METRICS_FILE, SHEET_FILE, CARD_FILE = "pipeline", "metrics.json", "samples.png", "README.md"
 _CODEC = "codec"
 
-Show = Callable[[int, int, str], None]
-"""show(step, steps, stage)."""
-
 STAGES: dict[str, LoopSettings] = {
     _CODEC: LoopSettings(
-        steps=8000, batch_size=32, learning_rate=2e-3, warmup_steps=200, weight_decay=0.0, ema_decay=0.999,
-        precision="bfloat16", save_interval=500, eval_interval=2000,
+        steps=8000, batch_size=32, lr=2e-3, warmup_steps=200, weight_decay=0.0, ema_decay=0.999,
+        precision="bfloat16", eval_interval=2000,
     ),
     # A long way at a high rate, then one that cools down: each begins with fresh moments at the last one's weights.
     "part1": LoopSettings(
-        steps=20000, batch_size=32, learning_rate=1e-3, warmup_steps=200, final_rate=0.5, weight_decay=1e-3,
-        ema_decay=0.999, precision="bfloat16", save_interval=500, eval_interval=4000,
+        steps=20000, batch_size=32, lr=1e-3, warmup_steps=200, final_share=0.5, weight_decay=1e-3,
+        ema_decay=0.999, precision="bfloat16", eval_interval=4000,
     ),
     "part2": LoopSettings(
-        steps=30000, batch_size=32, learning_rate=5e-4, warmup_steps=200, final_rate=0.02, weight_decay=1e-3,
-        ema_decay=0.9995, precision="bfloat16", save_interval=500, eval_interval=5000,
+        steps=30000, batch_size=32, lr=5e-4, warmup_steps=200, final_share=0.02, weight_decay=1e-3,
+        ema_decay=0.9995, precision="bfloat16", eval_interval=5000,
     ),
 }  # fmt: skip
 
@@ -86,7 +84,7 @@ class PriorRun:
 
 
 def train_prior(
-    dataset: str | Path, output: str | Path, run: PriorRun | None = None, show: Show | None = None
+    dataset: str | Path, output: str | Path, run: PriorRun | None = None, stages: Stages | None = None
 ) -> dict[str, Any]:
     """Train the stages one after the other, going on where the output folder's states stand; metrics of the pipeline.
 
@@ -101,21 +99,21 @@ def train_prior(
         )
     deadline = None if run.minutes is None else time.monotonic() + 60 * run.minutes
     codec = output / _CODEC / "vae" if run.start_from is None else Path(run.start_from) / "vae"
-    stages = [name for name in run.stages if name != _CODEC or run.start_from is None]
+    names = [name for name in run.stages if name != _CODEC or run.start_from is None]
     previous, finished = run.start_from, True
     with torch.inference_mode(False):
-        for stage in stages:
+        for stage in names:
             if not _is_finished(output / stage, run.loop_settings(stage)):
                 left = None if deadline is None else max(0.0, (deadline - time.monotonic()) / 60)
                 if stage == _CODEC:
-                    finished = _train_codec(samples, output / stage, run, left, show).finished
+                    finished = _train_codec(samples, output / stage, run, left, stages).finished
                 else:
-                    finished = _train_part(stage, samples, codec, output, run, previous, left, show).finished
+                    finished = _train_part(stage, samples, codec, output, run, previous, left, stages).finished
             if stage != _CODEC:
                 previous = output / stage / PIPELINE_FOLDER
             if not finished:
                 break
-        metrics = _describe(samples, output, run, stages)
+        metrics = _describe(samples, output, run, names)
     return {"finished": finished, **metrics}
 
 
@@ -128,17 +126,19 @@ def _is_finished(folder: Path, settings: LoopSettings) -> bool:
     return bool(known["finished"]) and known["step"] == settings.steps
 
 
-def _reporter(stage: str, show: Show | None) -> Any:
-    return None if show is None else lambda step, steps, _: show(step, steps, stage)
+def _report(stage: str, stages: Stages | None) -> Report | None:
+    """The report of a stage's training, for who watches the stages."""
+    progress = stage_of(stages, stage)
+    return None if progress is None else lambda step, total, _: progress(step, total, None)
 
 
 def _train_codec(
-    samples: ShardDataset, folder: Path, run: PriorRun, minutes: float | None, show: Show | None
+    samples: ShardDataset, folder: Path, run: PriorRun, minutes: float | None, stages: Stages | None
 ) -> LoopResult:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(run.seed)
         task = CodecTask(samples, run.codec)
-    result = train(task, run.loop_settings(_CODEC), folder, True, minutes, _reporter(_CODEC, show))
+    result = train(task, run.loop_settings(_CODEC), folder, True, minutes, _report(_CODEC, stages))
     task.model.load_state_dict(result.weights)
     save_codec(task.model, folder / "vae")
     _write_metrics(folder, result)
@@ -147,7 +147,7 @@ def _train_codec(
 
 def _train_part(
     stage: str, samples: ShardDataset, codec: Path, output: Path, run: PriorRun, previous: Path | None,
-    minutes: float | None, show: Show | None,
+    minutes: float | None, stages: Stages | None,
 ) -> LoopResult:  # fmt: skip
     folder, tokenizer = output / stage, build_tokenizer()
     with torch.random.fork_rng(devices=[]):
@@ -156,7 +156,7 @@ def _train_part(
     if previous is not None and not (folder / STATE_FILE).is_file():
         load_weights(networks, previous)
     task = PriorTask(networks, samples, codec, run.prior)
-    result = train(task, run.loop_settings(stage), folder, True, minutes, _reporter(stage, show))
+    result = train(task, run.loop_settings(stage), folder, True, minutes, _report(stage, stages))
     networks.load_state_dict(result.weights)
     save_pipeline(networks, codec, tokenizer, folder / PIPELINE_FOLDER)
     _write_metrics(folder, result)
@@ -168,12 +168,12 @@ def _write_metrics(folder: Path, result: LoopResult) -> None:
     write_json(folder / METRICS_FILE, {**figures, "metrics": result.metrics})
 
 
-def _describe(samples: ShardDataset, output: Path, run: PriorRun, stages: list[str]) -> dict[str, float]:
+def _describe(samples: ShardDataset, output: Path, run: PriorRun, names: list[str]) -> dict[str, float]:
     """Copy the last part's pipeline to its place, measure it as users load it, and write sheet and card beside it.
 
     Before the first part has begun there is nothing to describe.
     """
-    parts = [name for name in stages if (output / name / PIPELINE_FOLDER).is_dir()]
+    parts = [name for name in names if (output / name / PIPELINE_FOLDER).is_dir()]
     if not parts:
         return {}
     last, folder = parts[-1], output / PIPELINE_FOLDER

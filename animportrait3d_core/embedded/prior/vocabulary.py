@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 
+from ...cameras import view_word
+from ...conditioning import CROP_REGIONS, with_view_word
 from ..identities.attributes import CHOICES, FLAGS, Attributes
 from ..identities.prompts import describe, describe_abstractly
 
@@ -16,7 +18,7 @@ MAX_TOKENS = 40
 """Length of every encoded text; the longest prompt has 28 words, a view word two, and two mark its ends."""
 BEGIN, END, UNKNOWN = "<s>", "</s>", "<unk>"
 _SPECIAL = ("<pad>", BEGIN, END, UNKNOWN)
-_PLACES = "front view side view back view left eye region right eye region eyes region mouth region"
+_VIEWS = " ".join(view_word(yaw) for yaw in (0, 90, 180))
 _BASE = Attributes(
     age="young", sex="man", hair_style="short hair", hair_color="brown", iris_color="brown", skin_tone="fair",
     brow_shape="straight", brow_color="brown", freckles=False, blush=False, beard="none", lips="natural",
@@ -46,7 +48,8 @@ def prior_words() -> tuple[str, ...]:
         people += [dataclasses.replace(_BASE, **{name: value}) for value in values]
     people += [dataclasses.replace(_BASE, **{name: True}) for name in FLAGS]
     texts = [text for person in people for text in (describe(person), describe_abstractly(person))]
-    return tuple(sorted({word for text in [*texts, _PLACES] for word in text.replace(",", " , ").split()}))
+    texts += [_VIEWS, *(region.words for region in CROP_REGIONS.values() if region.words is not None)]
+    return tuple(sorted({word for text in texts for word in text.replace(",", " , ").split()}))
 
 
 def build_tokenizer(words: tuple[str, ...] | None = None) -> Any:
@@ -95,4 +98,4 @@ def varied_text(prompt: str, view_word: str, variation: TextVariation, generator
     text = " ".join(
         UNKNOWN + ("," if word.endswith(",") else "") if lost else word for word, lost in zip(words, forgotten.tolist())
     )
-    return f"{view_word} {text}" if draws[2] < variation.view else text
+    return with_view_word(text, view_word) if draws[2] < variation.view else text

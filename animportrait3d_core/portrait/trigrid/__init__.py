@@ -6,7 +6,7 @@ here: other kinds of portrait, marching cubes (`surface`), the embedded identiti
 `fit`) are not imported with the package.
 """
 
-from .data import Decoder, ToRgb, TrigridPortrait, constant_background
+from .data import Decoder, ToRgb, Trigrids, constant_background
 from .density import (
     DensityGrid,
     NormalImage,
@@ -18,8 +18,9 @@ from .density import (
 from .files import carries_decoder, load_trigrid_portrait, save_trigrid_portrait
 from .generator import Generator, read_generator, save_generator
 from .march import RaySamples
+from .portrait import TrigridPortrait
 from .render import TrigridImage, render_background, render_trigrid, to_uint8
-from .settings import SAMPLING_PRESETS, FieldSettings, RenderSettings
+from .settings import SAMPLING_PRESETS, FieldSettings, TrigridRenderSettings
 from .surface import surface_colors, trigrid_mesh
 
 __all__ = [
@@ -30,10 +31,11 @@ __all__ = [
     "Generator",
     "NormalImage",
     "RaySamples",
-    "RenderSettings",
+    "TrigridRenderSettings",
     "ToRgb",
     "TrigridImage",
     "TrigridPortrait",
+    "Trigrids",
     "carries_decoder",
     "constant_background",
     "density_grid",

@@ -1,22 +1,16 @@
-"""The trigrid portrait as a value: grids, decoder, ToRGB, background and the constants of the field."""
+"""Trigrids as a value: grids, decoder, ToRGB, background and the constants of the field."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from ...errors import IncompatibleCheckpoint, InvalidInput, ShapeMismatch, check_finite, check_shape
-from .settings import SAMPLING_PRESETS, FieldSettings, RenderSettings
-
-if TYPE_CHECKING:
-    from ...cameras import Cameras
-    from ...meshes import Mesh
-    from ..protocol import MeshSettings, PortraitImage, Progress
+from .settings import FieldSettings, TrigridRenderSettings
 
 SCHEMA_VERSION = 1
 LEVELS = (8, 16, 32, 64, 128, 256, 512)
@@ -101,8 +95,8 @@ def _check_family(value: object, name: str, wanted: Mapping[str, tuple[int | str
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class TrigridPortrait:
-    """A static 3D portrait as a pyramid of trigrids with a small decoder (Portrait3D, AnimPortrait3D section 3.1).
+class Trigrids:
+    """A pyramid of trigrids with a small decoder and a background (Portrait3D, AnimPortrait3D section 3.1).
 
     levels: resolution r -> [3 planes, C channels, D depth slices, r, r] in float16 or float32; any non-empty subset of
     8, 16, ... 512.  A feature is the mean over the levels present.  ws: [14, 512] StyleGAN2 w+ code, of which rows 11
@@ -119,7 +113,7 @@ class TrigridPortrait:
     ws: Tensor
     background_features: Tensor
     field: FieldSettings = FieldSettings()
-    rendering: RenderSettings = RenderSettings()
+    rendering: TrigridRenderSettings = TrigridRenderSettings()
     prompt: str = ""
     schema_version: int = SCHEMA_VERSION
 
@@ -137,11 +131,6 @@ class TrigridPortrait:
             )
 
     @property
-    def kind(self) -> str:
-        """The kind of portrait: 'trigrid'."""
-        return "trigrid"
-
-    @property
     def channels(self) -> int:
         """Feature channels C of the grids."""
         return int(next(iter(self.levels.values())).shape[1])
@@ -156,30 +145,6 @@ class TrigridPortrait:
         """Resolution of the finest level."""
         return max(self.levels)
 
-    def summary(self) -> str:
-        """One line for people: levels, channels and samples."""
-        levels = ", ".join(str(level) for level in sorted(self.levels))
-        samples = f"{self.rendering.depth_samples} + {self.rendering.importance_samples}"
-        return f"trigrids of {levels}; {self.channels} channels x {self.depth} slices; {samples} samples per ray"
-
-    def render(self, cameras: Cameras, background: Tensor | None = None) -> PortraitImage:
-        """Pictures as every portrait makes them, over the portrait's own background or a plain colour [3] in 0..1."""
-        from .render import render_portrait
-
-        return render_portrait(self, cameras, background)
-
-    def at_full_quality(self) -> TrigridPortrait:
-        """The same portrait with the samples per ray of the `paper` preset."""
-        finest = SAMPLING_PRESETS["paper"]
-        samples = {name: getattr(finest, name) for name in ("depth_samples", "importance_samples")}
-        return dataclasses.replace(self, rendering=dataclasses.replace(self.rendering, **samples))
-
-    def mesh(self, settings: MeshSettings | None = None, progress: Progress | None = None) -> Mesh:
-        """The surface of the density field with vertex colours (`trigrid_mesh`)."""
-        from .surface import trigrid_mesh
-
-        return trigrid_mesh(self, settings, progress)
-
 
 def check_level_names(where: str, levels: Iterable[int]) -> None:
     """Raise unless there is a level, and all are known resolutions."""
@@ -191,7 +156,7 @@ def check_level_names(where: str, levels: Iterable[int]) -> None:
 
 
 def check_levels(where: str, levels: Mapping[int, Tensor]) -> None:
-    """Raise unless `levels` are one or more known resolutions of equal channels and depth, square and finite."""
+    """Raise unless `levels` are grids [3, C, D, r, r] by known resolution r, of equal C and D, and finite."""
     check_level_names(where, levels)
     first = min(levels)
     for resolution, grid in sorted(levels.items()):

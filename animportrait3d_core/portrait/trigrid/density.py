@@ -7,9 +7,9 @@ import dataclasses
 import torch
 from torch import Tensor
 
-from ...cameras import Cameras
+from ...cameras import Cameras, normals_to_opengl
 from ...errors import InvalidInput, check_finite, check_shape
-from .data import TrigridPortrait
+from .data import Trigrids
 from .field import query_field
 from .rays import camera_rays
 from .render import TrigridImage
@@ -17,7 +17,7 @@ from .render import TrigridImage
 DENSE_POINTS = 1 << 17
 
 
-def query_density(portrait: TrigridPortrait, points: Tensor) -> Tensor:
+def query_density(portrait: Trigrids, points: Tensor) -> Tensor:
     """Raw density [M] (before softplus, not cropped) at world points [M, 3], by the portrait's back-end."""
     check_shape("query_density", "points", points, ["M", 3])
     check_finite("query_density", "points", points)
@@ -37,7 +37,7 @@ class DensityGrid:
     spacing: float
 
 
-def density_grid(portrait: TrigridPortrait, resolution: int = 256) -> DensityGrid:
+def density_grid(portrait: Trigrids, resolution: int = 256) -> DensityGrid:
     """Raw, uncropped density on resolution^3 points over the cube, both ends included, as for Portrait3D's meshes."""
     if not 8 <= resolution <= 1024:
         raise InvalidInput(f"density_grid: resolution {resolution}, expected 8 to 1024.")
@@ -54,7 +54,7 @@ def density_grid(portrait: TrigridPortrait, resolution: int = 256) -> DensityGri
     return DensityGrid(values, (-half, -half, -half), spacing)
 
 
-def density_normals(portrait: TrigridPortrait, points: Tensor, step: float | None = None) -> Tensor:
+def density_normals(portrait: Trigrids, points: Tensor, step: float | None = None) -> Tensor:
     """Unit normals [M, 3] in the world, out of the body, at world points [M, 3]: minus the density's gradient.
 
     Central differences over +- step world units; default one texel of the finest level (at least of 128), which smooths
@@ -77,9 +77,7 @@ class NormalImage:
     camera: Tensor
 
 
-def render_normals(
-    portrait: TrigridPortrait, cameras: Cameras, image: TrigridImage, step: float | None = None
-) -> NormalImage:
+def render_normals(portrait: Trigrids, cameras: Cameras, image: TrigridImage, step: float | None = None) -> NormalImage:
     """Normals at the expected depth of an image that `render_trigrid` made from the same cameras.
 
     Zero where nothing is covered; at silhouettes, where the depth mixes near and far, they are not reliable.
@@ -91,5 +89,4 @@ def render_normals(
     world = torch.zeros(points.numel() // 3, 3)
     world[covered] = density_normals(portrait, points.reshape(-1, 3)[covered], step)
     world = world.reshape(*image.depth.shape, 3)
-    to_opengl = cameras.world_to_camera[:, :3, :3] * torch.tensor([1.0, -1.0, -1.0])[:, None]
-    return NormalImage(world, torch.einsum("brc,bhwc->bhwr", to_opengl, world))
+    return NormalImage(world, normals_to_opengl(cameras, world))

@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from ...errors import InvalidInput
 from ...render.threads import run_parallel
-from .data import PLANES, Decoder, TrigridPortrait
+from .data import PLANES, Decoder, Trigrids
 from .fast_bounds import density_bounds
 from .fast_kernels import LANES, FieldArrays, density_of_grid, density_of_points
 from .fast_march import MarchArrays, march_range
@@ -28,7 +28,7 @@ from .settings import FieldSettings
 
 MERGED_UP_TO = 128  # finer levels keep a grid of their own: the common lattice has four times the texels
 EMPTY_DENSITY = -11.0  # softplus(-11) is 1.7e-5 per world unit: 4e-5 over a whole ray
-LEAST_TRANSMITTANCE = 1e-5
+MIN_TRANSMITTANCE = 1e-5
 
 
 class PreparedField(NamedTuple):
@@ -53,7 +53,7 @@ _by_decoder: weakref.WeakKeyDictionary[Decoder, _Remembered] = weakref.WeakKeyDi
 _preparing = threading.Lock()
 
 
-def prepare(portrait: TrigridPortrait) -> PreparedField:
+def prepare(portrait: Trigrids) -> PreparedField:
     """The portrait for the kernels; made once (about half a second) and remembered while its decoder lives.
 
     Portraits that differ in background, prompt or sampling alone share it.
@@ -70,12 +70,12 @@ def prepare(portrait: TrigridPortrait) -> PreparedField:
         return known.prepared
 
 
-def field_arrays(portrait: TrigridPortrait) -> FieldArrays:
+def field_arrays(portrait: Trigrids) -> FieldArrays:
     """The portrait's grids and decoder in the kernels' layout."""
     if portrait.channels > LANES:
         raise InvalidInput(
             f"render_trigrid: the trigrids have {portrait.channels} channels, the fast back-end takes up to {LANES}; "
-            "set RenderSettings(backend='dense')."
+            "set TrigridRenderSettings(backend='dense')."
         )
     merged = {r: grid for r, grid in portrait.levels.items() if r <= MERGED_UP_TO}
     share = 1 / (PLANES * len(portrait.levels))
@@ -135,7 +135,7 @@ def _flatten(grids: list[Tensor], slices: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def march_rays_fast(
-    portrait: TrigridPortrait,
+    portrait: Trigrids,
     origin: Tensor,
     directions: Tensor,
     interval: tuple[float, float],
@@ -161,7 +161,7 @@ def march_rays_fast(
         np.ascontiguousarray(jitter.float().numpy()),
         np.ascontiguousarray(quantiles.float().sort(dim=1).values.numpy()),
         np.float32(EMPTY_DENSITY),
-        np.float32(LEAST_TRANSMITTANCE),
+        np.float32(MIN_TRANSMITTANCE),
     )
     count = len(directions)
     hidden = np.empty((count, prepared.arrays.hidden_bias.shape[0]), np.float32)
@@ -175,7 +175,7 @@ def march_rays_fast(
     return RayResult(features, covered, torch.from_numpy(depth))
 
 
-def point_densities(portrait: TrigridPortrait, points: Tensor) -> Tensor:
+def point_densities(portrait: Trigrids, points: Tensor) -> Tensor:
     """Raw, uncropped density [M] at world points [M, 3]."""
     inside = np.ascontiguousarray((points / portrait.field.half_cube).float().numpy())
     densities = np.empty(len(points), np.float32)
@@ -183,7 +183,7 @@ def point_densities(portrait: TrigridPortrait, points: Tensor) -> Tensor:
     return torch.from_numpy(densities)
 
 
-def grid_densities(portrait: TrigridPortrait, resolution: int) -> Tensor:
+def grid_densities(portrait: Trigrids, resolution: int) -> Tensor:
     """Raw, uncropped density [n, n, n] on a grid over the cube, both ends included."""
     line = np.linspace(-1, 1, resolution).astype(np.float32)
     densities = np.empty((resolution, resolution, resolution), np.float32)

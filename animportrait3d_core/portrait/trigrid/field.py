@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from .data import PLANES, TrigridPortrait
+from .data import PLANES, Trigrids
 from .settings import FieldSettings
 
 PLANE_AXES = ((0, 1, 2), (0, 2, 1), (1, 2, 0))  # which of x, y, z is each plane's width, height and depth
@@ -30,7 +30,7 @@ def sample_trigrids(levels: Mapping[int, Tensor], positions: Tensor) -> Tensor:
     return (total / (PLANES * len(levels))).T
 
 
-def query_field(portrait: TrigridPortrait, points: Tensor) -> tuple[Tensor, Tensor]:
+def query_field(portrait: Trigrids, points: Tensor) -> tuple[Tensor, Tensor]:
     """(raw density [M], features [M, 32]) at world points [M, 3]; density before softplus, nothing cropped."""
     features = sample_trigrids(portrait.levels, points / portrait.field.half_cube)
     weight, bias, output_weight, output_bias = (part.to(points.dtype) for part in portrait.decoder.layers())
@@ -39,7 +39,7 @@ def query_field(portrait: TrigridPortrait, points: Tensor) -> tuple[Tensor, Tens
 
 
 def crop_density(field: FieldSettings, points: Tensor, raw_density: Tensor) -> Tensor:
-    """Raw density with the sides of the cube, |x| or |z| beyond the limit, emptied."""
+    """Raw density [...] at points [..., 3] with the sides of the cube, |x| or |z| beyond the limit, emptied."""
     limit = field.crop_limit
     native = points / field.global_scale
     outside = (native[..., 0].abs() > limit) | (native[..., 2].abs() > limit)

@@ -32,10 +32,10 @@ from .data import (
     W_DIM,
     Decoder,
     ToRgb,
-    TrigridPortrait,
 )
 from .generator import GENERATOR_HINT, Generator
-from .settings import FieldSettings, RenderSettings, settings_from
+from .portrait import TrigridPortrait
+from .settings import FieldSettings, TrigridRenderSettings, settings_from
 
 PORTRAIT_FORMAT = "animportrait3d-trigrid"
 PORTRAIT_HINT = (
@@ -153,7 +153,7 @@ def _from_safetensors(path: Path) -> TrigridPortrait:
         tensors["ws"],
         background.float(),
         settings_from(FieldSettings, _parsed(metadata, "field", dict)),
-        settings_from(RenderSettings, _parsed(metadata, "rendering", dict)),
+        settings_from(TrigridRenderSettings, _parsed(metadata, "rendering", dict)),
         metadata.get("prompt", ""),
     )
 

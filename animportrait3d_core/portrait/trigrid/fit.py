@@ -11,7 +11,6 @@ import dataclasses
 import hashlib
 import math
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -21,12 +20,15 @@ from torch.nn import functional
 
 from ...cameras import project
 from ...errors import InvalidInput, check_finite, check_shape
+from ...progress import Report
 from ...render.threads import run_parallel
+from ...runs import Run, RunState, carry_out
 from ...views import Views
-from .data import TrigridPortrait, check_level_names
+from .data import check_level_names
 from .fast_kernels import density_of_points
 from .fit_kernels import SLOTS, Gradients, RayBatch, adam_step, learn_empty, learn_rays
-from .fit_state import FitState, empty_gradients, initial_state, inner_rows, load_state, portrait_of, save_state
+from .fit_state import FitState, empty_gradients, initial_state, inner_rows, portrait_of
+from .portrait import TrigridPortrait
 from .rays import camera_rays
 from .settings import FieldSettings
 
@@ -39,18 +41,16 @@ FRAME_SHARE = 1 / 6  # of the pictures must have a cell in their frame
 _DECAYS = (0.9, 0.99)
 _EPSILON = 1e-15
 
-Progress = Callable[[int, int, float], None]
-
 
 @dataclasses.dataclass(frozen=True)
-class FitSettings:
+class TrigridFitSettings:
     """How long and how finely a portrait is fitted.
 
     levels: resolutions of the pyramid.  iterations, rays: length of the fit and rays per step.  rate: step size of the
     grids, a fifth of it for the decoder; both fall to 5 % along a cosine.  step: spacing of samples in world units.
     mask_weight: of coverage in the loss.  solid_weight: of a pull towards opacity where hardly any light arrives, so
     that bodies are solid and surfaces crisp.  empty_points, empty_weight: points per step that are pushed to emptiness.
-    refresh: steps between looks at which cells are empty.  save_every: steps between saved states.
+    refresh: steps between looks at which cells are empty.
     half: store the grids in float16.
     """
 
@@ -64,23 +64,15 @@ class FitSettings:
     empty_weight: float = 0.02
     solid_weight: float = 3e-5
     refresh: int = 100
-    save_every: int = 250
     half: bool = True
 
     def __post_init__(self) -> None:
-        check_level_names("FitSettings", self.levels)
-        for name in ("iterations", "rays", "empty_points", "refresh", "save_every"):
+        check_level_names("TrigridFitSettings", self.levels)
+        for name in ("iterations", "rays", "empty_points", "refresh"):
             if getattr(self, name) < 1:
-                raise InvalidInput(f"FitSettings: {name} is {getattr(self, name)}, expected at least 1.")
+                raise InvalidInput(f"TrigridFitSettings: {name} is {getattr(self, name)}, expected at least 1.")
         if not 1e-3 <= self.step <= 0.2:
-            raise InvalidInput(f"FitSettings: step is {self.step}, expected 0.001 to 0.2 world units.")
-
-
-FIT_PRESETS: dict[str, FitSettings] = {
-    "draft": FitSettings(iterations=400, rays=2048),
-    "standard": FitSettings(),
-    "fine": FitSettings(iterations=5000, rays=6144),
-}
+            raise InvalidInput(f"TrigridFitSettings: step is {self.step}, expected 0.001 to 0.2 world units.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,52 +87,74 @@ class TrigridFit:
 def fit_trigrid(
     views: Views,
     generator: np.random.Generator,
-    settings: FitSettings | None = None,
+    settings: TrigridFitSettings | None = None,
     prompt: str = "",
-    state_path: Path | None = None,
-    progress: Progress | None = None,
+    run_folder: Path | None = None,
+    report: Report | None = None,
 ) -> TrigridFit:
     """A portrait whose renders look like the views (images over `views.background`, and masks).
 
     generator: the only source of randomness; same views, settings and seed give the same portrait, bit by bit, on any
-    number of threads.  state_path: where the state is saved now and then; an existing file of the same fit is resumed
-    and ends as an uninterrupted fit would.  progress: called with (step, steps, loss); an exception it raises ends the
-    fit, whose last saved state stays.
+    number of threads.  run_folder: where the state is saved now and then (`runs`); a fit that was stopped there goes on
+    and ends as an uninterrupted one would.  report: called after each step with its `loss`; an exception it raises ends
+    the fit, whose state stays.
 
     Raises `InvalidInput` for empty masks or a state of another fit.
     """
-    begin = time.perf_counter()
-    settings = settings or FitSettings()
+    settings = settings or TrigridFitSettings()
     check_finite(_WHERE, "images", views.images)
     check_finite(_WHERE, "masks", views.masks)
-    field = FieldSettings()
-    pixels = _Pixels.of(views, field)
-    key = _key(views, settings, generator)
-    hull = silhouette_hull(views, field)
-    if state_path is not None and Path(state_path).is_file():
-        state = load_state(Path(state_path), key, generator)
-    else:
-        state = initial_state(settings.levels, hull.copy(), generator)
-    gradients, free = empty_gradients(state), inner_rows(settings.levels)
-    outside = np.argwhere(~hull)
-    earlier, losses = state.seconds, []
-    while state.iteration < settings.iterations:
-        batch = pixels.batch(settings, state, generator)
-        points = _empty_points(outside, settings.empty_points, generator)
-        losses.append(_learn(state, settings, batch, points, gradients, free))
-        if state.iteration % settings.refresh == 0:
-            state.occupied = _still_occupied(state, hull)
-        state.seconds = earlier + time.perf_counter() - begin
-        if state_path is not None and state.iteration % settings.save_every == 0:
-            save_state(state, Path(state_path), key, generator)
-        if progress is not None:
-            progress(state.iteration, settings.iterations, losses[-1])
+    key, begin = {"views, settings or seed": _key(views, settings, generator)}, time.perf_counter()
+    run = None if run_folder is None else Run(run_folder, _WHERE, key)
+    fitting = _Fitting(views, settings, generator)
+
+    def tell() -> None:
+        if report is not None:
+            report(fitting.step_index, fitting.steps, {"loss": fitting.losses[-1]})
+
+    carry_out(fitting, run, tell)
+    seconds = time.perf_counter() - begin if run is None else run.seconds
     dtype = torch.float16 if settings.half else torch.float32
-    portrait = portrait_of(state, views.background, prompt, dtype)
-    return TrigridFit(portrait, torch.tensor(losses), state.seconds)
+    portrait = portrait_of(fitting.fit, views.background, prompt, dtype)
+    return TrigridFit(portrait, torch.tensor(fitting.losses), seconds)
 
 
-def _key(views: Views, settings: FitSettings, generator: np.random.Generator) -> str:
+class _Fitting:
+    """A fit in work (`runs.Work`). losses: of the steps of this sitting."""
+
+    def __init__(self, views: Views, settings: TrigridFitSettings, generator: np.random.Generator) -> None:
+        field = FieldSettings()
+        self.steps = settings.iterations
+        self.losses: list[float] = []
+        self._settings, self._generator = settings, generator
+        self._pixels = _Pixels.of(views, field)
+        self._hull = silhouette_hull(views, field)
+        self._outside = np.argwhere(~self._hull)
+        self.fit = initial_state(settings.levels, self._hull.copy(), generator)
+        self._gradients, self._free = empty_gradients(self.fit), inner_rows(settings.levels)
+
+    @property
+    def step_index(self) -> int:
+        return self.fit.iteration
+
+    def step(self) -> None:
+        fit, settings, generator = self.fit, self._settings, self._generator
+        batch = self._pixels.batch(settings, fit, generator)
+        points = _empty_points(self._outside, settings.empty_points, generator)
+        self.losses.append(_learn(fit, settings, batch, points, self._gradients, self._free))
+        if fit.iteration % settings.refresh == 0:
+            fit.occupied = _still_occupied(fit, self._hull)
+
+    def state(self) -> RunState:
+        values = {"iteration": self.fit.iteration, "generator": self._generator.bit_generator.state}
+        return RunState(self.fit.to_tensors(), values)
+
+    def restore(self, state: RunState) -> None:
+        self.fit = FitState.from_tensors(self._settings.levels, state.tensors, int(state.values["iteration"]))
+        self._generator.bit_generator.state = state.values["generator"]
+
+
+def _key(views: Views, settings: TrigridFitSettings, generator: np.random.Generator) -> str:
     """Hash of all that a fit depends on."""
     digest = hashlib.sha256(repr((settings, generator.bit_generator.state)).encode())
     for tensor in (views.images, views.masks, views.background, views.cameras.world_to_camera, views.cameras.K):
@@ -181,7 +195,7 @@ class _Pixels:
             field.near_offset + field.far_offset,
         )
 
-    def batch(self, settings: FitSettings, state: FitState, generator: np.random.Generator) -> RayBatch:
+    def batch(self, settings: TrigridFitSettings, state: FitState, generator: np.random.Generator) -> RayBatch:
         """Random rays, four of five at or near the subject, each over a random colour so that coverage shows."""
         # A fog needs no fine steps: the first part of the fit takes them twice as long.
         step = settings.step * (2 if state.iteration < FOG_SHARE * settings.iterations else 1)
@@ -217,7 +231,7 @@ class _Pixels:
 
 def _learn(
     state: FitState,
-    settings: FitSettings,
+    settings: TrigridFitSettings,
     batch: RayBatch,
     points: np.ndarray,
     gradients: Gradients,

@@ -1,24 +1,21 @@
-"""What the fitter changes: grids, decoder, Adam's moments; to and from arrays, files and portraits."""
+"""What the fitter changes: grids, decoder, Adam's moments; to and from tensors and portraits."""
 
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
-from pathlib import Path
+from collections.abc import Mapping
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ...errors import InvalidInput
-from ...files import read_safetensors, write_safetensors
-from .data import FEATURES, HIDDEN, NUM_WS, PLANES, W_DIM, Decoder, ToRgb, TrigridPortrait, constant_background
+from .data import FEATURES, HIDDEN, NUM_WS, PLANES, W_DIM, Decoder, ToRgb, constant_background
 from .fast_kernels import LANES, FieldArrays
 from .fit_kernels import OUTPUTS, SLOTS, Gradients
+from .portrait import TrigridPortrait
 
 CHANNELS, SLICES = 12, 3
-STATE_FORMAT = "animportrait3d-trigrid-fit"
 _PARTS = ("texels", "hidden_weight", "hidden_bias", "output")
 
 
@@ -29,7 +26,6 @@ class FitState:
     parts: name -> array [rows, columns]: texels [T, 16] (levels one after the other, [plane, v, u, slice, channel],
     with a border of zeros), hidden_weight [16, 32], hidden_bias [1, 32], output [4, 33] (weights and bias of the raw
     density and three colours).  first, second: Adam's moments, like parts.  occupied: [M, M, M] bool.
-    seconds: spent so far.
     """
 
     levels: tuple[int, ...]
@@ -38,7 +34,6 @@ class FitState:
     second: dict[str, np.ndarray]
     occupied: np.ndarray
     iteration: int = 0
-    seconds: float = 0.0
 
     def field(self) -> FieldArrays:
         """The field in the layout of the kernels; shares the memory."""
@@ -60,6 +55,22 @@ class FitState:
             np.float32(output[0, HIDDEN]),
         )
 
+    def to_tensors(self) -> dict[str, Tensor]:
+        """Copies of all arrays by name."""
+        tensors = {"occupied": torch.from_numpy(self.occupied.copy())}
+        for kind in ("parts", "first", "second"):
+            arrays = getattr(self, kind)
+            tensors |= {f"{kind}.{name}": torch.from_numpy(value.copy()) for name, value in arrays.items()}
+        return tensors
+
+    @classmethod
+    def from_tensors(cls, levels: tuple[int, ...], tensors: Mapping[str, Tensor], iteration: int) -> FitState:
+        """Inverse of `to_tensors`."""
+        parts, first, second = (
+            {name: tensors[f"{kind}.{name}"].numpy() for name in _PARTS} for kind in ("parts", "first", "second")
+        )
+        return cls(levels, parts, first, second, tensors["occupied"].numpy(), iteration)
+
 
 def level_starts(levels: tuple[int, ...]) -> list[int]:
     """First row of every level, and the number of rows at the end."""
@@ -78,7 +89,7 @@ def inner_rows(levels: tuple[int, ...]) -> np.ndarray:
 
 
 def initial_state(levels: tuple[int, ...], occupied: np.ndarray, generator: np.random.Generator) -> FitState:
-    """Small random grids and a random decoder, of a thin fog."""
+    """Small random grids and a random decoder, of a thin fog. occupied: [cells] bool, as `FitState` holds it."""
     count = level_starts(levels)[-1]
     texels = np.zeros((count, LANES), np.float32)
     texels[:, :CHANNELS] = generator.normal(0, 0.1, (count, CHANNELS)) * inner_rows(levels)[:, None]
@@ -136,35 +147,3 @@ def portrait_of(state: FitState, background: Tensor, prompt: str, dtype: torch.d
     )
     ws = torch.zeros(NUM_WS, W_DIM)
     return TrigridPortrait(grids, decoder, to_rgb, ws, constant_background(background, to_rgb, ws), prompt=prompt)
-
-
-def save_state(state: FitState, path: Path, key: str, generator: np.random.Generator) -> None:
-    """Write everything that a resumed fit needs."""
-    tensors = {"occupied": torch.from_numpy(state.occupied)}
-    for kind in ("parts", "first", "second"):
-        tensors.update({f"{kind}.{name}": torch.from_numpy(value) for name, value in getattr(state, kind).items()})
-    metadata = {
-        "format": STATE_FORMAT,
-        "key": key,
-        "levels": json.dumps(state.levels),
-        "iteration": str(state.iteration),
-        "seconds": str(state.seconds),
-        "generator": json.dumps(generator.bit_generator.state),
-    }
-    write_safetensors(path, tensors, metadata)
-
-
-def load_state(path: Path, key: str, generator: np.random.Generator) -> FitState:
-    """The state of a file, whose `key` must be that of this fit; sets the generator to where it was."""
-    tensors, metadata = read_safetensors(path, "fit_trigrid")
-    if metadata.get("format") != STATE_FORMAT or metadata.get("key") != key:
-        raise InvalidInput(
-            f"fit_trigrid: '{path}' belongs to another fit (other views, settings or seed); delete it to begin anew."
-        )
-    generator.bit_generator.state = json.loads(metadata["generator"])
-    parts, first, second = (
-        {name: tensors[f"{kind}.{name}"].numpy() for name in _PARTS} for kind in ("parts", "first", "second")
-    )
-    levels = tuple(json.loads(metadata["levels"]))
-    done = int(metadata["iteration"]), float(metadata["seconds"])
-    return FitState(levels, parts, first, second, tensors["occupied"].numpy(), *done)

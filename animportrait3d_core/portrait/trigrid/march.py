@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from .data import TrigridPortrait
+from .data import Trigrids
 from .field import crop_density, query_field
 from .rays import coarse_depths
 
@@ -80,7 +80,7 @@ def importance_depths(depths: Tensor, weights: Tensor, quantiles: Tensor) -> Ten
 
 
 def march_rays(
-    portrait: TrigridPortrait,
+    portrait: Trigrids,
     origin: Tensor,
     directions: Tensor,
     interval: tuple[float, float],
@@ -113,7 +113,7 @@ def march_rays(
     return RayResult((weights[..., None] * between).sum(dim=1), coverage, depth)
 
 
-def _evaluate(portrait: TrigridPortrait, origin: Tensor, directions: Tensor, depths: Tensor) -> tuple[Tensor, Tensor]:
+def _evaluate(portrait: Trigrids, origin: Tensor, directions: Tensor, depths: Tensor) -> tuple[Tensor, Tensor]:
     """(raw density [N, S], cropped, and features [N, S, 32]) at depths [N, S]."""
     points = (origin.reshape(-1, 1, 3) + depths[..., None] * directions[:, None]).reshape(-1, 3)
     density, features = query_field(portrait, points)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -12,13 +11,10 @@ from torch.nn import functional
 
 from ...cameras import Cameras
 from ...errors import check_finite, check_shape
-from .data import BACKGROUND_STYLE_ROW, FEATURES, STYLE_ROW, TrigridPortrait
+from .data import BACKGROUND_STYLE_ROW, FEATURES, STYLE_ROW, Trigrids
 from .march import RayResult, RaySamples, march_rays
 from .memory import chunk_rays
 from .rays import camera_rays, ray_interval
-
-if TYPE_CHECKING:
-    from ..protocol import PortraitImage
 
 _WHERE = "render_trigrid"
 MASK_WIDENING = 0.001  # mask = (1 + 2 e) W - e, so that 0 and 1 are reached
@@ -43,12 +39,12 @@ class TrigridImage:
 
 
 def to_uint8(rgb: Tensor) -> Tensor:
-    """Upstream's 8-bit colours of raw colours: 127.5 x + 128, clamped, truncated."""
+    """Upstream's 8-bit colours [..., 3] of raw colours [..., 3]: 127.5 x + 128, clamped, truncated."""
     return (rgb * 127.5 + 128).clamp(0, 255).to(torch.uint8)
 
 
 def render_trigrid(
-    portrait: TrigridPortrait,
+    portrait: Trigrids,
     cameras: Cameras,
     background: Tensor | None = None,
     samples: RaySamples | None = None,
@@ -65,16 +61,16 @@ def render_trigrid(
     height, width = cameras.height, cameras.width
     behind = _behind(portrait, background, height, width)
     origins, directions = camera_rays(cameras)
-    pictures, coverages, depths = [], [], []
+    images, coverages, depths = [], [], []
     for origin, rays in zip(origins, directions):
         result = _trace(portrait, origin, rays, samples)
-        pictures.append(_colors(portrait, result, behind).reshape(height, width, 3))
+        images.append(_colors(portrait, result, behind).reshape(height, width, 3))
         coverages.append(result.coverage.reshape(height, width))
         depths.append(result.depth.reshape(height, width))
-    return TrigridImage(torch.stack(pictures), torch.stack(coverages), torch.stack(depths))
+    return TrigridImage(torch.stack(images), torch.stack(coverages), torch.stack(depths))
 
 
-def _check_samples(portrait: TrigridPortrait, cameras: Cameras, samples: RaySamples | None) -> None:
+def _check_samples(portrait: Trigrids, cameras: Cameras, samples: RaySamples | None) -> None:
     rays = cameras.height * cameras.width
     if samples is not None and samples.jitter is not None:
         check_shape(_WHERE, "jitter", samples.jitter, [rays, portrait.rendering.depth_samples])
@@ -84,7 +80,7 @@ def _check_samples(portrait: TrigridPortrait, cameras: Cameras, samples: RaySamp
         check_finite(_WHERE, "quantiles", samples.quantiles)
 
 
-def _trace(portrait: TrigridPortrait, origin: Tensor, rays: Tensor, samples: RaySamples | None) -> RayResult:
+def _trace(portrait: Trigrids, origin: Tensor, rays: Tensor, samples: RaySamples | None) -> RayResult:
     interval = ray_interval(portrait.field, origin)
     if portrait.rendering.backend == "fast":
         from .fast import march_rays_fast
@@ -98,7 +94,7 @@ def _trace(portrait: TrigridPortrait, origin: Tensor, rays: Tensor, samples: Ray
     return RayResult(torch.cat(features), torch.cat(coverage), torch.cat(depth))
 
 
-def _chunks(portrait: TrigridPortrait, rays: int) -> Iterator[tuple[int, int]]:
+def _chunks(portrait: Trigrids, rays: int) -> Iterator[tuple[int, int]]:
     """Ranges of rays whose intermediate tensors fit into memory."""
     settings = portrait.rendering
     samples = settings.depth_samples + settings.importance_samples
@@ -109,7 +105,7 @@ def _chunks(portrait: TrigridPortrait, rays: int) -> Iterator[tuple[int, int]]:
         yield start, min(start + step, rays)
 
 
-def _behind(portrait: TrigridPortrait, color: Tensor | None, height: int, width: int) -> Tensor:
+def _behind(portrait: Trigrids, color: Tensor | None, height: int, width: int) -> Tensor:
     """Raw colours [H * W, 3] or [3] behind the subject."""
     if color is not None:
         return 2 * color.float() - 1
@@ -117,7 +113,7 @@ def _behind(portrait: TrigridPortrait, color: Tensor | None, height: int, width:
     return resize_background(portrait.background_features, height, width) @ matrix.T + bias
 
 
-def _colors(portrait: TrigridPortrait, result: RayResult, behind: Tensor) -> Tensor:
+def _colors(portrait: Trigrids, result: RayResult, behind: Tensor) -> Tensor:
     """Raw colours [N, 3]. ToRGB is affine, so what is behind may be mixed in after it instead of before."""
     matrix, bias = portrait.to_rgb.matrix(portrait.ws[STYLE_ROW])
     covered = result.coverage[:, None]
@@ -132,20 +128,8 @@ def resize_background(features: Tensor, height: int, width: int) -> Tensor:
     return resized[0].flatten(1).T
 
 
-def render_background(portrait: TrigridPortrait, height: int, width: int) -> Tensor:
+def render_background(portrait: Trigrids, height: int, width: int) -> Tensor:
     """The background alone, raw colours [H, W, 3], styled by row 11 of the code as upstream's `background.png` is."""
     matrix, bias = portrait.to_rgb.matrix(portrait.ws[BACKGROUND_STYLE_ROW])
     colors = resize_background(portrait.background_features, height, width) @ matrix.T + bias
     return colors.reshape(height, width, 3)
-
-
-def render_portrait(portrait: TrigridPortrait, cameras: Cameras, background: Tensor | None = None) -> PortraitImage:
-    """Pictures in 0..1, masks in 0..1 and depth (camera z) as the `Portrait` protocol asks."""
-    from ..protocol import PortraitImage
-
-    image = render_trigrid(portrait, cameras, background)
-    _, directions = camera_rays(cameras)
-    forward = torch.einsum("bnc,bc->bn", directions, cameras.world_to_camera[:, 2, :3]).reshape(image.depth.shape)
-    images = (0.5 * image.rgb + 0.5).clamp(0, 1)
-    masks = image.mask.clamp(0, 1)
-    return PortraitImage(images, masks, torch.where(masks > 0, image.depth * forward, 0.0))

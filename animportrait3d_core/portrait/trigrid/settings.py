@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeVar, get_args
 from ...errors import InvalidInput
 
 Backend = Literal["fast", "dense"]
-Settings = TypeVar("Settings", "FieldSettings", "RenderSettings")
+Settings = TypeVar("Settings", "FieldSettings", "TrigridRenderSettings")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +48,7 @@ class FieldSettings:
 
 
 @dataclasses.dataclass(frozen=True)
-class RenderSettings:
+class TrigridRenderSettings:
     """How a view is sampled.
 
     depth_samples, importance_samples: coarse and fine samples per ray.  backend: 'fast' (Numba) or 'dense' (torch,
@@ -63,18 +63,18 @@ class RenderSettings:
     def __post_init__(self) -> None:
         for name in ("depth_samples", "importance_samples"):
             if not 4 <= getattr(self, name) <= 1024:
-                raise InvalidInput(f"RenderSettings: {name} is {getattr(self, name)}, expected 4 to 1024.")
+                raise InvalidInput(f"TrigridRenderSettings: {name} is {getattr(self, name)}, expected 4 to 1024.")
         if self.backend not in get_args(Backend):
             known = ", ".join(get_args(Backend))
-            raise InvalidInput(f"RenderSettings: backend '{self.backend}', expected one of {known}.")
+            raise InvalidInput(f"TrigridRenderSettings: backend '{self.backend}', expected one of {known}.")
         if self.chunk_rays is not None and self.chunk_rays < 1:
-            raise InvalidInput(f"RenderSettings: chunk_rays is {self.chunk_rays}, expected at least 1, or None.")
+            raise InvalidInput(f"TrigridRenderSettings: chunk_rays is {self.chunk_rays}, expected at least 1, or None.")
 
 
-SAMPLING_PRESETS: dict[str, RenderSettings] = {
-    "draft": RenderSettings(depth_samples=32, importance_samples=24),
-    "standard": RenderSettings(depth_samples=64, importance_samples=48),
-    "paper": RenderSettings(depth_samples=96, importance_samples=96),
+SAMPLING_PRESETS: dict[str, TrigridRenderSettings] = {
+    "draft": TrigridRenderSettings(depth_samples=32, importance_samples=24),
+    "standard": TrigridRenderSettings(depth_samples=64, importance_samples=48),
+    "paper": TrigridRenderSettings(depth_samples=96, importance_samples=96),
 }
 
 

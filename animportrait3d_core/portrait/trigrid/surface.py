@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from ...meshes import Mesh, vertex_normals
+from ...progress import Progress
 from ...surface import mesh_from_density
-from ..protocol import MeshSettings, Progress
-from .data import STYLE_ROW, TrigridPortrait
+from ..protocol import MeshSettings
+from .data import STYLE_ROW, Trigrids
 from .density import density_grid
 from .march import march_rays
 
@@ -19,9 +20,7 @@ COLOR_DEPTH = 0.20  # ... and this deep
 MIN_COVERAGE = 0.05
 
 
-def trigrid_mesh(
-    portrait: TrigridPortrait, settings: MeshSettings | None = None, progress: Progress | None = None
-) -> Mesh:
+def trigrid_mesh(portrait: Trigrids, settings: MeshSettings | None = None, progress: Progress | None = None) -> Mesh:
     """Mesh of the raw density's level set, in the world, with the colours that the field shows there.
 
     progress: called after each of the three steps (density, surface, colours) as (step, 3, None).
@@ -41,7 +40,7 @@ def _no_progress(step: int, total: int, preview: Tensor | None) -> None:
     """Where nobody watches."""
 
 
-def surface_colors(portrait: TrigridPortrait, mesh: Mesh) -> Tensor:
+def surface_colors(portrait: Trigrids, mesh: Mesh) -> Tensor:
     """Colours [V, 3] in 0..1 that short rays see which meet the vertices against their normals.
 
     A point's own colour would be that of the haze in front of the surface: the field becomes opaque a little deeper.

@@ -3,30 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 from collections.abc import Collection
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import InvalidInput
+from ..fingerprints import fingerprint
+from ..landmarks import NUM_FACE_LANDMARKS
 from ..networks.files import ImageNetwork
-from ..networks.roles import LANDMARKS, PART_CLASSES
-from .augment import Pictures
+from ..parts import CLASS_OF_FIGURE_PART, PART_CLASSES
+from .augment import TrainingImages
 from .recipes import Recipe
 from .shards import Sample, ShardDataset, decode_normals
-
-CLASS_OF_PART = {
-    "background": "background", "skin": "face", "ears": "face", "hair": "hair", "clothes": "clothes", "eyes": "eyes",
-    "lashes": "eyes", "lips": "lips", "teeth": "mouth", "mouth_interior": "mouth",
-}  # fmt: skip
-"""What the parts of a data set's label map are to a parts network."""
 
 MAPS = ("labels", "normals", "points")
 """What a sample has beside its picture."""
 
-PICTURE_MEAN, PICTURE_STD = 0.5, 0.5
+IMAGE_MEAN, IMAGE_STD = 0.5, 0.5
 """Of each colour, as our networks want their pictures."""
 
 
@@ -54,21 +48,21 @@ def task_fingerprint(dataset: ShardDataset, recipe: Recipe) -> str:
     shards = [(entry.file, entry.sha256) for entry in dataset.manifest.shards]
     parts = [recipe.role, shards, recipe.config, recipe.size, recipe.pixel_unshuffle, recipe.held_out_share]
     parts.append(dataclasses.asdict(recipe.augment))
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+    return fingerprint(parts)[:16]
 
 
 def class_table(parts: tuple[str, ...]) -> Tensor:
     """Class number [len(parts)] uint8 of each part of a data set's label map."""
-    unknown = [name for name in parts if name not in CLASS_OF_PART]
+    unknown = [name for name in parts if name not in CLASS_OF_FIGURE_PART]
     if unknown:
         raise InvalidInput(
-            f"class_table: unknown parts {unknown} in the data set, expected some of {list(CLASS_OF_PART)}."
+            f"class_table: unknown parts {unknown} in the data set, expected some of {list(CLASS_OF_FIGURE_PART)}."
         )
-    return torch.tensor([PART_CLASSES.index(CLASS_OF_PART[name]) for name in parts], dtype=torch.uint8)
+    return torch.tensor([PART_CLASSES.index(CLASS_OF_FIGURE_PART[name]) for name in parts], dtype=torch.uint8)
 
 
-def load_pictures(dataset: ShardDataset, indices: Tensor, maps: Collection[str] = MAPS) -> Pictures:
-    """Samples as pictures premultiplied by alpha, with those of `MAPS` that are wanted.
+def load_images(dataset: ShardDataset, indices: Tensor, maps: Collection[str] = MAPS) -> TrainingImages:
+    """Samples `indices` [B] as pictures premultiplied by alpha, with those of `MAPS` that are wanted.
 
     Labels are classes of `PART_CLASSES`, points the 68 landmarks.
     """
@@ -79,7 +73,7 @@ def load_pictures(dataset: ShardDataset, indices: Tensor, maps: Collection[str] 
 
     alpha = images("alpha").float()[:, None] / 255
     over_white = images("rgb").permute(0, 3, 1, 2).float() / 255
-    pictures = Pictures((over_white - (1 - alpha)).clamp_(0, 1), alpha)
+    pictures = TrainingImages((over_white - (1 - alpha)).clamp_(0, 1), alpha)
     if "labels" in maps:
         labels = class_table(dataset.manifest.parts)[images("parts").long()]
         pictures = dataclasses.replace(pictures, labels=labels)
@@ -92,37 +86,37 @@ def load_pictures(dataset: ShardDataset, indices: Tensor, maps: Collection[str] 
     return pictures
 
 
-def labels_of(pictures: Pictures) -> Tensor:
+def labels_of(images: TrainingImages) -> Tensor:
     """Labels [B, H, W] of pictures that have them."""
-    if pictures.labels is None:
-        raise InvalidInput("labels_of: the pictures have no labels; load them with `load_pictures`.")
-    return pictures.labels
+    if images.labels is None:
+        raise InvalidInput("labels_of: the pictures have no labels; load them with `load_images`.")
+    return images.labels
 
 
-def normals_of(pictures: Pictures) -> Tensor:
+def normals_of(images: TrainingImages) -> Tensor:
     """Normals [B, 3, H, W] of pictures that have them."""
-    if pictures.normals is None:
-        raise InvalidInput("normals_of: the pictures have no normals; load them with `load_pictures`.")
-    return pictures.normals
+    if images.normals is None:
+        raise InvalidInput("normals_of: the pictures have no normals; load them with `load_images`.")
+    return images.normals
 
 
-def points_of(pictures: Pictures) -> tuple[Tensor, Tensor]:
+def points_of(images: TrainingImages) -> tuple[Tensor, Tensor]:
     """Landmarks [B, 68, 2] and whether they are visible [B, 68], of pictures that have them."""
-    if pictures.points is None or pictures.visible is None:
-        raise InvalidInput("points_of: the pictures have no landmarks; load them with `load_pictures`.")
-    return pictures.points, pictures.visible
+    if images.points is None or images.visible is None:
+        raise InvalidInput("points_of: the pictures have no landmarks; load them with `load_images`.")
+    return images.points, images.visible
 
 
 def _landmarks(samples: list[Sample]) -> tuple[Tensor, Tensor]:
-    points = torch.stack([sample.landmarks[:LANDMARKS] for sample in samples])
-    return points, torch.stack([sample.visible[:LANDMARKS] for sample in samples]).float()
+    points = torch.stack([sample.landmarks[:NUM_FACE_LANDMARKS] for sample in samples])
+    return points, torch.stack([sample.visible[:NUM_FACE_LANDMARKS] for sample in samples]).float()
 
 
 def network_of(model: nn.Module, recipe: Recipe) -> ImageNetwork:
     """A model in training as the network that its folder will hold, so that both see pictures alike."""
     classes = PART_CLASSES if recipe.role == "parts" else ()
-    channels = {"parts": len(PART_CLASSES), "normals": 3, "landmarks": LANDMARKS}[recipe.role]
-    mean, std = torch.full((3,), PICTURE_MEAN), torch.full((3,), PICTURE_STD)
+    channels = {"parts": len(PART_CLASSES), "normals": 3, "landmarks": NUM_FACE_LANDMARKS}[recipe.role]
+    mean, std = torch.full((3,), IMAGE_MEAN), torch.full((3,), IMAGE_STD)
     return ImageNetwork(
         recipe.role, model, classes, tuple(range(channels)), recipe.size, mean, std, torch.device("cpu"),
         recipe.pixel_unshuffle,

@@ -6,15 +6,15 @@ import torch
 from torch import Tensor
 
 from ..errors import check_shape
-from .label_sets import CLASSES
+from ..parts import PART_CLASSES
 from .labels import CLASS_COLORS, ViewLabels
 
 PAINT_EDGE = (0.05, 0.05, 0.05)
 
 
-def class_pictures(labels: ViewLabels) -> Tensor:
-    """Pictures [B, H, W, 3] in class colours, which `labels_from_picture` reads back, also when painted over."""
-    table = torch.stack([CLASS_COLORS[CLASSES.index(name)] for name in labels.classes])
+def class_images(labels: ViewLabels) -> Tensor:
+    """Pictures [B, H, W, 3] in class colours, which `labels_from_image` reads back, also when painted over."""
+    table = torch.stack([CLASS_COLORS[PART_CLASSES.index(name)] for name in labels.classes])
     return table[labels.labels.long()]
 
 
@@ -31,7 +31,7 @@ def label_overlay(images: Tensor, labels: ViewLabels, strength: float = 0.6) -> 
     weight = strength * (~labels.mask("background"))[..., None].float()
     if labels.confidence is not None:
         weight = weight * (0.3 + 0.7 * labels.confidence[..., None])
-    blended = (1 - weight) * resized + weight * class_pictures(labels)
+    blended = (1 - weight) * resized + weight * class_images(labels)
     if labels.painted is not None:
         inside = -torch.nn.functional.max_pool2d(-labels.painted[:, None].float(), 3, stride=1, padding=1)[:, 0]
         edge = labels.painted & (inside < 0.5)

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from ..cameras import project, yaw_of
+from ..landmarks import NUM_FACE_LANDMARKS
 from ..previews import body_overlay, draw_points
 from ..views import Views
-from .landmarks import NUM_LANDMARKS, Landmarks
+from .landmarks import Landmarks
 
 if TYPE_CHECKING:
     from .fit import BodyFit
@@ -19,18 +20,18 @@ CONFIDENCE_COLORS = ((0.85, 0.10, 0.10), (0.95, 0.45, 0.05), (0.98, 0.80, 0.10),
 """From red for confidence 0 to green for 1, in equal steps."""
 
 FITTED_COLOR = (0.05, 0.15, 0.95)
-LEAST_SIDE = 512  # points of neighbouring landmarks run into each other in smaller pictures
+MIN_SIDE = 512  # points of neighbouring landmarks run into each other in smaller pictures
 OVERLAY_YAWS = (0.0, 40.0, -40.0, 90.0)
 
 
-def detections_picture(views: Views, landmarks: Landmarks) -> Tensor:
+def detections_image(views: Views, landmarks: Landmarks) -> Tensor:
     """Views [B, H, W, 3], enlarged if they are small, with every detection of some confidence in its colour."""
     pixels, confidence = landmarks.detections
     large, pixels = _enlarged(views, pixels)
     return _with_detections(large.images, pixels, confidence)
 
 
-def fit_picture(views: Views, fit: BodyFit, landmarks: Landmarks | None = None) -> Tensor:
+def fit_image(views: Views, fit: BodyFit, landmarks: Landmarks | None = None) -> Tensor:
     """Four views [4, H, W, 3] from the front to the side, with the body over them and its 68 landmarks in blue.
 
     landmarks: of the same views; detections are drawn in the colours of their confidence, points in space in green.
@@ -39,7 +40,7 @@ def fit_picture(views: Views, fit: BodyFit, landmarks: Landmarks | None = None) 
     nearest = [int(((yaws - yaw + 180) % 360 - 180).abs().argmin()) for yaw in OVERLAY_YAWS]
     chosen, cameras = views[nearest], views.cameras[nearest]
     output = fit.body(fit.parameters)
-    pixels, confidence = project(cameras, output.landmarks[0, :NUM_LANDMARKS])[0], None
+    pixels, confidence = project(cameras, output.landmarks[0, :NUM_FACE_LANDMARKS])[0], None
     if landmarks is not None and landmarks.points_2d is not None:
         given, confidence = landmarks.points_2d[nearest], landmarks.confidence_2d[nearest]
     elif landmarks is not None and landmarks.points_3d is not None:
@@ -48,16 +49,16 @@ def fit_picture(views: Views, fit: BodyFit, landmarks: Landmarks | None = None) 
     if confidence is not None:
         pixels = torch.cat([pixels, given], dim=1)
     large, pixels = _enlarged(chosen, pixels)
-    picture = body_overlay(large, output.vertices[0], fit.body.faces_outward)
+    image = body_overlay(large, output.vertices[0], fit.body.faces_outward)
     if confidence is not None:
-        picture = _with_detections(picture, pixels[:, NUM_LANDMARKS:], confidence)
-    return draw_points(picture, pixels[:, :NUM_LANDMARKS], FITTED_COLOR)
+        image = _with_detections(image, pixels[:, NUM_FACE_LANDMARKS:], confidence)
+    return draw_points(image, pixels[:, :NUM_FACE_LANDMARKS], FITTED_COLOR)
 
 
 def _enlarged(views: Views, pixels: Tensor) -> tuple[Views, Tensor]:
-    """The views at a whole multiple of their size that reaches `LEAST_SIDE`, and pixels [B, N, 2] in them."""
+    """The views at a whole multiple of their size that reaches `MIN_SIDE`, and pixels [B, N, 2] in them."""
     height, width = views.masks.shape[1:]
-    factor = max(1, -(-LEAST_SIDE // max(height, width)))
+    factor = max(1, -(-MIN_SIDE // max(height, width)))
     images = views.images.repeat_interleave(factor, dim=1).repeat_interleave(factor, dim=2)
     masks = views.masks.repeat_interleave(factor, dim=1).repeat_interleave(factor, dim=2)
     large = Views(images, masks, views.cameras.resized(factor * width, factor * height), views.background)

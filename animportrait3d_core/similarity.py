@@ -1,18 +1,51 @@
-"""Structural similarity as a differentiable map: the metric averages it, the training loss too."""
+"""How alike two images are: peak signal-to-noise ratio, and structural similarity as a differentiable map."""
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from ..errors import InvalidInput, ShapeMismatch
+from .errors import InvalidInput, ShapeMismatch, check_same_shape
 
 SSIM_WINDOW = 11
 SSIM_SIGMA = 1.5
 SSIM_C1 = 0.01**2
 SSIM_C2 = 0.03**2
+
+
+def psnr(images: Tensor, reference: Tensor, mask: Tensor | None = None) -> float:
+    """Peak signal-to-noise ratio in dB, -10 log10(mean squared error), of images [..., H, W, C] with values in 0..1.
+
+    mask: [..., H, W] weights; only there the error counts. Equal images give infinity.
+
+    >>> psnr(torch.zeros(4, 4, 3), torch.full((4, 4, 3), 0.5)) == 20 * math.log10(2)
+    True
+    """
+    check_same_shape("psnr", images, reference)
+    squared = (images.double() - reference.double()).square().mean(dim=-1)
+    if mask is not None:
+        check_same_shape("psnr", squared, mask)
+        if float(mask.sum()) <= 0:
+            raise InvalidInput("psnr: the mask is empty; give it at least one pixel.")
+        squared = squared * mask.double() / mask.double().mean()
+    error = float(squared.mean())
+    return -10 * math.log10(error) if error > 0 else math.inf
+
+
+def ssim(images: Tensor, reference: Tensor) -> float:
+    """Mean structural similarity of images [B, H, W, C] or [H, W, C] with values in 0..1; windows inside the picture.
+
+    >>> ramp = torch.linspace(0, 1, 32).expand(32, 32)[..., None]
+    >>> round(ssim(ramp, ramp), 12)
+    1.0
+    """
+    check_same_shape("ssim", images, reference)
+    if images.ndim == 3:
+        images, reference = images[None], reference[None]
+    return float(ssim_map(images.double(), reference.double(), border="crop").mean())
 
 
 def gaussian_window(size: int = SSIM_WINDOW, sigma: float = SSIM_SIGMA) -> Tensor:

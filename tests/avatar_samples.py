@@ -1,21 +1,19 @@
-"""A small avatar on the mannequin: anisotropic, locally rotated Gaussians in the head frame of the world."""
+"""Small avatars on the mannequin: anisotropic, locally rotated Gaussians in the head frame of the world."""
 
 from __future__ import annotations
 
-import pytest
 import torch
 
 from animportrait3d_core.avatar import RiggedAvatar
 from animportrait3d_core.body.model import BodyModel
 from animportrait3d_core.body.parameters import BodyParameters
 from animportrait3d_core.gaussians import Gaussians
-from animportrait3d_core.rigging.parts import part_of_faces
+from animportrait3d_core.parts import part_of_faces
 
 
-@pytest.fixture(scope="session")
-def rest(mannequin_body: BodyModel) -> BodyParameters:
+def fitted_parameters(body: BodyModel) -> BodyParameters:
     """A fit as the real one: placed in the world, with some shape and a slightly bent neck."""
-    parameters = mannequin_body.neutral_parameters()
+    parameters = body.neutral_parameters()
     betas = 0.5 * torch.randn(parameters.betas.shape, generator=torch.Generator().manual_seed(1))
     return parameters.replace(
         betas=betas,
@@ -42,14 +40,3 @@ def random_avatar(body: BodyModel, rest: BodyParameters, count: int, sh_degree: 
     gaussians = Gaussians(0.2 * normal(count, 3), normal(count, 4), log_scales, 1.0 + normal(count), sh)
     part_id = part_of_faces(body.assets.face_regions)[binding]
     return RiggedAvatar(gaussians, binding, part_id, body, rest, prompt="a test", metadata={"seed": str(seed)})
-
-
-@pytest.fixture(scope="session")
-def avatar(mannequin_body: BodyModel, rest: BodyParameters) -> RiggedAvatar:
-    return random_avatar(mannequin_body, rest, 4000)
-
-
-@pytest.fixture(scope="session")
-def make_avatar(mannequin_body: BodyModel, rest: BodyParameters):
-    """make_avatar(count, sh_degree=0, seed=0) for other sizes."""
-    return lambda count, sh_degree=0, seed=0: random_avatar(mannequin_body, rest, count, sh_degree, seed)

@@ -1,0 +1,207 @@
+"""The one loop: a stage's scenes are rendered, an objective judges them, the avatar's Gaussians follow."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from ..avatar.densify import densify, gather_gradients
+from ..avatar.model import RiggedAvatar, pose_gaussians
+from ..avatar.regularize import position_penalty, scale_penalty
+from ..avatar.rig import AvatarRig
+from ..avatar.table import GaussianTable
+from ..errors import InvalidInput
+from ..fingerprints import fingerprint
+from ..gaussians import Gaussians, sh_degree
+from ..progress import Progress
+from ..randomness import generator_at, seed_at
+from ..render import GaussianImage, render_gaussians
+from ..rigging import triangle_frames
+from ..runs import RunState, automatic_run, carry_out
+from .scenes import Scene, Scenes
+from .stage import Stage
+
+
+@dataclasses.dataclass(frozen=True)
+class Crops:
+    """What an objective sees of a step.
+
+    images: [C, H, W, 3] over the scene's background, not clamped; part of the graph, like alpha [C, H, W].
+    """
+
+    images: Tensor
+    alpha: Tensor
+    scene: Scene
+
+
+class Objective(Protocol):
+    """What the pictures of an avatar should be."""
+
+    fingerprint: str
+    """Changes with everything that the losses depend on."""
+
+    def losses(self, crops: Crops, step: int) -> dict[str, Tensor]:
+        """Weighted terms (scalars) whose sum is minimised."""
+
+
+class AvatarOptimizer:
+    """A stage in work: one `step` at a time, with a `state` to go on from between any two (`runs.Work`).
+
+    The avatar is copied, not changed. Works also when the caller is inside `torch.inference_mode()`. Everything that
+    is drawn depends on (seed, stage, step). Bit for bit repeatable on the CPU; a GPU adds up gradients in any order.
+    """
+
+    def __init__(
+        self,
+        avatar: RiggedAvatar,
+        stage: Stage,
+        scenes: Scenes,
+        objective: Objective,
+        seed: int = 0,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        if len(avatar) == 0:
+            raise InvalidInput(f"{stage.name}: the avatar has 0 Gaussians, expected at least 1.")
+        avatar.gaussians.check_finite(stage.name)
+        self.stage, self.scenes, self.objective = stage, scenes, objective
+        self.steps, self.step_index = stage.iterations, 0
+        self.losses: dict[str, float] = {}
+        self.image: Tensor | None = None
+        """Of the last step: terms of the loss, and the first crop [H, W, 3]."""
+        self._avatar, self._seed = avatar, seed_at(seed, stage.name)
+        with torch.inference_mode(False), torch.no_grad():
+            self._device = torch.device(device)
+            self._rig = AvatarRig(avatar)
+            self._rest = avatar.frames().detach().to(self._device)
+            self._table = GaussianTable.of(avatar, self._device)
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+    def step(self) -> None:
+        """One scene, one step of Adam, and what densification makes of it."""
+        with torch.inference_mode(False), torch.enable_grad():
+            scene = self.scenes.at(self.step_index, self._seed)
+            rendered = render_gaussians(self._posed(scene), scene.cameras, background=scene.background)
+            crops = Crops(rendered.color, rendered.alpha, scene)
+            losses = {**self.objective.losses(crops, self.step_index), **self._penalties(rendered)}
+            means2d = rendered.info["means2d"]
+            gradients, screen = self._gradients(torch.stack(list(losses.values())).sum(), means2d)
+            self._update(gradients)
+            self.step_index += 1
+            if screen is not None:
+                self._densify(screen, rendered)
+        self.losses = {name: float(value.detach()) for name, value in losses.items()}
+        self.image = rendered.color[0].detach()
+
+    def key(self) -> dict[str, str]:
+        """All that the end depends on, by parts."""
+        start = self._avatar
+        rig = (start.binding, start.part_id, start.parameters, start.quaternion_order, start.body.fingerprint)
+        return {
+            "avatar": fingerprint((start.gaussians, rig)), "stage": repr(self.stage), "seed": str(self._seed),
+            "scenes": self.scenes.fingerprint, "objective": self.objective.fingerprint,
+        }  # fmt: skip
+
+    def avatar(self) -> RiggedAvatar:
+        """The avatar as it is after the last step, on the CPU."""
+        with torch.inference_mode(False), torch.no_grad():
+            values = self._table.gaussians()
+            tensors = (getattr(values, field.name).detach() for field in dataclasses.fields(values))
+            return dataclasses.replace(
+                self._avatar,
+                gaussians=Gaussians(*(value.to("cpu", copy=True) for value in tensors)),
+                binding=self._table.binding.to("cpu", copy=True),
+                part_id=self._table.part_id.to("cpu", copy=True),
+            )
+
+    def state(self) -> RunState:
+        """The table of Gaussians with its optimiser, and the step."""
+        return RunState(self._table.state_dict(), {"step": self.step_index})
+
+    def restore(self, state: RunState) -> None:
+        """Go on from a `state()` of the same avatar, stage, scenes, objective and seed."""
+        with torch.inference_mode(False):
+            self.step_index = int(state.values["step"])
+            self._table.load_state_dict({name: value.to(self._device) for name, value in state.tensors.items()})
+
+    def _posed(self, scene: Scene) -> Gaussians:
+        gaussians = self._table.gaussians()
+        degree = min(sh_degree(gaussians.sh), self.step_index // self.stage.sh_interval)
+        gaussians = dataclasses.replace(gaussians, sh=gaussians.sh[:, : (degree + 1) ** 2])
+        rest, order = self._rest[self._table.binding], self._avatar.quaternion_order
+        if scene.parameters is None:
+            return pose_gaussians(gaussians, rest, quaternion_order=order)
+        posed = self._rig.body(scene.parameters).vertices[0].detach()
+        frames = triangle_frames(posed, self._avatar.body.faces).to(self._device)
+        return pose_gaussians(gaussians, frames[self._table.binding], rest, order)
+
+    def _penalties(self, rendered: GaussianImage) -> dict[str, Tensor]:
+        """What keeps Gaussians near their triangles and small."""
+        rules, table = self.stage.regularizer, self._table
+        visible = rendered.info["visible"].any(dim=0)
+        position = position_penalty(table.parameters["means"], table.anchor_means, visible, rules)
+        scale = scale_penalty(table.parameters["log_scales"], table.anchor_log_scales, rules)
+        return {"position": rules.position_weight * position, "scale": rules.scale_weight * scale}
+
+    def _gradients(self, loss: Tensor, means2d: Tensor) -> tuple[dict[str, Tensor], Tensor | None]:
+        """Gradients of the tables, and of the screen positions where densification wants them; zeros where nothing
+        was seen."""
+        inputs = dict(self._table.parameters)
+        names = list(inputs)
+        collecting = self.stage.densify.interval > 0
+        values = [*inputs.values(), means2d] if collecting else list(inputs.values())
+        grads = torch.autograd.grad(loss, values, allow_unused=True)
+        found = [torch.zeros_like(value) if grad is None else grad for grad, value in zip(grads, values, strict=True)]
+        return dict(zip(names, found)), found[-1] if collecting else None
+
+    def _update(self, gradients: dict[str, Tensor]) -> None:
+        table, stage = self._table, self.stage
+        if stage.frozen_parts:
+            frozen = torch.isin(table.part_id, table.part_id.new_tensor(stage.frozen_parts))
+            for gradient in gradients.values():
+                gradient[frozen] = 0
+        table.optimizer.step(table.parameters, gradients, stage.lrs.at(self.step_index, self.steps))
+
+    def _densify(self, screen: Tensor, rendered: GaussianImage) -> None:
+        """Gather the screen gradients of all cameras; add Gaussians when it is time."""
+        table, rules = self._table, self.stage.densify
+        visible = rendered.info["visible"]
+        size = (rendered.color.shape[2], rendered.color.shape[1])
+        # Back-ends differ in how they nest the rows of a camera.
+        for gradient, seen in zip(screen.reshape(len(visible), len(table), 2), visible, strict=True):
+            gather_gradients(table, gradient, seen, size)
+        if rules.due(self.step_index):
+            generator = generator_at(self._seed, "densify", self.step_index)
+            with torch.no_grad():
+                densify(table, self._rest, rules, self._avatar.quaternion_order, generator)
+
+
+def optimize_avatar(
+    optimizer: AvatarOptimizer, runs: Path | None = None, progress: Progress | None = None
+) -> RiggedAvatar:
+    """Carry a stage out to its end.
+
+    runs: folder of unfinished runs (`runs.automatic_run`); a stage that was stopped there goes on where it was. None:
+    it begins anew each time.  progress: called after each step, with an image every `stage.preview_interval` steps;
+    what it raises stops the stage, and its state is kept.
+    """
+    stage = optimizer.stage
+    run = None if runs is None else automatic_run(runs, stage.name, optimizer.key())
+
+    def report() -> None:
+        if progress is not None:
+            done = optimizer.step_index
+            shown = done % stage.preview_interval == 0 or done == stage.iterations
+            image = optimizer.image.clamp(0, 1).cpu() if shown and optimizer.image is not None else None
+            progress(done, stage.iterations, image)
+
+    carry_out(optimizer, run, report)
+    avatar = optimizer.avatar()
+    if run is not None:
+        run.remove()
+    return avatar

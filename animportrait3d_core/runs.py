@@ -1,0 +1,201 @@
+"""Work that can be stopped, killed and taken up again: one folder a run, with its state and its log.
+
+A run's key says what it was begun with. A state is taken up only by work with the same key; for anything else it is
+refused, part by part by name. States are written in one piece, so that a kill leaves the last one whole, and all that a
+step draws at random depends on its number (`randomness`), so that work that was taken up ends, on the CPU, bit for bit
+as work that never stopped.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import logging
+import math
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from . import __version__
+from .errors import InvalidInput
+from .files import read_safetensors, write_safetensors
+
+LOGGER = logging.getLogger("animportrait3d")
+STATE_FILE, LOG_FILE = "state.safetensors", "log.jsonl"
+SAVE_SECONDS = 1.0
+"""No state is saved sooner after the last one."""
+SAVE_SHARE = 0.02
+"""Of the time, which saving takes at most: large states are saved more seldom."""
+DAYS_KEPT = 30
+"""States of automatic runs that nobody took up for so long are deleted."""
+_FORMAT = "animportrait3d-run"
+
+
+@dataclasses.dataclass(frozen=True)
+class RunState:
+    """Everything that changes while work is done. values: what JSON can hold."""
+
+    tensors: Mapping[str, Tensor]
+    values: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+class Work(Protocol):
+    """Something done in steps, with a state between any two of them."""
+
+    @property
+    def steps(self) -> int:
+        """Steps in all."""
+
+    @property
+    def step_index(self) -> int:
+        """Steps done."""
+
+    def step(self) -> None:
+        """Do one step; counts `step_index` up."""
+
+    def state(self) -> RunState:
+        """The state after the last step; independent of what later steps change."""
+
+    def restore(self, state: RunState) -> None:
+        """Go on from a `state()` of work with the same key."""
+
+
+class Run:
+    """A folder for one piece of work.
+
+    where: the function that speaks in messages.  key: what the work was begun with, by parts.  save_seconds: time
+    between two saved states at least; 0 saves after each step.
+    """
+
+    def __init__(
+        self, folder: str | Path, where: str, key: Mapping[str, str], save_seconds: float = SAVE_SECONDS
+    ) -> None:
+        self.folder, self.where, self.key, self.save_seconds = Path(folder), where, dict(key), save_seconds
+        self._seconds_before = self._cost = 0.0
+        self._started = self._saved = time.perf_counter()
+
+    @property
+    def seconds(self) -> float:
+        """Spent on the work in all sittings."""
+        return self._seconds_before + time.perf_counter() - self._started
+
+    @property
+    def has_state(self) -> bool:
+        """Whether there is something to take up."""
+        return (self.folder / STATE_FILE).is_file()
+
+    def resume(self, work: Work) -> bool:
+        """Take up the folder's state, if there is one. Raises `InvalidInput` if it is damaged or of another key."""
+        if not self.has_state:
+            (self.folder / LOG_FILE).unlink(missing_ok=True)
+            return False
+        tensors, header = self._read()
+        work.restore(RunState(tensors, header["values"]))
+        self._seconds_before = header["seconds"]
+        self._started = self._saved = time.perf_counter()
+        self._cut_log(work.step_index)
+        return True
+
+    def save(self, work: Work) -> None:
+        """Write the work's state in one piece."""
+        begun = time.perf_counter()
+        state = work.state()
+        header = {"key": self.key, "step": work.step_index, "seconds": self.seconds, "values": dict(state.values)}
+        write_safetensors(self.folder / STATE_FILE, state.tensors, {"format": _FORMAT, "run": json.dumps(header)})
+        self._saved = time.perf_counter()
+        self._cost = self._saved - begun
+
+    def save_if_due(self, work: Work) -> None:
+        """Save at the end, and when the last state is so old that saving takes `SAVE_SHARE` of the time."""
+        wait = self.save_seconds and max(self.save_seconds, self._cost / SAVE_SHARE)
+        if work.step_index == work.steps or time.perf_counter() - self._saved >= wait:
+            self.save(work)
+
+    def log(self, values: Mapping[str, float]) -> None:
+        """Append a line to the log; `values` holds "step". Lines after the last state are forgotten by `resume`."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with open(self.folder / LOG_FILE, "a", encoding="utf-8") as stream:
+            stream.write(json.dumps({name: round(value, 6) for name, value in values.items()}) + "\n")
+
+    def remove(self) -> None:
+        """Delete the folder: the work is done and its result in other hands."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _read(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        file = self.folder / STATE_FILE
+        tensors, metadata = read_safetensors(file, self.where)
+        if metadata.get("format") != _FORMAT:
+            raise InvalidInput(f"{self.where}: '{file}' is no state of a run; choose another folder.")
+        header = json.loads(metadata["run"])
+        for part in sorted(self.key.keys() | header["key"].keys()):
+            found, expected = header["key"].get(part), self.key.get(part)
+            if found != expected:
+                raise InvalidInput(
+                    f"{self.where}: the state in '{self.folder}' was made with another {part}: found {found}, expected "
+                    f"{expected}. Resume with what it was begun with, or start anew in another folder."
+                )
+        return tensors, header
+
+    def _cut_log(self, step: int) -> None:
+        kept = [line for line in read_log(self.folder) if line["step"] <= step]
+        file = self.folder / LOG_FILE
+        if file.is_file():
+            file.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+
+
+def read_log(folder: str | Path) -> Iterator[dict[str, float]]:
+    """The lines of a run's log; a line cut short by a kill ends it."""
+    file = Path(folder) / LOG_FILE
+    for line in file.read_text(encoding="utf-8").splitlines() if file.is_file() else []:
+        try:
+            yield json.loads(line)
+        except ValueError:
+            return
+
+
+def automatic_run(runs: str | Path, where: str, key: Mapping[str, str]) -> Run:
+    """The run of a key among `runs`: the same work finds its state again, whatever else was done meanwhile.
+
+    The version of the pack belongs to the key. States that nobody took up for `DAYS_KEPT` days are deleted.
+    """
+    key = {**key, "version": __version__}
+    digest = hashlib.blake2b(json.dumps(key, sort_keys=True).encode(), digest_size=10).hexdigest()
+    _forget_old(Path(runs))
+    return Run(Path(runs) / f"{where}-{digest}", where, key)
+
+
+def _forget_old(runs: Path) -> None:
+    limit = time.time() - DAYS_KEPT * 86_400
+    for file in runs.glob(f"*/{STATE_FILE}"):
+        if file.stat().st_mtime < limit:
+            shutil.rmtree(file.parent, ignore_errors=True)
+
+
+def carry_out(
+    work: Work, run: Run | None = None, report: Callable[[], None] | None = None, seconds: float = math.inf
+) -> None:
+    """Do what is left of the work, for at most `seconds`; with a run, from its state on and with states on the way.
+
+    report: called after each step. What it raises ends the work; its last step is saved before.
+    """
+    if run is not None and run.resume(work):
+        LOGGER.info("%s: goes on at step %d of %d, where it was stopped.", run.where, work.step_index, work.steps)
+    end = time.perf_counter() + seconds
+    while work.step_index < work.steps and time.perf_counter() < end:
+        work.step()
+        if run is not None:
+            run.save_if_due(work)
+        try:
+            if report is not None:
+                report()
+        except BaseException:  # cancelled: by the host, by Ctrl-C, by a test
+            if run is not None:
+                run.save(work)
+            raise
+    if run is not None and work.step_index < work.steps:
+        run.save(work)
