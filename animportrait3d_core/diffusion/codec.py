@@ -5,17 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..errors import InvalidInput, ShapeMismatch, check_shape
+from .model_files import Model
 
 
 class LatentCodec:
     """An `AutoencoderKL` or `AutoencoderTiny` of diffusers with frozen weights; gradients go through to the images."""
 
-    def __init__(self, vae: nn.Module) -> None:
+    def __init__(self, vae: Model) -> None:
         config: Any = vae.config
-        self.vae: Any = vae
+        self.vae = vae
         self.channels, self.scale = int(config["latent_channels"]), float(config["scaling_factor"])
         self.shift = float(config.get("shift_factor") or 0.0)
         stages = config.get("decoder_block_out_channels") or config["block_out_channels"]

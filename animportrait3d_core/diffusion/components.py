@@ -15,6 +15,7 @@ from ..errors import IncompatibleCheckpoint, MissingModelFile
 from .families import ADVICE, check_pipeline_class, check_unet_config, family_of_width, refuse
 from .model_files import (
     CONFIG_FILE,
+    Model,
     assign_weights,
     build_empty,
     import_diffusers,
@@ -35,9 +36,9 @@ _AUTOENCODERS = ("AutoencoderKL", "AutoencoderTiny")
 class Components:
     """Models on the CPU, in the precision of their files."""
 
-    unet: nn.Module
-    vae: nn.Module
-    text_encoder: nn.Module
+    unet: Model
+    vae: Model
+    text_encoder: Model
     tokenizer: Any
     schedule: NoiseSchedule
     prediction_type: PredictionType
@@ -67,7 +68,7 @@ def load_folder(where: str, folder: Path) -> Components:
     )  # fmt: skip
 
 
-def load_unet(where: str, folder: Path) -> nn.Module:
+def load_unet(where: str, folder: Path) -> Model:
     """A `UNet2DConditionModel` folder."""
     config = read_config(where, folder)
     check_unet_config(where, folder, config)
@@ -76,7 +77,7 @@ def load_unet(where: str, folder: Path) -> nn.Module:
     return unet
 
 
-def load_vae(where: str, folder: Path) -> nn.Module:
+def load_vae(where: str, folder: Path) -> Model:
     """A folder of an `AutoencoderKL` or `AutoencoderTiny`."""
     config = read_config(where, folder)
     name = str(config.get("_class_name", "AutoencoderKL"))
@@ -88,7 +89,7 @@ def load_vae(where: str, folder: Path) -> nn.Module:
     return vae
 
 
-def load_text_encoder(where: str, folder: Path) -> nn.Module:
+def load_text_encoder(where: str, folder: Path) -> Model:
     """A `CLIPTextModel` folder of any version of transformers."""
     config = read_config(where, folder)
     if config.get("model_type", "clip_text_model") != "clip_text_model":
@@ -96,7 +97,7 @@ def load_text_encoder(where: str, folder: Path) -> nn.Module:
     return build_text_encoder(where, config, read_folder_weights(where, folder))
 
 
-def build_text_encoder(where: str, config: Mapping[str, Any], weights: Mapping[str, Tensor]) -> nn.Module:
+def build_text_encoder(where: str, config: Mapping[str, Any], weights: Mapping[str, Tensor]) -> Model:
     """A CLIP text model from its configuration and weights, with or without "text_model." before their names."""
     transformers = import_transformers(where)
     model = transformers.CLIPTextModel(transformers.CLIPTextConfig(**config))
@@ -145,7 +146,7 @@ def load_schedule(where: str, folder: Path) -> tuple[NoiseSchedule, PredictionTy
     return NoiseSchedule(scheduler.alphas_cumprod), prediction_type  # type: ignore[return-value]
 
 
-def load_controlnet(where: str, path: Path, unet: nn.Module) -> nn.Module:
+def load_controlnet(where: str, path: Path, unet: Model) -> Model:
     """A ControlNet for `unet` from a diffusers folder, or from a file in diffusers' or the original layout.
 
     A file alone says little of its architecture: it is taken to be a copy of the U-Net's encoder, as ControlNets are.
@@ -174,7 +175,7 @@ def load_controlnet(where: str, path: Path, unet: nn.Module) -> nn.Module:
     return model
 
 
-def _config_of_file(where: str, path: Path, weights: Mapping[str, Tensor], unet: nn.Module) -> dict[str, Any]:
+def _config_of_file(where: str, path: Path, weights: Mapping[str, Tensor], unet: Model) -> dict[str, Any]:
     """The configuration of ControlNet weights without one: the U-Net's, with what the tensors' shapes tell."""
     original = "time_embed.0.weight" in weights
     first = "input_hint_block.0.weight" if original else "controlnet_cond_embedding.conv_in.weight"
@@ -248,7 +249,7 @@ def check_components(where: str, parts: Components) -> None:
         )
 
 
-def frozen(model: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Module:
+def frozen(model: Model, device: torch.device, dtype: torch.dtype) -> Model:
     """A model ready to predict, without gradients of its weights."""
     # The libraries' own `to` warns of casts that are meant here.
     model = nn.Module.to(model.requires_grad_(False).eval(), device=device, dtype=dtype)

@@ -6,7 +6,7 @@ import dataclasses
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..errors import InvalidInput, MissingModelFile, ShapeMismatch, check_shape
 from .codec import LatentCodec
@@ -14,6 +14,7 @@ from .components import Components, check_components, frozen, load_controlnet, l
 from .families import family_of_width
 from .guidance import Prediction, TextEmbedding, guided
 from .lora import add_lora
+from .model_files import Model
 from .single_file import load_single_file, load_single_file_vae
 
 _WHERE = "load_guidance"
@@ -46,7 +47,7 @@ class DiffusersGuidance:
     def __init__(
         self,
         parts: Components,
-        controlnet: nn.Module | None = None,
+        controlnet: Model | None = None,
         conditioning_scale: float = 1.0,
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
@@ -113,8 +114,8 @@ class DiffusersGuidance:
         steps = self.schedule.check_timesteps(timesteps, count).repeat(2)
         states = torch.cat([negative.batch(count), text.batch(count)])
         both = self._predict(torch.cat([latents, latents]), steps, states, control)
-        eps, x0 = (guided(*values.chunk(2), guidance_scale) for values in both)
-        return Prediction(eps, x0)
+        (eps_minus, eps_plus), (x0_minus, x0_plus) = (values.chunk(2) for values in both)
+        return Prediction(guided(eps_minus, eps_plus, guidance_scale), guided(x0_minus, x0_plus, guidance_scale))
 
     def _predict(self, latents: Tensor, timesteps: int | Tensor, states: Tensor, control: Tensor | None) -> Prediction:
         """latents: [B, C, h, w].  states: [B, L, D].  control: [B, 4, H, W]."""

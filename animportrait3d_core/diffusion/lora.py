@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..errors import IncompatibleCheckpoint, InvalidInput, MissingExtension, MissingModelFile
-from .model_files import import_diffusers, read_weights
+from .model_files import Model, import_diffusers, read_weights
 
 if TYPE_CHECKING:
     from .components import Components
@@ -58,7 +58,7 @@ def _diffusers_names(where: str, file: Path, parts: Components) -> tuple[dict[st
 
 
 def _merge(
-    where: str, file: Path, model: nn.Module, weights: dict[str, Tensor], alphas: Mapping[str, float] | None,
+    where: str, file: Path, model: Model, weights: dict[str, Tensor], alphas: Mapping[str, float] | None,
     prefix: str, strength: float,
 ) -> None:  # fmt: skip
     """Let peft put the LoRA's layers around the model's, add them to the weights, and take them away again."""
@@ -76,7 +76,7 @@ def _merge(
             f"{where}: the LoRA '{file}' does not fit the {prefix} ({error}); choose one made for this checkpoint's "
             "family."
         ) from error
-    layers = [layer for layer in model.modules() if isinstance(layer, BaseTunerLayer)]
+    layers: list[Any] = [layer for layer in model.modules() if isinstance(layer, BaseTunerLayer)]
     if not layers:
         raise IncompatibleCheckpoint(f"{where}: no layer of the {prefix} has a name that the LoRA '{file}' changes.")
     for layer in layers:

@@ -13,11 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..errors import IncompatibleCheckpoint, InvalidInput, MissingExtension, MissingModelFile
 from ..files import read_safetensors
 from ..torch_checkpoints import read_torch_checkpoint
+
+Model = Any
+"""A model of diffusers or transformers: an `nn.Module` with a `config`, of which torch's types know nothing."""
 
 CONFIG_FILE = "config.json"
 _STEMS = ("diffusion_pytorch_model", "model", "pytorch_model")
@@ -99,7 +102,7 @@ def rename_old_attention(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return renamed
 
 
-def build_empty(model_class: Any, config: Mapping[str, Any], where: str) -> nn.Module:
+def build_empty(model_class: Any, config: Mapping[str, Any], where: str) -> Model:
     """A diffusers model without memory for its weights, which `assign_weights` brings."""
     # Files of other versions, and the libraries themselves, write settings that the class does not know.
     accepted = inspect.signature(model_class.__init__).parameters
@@ -114,7 +117,7 @@ def build_empty(model_class: Any, config: Mapping[str, Any], where: str) -> nn.M
         ) from error
 
 
-def assign_weights(where: str, model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+def assign_weights(where: str, model: Model, tensors: Mapping[str, Tensor]) -> None:
     """Give a model its weights; all must be there, of the right shape, and finite."""
     expected = model.state_dict()
     missing = sorted(expected.keys() - tensors.keys())

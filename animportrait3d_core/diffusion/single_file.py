@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..errors import IncompatibleCheckpoint, MissingModelFile
 from .components import Components, build_text_encoder, load_tokenizer, load_vae
 from .families import ADVICE, check_channels, check_single_file_keys, family_of_width, refuse
-from .model_files import CONFIG_FILE, assign_weights, build_empty, import_diffusers, read_weights
+from .model_files import CONFIG_FILE, Model, assign_weights, build_empty, import_diffusers, read_weights
 from .schedule import NoiseSchedule
 
 _UNET, _VAE, _TEXT = "model.diffusion_model.", "first_stage_model.", "cond_stage_model.transformer."
@@ -48,7 +48,7 @@ def load_single_file(where: str, path: Path, tokenizer: Path | None) -> Componen
     )  # fmt: skip
 
 
-def load_single_file_vae(where: str, path: Path) -> nn.Module:
+def load_single_file_vae(where: str, path: Path) -> Model:
     """A VAE from a file alone: beside its config.json, or an `AutoencoderKL` in the original layout."""
     if not path.is_file():
         raise MissingModelFile(f"{where}: the VAE '{path}' does not exist.")
@@ -64,7 +64,7 @@ def _betas(schedule: NoiseSchedule) -> Tensor:
     return 1 - alphas / torch.cat([alphas.new_ones(1), alphas[:-1]])
 
 
-def _unet(where: str, path: Path, weights: Mapping[str, Tensor]) -> nn.Module:
+def _unet(where: str, path: Path, weights: Mapping[str, Tensor]) -> Model:
     config = unet_config({name.removeprefix(_UNET): value for name, value in weights.items() if _UNET in name})
     check_channels(where, path, config["in_channels"], config["out_channels"])
     if config["cross_attention_dim"] != 768 and family_of_width(config["cross_attention_dim"]) in ("sd2", "sdxl"):
@@ -96,7 +96,7 @@ def unet_config(weights: Mapping[str, Tensor]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _vae(where: str, path: Path, weights: Mapping[str, Tensor]) -> nn.Module:
+def _vae(where: str, path: Path, weights: Mapping[str, Tensor]) -> Model:
     own = {name.removeprefix(_VAE): value for name, value in weights.items() if name.startswith(_VAE)}
     if "decoder.conv_in.weight" not in own or "quant_conv.weight" not in own:
         raise MissingModelFile(f"{where}: '{path}' holds no VAE in the original layout; give a VAE folder or file.")
@@ -110,7 +110,7 @@ def _vae(where: str, path: Path, weights: Mapping[str, Tensor]) -> nn.Module:
 
 def vae_config(weights: Mapping[str, Tensor]) -> dict[str, Any]:
     """Configuration for diffusers from the shapes of an autoencoder's tensors in the original layout (no prefix)."""
-    widths = []
+    widths: list[int] = []
     while (name := f"encoder.down.{len(widths)}.block.0.conv2.weight") in weights:
         widths.append(weights[name].shape[0])
     layers = sum(1 for name in weights if name.startswith("encoder.down.0.block.") and name.endswith(".conv1.weight"))
@@ -122,7 +122,7 @@ def vae_config(weights: Mapping[str, Tensor]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _text_encoder(where: str, weights: Mapping[str, Tensor]) -> nn.Module:
+def _text_encoder(where: str, weights: Mapping[str, Tensor]) -> Model:
     own = {name.removeprefix(_TEXT): value for name, value in weights.items() if name.startswith(_TEXT)}
     return build_text_encoder(where, text_config(own), own)
 

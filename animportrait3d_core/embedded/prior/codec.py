@@ -8,10 +8,12 @@ exact. The decoder is an ordinary regression on fixed latents.
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from ...diffusion.model_files import Model
 from ...errors import InvalidInput, ShapeMismatch, check_shape
 from ...training.shards import ShardDataset
 
@@ -101,7 +103,7 @@ def codec_config(channels: int = LATENT_CHANNELS) -> dict[str, object]:
     }  # fmt: skip
 
 
-def codec_of_basis(basis: PatchBasis) -> nn.Module:
+def codec_of_basis(basis: PatchBasis) -> Model:
     """An `AutoencoderTiny` whose encoder is the basis; its decoder has the library's random weights."""
     from diffusers import AutoencoderTiny
 
@@ -111,9 +113,9 @@ def codec_of_basis(basis: PatchBasis) -> nn.Module:
 
 
 @torch.no_grad()
-def set_encoder(codec: nn.Module, basis: PatchBasis) -> None:
+def set_encoder(codec: Model, basis: PatchBasis) -> None:
     """Set the four convolutions of the encoder so that `encode(images).latents` is `basis.encode(images)`."""
-    layers = [layer for layer in codec.encoder.modules() if isinstance(layer, nn.Conv2d)]
+    layers: list[Any] = [layer for layer in codec.encoder.modules() if isinstance(layer, nn.Conv2d)]
     if [layer.out_channels for layer in layers] != [WIDTH, WIDTH, WIDTH, basis.projection.shape[1]]:
         raise ShapeMismatch(
             f"set_encoder: convolutions to {[layer.out_channels for layer in layers]} channels, expected {WIDTH}, "

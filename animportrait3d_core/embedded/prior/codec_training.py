@@ -10,8 +10,9 @@ import dataclasses
 from collections.abc import Mapping
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from ...diffusion.model_files import Model
 from ...fingerprints import fingerprint
 from ...regions import IMAGE_REGIONS
 from ...similarity import ssim_map
@@ -65,7 +66,7 @@ class CodecTask:
         self.split: Split = split_dataset(dataset, HELD_OUT_SHARE)
         patches = sample_patches(self.split.training, _BASIS_PICTURES, torch.Generator().manual_seed(0))
         self.basis: PatchBasis = fit_patch_basis(patches)
-        self.model: nn.Module = codec_of_basis(self.basis)
+        self.model: Model = codec_of_basis(self.basis)
         self.model.encoder.requires_grad_(False)
         self.fingerprint = data_fingerprint(dataset, codec_config(), dataclasses.asdict(self.settings))
 
@@ -90,21 +91,21 @@ class CodecTask:
         noise = torch.randn(latents.shape, generator=generator)
         return {"images": crops_, "latents": latents + amount * noise}
 
-    def losses(self, model: nn.Module, batch: Mapping[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
+    def losses(self, model: Model, batch: Mapping[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
         """L1, L1 of differences of neighbours, structural similarity."""
         layout = torch.channels_last
         found = model.decode(batch["latents"].contiguous(memory_format=layout)).sample.float()
         truth = batch["images"]
         edges = sum((found.diff(dim=axis) - truth.diff(dim=axis)).abs().mean() for axis in (-1, -2))
-        images = ((values / 2 + 0.5).permute(0, 2, 3, 1) for values in (found, truth))
+        shown, wanted = ((values / 2 + 0.5).permute(0, 2, 3, 1) for values in (found, truth))
         with torch.autocast("cpu", enabled=False):
-            likeness = ssim_map(*images).mean()
+            likeness = ssim_map(shown, wanted).mean()
         return {
             "l1": (found - truth).abs().mean(), "gradient": self.settings.gradient * edges,
             "ssim": self.settings.ssim * (1 - likeness),
         }  # fmt: skip
 
-    def evaluate(self, model: nn.Module) -> dict[str, float]:
+    def evaluate(self, model: Model) -> dict[str, float]:
         """PSNR over the figure, of all held-out pictures and by region; `psnr_linear` is the basis' own decoder."""
         dataset = self.split.held_out
         chosen = spread_indices(len(dataset), self.settings.held_out_limit)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ...diffusion import NoiseSchedule
+from ...diffusion.model_files import Model
 from .codec import LATENT_CHANNELS
 from .vocabulary import MAX_TOKENS
 
@@ -46,20 +47,21 @@ class PriorNetworks(nn.Module):
         from diffusers.models.attention_processor import AttnProcessor
         from transformers import CLIPTextConfig, CLIPTextModel
 
-        self.text_encoder = CLIPTextModel(
+        self.text_encoder: Model = CLIPTextModel(
             CLIPTextConfig(
                 vocab_size=words, hidden_size=TEXT_WIDTH, intermediate_size=2 * TEXT_WIDTH, num_hidden_layers=2,
                 num_attention_heads=4, max_position_embeddings=MAX_TOKENS, projection_dim=TEXT_WIDTH,
                 bos_token_id=1, eos_token_id=2, pad_token_id=2,
             )
         )  # fmt: skip
-        self.unet = UNet2DConditionModel(**UNET_CONFIG)
+        unet: Model = UNet2DConditionModel(**UNET_CONFIG)
         # Not `ControlNetModel.from_unet`, which forgets the number of heads of the text in the time embedding.
         accepted = inspect.signature(ControlNetModel.__init__).parameters
-        shared = {name: value for name, value in self.unet.config.items() if name in accepted}
+        shared = {name: value for name, value in unet.config.items() if name in accepted}
         control = {"conditioning_channels": 4, "conditioning_embedding_out_channels": CONDITION_WIDTHS}
-        self.controlnet = ControlNetModel(**{**shared, **control})
-        for network in (self.unet, self.controlnet):
+        controlnet: Model = ControlNetModel(**{**shared, **control})
+        self.unet, self.controlnet = unet, controlnet
+        for network in (unet, controlnet):
             network.set_attn_processor(AttnProcessor())
 
     def forward(self, noisy: Tensor, timesteps: Tensor, tokens: Tensor, condition: Tensor | None = None) -> Tensor:

@@ -13,7 +13,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from ...diffusion.components import load_controlnet, load_text_encoder, load_unet, load_vae
-from ...diffusion.model_files import CONFIG_FILE
+from ...diffusion.model_files import CONFIG_FILE, Model
 from ...errors import IncompatibleCheckpoint
 from ...files import write_json, write_safetensors
 from .networks import SCHEDULER_CONFIG, PriorNetworks
@@ -31,7 +31,7 @@ _INDEX: dict[str, Any] = {
 }  # fmt: skip
 
 
-def save_codec(codec: nn.Module, folder: str | Path) -> None:
+def save_codec(codec: Model, folder: str | Path) -> None:
     """Write an `AutoencoderTiny` folder."""
     _write_config(codec, Path(folder))
     weights = codec.state_dict()
@@ -39,7 +39,7 @@ def save_codec(codec: nn.Module, folder: str | Path) -> None:
     write_safetensors(Path(folder) / _WEIGHTS, halves, {"format": "pt"})
 
 
-def load_codec(folder: str | Path) -> nn.Module:
+def load_codec(folder: str | Path) -> Model:
     """The codec of an `AutoencoderTiny` folder in float32, frozen."""
     return load_vae(_WHERE, Path(folder)).float().eval().requires_grad_(False)
 
@@ -78,7 +78,7 @@ def load_weights(networks: PriorNetworks, folder: str | Path) -> None:
             ) from error
 
 
-def _write_config(network: nn.Module, folder: Path) -> None:
+def _write_config(network: Model, folder: Path) -> None:
     """The configuration as the library writes it; the folder is made."""
     folder.mkdir(parents=True, exist_ok=True)
     if hasattr(network, "save_config"):

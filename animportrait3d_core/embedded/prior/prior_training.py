@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ...diffusion.components import Components
 from ...diffusion.diffusers_adapter import DiffusersGuidance
+from ...diffusion.model_files import Model
 from ...files import sha256_of_file
 from ...training.images import Split, split_dataset
 from ...training.shards import ShardDataset
@@ -44,7 +45,8 @@ class PriorTask:
     """A `TrainingTask`. The latents of all training pictures are computed once, with the codec as it is stored."""
 
     def __init__(self, networks: PriorNetworks, dataset: ShardDataset, codec: Path, settings: PriorSettings) -> None:
-        self.model, self.settings = networks, settings
+        self.model: nn.Module = networks
+        self.settings = settings
         self.split: Split = split_dataset(dataset, HELD_OUT_SHARE)
         self.codec, self.tokenizer = load_codec(codec), build_tokenizer()
         self.schedule = prior_schedule()
@@ -70,19 +72,19 @@ class PriorTask:
             "noise": torch.randn(latents.shape, generator=generator),
         }  # fmt: skip
 
-    def losses(self, model: nn.Module, batch: Mapping[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
+    def losses(self, model: Model, batch: Mapping[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
         """Weighted error of v, named by whether the ControlNet was in use."""
         free = float(torch.rand((), generator=generator)) < self.settings.free_share
         error = self._errors(model, batch, controlled=not free)
         return {"v_free" if free else "v_controlled": (error * self._weights(batch["timesteps"])).mean()}
 
-    def evaluate(self, model: nn.Module) -> dict[str, float]:
+    def evaluate(self, model: Model) -> dict[str, float]:
         """Held-out loss with and without ControlNet at fixed draws, and what samples are worth (`prior_quality`)."""
         metrics = self._held_out_losses(model)
         guidance = guidance_of(model, self.codec, self.tokenizer)
         return metrics | prior_quality(guidance, self.split.held_out, self.settings.quality)
 
-    def _errors(self, model: nn.Module, batch: Mapping[str, Tensor], controlled: bool) -> Tensor:
+    def _errors(self, model: Model, batch: Mapping[str, Tensor], controlled: bool) -> Tensor:
         """Mean squared error of v [B]."""
         latents, noise, steps = batch["latents"], batch["noise"], batch["timesteps"]
         noisy = self.schedule.add_noise(latents, noise, steps).contiguous(memory_format=torch.channels_last)
@@ -99,7 +101,7 @@ class PriorTask:
         snr = self.schedule.snr(timesteps).float() + 1
         return snr.clamp_max(self.settings.snr_limit) / snr
 
-    def _held_out_losses(self, model: nn.Module) -> dict[str, float]:
+    def _held_out_losses(self, model: Model) -> dict[str, float]:
         dataset = self.split.held_out
         generator = torch.Generator().manual_seed(0)
         totals: dict[str, list[Tensor]] = {"loss_controlled": [], "loss_free": []}
@@ -134,13 +136,13 @@ def condition_of(samples: list[Any]) -> Tensor:
     return (maps.permute(0, 3, 1, 2).float() / 255).contiguous(memory_format=torch.channels_last)
 
 
-def encode_batch(codec: nn.Module, dataset: ShardDataset, indices: Tensor) -> Tensor:
+def encode_batch(codec: Model, dataset: ShardDataset, indices: Tensor) -> Tensor:
     """Scaled latents [n, 8, S / 4, S / 4] of some pictures."""
     with torch.no_grad():
         return codec.encode(images_of(dataset, indices)[0]).latents * codec.config.scaling_factor
 
 
-def encode_images(codec: nn.Module, dataset: ShardDataset) -> Tensor:
+def encode_images(codec: Model, dataset: ShardDataset) -> Tensor:
     """Scaled latents of all pictures, float16: 16 kB for one of 128 pixels."""
     parts = [
         encode_batch(codec, dataset, indices).half() for indices in torch.arange(len(dataset)).split(_ENCODING_BATCH)
@@ -148,7 +150,7 @@ def encode_images(codec: nn.Module, dataset: ShardDataset) -> Tensor:
     return torch.cat(parts)
 
 
-def guidance_of(networks: nn.Module, codec: nn.Module, tokenizer: Any) -> DiffusersGuidance:
+def guidance_of(networks: Model, codec: Model, tokenizer: Any) -> DiffusersGuidance:
     """A guidance of copies of the networks, as a folder would give it."""
     own = copy.deepcopy(networks)
     parts = Components(own.unet, copy.deepcopy(codec), own.text_encoder, tokenizer, prior_schedule(), "v_prediction")

@@ -45,11 +45,16 @@ def prior_words() -> tuple[str, ...]:
     """Every word that a prompt of the embedded world may have, in alphabetical order."""
     people = [_BASE]
     for name, values in CHOICES.items():
-        people += [dataclasses.replace(_BASE, **{name: value}) for value in values]
-    people += [dataclasses.replace(_BASE, **{name: True}) for name in FLAGS]
+        people += [_with(name, value) for value in values]
+    people += [_with(name, True) for name in FLAGS]
     texts = [text for person in people for text in (describe(person), describe_abstractly(person))]
     texts += [_VIEWS, *(region.words for region in CROP_REGIONS.values() if region.words is not None)]
     return tuple(sorted({word for text in texts for word in text.replace(",", " , ").split()}))
+
+
+def _with(name: str, value: Any) -> Attributes:
+    """A person who is like the others but for one attribute."""
+    return dataclasses.replace(_BASE, **{name: value})
 
 
 def build_tokenizer(words: tuple[str, ...] | None = None) -> Any:
