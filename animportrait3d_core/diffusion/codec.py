@@ -36,23 +36,24 @@ class LatentCodec:
         if noise is not None:
             expected = [len(images), self.channels, height // self.factor, width // self.factor]
             check_shape(where, "noise", noise, expected)
-        dtype = next(self.vae.parameters()).dtype
-        encoded = self.vae.encode((2 * images - 1).permute(0, 3, 1, 2).to(dtype))
+        weight = next(self.vae.parameters())
+        encoded = self.vae.encode((2 * images - 1).permute(0, 3, 1, 2).to(weight.device, weight.dtype))
         if not self._has_posterior:
             latents = _wide(encoded.latents)
         else:
             posterior = encoded.latent_dist
             latents = _wide(posterior.mean)
             if noise is not None:
-                latents = latents + _wide(posterior.std) * noise
+                latents = latents + _wide(posterior.std) * noise.to(latents.device)
         return (latents - self.shift) * self.scale
 
     def decode(self, latents: Tensor) -> Tensor:
         """Images in 0..1, float32 or more."""
         if latents.ndim != 4 or latents.shape[1] != self.channels:
             raise ShapeMismatch(f"decode: latents are {list(latents.shape)}, expected [B, {self.channels}, h, w].")
-        dtype = next(self.vae.parameters()).dtype
-        images = _wide(self.vae.decode((latents / self.scale + self.shift).to(dtype)).sample)
+        weight = next(self.vae.parameters())
+        raw = (latents / self.scale + self.shift).to(weight.device, weight.dtype)
+        images = _wide(self.vae.decode(raw).sample)
         return (images / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1)
 
 

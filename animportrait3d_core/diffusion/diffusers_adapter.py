@@ -124,7 +124,8 @@ class DiffusersGuidance:
                 f"predict_noise: latents are {list(latents.shape)}, expected [B, {self.latent_channels}, h, w]."
             )
         steps = self.schedule.check_timesteps(timesteps, len(latents)).to(self.device)
-        noisy, states = latents.to(self.device, self.dtype), states.to(self.device, self.dtype)
+        latents, states = latents.to(self.device), states.to(self.device, self.dtype)
+        noisy = latents.to(self.dtype)
         down, middle = None, None
         if control is not None and self.controlnet is not None:
             down, middle = self.controlnet(

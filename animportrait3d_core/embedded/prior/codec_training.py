@@ -76,29 +76,28 @@ class CodecTask:
     def batch(self, indices: Tensor, generator: torch.Generator) -> Mapping[str, Tensor]:
         """Crops, of two places the one that shows more of the figure, and their latents with noise."""
         size = self.settings.crop
-        pictures, alpha = images_of(self.split.training, indices)
-        room = pictures.shape[-1] - size + 1
+        whole, alpha = images_of(self.split.training, indices)
+        room = whole.shape[-1] - size + 1
         crops = []
-        for picture, coverage in zip(pictures, alpha):
+        for image, coverage in zip(whole, alpha):
             places = torch.randint(room, (2, 2), generator=generator).tolist()
             cuts = [(slice(y, y + size), slice(x, x + size)) for y, x in places]
             rows, columns = max(cuts, key=lambda cut: float(coverage[0][cut].sum()))
-            crops.append(picture[:, rows, columns])
-        crops_ = torch.stack(crops)
-        with torch.no_grad():
-            latents = self.model.encode(crops_).latents
-        amount = (2 * torch.rand(len(crops_), 1, 1, 1, generator=generator) - 1).clamp_min(0) * self.settings.noise
+            crops.append(image[:, rows, columns])
+        images = torch.stack(crops)
+        latents = self.basis.encode(images)
+        amount = (2 * torch.rand(len(images), 1, 1, 1, generator=generator) - 1).clamp_min(0) * self.settings.noise
         noise = torch.randn(latents.shape, generator=generator)
-        return {"images": crops_, "latents": latents + amount * noise}
+        return {"images": images, "latents": latents + amount * noise}
 
     def losses(self, model: Model, batch: Mapping[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
         """L1, L1 of differences of neighbours, structural similarity."""
-        layout = torch.channels_last
-        found = model.decode(batch["latents"].contiguous(memory_format=layout)).sample.float()
-        truth = batch["images"]
+        device = next(model.parameters()).device
+        latents = batch["latents"].to(device, memory_format=torch.channels_last)
+        found, truth = model.decode(latents).sample.float(), batch["images"].to(device)
         edges = sum((found.diff(dim=axis) - truth.diff(dim=axis)).abs().mean() for axis in (-1, -2))
         shown, wanted = ((values / 2 + 0.5).permute(0, 2, 3, 1) for values in (found, truth))
-        with torch.autocast("cpu", enabled=False):
+        with torch.autocast(device.type, enabled=False):
             likeness = ssim_map(shown, wanted).mean()
         return {
             "l1": (found - truth).abs().mean(), "gradient": self.settings.gradient * edges,
@@ -107,17 +106,17 @@ class CodecTask:
 
     def evaluate(self, model: Model) -> dict[str, float]:
         """PSNR over the figure, of all held-out pictures and by region; `psnr_linear` is the basis' own decoder."""
-        dataset = self.split.held_out
+        dataset, device = self.split.held_out, next(model.parameters()).device
         chosen = spread_indices(len(dataset), self.settings.held_out_limit)
         errors: dict[str, list[Tensor]] = {"psnr_figure": [], "psnr_linear": []}
         errors |= {f"psnr_{name}": [] for name in IMAGE_REGIONS}
         for indices in chosen.split(_EVALUATION_BATCH):
-            pictures, alpha = images_of(dataset, indices)
-            latents = model.encode(pictures).latents
+            images, alpha = images_of(dataset, indices)
+            latents = model.encode(images.to(device)).latents
             region = dataset.column("region")[indices]
-            error = _figure_errors(model.decode(latents).sample, pictures, alpha)
+            error = _figure_errors(model.decode(latents).sample.cpu(), images, alpha)
             errors["psnr_figure"].append(error)
-            errors["psnr_linear"].append(_figure_errors(self.basis.decode(latents), pictures, alpha))
+            errors["psnr_linear"].append(_figure_errors(self.basis.decode(latents.cpu()), images, alpha))
             for number, name in enumerate(IMAGE_REGIONS):
                 errors[f"psnr_{name}"].append(error[region == number])
         sums = {name: torch.cat(parts).sum(0) for name, parts in errors.items()}

@@ -76,7 +76,7 @@ class PriorTask:
         """Weighted error of v, named by whether the ControlNet was in use."""
         free = float(torch.rand((), generator=generator)) < self.settings.free_share
         error = self._errors(model, batch, controlled=not free)
-        return {"v_free" if free else "v_controlled": (error * self._weights(batch["timesteps"])).mean()}
+        return {"v_free" if free else "v_controlled": (error * self._weights(batch["timesteps"]).to(error)).mean()}
 
     def evaluate(self, model: Model) -> dict[str, float]:
         """Held-out loss with and without ControlNet at fixed draws, and what samples are worth (`prior_quality`)."""
@@ -86,10 +86,11 @@ class PriorTask:
 
     def _errors(self, model: Model, batch: Mapping[str, Tensor], controlled: bool) -> Tensor:
         """Mean squared error of v [B]."""
-        latents, noise, steps = batch["latents"], batch["noise"], batch["timesteps"]
+        device = next(model.parameters()).device
+        latents, noise, steps = batch["latents"].to(device), batch["noise"].to(device), batch["timesteps"]
         noisy = self.schedule.add_noise(latents, noise, steps).contiguous(memory_format=torch.channels_last)
-        condition = batch["condition"] if controlled else None
-        found = model(noisy, steps, batch["tokens"], condition).float()
+        condition = batch["condition"].to(device) if controlled else None
+        found = model(noisy, steps.to(device), batch["tokens"].to(device), condition).float()
         return (found - self.schedule.velocity(latents, noise, steps)).square().mean((1, 2, 3))
 
     def _weights(self, timesteps: Tensor) -> Tensor:
@@ -114,7 +115,7 @@ class PriorTask:
                 "tokens": tokens_of(self.tokenizer, [item.prompt for item in samples]),
                 "condition": condition_of(samples),
             }  # fmt: skip
-            weights = self._weights(batch["timesteps"])
+            weights = self._weights(batch["timesteps"]).to(next(model.parameters()).device)
             totals["loss_controlled"].append(self._errors(model, batch, controlled=True) * weights)
             totals["loss_free"].append(self._errors(model, batch, controlled=False) * weights)
         return {name: float(torch.cat(values).mean()) for name, values in totals.items()}
