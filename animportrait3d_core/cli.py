@@ -161,6 +161,17 @@ def _add_embedded(commands: argparse._SubParsersAction, common: argparse.Argumen
     fit.add_argument("--preset", default="standard", help="draft, standard or fine (default: standard)")
     fit.add_argument("--output", type=Path, required=True, help="file to write (.safetensors), its report beside it")
     fit.set_defaults(command=_fit_portrait)
+    prior = actions.add_parser("train-prior", parents=[common], help="train the embedded diffusion prior, or go on")
+    prior.add_argument("--dataset", type=Path, required=True, help="folder of 'embedded build-dataset --preset prior'")
+    prior.add_argument("--output", type=Path, required=True, help="folder for states, logs and the pipeline")
+    prior.add_argument("--stages", nargs="+", help="codec, part1, part2: some of them (default: all)")
+    prior.add_argument("--minutes", type=float, help="stop after so many minutes; the same command goes on later")
+    prior.add_argument("--steps", type=int, help="length of each stage (default: the stage's own)")
+    prior.add_argument("--batch-size", type=int, help="pictures per step (default: the stage's own)")
+    prior.add_argument("--start-from", type=Path, help="pipeline folder whose weights and codec come first")
+    prior.add_argument("--seed", type=int, default=0, help="of weights, order and all draws (default: 0)")
+    prior.add_argument("--threads", type=int, help="CPU threads (default: torch's choice)")
+    prior.set_defaults(command=_train_prior)
 
 
 def _add_train_network(commands: argparse._SubParsersAction, common: argparse.ArgumentParser) -> None:
@@ -365,16 +376,39 @@ def _dataset_sheet(options: argparse.Namespace) -> int:
     return EXIT_DONE
 
 
-def _train_network(options: argparse.Namespace) -> int:
+def _train_prior(options: argparse.Namespace) -> int:
+    from .embedded.prior.train import PriorRun, train_prior
+    from .workflow.console import ProgressBar
+
+    _set_threads("train-prior", options.threads)
+    names = ("steps", "batch_size", "minutes", "start_from", "seed")
+    chosen = {name: getattr(options, name) for name in names}
+    if options.stages is not None:
+        chosen["stages"] = tuple(options.stages)
+    with ProgressBar(quiet=options.quiet or options.json) as bar:
+        result = train_prior(options.dataset, options.output, PriorRun(**chosen), bar.stage)
+    if options.json:
+        print(json.dumps({"output": str(options.output), **result}))
+    elif not options.quiet:
+        state = "finished" if result.pop("finished") else "stopped; the same command goes on"
+        print("\n".join([f"{state}; {options.output}", *(f"{k:24} {v:.4g}" for k, v in result.items())]))
+    return EXIT_DONE
+
+
+def _set_threads(where: str, threads: int | None) -> None:
     import torch
 
+    if threads is not None and threads < 1:
+        raise InvalidInput(f"{where}: --threads {threads}, expected at least 1.")
+    if threads:
+        torch.set_num_threads(threads)
+
+
+def _train_network(options: argparse.Namespace) -> int:
     from .training.train_network import TrainingRun, train_network
     from .workflow.console import ProgressBar
 
-    if options.threads is not None and options.threads < 1:
-        raise InvalidInput(f"train-network: --threads {options.threads}, expected at least 1.")
-    if options.threads:
-        torch.set_num_threads(options.threads)
+    _set_threads("train-network", options.threads)
     names = ("steps", "batch_size", "size", "start_from", "resume", "minutes", "seed")
     run = TrainingRun(**{name: getattr(options, name) for name in names})
     role = options.role

@@ -47,6 +47,7 @@ ARROWS = {
     "segmentation": "cameras meshes parts progress render views",
     "rigging": "body cameras devices mesh_queries meshes parts render rotations",
     "avatar": "body cameras devices files gaussians parts render rigging rotations views",
+    "diffusion": "files torch_checkpoints",
     "conditioning": "body cameras devices landmarks meshes render",
     "optimization": "avatar body cameras fingerprints gaussians parts progress randomness render rigging runs "
     "similarity views",
@@ -57,8 +58,8 @@ ARROWS = {
     "segmentation surface views",
     # what stands above the method
     "doctor": "files render surface",
-    "embedded": "body cameras conditioning doctor files fingerprints head_frame landmarks mesh_files meshes networks "
-    "parts portrait progress regions render rotations surface training views",
+    "embedded": "body cameras conditioning diffusion doctor files fingerprints head_frame landmarks mesh_files meshes "
+    "networks parts portrait progress regions render rotations runs similarity surface training views",
     "evaluation": "animation avatar body cameras embedded head_frame landmarks mesh_queries meshes parts portrait "
     "progress regions render rigging similarity",
     "workflow": "files fingerprints progress",

@@ -1,0 +1,178 @@
+"""Guidance from files: a diffusers folder or a single checkpoint, with one's own VAE, ControlNet and LoRAs."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ..errors import InvalidInput, MissingModelFile, ShapeMismatch, check_shape
+from .codec import LatentCodec
+from .components import Components, check_components, frozen, load_controlnet, load_folder, load_vae
+from .families import family_of_width
+from .guidance import Prediction, TextEmbedding, guided
+from .lora import add_lora
+from .model_files import Model
+from .single_file import load_single_file, load_single_file_vae
+
+_WHERE = "load_guidance"
+
+
+@dataclasses.dataclass(frozen=True)
+class GuidanceFiles:
+    """Which files make a guidance.
+
+    checkpoint: a diffusers folder, or a .safetensors or .ckpt file.  vae: folder or file, in place of the
+    checkpoint's.  controlnet: folder or file.  conditioning_scale: strength of the ControlNet.  loras: files with
+    their strengths.  tokenizer: a CLIP tokenizer folder, which a single file needs beside it.
+    """
+
+    checkpoint: Path
+    vae: Path | None = None
+    controlnet: Path | None = None
+    conditioning_scale: float = 1.0
+    loras: tuple[tuple[Path, float], ...] = ()
+    tokenizer: Path | None = None
+
+
+class DiffusersGuidance:
+    """A Stable-Diffusion-shaped model with frozen weights; see the protocol `Guidance`.
+
+    Text in the time embedding (`addition_embed_type` "text") is the U-Net's own affair: it takes it from the hidden
+    states. Condition images have the ControlNet's stride times the latents' size.
+    """
+
+    def __init__(
+        self,
+        parts: Components,
+        controlnet: Model | None = None,
+        conditioning_scale: float = 1.0,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        check_components(_WHERE, parts)
+        self.device, self.dtype = torch.device(device), dtype
+        self.schedule, self.prediction_type = parts.schedule, parts.prediction_type
+        self.unet, self.vae = (frozen(model, self.device, dtype) for model in (parts.unet, parts.vae))
+        # It runs once per prompt; not every version of transformers can mask in other types.
+        self.text_encoder = frozen(parts.text_encoder, self.device, torch.float32)
+        self.controlnet = None if controlnet is None else frozen(controlnet, self.device, dtype)
+        self.conditioning_scale = conditioning_scale
+        self.tokenizer = parts.tokenizer
+        self._codec = LatentCodec(self.vae)
+        config = self.unet.config
+        self.family = family_of_width(config["cross_attention_dim"])
+        self.latent_channels, self.latent_scale = self._codec.channels, self._codec.scale
+        self.latent_factor = self._codec.factor
+        self.image_size = int(config.get("sample_size") or 64) * self.latent_factor
+        self.alphas_cumprod = self.schedule.alphas_cumprod
+
+    @torch.no_grad()
+    def encode_prompt(self, texts: list[str]) -> TextEmbedding:
+        """See `Guidance`. Longer texts are cut at the text encoder's length."""
+        if isinstance(texts, str) or not texts or not all(isinstance(text, str) for text in texts):
+            raise InvalidInput(f"encode_prompt: texts are {texts!r}, expected a list of at least one string.")
+        length = self.text_encoder.config.max_position_embeddings
+        tokens = self.tokenizer(
+            list(texts), padding="max_length", max_length=length, truncation=True, return_tensors="pt"
+        )
+        hidden = self.text_encoder(tokens.input_ids.to(self.device))[0]
+        return TextEmbedding(hidden.to(self.dtype))
+
+    def encode(self, images: Tensor, noise: Tensor | None = None) -> Tensor:
+        """See `Guidance`."""
+        return self._codec.encode(images, noise)
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """See `Guidance`."""
+        return self._codec.decode(latents)
+
+    @torch.no_grad()
+    def predict_noise(
+        self, latents: Tensor, timesteps: int | Tensor, text: TextEmbedding, condition: Tensor | None = None
+    ) -> Prediction:
+        """See `Guidance`."""
+        count = len(latents)
+        control = None if condition is None else self._condition(condition, latents)
+        return self._predict(latents, timesteps, text.batch(count), control)
+
+    @torch.no_grad()
+    def predict_guided_noise(
+        self,
+        latents: Tensor,
+        timesteps: int | Tensor,
+        text: TextEmbedding,
+        negative: TextEmbedding,
+        guidance_scale: float,
+        condition: Tensor | None = None,
+    ) -> Prediction:
+        """See `Guidance`. The difference is taken in float32: large scales would show the rounding of float16."""
+        count = len(latents)
+        control = None if condition is None else self._condition(condition, latents).repeat(2, 1, 1, 1)
+        steps = self.schedule.check_timesteps(timesteps, count).repeat(2)
+        states = torch.cat([negative.batch(count), text.batch(count)])
+        both = self._predict(torch.cat([latents, latents]), steps, states, control)
+        (eps_minus, eps_plus), (x0_minus, x0_plus) = (values.chunk(2) for values in both)
+        return Prediction(guided(eps_minus, eps_plus, guidance_scale), guided(x0_minus, x0_plus, guidance_scale))
+
+    def _predict(self, latents: Tensor, timesteps: int | Tensor, states: Tensor, control: Tensor | None) -> Prediction:
+        """latents: [B, C, h, w].  states: [B, L, D].  control: [B, 4, H, W]."""
+        if latents.ndim != 4 or latents.shape[1] != self.latent_channels:
+            raise ShapeMismatch(
+                f"predict_noise: latents are {list(latents.shape)}, expected [B, {self.latent_channels}, h, w]."
+            )
+        steps = self.schedule.check_timesteps(timesteps, len(latents)).to(self.device)
+        latents, states = latents.to(self.device), states.to(self.device, self.dtype)
+        noisy = latents.to(self.dtype)
+        down, middle = None, None
+        if control is not None and self.controlnet is not None:
+            down, middle = self.controlnet(
+                noisy, steps, states, controlnet_cond=control, conditioning_scale=self.conditioning_scale,
+                return_dict=False,
+            )  # fmt: skip
+        output = self.unet(
+            noisy, steps, states, down_block_additional_residuals=down, mid_block_additional_residual=middle,
+            return_dict=False,
+        )[0]  # fmt: skip
+        return Prediction(*self.schedule.eps_and_x0(output, latents, timesteps, self.prediction_type))
+
+    def _condition(self, condition: Tensor, latents: Tensor) -> Tensor:
+        """[B, 4, H, W] on the device, from [1 or B, H, W, 4]."""
+        where = "predict_noise"
+        if self.controlnet is None:
+            raise InvalidInput(f"{where}: a condition image, but no ControlNet is loaded; load one or pass None.")
+        factor = 2 ** (len(self.controlnet.config["conditioning_embedding_out_channels"]) - 1)
+        height, width = (factor * side for side in latents.shape[-2:])
+        check_shape(where, "condition", condition, ["B", height, width, 4])
+        if len(condition) not in (1, len(latents)):
+            raise ShapeMismatch(f"{where}: {len(condition)} conditions for {len(latents)} latents.")
+        values = condition.permute(0, 3, 1, 2).to(self.device, self.dtype)
+        return values.expand(len(latents), -1, -1, -1)
+
+
+def load_guidance(
+    files: GuidanceFiles, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+) -> DiffusersGuidance:
+    """Load a guidance from files on this machine; the network is never used.
+
+    Raises `MissingExtension` without diffusers or transformers, `MissingModelFile` when a part is absent,
+    `IncompatibleCheckpoint` for models of other families (named) or parts that do not fit each other, `InvalidInput`
+    for damaged files.
+    """
+    path = Path(files.checkpoint)
+    if not path.exists():
+        raise MissingModelFile(f"{_WHERE}: the checkpoint '{path}' does not exist; expected a folder or a file.")
+    with torch.inference_mode(False), torch.no_grad():
+        if path.is_dir():
+            parts = load_folder(_WHERE, path)
+        else:
+            parts = load_single_file(_WHERE, path, files.tokenizer)
+        if files.vae is not None:
+            vae = Path(files.vae)
+            parts.vae = load_vae(_WHERE, vae) if vae.is_dir() else load_single_file_vae(_WHERE, vae)
+        control = None if files.controlnet is None else load_controlnet(_WHERE, Path(files.controlnet), parts.unet)
+        for file, strength in files.loras:
+            add_lora(_WHERE, parts, Path(file), strength)
+        return DiffusersGuidance(parts, control, files.conditioning_scale, device, dtype)

@@ -1,0 +1,24 @@
+#!/usr/bin/env bash
+# Makes the embedded diffusion prior: data set, codec, then text encoder, U-Net and ControlNet in two parts.
+#
+#   scripts/train_prior.sh [FOLDER]        FOLDER: for the data set, states, logs and the pipeline (default: output/prior)
+#
+# May be stopped at any time; run again, it goes on where it was. IDENTITIES, MINUTES (of this call), THREADS and
+# START_FROM (a pipeline folder whose weights come first, such as the shipped one) can be set in the environment. When
+# FOLDER/samples.png looks right and FOLDER/metrics.json is good enough, copy FOLDER/pipeline to
+# animportrait3d_core/embedded/weights/prior.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. scripts/environment.sh
+
+folder="${1:-output/prior}"
+make_environment
+animportrait3d="$environment/bin/python -m animportrait3d_core"
+# On shared cores torch's threads otherwise spin while they wait: six times slower.
+export OMP_WAIT_POLICY=PASSIVE
+
+say "data set in $folder/dataset (what is there is kept)"
+$animportrait3d embedded build-dataset --preset prior --output "$folder/dataset" --identities "${IDENTITIES:-2000}"
+say "prior in $folder"
+$animportrait3d embedded train-prior --dataset "$folder/dataset" --output "$folder" ${MINUTES:+--minutes "$MINUTES"} \
+  ${THREADS:+--threads "$THREADS"} ${START_FROM:+--start-from "$START_FROM"}
