@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ..errors import IncompatibleCheckpoint, MissingModelFile
 from .families import ADVICE, check_pipeline_class, check_unet_config, family_of_width, refuse
+from .guidance import CONTROL_CHANNELS
 from .model_files import (
     CONFIG_FILE,
     Model,
@@ -27,7 +28,6 @@ from .model_files import (
 )
 from .schedule import PREDICTION_TYPES, NoiseSchedule, PredictionType
 
-CONTROL_CHANNELS = 4
 _PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
 _AUTOENCODERS = ("AutoencoderKL", "AutoencoderTiny")
 

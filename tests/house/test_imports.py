@@ -47,7 +47,7 @@ ARROWS = {
     "segmentation": "cameras meshes parts progress render views",
     "rigging": "body cameras devices mesh_queries meshes parts render rotations",
     "avatar": "body cameras devices files gaussians parts render rigging rotations views",
-    "diffusion": "files torch_checkpoints",
+    "diffusion": "files progress randomness torch_checkpoints",
     "conditioning": "body cameras devices landmarks meshes render",
     "optimization": "avatar body cameras fingerprints gaussians parts progress randomness render rigging runs "
     "similarity views",
