@@ -397,8 +397,10 @@ def test_what_does_not_exist_is_said(tmp_path):
         load_guidance(GuidanceFiles(tmp_path / "nothing"))
 
 
-@pytest.mark.parametrize("package", ["diffusers", "transformers"])
-def test_missing_packages_are_named(folder, monkeypatch, package):
+@pytest.mark.parametrize("package", ["diffusers", "transformers", "peft"])
+def test_missing_packages_are_named(folder, tmp_path, monkeypatch, package):
+    name, _, down, up = next(lora_pairs())
+    save_file({f"{name}.lora_A.weight": down, f"{name}.lora_B.weight": up}, tmp_path / "lora.safetensors")
     real = builtins.__import__
 
     def without(name, *arguments, **options):
@@ -408,4 +410,4 @@ def test_missing_packages_are_named(folder, monkeypatch, package):
 
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(MissingExtension, match=f"pip install {package}"):
-        load_guidance(GuidanceFiles(folder))
+        load_guidance(GuidanceFiles(folder, loras=((tmp_path / "lora.safetensors", 1.0),)))
