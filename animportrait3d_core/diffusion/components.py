@@ -77,14 +77,14 @@ def load_unet(where: str, folder: Path) -> Model:
     return unet
 
 
-def load_vae(where: str, folder: Path) -> Model:
-    """A folder of an `AutoencoderKL` or `AutoencoderTiny`."""
+def load_vae(where: str, folder: Path, weights: Mapping[str, Tensor] | None = None) -> Model:
+    """A folder of an `AutoencoderKL` or `AutoencoderTiny`; with `weights` in place of those in it."""
     config = read_config(where, folder)
     name = str(config.get("_class_name", "AutoencoderKL"))
     if name not in _AUTOENCODERS:
         raise IncompatibleCheckpoint(f"{where}: '{folder}' is a {name}, expected {' or '.join(_AUTOENCODERS)}.")
     vae = build_empty(getattr(import_diffusers(where), name), config, where)
-    weights = read_folder_weights(where, folder)
+    weights = read_folder_weights(where, folder) if weights is None else weights
     assign_weights(f"{where}: '{folder}'", vae, rename_old_attention(weights) if name == "AutoencoderKL" else weights)
     return vae
 

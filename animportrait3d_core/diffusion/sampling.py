@@ -106,15 +106,15 @@ def sample_pictures(
         _check_condition(condition, settings.count, (height, width))
     text, negative = guidance.encode_prompt([prompt]), guidance.encode_prompt([negative_prompt])
     noise = _noise_of_pictures(guidance, settings, height, width)
-    schedule, pictures = NoiseSchedule(guidance.alphas_cumprod), []
-    steps = len(settings.sampling.timesteps(schedule))
+    steps = len(settings.sampling.timesteps(NoiseSchedule(guidance.alphas_cumprod)))
+    conditions = None if condition is None else condition.expand(settings.count, -1, -1, -1)
+    pictures: list[Tensor] = []
     for first in range(0, settings.count, settings.batch):
         chosen = slice(first, first + settings.batch)
-        shared = condition is None or len(condition) == 1
         report = None if progress is None else _part_of(progress, len(pictures) * steps, settings, steps)
         latents = sample(
             guidance, settings.sampling, text, negative, noise[chosen],
-            condition if shared or condition is None else condition[chosen], progress=report,
+            None if conditions is None else conditions[chosen], progress=report,
         )  # fmt: skip
         pictures.append(guidance.decode(latents).float().cpu())
     return torch.cat(pictures)

@@ -49,12 +49,13 @@ def load_single_file(where: str, path: Path, tokenizer: Path | None) -> Componen
 
 
 def load_single_file_vae(where: str, path: Path) -> Model:
-    """A VAE from a file alone: beside its config.json, or an `AutoencoderKL` in the original layout."""
+    """A VAE from a file alone: an `AutoencoderKL` in the original layout, or the weights of the config.json beside."""
     if not path.is_file():
         raise MissingModelFile(f"{where}: the VAE '{path}' does not exist.")
-    if (path.parent / CONFIG_FILE).is_file():
-        return load_vae(where, path.parent)
     weights = read_weights(where, path)
+    original = any("encoder.down.0.block." in name for name in weights)
+    if not original and (path.parent / CONFIG_FILE).is_file():
+        return load_vae(where, path.parent, weights)
     prefixed = {name if name.startswith(_VAE) else _VAE + name: value for name, value in weights.items()}
     return _vae(where, path, prefixed)
 

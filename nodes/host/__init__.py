@@ -9,6 +9,7 @@ from __future__ import annotations
 from .environment import check_interrupt, device, in_comfyui, report_metrics
 from .folders import (
     SavePath,
+    clip_tokenizer_folder,
     input_file,
     input_file_option,
     input_file_stamp,
@@ -24,6 +25,7 @@ from .folders import (
     register_model_folders,
     runs_folder,
     save_path,
+    stamp_of,
     temp_folder,
 )
 from .images import preview_images
@@ -35,6 +37,7 @@ __all__ = [
     "ProgressBar",
     "SavePath",
     "check_interrupt",
+    "clip_tokenizer_folder",
     "device",
     "in_comfyui",
     "input_file",
@@ -57,5 +60,6 @@ __all__ = [
     "report_metrics",
     "runs_folder",
     "save_path",
+    "stamp_of",
     "temp_folder",
 ]

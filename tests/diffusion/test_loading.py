@@ -148,6 +148,12 @@ def test_a_vae_of_ones_own(plain, single, folder, tmp_path):
     tensors = dict(vae_entry(name, value, blocks) for name, value in plain[1].state_dict().items())
     save_file({name: value.contiguous() for name, value in tensors.items()}, tmp_path / "alone.safetensors")
     assert_same(load_guidance(GuidanceFiles(folder, vae=tmp_path / "alone.safetensors")).vae, plain[1])
+    # The file that is named, not another one of the folder; a configuration beside an original file is another's.
+    save_file({name: 2 * value for name, value in other.state_dict().items()}, tmp_path / "vae" / "twice.safetensors")
+    twice = load_guidance(GuidanceFiles(folder, vae=tmp_path / "vae" / "twice.safetensors")).vae
+    assert torch.equal(next(twice.parameters()), 2 * next(other.parameters()))
+    shutil.copy(tmp_path / "alone.safetensors", tmp_path / "vae")
+    assert_same(load_guidance(GuidanceFiles(folder, vae=tmp_path / "vae" / "alone.safetensors")).vae, plain[1])
 
 
 @pytest.mark.parametrize("layout", ["original", "diffusers"])
