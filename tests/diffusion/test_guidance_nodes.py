@@ -121,7 +121,6 @@ def test_names_of_the_model_folders_are_choices(load, toy, single, tmp_path, run
 
 
 def test_a_lora_and_another_vae_change_what_they_should(load, toy, tmp_path):
-    pytest.importorskip("peft")
     name = "unet.down_blocks.1.attentions.0.transformer_blocks.0.attn1.to_q"
     down, up = torch.randn(2, 2, 32, generator=torch.Generator().manual_seed(0)).unbind()
     lora = {f"{name}.lora_A.weight": down, f"{name}.lora_B.weight": up.T.contiguous()}
