@@ -74,6 +74,8 @@ def test_what_is_written_stands():
 def test_an_empty_prompt_is_refused(prompt):
     with pytest.raises(InvalidInput, match="^Prompts: the prompt is empty; describe the person, for example"):
         Prompts.of(prompt, "a boy")
+    with pytest.raises(InvalidInput, match="^Prompts: the prompt is empty"):
+        Prompts(prompt, "a boy")
 
 
 def test_a_prompt_without_a_person_asks_for_the_abstract_one():

@@ -98,7 +98,8 @@ def test_pictures_are_decoded_samples_of_seeded_noise(guidance):
     for index, picture in enumerate(pictures):
         noise = torch.randn(1, 4, 8, 8, generator=generator_at(5, "picture", index))
         wanted = guidance.decode(sample(guidance, settings.sampling, text, negative, noise))[0]
-        torch.testing.assert_close(picture, wanted.float(), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(picture, wanted.float(), rtol=0, atol=1e-6)
+    assert float((pictures - sample_pictures(guidance, settings, "a young man")).abs().max()) > 1e-5
     one = dataclasses.replace(settings, count=1)
     torch.testing.assert_close(sample_pictures(guidance, one, "a young man", "red hair")[0], pictures[0])
     assert sample_pictures(guidance, dataclasses.replace(one, size=(16, 24)), "a").shape == (1, 16, 24, 3)
