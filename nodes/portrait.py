@@ -122,12 +122,14 @@ class PortraitFromMesh:
 
         from animportrait3d_core import previews
         from animportrait3d_core.mesh_files import load_mesh_with_report
+        from animportrait3d_core.portrait.alignment import framing_warnings
         from animportrait3d_core.portrait.mesh import MeshRenderSettings, portrait_from_mesh
 
         path, _ = portrait_path("AP3D_PortraitFromMesh", file)
         mesh, report = load_mesh_with_report(path)
         placed = self._align(mesh, body, alignment, landmarks, by_hand)
         portrait = portrait_from_mesh(mesh, placed, prompt, MeshRenderSettings(shading=shading), report)
+        host.warn("AP3D_PortraitFromMesh", [*report.warnings, *framing_warnings(portrait.surface)])
         image = portrait.render(previews.preview_cameras(320), torch.ones(3)).images
         ui = {**host.preview_images(image, "portrait"), "text": [report.summary()]}
         return host.node_result(portrait, portrait.mesh(), prompt, image, ui=ui)

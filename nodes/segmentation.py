@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING, Any, Literal
 
 from . import host
@@ -19,7 +18,6 @@ LABEL_IMAGES = "label images"
 NO_NETWORK = "none"
 CLASS_COLOURS = "class colours"
 PREVIEW_SIZE = 320
-LOGGER = logging.getLogger("animportrait3d")
 NETWORK_TOOLTIP = "A parts network: the pack's own, or a folder in models/ap3d_segmentation."
 VIEWS_TOOLTIP = "Which views were painted, as '0, 3-5', counted from 0, one mask each. Empty: one mask for every view."
 
@@ -310,8 +308,7 @@ class FaceRevote:
             labels = paint_labels(labels, correction, correction_class, chosen)
         settings = RevoteSettings(profile=profile, smoothing=smoothing, least_island=least_island)
         voted = revote_faces(mesh, labels, views.cameras, settings, host.ProgressBar(len(views)))
-        for line in voted.report.warnings():
-            LOGGER.warning("%s: %s", where, line)
+        host.warn(where, voted.report.warnings())
         text = voted.report.summary()
         colors = previews.PART_COLORS[voted.parts.part_of_face.long()]
         image = previews.colored_faces(mesh, colors, previews.preview_cameras(PREVIEW_SIZE))

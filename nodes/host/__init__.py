@@ -6,7 +6,7 @@ Inside ComfyUI these functions speak to the server; inside the headless runner t
 
 from __future__ import annotations
 
-from .environment import check_interrupt, device, in_comfyui, report_metrics
+from .environment import check_interrupt, device, in_comfyui, report_metrics, warn
 from .folders import (
     SavePath,
     input_file,
@@ -58,4 +58,5 @@ __all__ = [
     "runs_folder",
     "save_path",
     "temp_folder",
+    "warn",
 ]
