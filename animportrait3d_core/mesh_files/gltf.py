@@ -18,7 +18,10 @@ from typing import Any
 import numpy as np
 
 from ..errors import InvalidInput
+from ..files import git_lfs_reason
 from .colors import decodable, linear_to_srgb
+from .companions import BYTE_ORDER_MARK, find_companion
+from .parts import Notes
 from .report import LoadSettings
 
 COMPONENT_TYPES = {5120: "<i1", 5121: "<u1", 5122: "<i2", 5123: "<u2", 5125: "<u4", 5126: "<f4"}
@@ -37,14 +40,13 @@ TRIANGLES, STRIP, FAN = 4, 5, 6
 class GltfSource:
     """Header and buffers of a glTF or GLB file, with bounds checked on every access."""
 
-    def __init__(self, path: Path, settings: LoadSettings) -> None:
-        self.path, self.settings = path, settings
-        self.warnings: list[str] = []
+    def __init__(self, path: Path, settings: LoadSettings, notes: Notes) -> None:
+        self.path, self.settings, self.notes = path, settings, notes
         data = path.read_bytes()
         binary = None
         if data[:4] == b"glTF":
             data, binary = self._split_glb(data)
-        self.header: dict[str, Any] = json.loads(data)
+        self.header: dict[str, Any] = json.loads(data.removeprefix(BYTE_ORDER_MARK))
         if not isinstance(self.header, dict) or "asset" not in self.header:
             raise InvalidInput(f"load_mesh: '{path.name}' has no glTF header (key 'asset'); export it again as GLB.")
         self._refuse_unreadable_extensions()
@@ -92,7 +94,7 @@ class GltfSource:
                 )
         unknown = sorted({str(name) for name in self.items("extensionsRequired")} - UNDERSTOOD - {"KHR_texture_basisu"})
         if unknown:
-            self.warnings.append(f"required glTF extensions not understood and ignored: {', '.join(unknown)}")
+            self.notes.warn(f"required glTF extensions not understood and ignored: {', '.join(unknown)}")
 
     def _buffer(self, index: int, entry: dict[str, Any], binary: bytes | None) -> bytes:
         if "uri" in entry:
@@ -120,8 +122,10 @@ class GltfSource:
                 return base64.b64decode(uri.split(",", 1)[1], validate=False)
             except (IndexError, binascii.Error):
                 return None
-        file = self.path.parent / urllib.parse.unquote(uri)
-        return file.read_bytes() if file.is_file() else None
+        file = find_companion([self.path.parent], urllib.parse.unquote(uri))
+        if file is not None:
+            self.notes.read(file)
+        return None if file is None else file.read_bytes()
 
     def view(self, index: int) -> tuple[bytes, int]:
         """Bytes and stride (0 if tightly packed) of a buffer view."""
@@ -192,13 +196,11 @@ class GltfSource:
         name = str(entry.get("uri") or entry.get("name") or index)[:80]
         data = self.view(entry["bufferView"])[0] if "bufferView" in entry else self._resolve(entry["uri"])
         if data is None:
-            self.warnings.append(f"the texture file '{name}' is not beside the mesh; its material stays untextured")
+            self.notes.warn(f"the texture file '{name}' is not beside the mesh; its material stays untextured")
             return None
-        reason = decodable(data)
+        reason = git_lfs_reason(data) or decodable(data)
         if reason is not None:
-            self.warnings.append(
-                f"the texture '{name}' cannot be decoded ({reason[:100]}); its material stays untextured"
-            )
+            self.notes.warn(f"the texture '{name}' cannot be decoded ({reason[:100]}); its material stays untextured")
             return None
         return data
 
@@ -246,12 +248,12 @@ class PlainGlb:
         return struct.pack("<4sII", b"glTF", 2, total) + chunks + bytes(self.data)
 
 
-def prepare_gltf(path: Path, settings: LoadSettings) -> tuple[bytes, list[str]]:
-    """A plain GLB of the triangles, base colours and scene graph of a glTF or GLB file, and the warnings met.
+def prepare_gltf(path: Path, settings: LoadSettings, notes: Notes) -> bytes:
+    """A plain GLB of the triangles, base colours and scene graph of a glTF or GLB file; warnings go to the notes.
 
     Colours in it are display colours: `COLOR_0` and `baseColorFactor` are converted from linear light.
     """
-    source, target = GltfSource(path, settings), PlainGlb()
+    source, target = GltfSource(path, settings, notes), PlainGlb()
     materials = _Materials(source, target)
     meshes = [_plain_mesh(source, target, materials, mesh) for mesh in source.items("meshes")]
     target.tree["meshes"] = meshes
@@ -259,8 +261,8 @@ def prepare_gltf(path: Path, settings: LoadSettings) -> tuple[bytes, list[str]]:
     target.tree["scenes"] = [{"nodes": _scene_roots(source)}]
     target.tree["scene"] = 0
     if source.items("skins"):
-        source.warnings.append("the skin (bones) of the file is ignored: the mesh is read in its bind pose")
-    return target.tobytes(), list(dict.fromkeys(source.warnings))
+        source.notes.warn("the skin (bones) of the file is ignored: the mesh is read in its bind pose")
+    return target.tobytes()
 
 
 class _Materials:
@@ -286,12 +288,14 @@ class _Materials:
         plain: dict[str, Any] = {"name": str(material.get("name", "")), "pbrMetallicRoughness": {}}
         linear = np.clip(np.asarray(factor, dtype=np.float64), 0, 1)
         display = [*linear_to_srgb(linear[:3]).tolist(), float(linear[3])]
-        plain["pbrMetallicRoughness"]["baseColorFactor"] = display
         plain["alphaMode"] = str(material.get("alphaMode", "OPAQUE"))
         plain["alphaCutoff"] = float(material.get("alphaCutoff", 0.5))
         index = self._texture(_index(texture["index"])) if texture else None
         if index is not None:
             plain["pbrMetallicRoughness"]["baseColorTexture"] = {"index": index}
+        # White beside a picture that was not read is no colour.
+        if index is not None or not texture or linear.min() < 1:
+            plain["pbrMetallicRoughness"]["baseColorFactor"] = display
         self.texture_infos.append(texture if index is not None and texture else {})
         return plain
 
@@ -305,7 +309,7 @@ class _Materials:
         webp = texture.get("extensions", {}).get("EXT_texture_webp", {}).get("source")
         image = texture.get("source") if webp is None else webp
         if image is None:
-            self.source.warnings.append(
+            self.source.notes.warn(
                 "a texture is compressed for graphics cards (KTX2) and was not read; use PNG or JPEG"
             )
             return None
@@ -320,13 +324,13 @@ class _Materials:
 
 def _plain_mesh(source: GltfSource, target: PlainGlb, materials: _Materials, mesh: dict[str, Any]) -> dict[str, Any]:
     if any(mesh.get("weights") or []):
-        source.warnings.append("morph targets are ignored: the mesh is read in its base shape")
+        source.notes.warn("morph targets are ignored: the mesh is read in its base shape")
     primitives = []
     for primitive in mesh.get("primitives", []):
         if primitive.get("mode", TRIANGLES) in (TRIANGLES, STRIP, FAN):
             primitives.append(_plain_primitive(source, target, materials, primitive))
         else:
-            source.warnings.append("points and lines in the file are ignored")
+            source.notes.warn("points and lines in the file are ignored")
     return {"name": str(mesh.get("name", "mesh")), "primitives": [p for p in primitives if p is not None]}
 
 
@@ -393,7 +397,7 @@ def _colors_are_linear(source: GltfSource) -> bool:
     if source.settings.vertex_color_space != "auto":
         return source.settings.vertex_color_space == "linear"
     if "trimesh" in str(source.header["asset"].get("generator", "")):
-        source.warnings.append("written by trimesh, whose vertex colours are read as display colours (sRGB)")
+        source.notes.warn("written by trimesh, whose vertex colours are read as display colours (sRGB)")
         return False
     return True
 
