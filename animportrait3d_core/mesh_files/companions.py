@@ -90,10 +90,14 @@ def parse_map(text: str) -> TextureMap:
             values[option].append(word)
             rest = behind
         rest = rest.strip()
-    pair = [tuple(float(v) for v in values[key][:2] if _is_number(v)) for key in ("-s", "-o") if key in values]
-    scale, offset = (pair.pop(0) if key in values else () for key in ("-s", "-o"))
     clamp = values.get("-clamp", ["off"])[0].lower() == "on"
-    return TextureMap(rest, (*scale, 1.0, 1.0)[:2], (*offset, 0.0, 0.0)[:2], clamp)
+    return TextureMap(rest, _pair(values.get("-s", []), 1.0), _pair(values.get("-o", []), 0.0), clamp)
+
+
+def _pair(words: list[str], default: float) -> tuple[float, float]:
+    """The first two of the numbers, `default` for those that are missing."""
+    numbers = [float(word) for word in words if _is_number(word)] + [default, default]
+    return numbers[0], numbers[1]
 
 
 def _is_number(word: str) -> bool:

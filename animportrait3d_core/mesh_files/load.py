@@ -144,22 +144,12 @@ def _parse(path: Path, suffix: str, settings: LoadSettings, notes: Notes) -> Any
             return trimesh.load_scene(
                 io.BytesIO(data),
                 file_type=suffix[1:],
-                resolver=_Pictures(pictures),
+                resolver=pictures,
                 process=False,
                 maintain_order=False,  # True gives all corners of a vertex one median texture coordinate
             )
     finally:
         logger.setLevel(level)
-
-
-class _Pictures:
-    """What trimesh asks for the files that a mesh names; they were found and tried before."""
-
-    def __init__(self, files: dict[str, bytes]) -> None:
-        self.files = files
-
-    def get(self, name: str) -> bytes:
-        return self.files[name.strip()]
 
 
 def _ply_pictures(path: Path, data: bytes, notes: Notes) -> tuple[bytes, dict[str, bytes]]:
