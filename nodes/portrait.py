@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Literal
 
 from . import host
@@ -105,7 +106,11 @@ class PortraitFromMesh:
 
     @classmethod
     def IS_CHANGED(cls, file: str, **inputs: Any) -> str:
-        return file if file.startswith(EMBEDDED_PREFIX) else host.input_file_stamp("AP3D_PortraitFromMesh", file)
+        from animportrait3d_core.mesh_files.companions import companion_files
+
+        if file.startswith(EMBEDDED_PREFIX):
+            return file
+        return host.input_file_stamp("AP3D_PortraitFromMesh", file, companion_files)
 
     @host.plain_torch
     def execute(
@@ -186,6 +191,12 @@ class LoadLandmarks:
                 )
             },
         }
+
+    @classmethod
+    def IS_CHANGED(cls, file: str, **inputs: Any) -> str:
+        if file.startswith(EMBEDDED_PREFIX):
+            return file
+        return host.input_file_stamp("AP3D_LoadLandmarks", str(PurePath(file).with_suffix(".json")))
 
     @host.plain_torch
     def execute(self, file: str, portrait: Portrait | None = None) -> dict[str, Any]:

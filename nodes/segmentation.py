@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal
 
 from . import host
-from .networks import EMBEDDED, chosen_network, network_choices, network_option
+from .networks import EMBEDDED, chosen_network, network_choices, network_option, network_stamp
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -68,6 +68,10 @@ class MatteViews:
             },
             "optional": {"mask": ("MASK", {"tooltip": "One mask per view, white on the person."})},
         }
+
+    @classmethod
+    def IS_CHANGED(cls, network: str, **inputs: Any) -> str:
+        return network_stamp("AP3D_MatteViews", "parts", network)
 
     @host.plain_torch
     def execute(self, views: Views, method: str, network: str, mask: Tensor | None = None) -> dict[str, Any]:
@@ -146,6 +150,10 @@ class SegmentViews:
                 "hair_mask": ("MASK", {"tooltip": "One hair mask per view, white on hair; replaces the hair labels."}),
             },
         }
+
+    @classmethod
+    def IS_CHANGED(cls, network: str, hair_network: str, **inputs: Any) -> str:
+        return "\n".join(network_stamp("AP3D_SegmentViews", "parts", choice) for choice in (network, hair_network))
 
     @host.plain_torch
     def execute(

@@ -9,6 +9,7 @@ from __future__ import annotations
 from .environment import check_interrupt, device, in_comfyui, report_metrics, warn
 from .folders import (
     SavePath,
+    files_beside,
     input_file,
     input_file_option,
     input_file_stamp,
@@ -36,6 +37,7 @@ __all__ = [
     "SavePath",
     "check_interrupt",
     "device",
+    "files_beside",
     "in_comfyui",
     "input_file",
     "input_file_option",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -99,9 +99,12 @@ def input_file(where: str, name: str) -> Path:
     return _inside(where, input_folder(), name)
 
 
-def input_file_stamp(where: str, name: str) -> str:
-    """What IS_CHANGED of a loader returns: time and size of the file, or why it cannot be read (the run tells)."""
-    return _stamp(lambda: input_file(where, name))
+def input_file_stamp(where: str, name: str, companions: Callable[[Path], Iterable[Path]] | None = None) -> str:
+    """What IS_CHANGED of a loader returns: time and size of the file, or why it cannot be read (the run tells).
+
+    companions: which other files the result depends on (materials, textures); theirs are added.
+    """
+    return _stamp(lambda: input_file(where, name), companions)
 
 
 def input_file_option(suffixes: tuple[str, ...]) -> dict[str, Any]:
@@ -114,17 +117,26 @@ def model_file_option(key: str, suffixes: tuple[str, ...], inner: str = "") -> d
     return {"file_input": {"folder": f"models/{key}", "suffixes": list(suffixes)} | ({"inner": inner} if inner else {})}
 
 
-def model_file_stamp(where: str, key: str, name: str) -> str:
+def model_file_stamp(
+    where: str, key: str, name: str, companions: Callable[[Path], Iterable[Path]] | None = None
+) -> str:
     """The same of a model file."""
-    return _stamp(lambda: model_file(where, key, name))
+    return _stamp(lambda: model_file(where, key, name), companions)
 
 
-def _stamp(find: Callable[[], Path]) -> str:
+def files_beside(path: Path) -> list[Path]:
+    """Companions of a file that describes a folder: everything in it."""
+    return sorted(file for file in path.parent.iterdir() if file.is_file())
+
+
+def _stamp(find: Callable[[], Path], companions: Callable[[Path], Iterable[Path]] | None) -> str:
     try:
-        stat = find().stat()
+        path = find()
+        files = [path, *(companions(path) if companions is not None else ())]
+        stats = [(file.name, file.stat()) for file in files]
     except (OSError, InvalidInput, MissingModelFile) as error:
         return str(error)
-    return f"{stat.st_mtime_ns} {stat.st_size}"
+    return "\n".join(f"{name} {stat.st_mtime_ns} {stat.st_size}" for name, stat in stats)
 
 
 def output_folder() -> Path:
