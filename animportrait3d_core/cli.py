@@ -7,17 +7,19 @@ from __future__ import annotations
 
 import argparse
 import ast
+import contextlib
 import dataclasses
 import json
 import logging
 import runpy
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import __version__
 from .errors import AnimPortraitError, InvalidInput, MissingExtension, MissingModelFile
+from .workflow.report import LOGGER_NAME
 
 if TYPE_CHECKING:
     from .avatar import RiggedAvatar
@@ -32,11 +34,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # The common options stand before or after the command, so their defaults must be set by no parser.
     defaults = argparse.Namespace(quiet=False, json=False, debug=False, pack=None)
     options = _parser().parse_args(arguments, defaults)
-    level = logging.ERROR if options.quiet or options.json else logging.INFO
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
-    logging.getLogger("animportrait3d").setLevel(level)
     try:
-        return options.command(options)
+        with _log_on_stderr(logging.ERROR if options.quiet or options.json else logging.INFO):
+            return options.command(options)
     except KeyboardInterrupt:
         return _fail(options, EXIT_INTERRUPTED, "Interrupted", "stopped by the user; no file was left half written.")
     except (MissingModelFile, MissingExtension) as error:
@@ -46,6 +46,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:  # the last resort of a program: one message instead of a traceback
         hint = "This is a bug; run again with --debug and report what it prints."
         return _fail(options, EXIT_BUG, type(error).__name__, f"{type(error).__name__}: {error}. {hint}")
+
+
+class _LogFormatter(logging.Formatter):
+    """The message alone; warnings say that they are some."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        word = "warning: " if record.levelno == logging.WARNING else ""
+        return word + record.getMessage()
+
+
+@contextlib.contextmanager
+def _log_on_stderr(level: int) -> Iterator[None]:
+    """Print what our loggers say from `level` on. Quieter handlers do not keep warnings from the report."""
+    logger, handler = logging.getLogger(LOGGER_NAME), logging.StreamHandler(sys.stderr)
+    handler.setLevel(level)
+    handler.setFormatter(_LogFormatter())
+    before = logger.level
+    logger.setLevel(logging.INFO)
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(before)
 
 
 def _fail(options: argparse.Namespace, code: int, kind: str, message: str) -> int:
@@ -211,7 +235,10 @@ def _run(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(result.report.to_json()))
     elif not options.quiet:
-        print(f"{len(result.report.nodes)} nodes in {result.report.total_seconds:.1f} s; results in {options.output}")
+        warnings = sum(len(node.warnings) for node in result.report.nodes)
+        told = f"; {warnings} warning{'s' if warnings > 1 else ''}" if warnings else ""
+        seconds = result.report.total_seconds
+        print(f"{len(result.report.nodes)} nodes in {seconds:.1f} s; results in {options.output}{told}")
     return EXIT_DONE
 
 
@@ -251,6 +278,7 @@ def _bench(options: argparse.Namespace) -> int:
 
 def _evaluate(options: argparse.Namespace) -> int:
     from .avatar.io import load_avatar
+    from .evaluation.avatar import doubts
     from .evaluation.complete import evaluate_avatar
     from .files import write_json
     from .workflow.console import ProgressBar
@@ -266,6 +294,8 @@ def _evaluate(options: argparse.Namespace) -> int:
         identity, detector = portrait_identity(options.identity), _landmark_detector()
     with ProgressBar(quiet=options.quiet or options.json) as bar:
         metrics = evaluate_avatar(avatar, portrait, identity, options.size, detector, bar.stage)
+    for doubt in doubts(metrics):
+        logging.getLogger(LOGGER_NAME).warning("evaluate: %s", doubt)
     if options.output is not None:
         write_json(options.output, metrics)
     if options.json:
@@ -302,7 +332,7 @@ def _landmark_detector() -> Detector | None:
     try:
         network = load_network(embedded_network_folder("landmarks"), "landmarks")
     except MissingModelFile as missing:
-        logging.getLogger("animportrait3d").warning("evaluate: no landmark_error. %s", missing)
+        logging.getLogger(LOGGER_NAME).warning("evaluate: no landmark_error. %s", missing)
         return None
     return partial(detect_landmarks, network)
 

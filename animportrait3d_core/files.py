@@ -53,14 +53,31 @@ def cache_directory() -> Path:
     return directory
 
 
+GIT_LFS = b"version https://git-lfs.github.com/spec/"
+
+
+def git_lfs_reason(data: bytes) -> str | None:
+    """None, or that the first bytes of a file are those of a Git LFS pointer, which stands for a file not fetched."""
+    if not data.startswith(GIT_LFS):
+        return None
+    return (
+        "it is a Git LFS pointer of a few bytes, not the file itself: run `git lfs pull` in its repository, or "
+        "download the file"
+    )
+
+
 def require_file(where: str, path: str | Path, hint: str = "") -> Path:
-    """The path, if it is a non-empty file; else `MissingModelFile` or `InvalidInput` with the hint."""
+    """The path, if it is a non-empty file and no Git LFS pointer; else `MissingModelFile` or `InvalidInput`."""
     path = Path(path)
     if not path.is_file():
         kind = "is a folder, expected a file" if path.is_dir() else "does not exist"
         raise MissingModelFile(f"{where}: '{path}' {kind}. {hint}".rstrip())
     if path.stat().st_size == 0:
         raise InvalidInput(f"{where}: '{path}' is empty (0 bytes). {hint}".rstrip())
+    with open(path, "rb") as file:
+        reason = git_lfs_reason(file.read(len(GIT_LFS)))
+    if reason is not None:
+        raise InvalidInput(f"{where}: '{path}' cannot be read: {reason}.")
     return path
 
 

@@ -85,6 +85,11 @@ class LoadSMPLX:
             }
         }
 
+    @classmethod
+    def IS_CHANGED(cls, body: str, assets: str, **inputs: Any) -> str:
+        names = [name for name in (body, assets) if name not in (EMBEDDED_BODY, NO_ASSETS)]
+        return "\n".join([body, *(host.model_file_stamp("AP3D_LoadSMPLX", "smplx", name) for name in names)])
+
     @host.plain_torch
     def execute(self, body: str, assets: str, eyelid_mode: str) -> dict[str, Any]:
         from animportrait3d_core import previews

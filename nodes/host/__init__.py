@@ -6,10 +6,11 @@ Inside ComfyUI these functions speak to the server; inside the headless runner t
 
 from __future__ import annotations
 
-from .environment import check_interrupt, device, in_comfyui, report_metrics
+from .environment import check_interrupt, device, in_comfyui, report_metrics, warn
 from .folders import (
     SavePath,
     clip_tokenizer_folder,
+    files_beside,
     input_file,
     input_file_option,
     input_file_stamp,
@@ -39,6 +40,7 @@ __all__ = [
     "check_interrupt",
     "clip_tokenizer_folder",
     "device",
+    "files_beside",
     "in_comfyui",
     "input_file",
     "input_file_option",
@@ -62,4 +64,5 @@ __all__ = [
     "save_path",
     "stamp_of",
     "temp_folder",
+    "warn",
 ]

@@ -99,9 +99,12 @@ def input_file(where: str, name: str) -> Path:
     return _inside(where, input_folder(), name)
 
 
-def input_file_stamp(where: str, name: str) -> str:
-    """What IS_CHANGED of a loader returns: time and size of the file, or why it cannot be read (the run tells)."""
-    return stamp_of(lambda: [input_file(where, name)])
+def input_file_stamp(where: str, name: str, companions: Callable[[Path], Iterable[Path]] | None = None) -> str:
+    """What IS_CHANGED of a loader returns: time and size of the file, or why it cannot be read (the run tells).
+
+    companions: which other files the result depends on (materials, textures); theirs are added.
+    """
+    return stamp_of(lambda: _with_companions(input_file(where, name), companions))
 
 
 def input_file_option(suffixes: tuple[str, ...]) -> dict[str, Any]:
@@ -115,20 +118,31 @@ def model_file_option(keys: str | tuple[str, ...], suffixes: tuple[str, ...], in
     return {"file_input": {"folders": folders, "suffixes": list(suffixes)} | ({"inner": inner} if inner else {})}
 
 
-def model_file_stamp(where: str, key: str, name: str) -> str:
+def model_file_stamp(
+    where: str, key: str, name: str, companions: Callable[[Path], Iterable[Path]] | None = None
+) -> str:
     """The same of a model file."""
-    return stamp_of(lambda: [model_file(where, key, name)])
+    return stamp_of(lambda: _with_companions(model_file(where, key, name), companions))
+
+
+def files_beside(path: Path) -> list[Path]:
+    """Companions of a file that describes a folder: everything in it."""
+    return sorted(file for file in path.parent.iterdir() if file.is_file())
+
+
+def _with_companions(path: Path, companions: Callable[[Path], Iterable[Path]] | None) -> list[Path]:
+    return [path, *(companions(path) if companions is not None else ())]
 
 
 def stamp_of(find: Callable[[], Iterable[Path]]) -> str:
-    """What IS_CHANGED of a loader of several files and folders returns: time and size of every file in them, or why
-    one cannot be read (the run tells)."""
+    """What IS_CHANGED of a loader of several files and folders returns: name, time and size of every file in them, or
+    why one cannot be read (the run tells)."""
     try:
         files = [file for path in find() for file in (sorted(path.rglob("*")) if path.is_dir() else [path])]
-        stats = [file.stat() for file in files]
+        stats = [(file.name, file.stat()) for file in files]
     except (OSError, InvalidInput, MissingModelFile) as error:
         return str(error)
-    return "\n".join(f"{stat.st_mtime_ns} {stat.st_size}" for stat in stats)
+    return "\n".join(f"{name} {stat.st_mtime_ns} {stat.st_size}" for name, stat in stats)
 
 
 def clip_tokenizer_folder() -> Path | None:

@@ -45,7 +45,7 @@ ARROWS = {
     "portrait": "body cameras files head_frame landmarks mesh_files mesh_queries meshes pickles progress regions "
     "render runs surface torch_checkpoints views",
     "segmentation": "cameras meshes parts progress render views",
-    "rigging": "body cameras devices mesh_queries meshes parts render rotations",
+    "rigging": "body cameras devices head_frame mesh_queries meshes parts render rotations",
     "avatar": "body cameras devices files gaussians parts render rigging rotations views",
     "diffusion": "files progress randomness torch_checkpoints",
     "conditioning": "body cameras devices landmarks meshes render",

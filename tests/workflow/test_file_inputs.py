@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
@@ -144,6 +145,36 @@ def files(tmp_path, make_avatar):
     lora = {f"{name}.lora_A.weight": torch.ones(2, 32), f"{name}.lora_B.weight": torch.ones(32, 2)}
     save_file(lora, tmp_path / "lora.safetensors")
     return tmp_path
+
+
+def test_a_node_notices_that_any_file_it_reads_has_changed(files, node_classes, run_context):
+    """ComfyUI keeps results for as long as IS_CHANGED stays the same: also companions of the named file count."""
+    (files / "heads" / "head.obj").write_text("mtllib a.mtl\nv 0 0 0\nusemtl a\nf 1 1 1\n")
+    (files / "heads" / "a.mtl").write_text("newmtl a\nmap_Kd Skin.png\n")
+    (files / "heads" / "head.gltf").write_text(json.dumps({"asset": {}, "buffers": [{"uri": "Head.bin"}]}))
+    for name in ("skin.png", "head.bin"):
+        (files / "heads" / name).write_bytes(b"x")
+    depends = {
+        "AP3D_PortraitFromMesh.file": ["heads/head.obj", "heads/a.mtl", "heads/skin.png"],
+        "AP3D_PortraitFromMesh.file ": ["heads/head.gltf", "heads/head.bin"],
+        "AP3D_LoadLandmarks.file": ["heads/head.glb", "heads/head.json"],
+    }
+    for name, text in TYPED.items():
+        path = text.format(here=files)
+        named = Path(files / path / "network.json" if (files / path).is_dir() else files / path)
+        weights = [named.with_name("model.safetensors")] if named.name == "network.json" else []
+        depends.setdefault(name, [named, *weights])
+    clock = itertools.count(1)
+    for name, paths in depends.items():
+        node_id, _, input_name = name.strip().partition(".")
+        entries = define_node(node_id, node_classes[node_id]).widgets
+        values = {entry.name: entry.default for entry in entries if entry.required}
+        values[input_name] = str((files / paths[0]).resolve())
+        for path in paths[1:] if node_id == "AP3D_LoadLandmarks" else paths:
+            before = node_classes[node_id].IS_CHANGED(**values)
+            assert node_classes[node_id].IS_CHANGED(**values) == before
+            os.utime(files / path, ns=(0, next(clock)))
+            assert node_classes[node_id].IS_CHANGED(**values) != before, f"{name} does not look at {path}"
 
 
 def run(folder, graph, *overrides):
