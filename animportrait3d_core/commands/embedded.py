@@ -53,7 +53,9 @@ def add_embedded(commands: argparse._SubParsersAction, common: argparse.Argument
     prior.add_argument("--batch-size", type=int, help="pictures per step (default: the stage's own)")
     prior.add_argument("--start-from", type=Path, help="pipeline folder whose weights and codec come first")
     prior.add_argument("--seed", type=int, default=0, help="of weights, order and all draws (default: 0)")
-    prior.add_argument("--threads", type=int, help="CPU threads (default: torch's choice)")
+    prior.add_argument("--processes", type=int, default=1, help="share each step, with one thread each (default: 1)")
+    prior.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ... or auto (default: cpu)")
+    prior.add_argument("--threads", type=int, help="CPU threads of a single process (default: torch's choice)")
     prior.set_defaults(command=_train_prior)
 
 
@@ -130,8 +132,12 @@ def _train_prior(options: argparse.Namespace) -> int:
     from ..embedded.prior.train import PriorRun, train_prior
     from ..workflow.console import ProgressBar
 
+    if options.processes > 1 and options.threads not in (None, 1):
+        raise InvalidInput(
+            f"train-prior: {options.processes} processes have one thread each; leave out --threads {options.threads}."
+        )
     set_threads("train-prior", options.threads)
-    names = ("steps", "batch_size", "minutes", "start_from", "seed")
+    names = ("steps", "batch_size", "minutes", "start_from", "seed", "processes", "device")
     chosen = {name: getattr(options, name) for name in names}
     if options.stages is not None:
         chosen["stages"] = tuple(options.stages)
