@@ -1,4 +1,4 @@
-"""Moving values of tensors to another device or to another floating-point type."""
+"""Devices by name, and moving values of tensors to another one or to another floating-point type."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 
 import torch
+
+from .errors import InvalidInput
 
 Device = torch.device | str | None
 Value = TypeVar("Value")
@@ -36,3 +38,22 @@ def _moved_field(value: Any, device: Device, dtype: torch.dtype | None) -> Any:
     if isinstance(value, Mapping):
         return {key: _moved_field(item, device, dtype) for key, item in value.items()}
     return value.to(device, dtype) if hasattr(value, "to") else value
+
+
+def working_device(where: str, name: str) -> torch.device:
+    """The torch device of a name ("cpu", "cuda", "cuda:1", ...; "auto" is CUDA where there is one), which works here.
+
+    where: who speaks in the message of the `InvalidInput` that is raised if it does not.
+
+    >>> working_device("demo", "cpu")
+    device(type='cpu')
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise InvalidInput(f"{where}: device '{name}' does not work here ({reason}); use cpu.") from error
+    return device

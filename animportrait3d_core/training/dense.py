@@ -68,6 +68,8 @@ class _DenseTask:
     role = ""
     maps: tuple[str, ...] = ()
     """What the role learns, of `MAPS`."""
+    separable = False
+    """The losses are means over all pixels, and the networks have BatchNorm."""
 
     def __init__(self, model: nn.Module, dataset: ShardDataset, recipe: Recipe, held_out_limit: int | None) -> None:
         self.model, self.recipe = model, recipe

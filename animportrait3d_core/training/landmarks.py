@@ -86,6 +86,8 @@ class LandmarksTask:
     """Place of all points inside the cut-out, which of them are visible, and whether there is a face."""
 
     role = "landmarks"
+    separable = False
+    """The losses are means over what is visible, and the network has BatchNorm."""
 
     def __init__(self, model: nn.Module, dataset: ShardDataset, recipe: Recipe, held_out_limit: int | None) -> None:
         self.model, self.recipe = model, recipe

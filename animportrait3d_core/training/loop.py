@@ -1,11 +1,12 @@
 """The one training loop: any model and data, AdamW with a cosine schedule, averaged weights, states that go on exactly.
 
-A task says what is learned (model, batches, losses, evaluation); this file says how, and `runs` how it is stopped and
-taken up again.
+A task says what is learned (model, batches, losses, evaluation); this file says how, `runs` how it is stopped and
+taken up again, and `workers` how several processes share its steps.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import math
@@ -16,10 +17,13 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor, nn
 
+from ..devices import working_device
 from ..errors import InvalidInput
 from ..progress import Report
 from ..randomness import generator_at, shuffled_rows
 from ..runs import SAVE_SECONDS, Run, RunState, carry_out
+from .gradients import Portion, add_gradients
+from .workers import Workers
 
 
 class TrainingTask(Protocol):
@@ -31,17 +35,21 @@ class TrainingTask(Protocol):
     fingerprint: str
     """Changes with everything a stopped run must find again: data, model and augmentation."""
 
+    separable: bool
+    """Whether other processes may compute parts of a batch: `losses` are means over the samples and can be pickled, and
+    draw nothing that is not for the batch as a whole."""
+
     def __len__(self) -> int:
         """Number of samples in one round."""
 
     def batch(self, indices: Tensor, generator: torch.Generator) -> Mapping[str, Tensor]:
-        """The samples [n], augmented by the generator."""
+        """The samples [n, ...] on the CPU, augmented by the generator."""
 
     def losses(self, model: nn.Module, batch: Mapping[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
-        """Weighted terms (scalars) by name, whose sum is minimised."""
+        """Weighted terms (scalars) by name, whose sum is minimised. The batch is on the model's device."""
 
     def evaluate(self, model: nn.Module) -> dict[str, float]:
-        """Metrics on what is held out."""
+        """Metrics on what is held out, on whatever device the model is."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,17 +118,20 @@ class LoopResult:
 class Trainer:
     """A run in memory (`runs.Work`): one `step` at a time, and its whole state between any two.
 
-    Everything that is drawn in a step, the order of the samples too, depends on (seed, step) alone.
+    Everything that is drawn in a step, the order of the samples too, depends on (seed, step) alone. The state is on the
+    CPU, wherever the model is trained.
     """
 
-    def __init__(self, task: TrainingTask, settings: LoopSettings) -> None:
+    def __init__(self, task: TrainingTask, settings: LoopSettings, device: torch.device | str = "cpu") -> None:
         if not len(task):
             raise InvalidInput("train: the data set has no samples for this task.")
         self.task, self.settings = task, settings
         self.steps, self.step_index = settings.steps, 0
         self.losses: dict[str, float] = {}
         """Terms of the loss of the last step."""
-        self.model = task.model.to(memory_format=torch.channels_last)
+        self.workers: Workers | None = None
+        """Processes that share the steps."""
+        self.model = task.model.to(device, memory_format=torch.channels_last)
         self._parameters = {name: value for name, value in self.model.named_parameters() if value.requires_grad}
         decayed = [value for value in self._parameters.values() if value.ndim > 1]
         others = [value for value in self._parameters.values() if value.ndim <= 1]
@@ -134,36 +145,37 @@ class Trainer:
 
     def step(self) -> None:
         """One batch, one step of AdamW, one step of the average."""
-        settings, size = self.settings, self.settings.batch_size
-        generator = generator_at(settings.seed, "train", self.step_index)
-        rows = shuffled_rows(len(self.task), self.step_index * size, size, settings.seed, "order")
-        batch = self.task.batch(rows, generator)
-        self.model.train()
-        sixteen_bits = settings.precision == "bfloat16"
-        seed = int(torch.randint(2**62, (), generator=generator))
-        # Layers like dropout know no generator but the global one: it is lent to them, and put back.
-        with torch.random.fork_rng(devices=[]), torch.autocast("cpu", dtype=torch.bfloat16, enabled=sixteen_bits):
-            torch.manual_seed(seed)
-            losses = self.task.losses(self.model, batch, generator)
-        total = torch.stack([value.float() for value in losses.values()]).sum()
-        if not bool(torch.isfinite(total)):
+        settings = self.settings
+        self.optimizer.zero_grad(set_to_none=True)
+        self.losses = self._add_gradients()
+        total = sum(self.losses.values())
+        if not math.isfinite(total):
             raise InvalidInput(
-                f"train: the loss is {float(total.detach())} at step {self.step_index}; lower the learning rate "
+                f"train: the loss is {total} at step {self.step_index}; lower the learning rate "
                 f"({settings.lr}) and resume from the last state, or check the data set."
             )
-        self.optimizer.zero_grad(set_to_none=True)
-        total.backward()
         torch.nn.utils.clip_grad_norm_(self._parameters.values(), settings.clip_norm)
         for group in self.optimizer.param_groups:
             group["lr"] = settings.lr_at(self.step_index)
         self.optimizer.step()
         self.step_index += 1
         self._average()
-        self.losses = {name: float(value.detach()) for name, value in losses.items()}
+
+    def _add_gradients(self) -> dict[str, float]:
+        """The gradients of this step's batch; the terms of its loss."""
+        settings, size = self.settings, self.settings.batch_size
+        generator = generator_at(settings.seed, "train", self.step_index)
+        rows = shuffled_rows(len(self.task), self.step_index * size, size, settings.seed, "order")
+        batch = self.task.batch(rows, generator)
+        seed = int(torch.randint(2**62, (), generator=generator))
+        whole = Portion(batch, 1.0, generator.get_state(), seed, settings.precision)
+        if self.workers is not None:
+            return self.workers.add_gradients(whole)
+        return add_gradients(self.task.losses, self.model, whole)
 
     def weights(self) -> dict[str, Tensor]:
         """The averaged weights (state dict of the model)."""
-        return {name: value.clone() for name, value in self._ema.items()}
+        return {name: value.to("cpu", copy=True) for name, value in self._ema.items()}
 
     def evaluate(self) -> dict[str, float]:
         """The task's metrics of the averaged weights; the weights in training stay as they are."""
@@ -183,7 +195,9 @@ class Trainer:
         groups = {"model": model, "ema": self._ema, "first": self._first, "second": self._second}
         flat = {f"{kind}/{name}": value for kind, group in groups.items() for name, value in group.items()}
         flat["adam_steps"] = self._adam_steps()
-        tensors = {name: value.clone(memory_format=torch.contiguous_format) for name, value in flat.items()}
+        tensors = {
+            name: value.to("cpu", copy=True, memory_format=torch.contiguous_format) for name, value in flat.items()
+        }
         return RunState(tensors, {"step": self.step_index})
 
     def restore(self, state: RunState) -> None:
@@ -209,8 +223,10 @@ class Trainer:
         """
         for (name, parameter), count in zip(self._parameters.items(), steps.tolist(), strict=True):
             self.optimizer.state[parameter] = {
-                "step": torch.tensor(count), "exp_avg": self._first[name], "exp_avg_sq": self._second[name],
-            }  # fmt: skip
+                "step": torch.tensor(count, device=parameter.device),
+                "exp_avg": self._first[name],
+                "exp_avg_sq": self._second[name],
+            }
 
     def _adam_steps(self) -> Tensor:
         return torch.stack([self.optimizer.state[value]["step"].float() for value in self._parameters.values()])
@@ -267,21 +283,31 @@ def train(
     resume: bool = False,
     minutes: float | None = None,
     report: Report | None = None,
+    processes: int = 1,
+    device: str = "cpu",
 ) -> LoopResult:
     """Train `task` in `folder` to the end, or for `minutes` of this sitting; always leaves a state to go on from.
 
-    resume: go on from the folder's state if there is one.
+    resume: go on from the folder's state if there is one.  processes: this one and others that compute a part of each
+    batch, in one thread each; for tasks that are `separable`, on the CPU.  device: where the model is trained
+    ("cpu", "cuda", ...).  Neither belongs to the run: the results of other processes differ in the rounding of sums,
+    those of other devices in that of their kernels.
     Raises `InvalidInput` when the folder holds a state and `resume` is not set, when the state is of other data or
-    settings, or when the loss is not finite.
+    settings, when the loss is not finite, when the work cannot be divided, or when a process was ended from outside.
     """
+    where = working_device("train", device)
+    check_divisible(task, settings, processes, where)
     key = {"task": task.fingerprint, "settings": settings.key()}
     run = Run(folder, "train", key, settings.save_seconds)
     if run.has_state and not resume:
         raise InvalidInput(
             f"train: '{folder}' holds a training; pass --resume to go on with it, or choose another folder."
         )
-    with torch.inference_mode(False), torch.enable_grad():
-        sitting = _Sitting(Trainer(task, settings), run)
+    with torch.inference_mode(False), torch.enable_grad(), contextlib.ExitStack() as stack:
+        trainer = Trainer(task, settings, where)
+        if processes > 1:
+            trainer.workers = stack.enter_context(Workers(task.losses, trainer.model, processes))
+        sitting = _Sitting(trainer, run)
 
         def tell() -> None:
             if report is not None:
@@ -291,3 +317,27 @@ def train(
         finished = sitting.step_index == sitting.steps
         weights = sitting.trainer.weights()
         return LoopResult(weights, sitting.step_index, finished, run.seconds, sitting.metrics)
+
+
+def check_divisible(task: TrainingTask, settings: LoopSettings, processes: int, device: torch.device) -> None:
+    """Raise `InvalidInput` unless so many processes can share the steps of the training."""
+    if processes < 1 or settings.batch_size % processes:
+        raise InvalidInput(
+            f"train: {processes} processes for batches of {settings.batch_size}, expected at least 1 and a divisor."
+        )
+    if processes == 1:
+        return
+    if device.type != "cpu":
+        raise InvalidInput(f"train: {processes} processes on device '{device}'; train with one process there.")
+    if not task.separable:
+        raise InvalidInput(
+            f"train: {processes} processes, but the losses of {type(task).__name__} depend on the batch as a whole; "
+            "train with one process."
+        )
+    for name, layer in task.model.named_modules():
+        drops = isinstance(layer, nn.modules.dropout._DropoutNd) and layer.p > 0
+        if drops or isinstance(layer, nn.modules.batchnorm._BatchNorm):
+            raise InvalidInput(
+                f"train: {processes} processes, but the layer '{name}' ({type(layer).__name__}) looks at the batch as "
+                "a whole or draws for each sample; train with one process."
+            )

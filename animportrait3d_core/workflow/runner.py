@@ -94,7 +94,7 @@ def run(
     with _context(settings, listener) as context, activate(context):
         plan = prepare(parsed, registry, settings.overrides, settings.seed)
         _check_output_folder(context.output_directory)
-        context.device = _resolve_device(settings.device)
+        context.device = _device_name(settings.device)
         execution = _Execution(plan, context, cache or OutputCache(), parsed, settings.verify_values)
         started = time.perf_counter()
         results = _in_worker(execution.run, context)
@@ -136,19 +136,11 @@ def _check_output_folder(folder: Path) -> None:
         raise InvalidInput(f"run: the output folder '{folder}' cannot be written ({error.strerror}).") from error
 
 
-def _resolve_device(name: str) -> str:
-    """The torch device of a `--device` value; `auto` is CUDA where there is one."""
-    import torch
+def _device_name(chosen: str) -> str:
+    """The torch device of a `--device` value."""
+    from ..devices import working_device
 
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise InvalidInput(f"run: device '{name}' does not work here ({reason}); use cpu.") from error
-    return str(device)
+    return str(working_device("run", chosen))
 
 
 def _in_worker(work: Callable[[], Any], context: RunContext) -> Any:

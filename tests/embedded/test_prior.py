@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
+import math
 import shutil
 
 import numpy as np
@@ -35,7 +37,8 @@ from animportrait3d_core.embedded.prior.vocabulary import (
 from animportrait3d_core.errors import InvalidInput
 from animportrait3d_core.files import read_safetensors
 from animportrait3d_core.training import open_dataset
-from animportrait3d_core.training.loop import LoopSettings, train
+from animportrait3d_core.training.loop import LoopSettings, Trainer, train
+from animportrait3d_core.training.workers import Workers
 from tests.embedded.prior_samples import PERSONS, SIZE, write_drawn
 
 QUALITY = QualitySettings(per_region=1, sampling=SamplingSettings(3, 2.0))
@@ -179,7 +182,7 @@ def task(data, codec):
 
 
 def with_free_share(task, share):
-    task.settings = dataclasses.replace(task.settings, free_share=share)
+    task.losses = dataclasses.replace(task.losses, settings=dataclasses.replace(task.settings, free_share=share))
     return task
 
 
@@ -205,7 +208,7 @@ def test_the_loss_is_the_weighted_error_of_v(task, share):
 
 def test_without_signal_the_loss_counts_in_full(task):
     """Where the prompt alone decides the colours: min(SNR, 5) / (SNR + 1) would forget it."""
-    weights = task._weights(torch.tensor([999, 900, 10, 0]))
+    weights = task.losses.weights(torch.tensor([999, 900, 10, 0]))
     assert weights[0] == 1 and weights[1] == 1 and weights[2] < 0.2 and weights[3] < weights[2]
 
 
@@ -356,6 +359,61 @@ def test_a_stopped_training_ends_bit_identical(straight, data, tmp_path, stopped
             assert torch.equal(value, two[name]), (stage, name)
 
 
+TERMS = {"codec": {"l1", "gradient", "ssim"}, "prior": {"v_free", "v_controlled"}}
+
+
+def task_of(kind, data, codec):
+    samples = open_dataset(data)
+    if kind == "codec":
+        torch.manual_seed(0)
+        return CodecTask(samples, RUN.codec)
+    return PriorTask(networks(), samples, codec, RUN.prior)
+
+
+def steps_of(task, count, device="cpu", processes=1):
+    """(the terms of the loss of each step, the weights after the last one)."""
+    trainer = Trainer(task, LoopSettings(steps=count, batch_size=6, lr=1e-3, warmup_steps=0), device)
+    with contextlib.ExitStack() as stack:
+        if processes > 1:
+            trainer.workers = stack.enter_context(Workers(task.losses, trainer.model, processes))
+        terms = []
+        for _ in range(count):
+            trainer.step()
+            terms.append(trainer.losses)
+    return terms, {name: value.cpu() for name, value in trainer.model.state_dict().items()}
+
+
+@pytest.mark.parametrize("kind", ["codec", "prior"])
+def test_two_processes_learn_what_one_does(data, codec, kind):
+    one, weights = steps_of(task_of(kind, data, codec), 4)
+    two, others = steps_of(task_of(kind, data, codec), 4, processes=2)
+    assert {name for terms in one for name in terms} == TERMS[kind]
+    assert [terms == pytest.approx(other, rel=2e-4) for terms, other in zip(one, two)] == [True] * 4
+    moved = [float((others[name] - value).abs().mean()) for name, value in weights.items()]
+    # Adam's first steps are the rate times a sign, which rounding decides where a gradient is about zero.
+    assert sum(moved) / len(moved) < 4e-5
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA GPU")
+@pytest.mark.parametrize("kind", ["codec", "prior"])
+def test_a_gpu_learns_what_a_cpu_does(data, codec, tmp_path, kind):
+    one, _ = steps_of(task_of(kind, data, codec), 3)
+    two, _ = steps_of(task_of(kind, data, codec), 3, "cuda")
+    assert [terms == pytest.approx(other, rel=2e-2) for terms, other in zip(one, two)] == [True] * 3
+    # Begun on the one, gone on with on the other, in 16 bits; evaluated there.
+    settings = LoopSettings(steps=3, batch_size=6, precision="bfloat16", save_seconds=0)
+    with pytest.raises(KeyboardInterrupt):
+        train(task_of(kind, data, codec), settings, tmp_path, report=interrupt)
+    result = train(task_of(kind, data, codec), settings, tmp_path, resume=True, device="cuda")
+    assert result.finished and all(math.isfinite(value) for value in result.metrics.values())
+    assert {value.device.type for value in result.weights.values()} == {"cpu"}
+
+
+def interrupt(step, steps, values):
+    raise KeyboardInterrupt
+
+
 def test_no_minutes_are_no_steps(data, tmp_path):
     result = train_prior(data, tmp_path, dataclasses.replace(RUN, minutes=0.0))
     assert result == {"finished": False}
@@ -398,8 +456,15 @@ def test_the_command_trains_and_says_what_came_of_it(straight, data, tmp_path, c
     assert main(arguments) == 0
     result = json.loads(capsys.readouterr().out)
     assert result["finished"] and "psnr_controlled" in result and (tmp_path / "pipeline" / "model_index.json").is_file()
-    assert main([*arguments[:-2], "--stages", "nothing"]) == 2
-    assert "expected some of codec" in json.loads(capsys.readouterr().out)["error"]["message"]
+    refusals = {
+        ("--stages", "nothing"): "expected some of codec",
+        ("--steps", "2", "--processes", "3"): "3 processes for batches of 2",
+        ("--steps", "2", "--device", "toaster"): "device 'toaster' does not work here",
+        ("--processes", "2", "--threads", "2"): "2 processes have one thread each",
+    }
+    for more, message in refusals.items():
+        assert main([*arguments, *more]) == 2
+        assert message in json.loads(capsys.readouterr().out)["error"]["message"]
 
 
 def test_the_schedule_ends_without_signal():

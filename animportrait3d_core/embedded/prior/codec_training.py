@@ -58,11 +58,34 @@ def images_of(dataset: ShardDataset, indices: Tensor) -> tuple[Tensor, Tensor]:
     return rgb, torch.stack([sample.alpha for sample in samples])[:, None].float() / 255
 
 
+@dataclasses.dataclass(frozen=True)
+class CodecLosses:
+    """A `LossFunction`, of means over the samples."""
+
+    settings: CodecSettings
+
+    def __call__(self, model: Model, batch: Mapping[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
+        """L1, L1 of differences of neighbours, structural similarity."""
+        latents, truth = batch["latents"].contiguous(memory_format=torch.channels_last), batch["images"]
+        found = model.decode(latents).sample.float()
+        edges = sum((found.diff(dim=axis) - truth.diff(dim=axis)).abs().mean() for axis in (-1, -2))
+        shown, wanted = ((values / 2 + 0.5).permute(0, 2, 3, 1) for values in (found, truth))
+        with torch.autocast(found.device.type, enabled=False):
+            likeness = ssim_map(shown, wanted).mean()
+        return {
+            "l1": (found - truth).abs().mean(), "gradient": self.settings.gradient * edges,
+            "ssim": self.settings.ssim * (1 - likeness),
+        }  # fmt: skip
+
+
 class CodecTask:
     """A `TrainingTask`: the decoder learns, the encoder stays the patch basis of the training persons."""
 
+    separable = True
+
     def __init__(self, dataset: ShardDataset, settings: CodecSettings | None = None) -> None:
         self.settings = settings or CodecSettings()
+        self.losses = CodecLosses(self.settings)
         self.split: Split = split_dataset(dataset, HELD_OUT_SHARE)
         patches = sample_patches(self.split.training, _BASIS_PICTURES, torch.Generator().manual_seed(0))
         self.basis: PatchBasis = fit_patch_basis(patches)
@@ -89,20 +112,6 @@ class CodecTask:
         amount = (2 * torch.rand(len(images), 1, 1, 1, generator=generator) - 1).clamp_min(0) * self.settings.noise
         noise = torch.randn(latents.shape, generator=generator)
         return {"images": images, "latents": latents + amount * noise}
-
-    def losses(self, model: Model, batch: Mapping[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
-        """L1, L1 of differences of neighbours, structural similarity."""
-        device = next(model.parameters()).device
-        latents = batch["latents"].to(device, memory_format=torch.channels_last)
-        found, truth = model.decode(latents).sample.float(), batch["images"].to(device)
-        edges = sum((found.diff(dim=axis) - truth.diff(dim=axis)).abs().mean() for axis in (-1, -2))
-        shown, wanted = ((values / 2 + 0.5).permute(0, 2, 3, 1) for values in (found, truth))
-        with torch.autocast(device.type, enabled=False):
-            likeness = ssim_map(shown, wanted).mean()
-        return {
-            "l1": (found - truth).abs().mean(), "gradient": self.settings.gradient * edges,
-            "ssim": self.settings.ssim * (1 - likeness),
-        }  # fmt: skip
 
     def evaluate(self, model: Model) -> dict[str, float]:
         """PSNR over the figure, of all held-out pictures and by region; `psnr_linear` is the basis' own decoder."""

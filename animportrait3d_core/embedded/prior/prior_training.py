@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ...diffusion import NoiseSchedule
 from ...diffusion.components import Components
 from ...diffusion.diffusers_adapter import DiffusersGuidance
 from ...diffusion.model_files import Model
@@ -41,8 +42,40 @@ class PriorSettings:
     quality: QualitySettings = QualitySettings()
 
 
+@dataclasses.dataclass(frozen=True)
+class PriorLosses:
+    """A `LossFunction`: the weighted error of v, a mean over the samples."""
+
+    settings: PriorSettings
+    schedule: NoiseSchedule
+
+    def __call__(self, model: Model, batch: Mapping[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
+        """One term, named by whether the ControlNet was in use."""
+        free = float(torch.rand((), generator=generator)) < self.settings.free_share
+        error = self.errors(model, batch, controlled=not free)
+        return {"v_free" if free else "v_controlled": (error * self.weights(batch["timesteps"]).to(error)).mean()}
+
+    def errors(self, model: Model, batch: Mapping[str, Tensor], controlled: bool) -> Tensor:
+        """Mean squared error of v [B]."""
+        latents, noise, steps = batch["latents"], batch["noise"], batch["timesteps"]
+        noisy = self.schedule.add_noise(latents, noise, steps).contiguous(memory_format=torch.channels_last)
+        found = model(noisy, steps, batch["tokens"], batch["condition"] if controlled else None).float()
+        return (found - self.schedule.velocity(latents, noise, steps)).square().mean((1, 2, 3))
+
+    def weights(self, timesteps: Tensor) -> Tensor:
+        """min(SNR + 1, gamma) / (SNR + 1): less where there is hardly any noise and v asks for the grain.
+
+        Not min(SNR, gamma) / (SNR + 1), which vanishes without signal: there the prompt decides the colours, and a
+        sampler that begins without signal would begin with what was never learned.
+        """
+        snr = self.schedule.snr(timesteps).float() + 1
+        return snr.clamp_max(self.settings.snr_limit) / snr
+
+
 class PriorTask:
     """A `TrainingTask`. The latents of all training pictures are computed once, with the codec as it is stored."""
+
+    separable = True
 
     def __init__(self, networks: PriorNetworks, dataset: ShardDataset, codec: Path, settings: PriorSettings) -> None:
         self.model: nn.Module = networks
@@ -50,6 +83,7 @@ class PriorTask:
         self.split: Split = split_dataset(dataset, HELD_OUT_SHARE)
         self.codec, self.tokenizer = load_codec(codec), build_tokenizer()
         self.schedule = prior_schedule()
+        self.losses = PriorLosses(settings, self.schedule)
         self.latents = encode_images(self.codec, self.split.training)
         (weights,) = codec.glob("*.safetensors")
         kept = {name: value for name, value in dataclasses.asdict(settings).items() if name not in _NOT_TRAINED_WITH}
@@ -72,39 +106,15 @@ class PriorTask:
             "noise": torch.randn(latents.shape, generator=generator),
         }  # fmt: skip
 
-    def losses(self, model: Model, batch: Mapping[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
-        """Weighted error of v, named by whether the ControlNet was in use."""
-        free = float(torch.rand((), generator=generator)) < self.settings.free_share
-        error = self._errors(model, batch, controlled=not free)
-        return {"v_free" if free else "v_controlled": (error * self._weights(batch["timesteps"]).to(error)).mean()}
-
     def evaluate(self, model: Model) -> dict[str, float]:
         """Held-out loss with and without ControlNet at fixed draws, and what samples are worth (`prior_quality`)."""
         metrics = self._held_out_losses(model)
         guidance = guidance_of(model, self.codec, self.tokenizer)
         return metrics | prior_quality(guidance, self.split.held_out, self.settings.quality)
 
-    def _errors(self, model: Model, batch: Mapping[str, Tensor], controlled: bool) -> Tensor:
-        """Mean squared error of v [B]."""
-        device = next(model.parameters()).device
-        latents, noise, steps = batch["latents"].to(device), batch["noise"].to(device), batch["timesteps"]
-        noisy = self.schedule.add_noise(latents, noise, steps).contiguous(memory_format=torch.channels_last)
-        condition = batch["condition"].to(device) if controlled else None
-        found = model(noisy, steps.to(device), batch["tokens"].to(device), condition).float()
-        return (found - self.schedule.velocity(latents, noise, steps)).square().mean((1, 2, 3))
-
-    def _weights(self, timesteps: Tensor) -> Tensor:
-        """min(SNR + 1, gamma) / (SNR + 1): less where there is hardly any noise and v asks for the grain.
-
-        Not min(SNR, gamma) / (SNR + 1), which vanishes without signal: there the prompt decides the colours, and a
-        sampler that begins without signal would begin with what was never learned.
-        """
-        snr = self.schedule.snr(timesteps).float() + 1
-        return snr.clamp_max(self.settings.snr_limit) / snr
-
     def _held_out_losses(self, model: Model) -> dict[str, float]:
         dataset = self.split.held_out
-        generator = torch.Generator().manual_seed(0)
+        device, generator = next(model.parameters()).device, torch.Generator().manual_seed(0)
         totals: dict[str, list[Tensor]] = {"loss_controlled": [], "loss_free": []}
         for indices in spread_indices(len(dataset), self.settings.loss_limit).split(_LOSS_BATCH):
             samples = [dataset[index] for index in indices.tolist()]
@@ -115,9 +125,10 @@ class PriorTask:
                 "tokens": tokens_of(self.tokenizer, [item.prompt for item in samples]),
                 "condition": condition_of(samples),
             }  # fmt: skip
-            weights = self._weights(batch["timesteps"]).to(next(model.parameters()).device)
-            totals["loss_controlled"].append(self._errors(model, batch, controlled=True) * weights)
-            totals["loss_free"].append(self._errors(model, batch, controlled=False) * weights)
+            batch = {name: value.to(device) for name, value in batch.items()}
+            weights = self.losses.weights(batch["timesteps"]).to(device)
+            totals["loss_controlled"].append(self.losses.errors(model, batch, controlled=True) * weights)
+            totals["loss_free"].append(self.losses.errors(model, batch, controlled=False) * weights)
         return {name: float(torch.cat(values).mean()) for name, values in totals.items()}
 
 
@@ -152,7 +163,7 @@ def encode_images(codec: Model, dataset: ShardDataset) -> Tensor:
 
 
 def guidance_of(networks: Model, codec: Model, tokenizer: Any) -> DiffusersGuidance:
-    """A guidance of copies of the networks, as a folder would give it."""
+    """A guidance of copies of the networks on their device, as a folder would give it."""
     own = copy.deepcopy(networks)
     parts = Components(own.unet, copy.deepcopy(codec), own.text_encoder, tokenizer, prior_schedule(), "v_prediction")
-    return DiffusersGuidance(parts, own.controlnet)
+    return DiffusersGuidance(parts, own.controlnet, device=next(own.parameters()).device)

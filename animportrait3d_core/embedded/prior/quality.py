@@ -91,7 +91,7 @@ def prior_quality(guidance: Guidance, dataset: ShardDataset, settings: QualitySe
 
 def _mean_psnr(pictures: Tensor, truth: Tensor) -> float:
     """Mean over pictures of each one's PSNR."""
-    return sum(psnr(a, b) for a, b in zip(pictures, truth)) / len(truth)
+    return sum(psnr(a, b) for a, b in zip(pictures.cpu(), truth)) / len(truth)
 
 
 def sample_sheet(guidance: Guidance, dataset: ShardDataset, path: str | Path, settings: QualitySettings) -> None:

@@ -56,7 +56,8 @@ class PriorRun:
     stages: names of STAGES, in their order.  steps, batch_size: of every stage, in place of its own; a resumed run must
     keep them.  minutes: of this sitting at most.  start_from: a pipeline folder whose networks are the first weights of
     the first prior stage, and whose codec is used (the codec stage is then left out).  seed: of weights, order and all
-    draws.  codec, prior: what the two kinds of stages learn from, and how they are measured.
+    draws.  processes, device: of `train`; each sitting may have others.  codec, prior: what the two kinds of stages
+    learn from, and how they are measured.
     """
 
     stages: tuple[str, ...] = tuple(STAGES)
@@ -65,6 +66,8 @@ class PriorRun:
     minutes: float | None = None
     start_from: Path | None = None
     seed: int = 0
+    processes: int = 1
+    device: str = "cpu"
     codec: CodecSettings = CodecSettings()
     prior: PriorSettings = PriorSettings()
 
@@ -138,7 +141,8 @@ def _train_codec(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(run.seed)
         task = CodecTask(samples, run.codec)
-    result = train(task, run.loop_settings(_CODEC), folder, True, minutes, _report(_CODEC, stages))
+    report = _report(_CODEC, stages)
+    result = train(task, run.loop_settings(_CODEC), folder, True, minutes, report, run.processes, run.device)
     task.model.load_state_dict(result.weights)
     save_codec(task.model, folder / "vae")
     _write_metrics(folder, result)
@@ -156,7 +160,8 @@ def _train_part(
     if previous is not None and not (folder / STATE_FILE).is_file():
         load_weights(networks, previous)
     task = PriorTask(networks, samples, codec, run.prior)
-    result = train(task, run.loop_settings(stage), folder, True, minutes, _report(stage, stages))
+    report = _report(stage, stages)
+    result = train(task, run.loop_settings(stage), folder, True, minutes, report, run.processes, run.device)
     networks.load_state_dict(result.weights)
     save_pipeline(networks, codec, tokenizer, folder / PIPELINE_FOLDER)
     _write_metrics(folder, result)

@@ -1,0 +1,17 @@
+"""What several commands use: exit codes and options."""
+
+from __future__ import annotations
+
+from ..errors import InvalidInput
+
+EXIT_DONE, EXIT_BUG, EXIT_WRONG_INPUT, EXIT_MISSING, EXIT_INTERRUPTED = 0, 1, 2, 3, 130
+
+
+def set_threads(where: str, threads: int | None) -> None:
+    """Torch's CPU threads of this process; None leaves them. where: the command that speaks in the message."""
+    import torch
+
+    if threads is not None and threads < 1:
+        raise InvalidInput(f"{where}: --threads {threads}, expected at least 1.")
+    if threads:
+        torch.set_num_threads(threads)

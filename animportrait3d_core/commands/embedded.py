@@ -1,0 +1,151 @@
+"""The commands `animportrait3d embedded ...`: files of the embedded world."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from ..errors import InvalidInput
+from .common import EXIT_DONE, set_threads
+
+
+def add_embedded(commands: argparse._SubParsersAction, common: argparse.ArgumentParser) -> None:
+    """Add `embedded` and its actions. common: options of every command."""
+    embedded = commands.add_parser("embedded", parents=[common], help="files of the embedded world")
+    actions = embedded.add_subparsers(title="actions", required=True, metavar="ACTION")
+    export = actions.add_parser("export", parents=[common], help="write the embedded identities as GLB files")
+    export.add_argument("--output", type=Path, default=Path("input"), help="folder for the files (default: input)")
+    export.set_defaults(command=_export)
+    build = actions.add_parser(
+        "build-dataset", parents=[common], help="render a data set of embedded identities, or what is missing of it"
+    )
+    build.add_argument("--preset", required=True, help="prior (with condition maps) or networks")
+    build.add_argument("--output", type=Path, required=True, help="folder of the data set")
+    build.add_argument("--identities", type=int, default=2000, help="how many people (default: 2000)")
+    build.add_argument("--images-per-identity", type=int, help="default: the preset's")
+    build.add_argument("--size", type=int, help="side of the pictures in pixels (default: the preset's)")
+    build.add_argument("--seed", type=int, default=0, help="another seed gives another data set (default: 0)")
+    build.add_argument("--workers", type=int, help="processes (default: one per core)")
+    build.set_defaults(command=_build_dataset)
+    sheet = actions.add_parser("dataset-sheet", parents=[common], help="a picture of samples with all their maps")
+    sheet.add_argument("dataset", type=Path, help="folder of a data set")
+    sheet.add_argument("--output", type=Path, default=Path("dataset.png"), help="PNG or JPEG (default: dataset.png)")
+    sheet.add_argument("--count", type=int, default=24, help="how many samples (default: 24)")
+    sheet.add_argument("--start", type=int, default=0, help="the first of them (default: 0)")
+    sheet.set_defaults(command=_dataset_sheet)
+    fit = actions.add_parser("fit-portrait", parents=[common], help="fit a trigrid portrait to an identity")
+    fit.add_argument("name", nargs="?", help="a shipped portrait; or describe a person with --prompt")
+    fit.add_argument("--prompt", help="attributes, e.g. 'an old man, short white hair, green sweater'")
+    fit.add_argument("--seed", type=int, default=0, help="decides what the prompt leaves open (default: 0)")
+    fit.add_argument("--preset", default="standard", help="draft, standard or fine (default: standard)")
+    fit.add_argument("--output", type=Path, required=True, help="file to write (.safetensors), its report beside it")
+    fit.set_defaults(command=_fit_portrait)
+    prior = actions.add_parser("train-prior", parents=[common], help="train the embedded diffusion prior, or go on")
+    prior.add_argument("--dataset", type=Path, required=True, help="folder of 'embedded build-dataset --preset prior'")
+    prior.add_argument("--output", type=Path, required=True, help="folder for states, logs and the pipeline")
+    prior.add_argument("--stages", nargs="+", help="codec, part1, part2: some of them (default: all)")
+    prior.add_argument("--minutes", type=float, help="stop after so many minutes; the same command goes on later")
+    prior.add_argument("--steps", type=int, help="length of each stage (default: the stage's own)")
+    prior.add_argument("--batch-size", type=int, help="pictures per step (default: the stage's own)")
+    prior.add_argument("--start-from", type=Path, help="pipeline folder whose weights and codec come first")
+    prior.add_argument("--seed", type=int, default=0, help="of weights, order and all draws (default: 0)")
+    prior.add_argument("--processes", type=int, default=1, help="share each step, with one thread each (default: 1)")
+    prior.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ... or auto (default: cpu)")
+    prior.add_argument("--threads", type=int, help="CPU threads of a single process (default: torch's choice)")
+    prior.set_defaults(command=_train_prior)
+
+
+def _export(options: argparse.Namespace) -> int:
+    from ..embedded.identities import export_identities
+
+    files = export_identities(options.output)
+    if options.json:
+        print(json.dumps({"files": [str(file) for file in files]}))
+    elif not options.quiet:
+        print("\n".join(str(file) for file in files))
+    return EXIT_DONE
+
+
+def _fit_portrait(options: argparse.Namespace) -> int:
+    from ..embedded.identities import identity_from_prompt
+    from ..embedded.portraits import PORTRAIT_PRESETS, fit_portrait, portrait_identity
+    from ..workflow.console import ProgressBar
+
+    if options.preset not in PORTRAIT_PRESETS:
+        raise InvalidInput(f"fit-portrait: no preset '{options.preset}', expected {', '.join(PORTRAIT_PRESETS)}.")
+    if (options.name is None) == (not options.prompt):
+        raise InvalidInput("fit-portrait: give either the name of a shipped portrait or --prompt TEXT.")
+    unknown: tuple[str, ...]
+    if options.name is not None:
+        identity, unknown = portrait_identity(options.name), ()
+    else:
+        identity, unknown = identity_from_prompt(options.prompt, options.seed)
+    with ProgressBar(quiet=options.quiet or options.json) as bar:
+        report = fit_portrait(identity, options.output, PORTRAIT_PRESETS[options.preset], bar.stage)
+    if options.json:
+        print(json.dumps({"file": str(options.output), "unknown": unknown, **dataclasses.asdict(report)}))
+    elif not options.quiet:
+        ignored = f"not understood: {', '.join(unknown)}\n" if unknown else ""
+        print(f"{report.prompt}\n{ignored}{report.summary()}\n{options.output}")
+    return EXIT_DONE
+
+
+def _build_dataset(options: argparse.Namespace) -> int:
+    from ..embedded.dataset import build_dataset, dataset_settings
+
+    settings = dataset_settings(
+        options.preset, options.identities, options.images_per_identity, options.size, seed=options.seed
+    )
+    quiet = options.quiet or options.json
+    report = build_dataset(options.output, settings, options.workers, None if quiet else _show_rate)
+    if options.json:
+        print(json.dumps({"dataset": str(options.output), **report.to_json()}))
+    elif not options.quiet:
+        print(
+            f"\n{report.samples} images in {report.seconds:.1f} s ({report.images_per_second:.1f} images/s, "
+            f"{report.workers} processes); {report.kept_samples} were there. Data set in {options.output}"
+        )
+    return EXIT_DONE
+
+
+def _show_rate(done: int, total: int, values: Mapping[str, float]) -> None:
+    rate = values["images_per_second"]
+    left = f"{(total - done) / rate / 60:.0f} min left" if rate else ""
+    print(f"\r{done} of {total} images, {rate:.1f} images/s, {left}   ", end="", file=sys.stderr, flush=True)
+
+
+def _dataset_sheet(options: argparse.Namespace) -> int:
+    from ..embedded.dataset import dataset_sheet
+    from ..training import open_dataset
+
+    dataset_sheet(open_dataset(options.dataset), options.output, options.count, start=options.start)
+    if not options.quiet:
+        print(json.dumps({"sheet": str(options.output)}) if options.json else options.output)
+    return EXIT_DONE
+
+
+def _train_prior(options: argparse.Namespace) -> int:
+    from ..embedded.prior.train import PriorRun, train_prior
+    from ..workflow.console import ProgressBar
+
+    if options.processes > 1 and options.threads not in (None, 1):
+        raise InvalidInput(
+            f"train-prior: {options.processes} processes have one thread each; leave out --threads {options.threads}."
+        )
+    set_threads("train-prior", options.threads)
+    names = ("steps", "batch_size", "minutes", "start_from", "seed", "processes", "device")
+    chosen = {name: getattr(options, name) for name in names}
+    if options.stages is not None:
+        chosen["stages"] = tuple(options.stages)
+    with ProgressBar(quiet=options.quiet or options.json) as bar:
+        result = train_prior(options.dataset, options.output, PriorRun(**chosen), bar.stage)
+    if options.json:
+        print(json.dumps({"output": str(options.output), **result}))
+    elif not options.quiet:
+        state = "finished" if result.pop("finished") else "stopped; the same command goes on"
+        print("\n".join([f"{state}; {options.output}", *(f"{k:24} {v:.4g}" for k, v in result.items())]))
+    return EXIT_DONE
