@@ -80,8 +80,9 @@ class Processes:
 class Run:
     """A folder for one piece of work.
 
-    where: the function that speaks in messages.  key: what the work was begun with, by parts.  save_seconds: time
-    between two saved states at least; 0 saves after each step.  processes: this one among others.
+    where: the function that speaks in messages.  key: what the work was begun with, by parts; the first that differs
+    is named.  save_seconds: time between two saved states at least; 0 saves after each step.  processes: this one
+    among others.
     """
 
     def __init__(
@@ -162,7 +163,7 @@ class Run:
         if metadata.get("format") != _FORMAT:
             raise InvalidInput(f"{self.where}: '{file}' is no state of a run; choose another folder.")
         header = json.loads(metadata["run"])
-        for part in sorted(self.key.keys() | header["key"].keys()):
+        for part in dict.fromkeys([*self.key, *header["key"]]):
             found, expected = header["key"].get(part), self.key.get(part)
             if found != expected:
                 raise InvalidInput(

@@ -20,6 +20,7 @@ from ..errors import InvalidInput
 from ..progress import Report
 from ..randomness import generator_at, shuffled_rows
 from ..runs import SAVE_SECONDS, Run, RunState, carry_out
+from .adam import AveragedAdam
 
 
 class TrainingTask(Protocol):
@@ -121,16 +122,7 @@ class Trainer:
         self.losses: dict[str, float] = {}
         """Terms of the loss of the last step."""
         self.model = task.model.to(memory_format=torch.channels_last)
-        self._parameters = {name: value for name, value in self.model.named_parameters() if value.requires_grad}
-        decayed = [value for value in self._parameters.values() if value.ndim > 1]
-        others = [value for value in self._parameters.values() if value.ndim <= 1]
-        groups = [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": others, "weight_decay": 0.0}]
-        groups = [group for group in groups if group["params"]]
-        self.optimizer = torch.optim.AdamW(groups, lr=settings.lr, fused=True)
-        self._ema = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
-        self._first = {name: torch.zeros_like(value) for name, value in self._parameters.items()}
-        self._second = {name: torch.zeros_like(value) for name, value in self._parameters.items()}
-        self._bind_moments(torch.zeros(len(self._parameters)))
+        self.adam = AveragedAdam(self.model, settings.lr, settings.weight_decay, settings.ema_decay)
 
     def step(self) -> None:
         """One batch, one step of AdamW, one step of the average."""
@@ -151,24 +143,24 @@ class Trainer:
                 f"train: the loss is {float(total.detach())} at step {self.step_index}; lower the learning rate "
                 f"({settings.lr}) and resume from the last state, or check the data set."
             )
-        self.optimizer.zero_grad(set_to_none=True)
+        optimizer = self.adam.optimizer
+        optimizer.zero_grad(set_to_none=True)
         total.backward()
-        torch.nn.utils.clip_grad_norm_(self._parameters.values(), settings.clip_norm)
-        for group in self.optimizer.param_groups:
-            group["lr"] = settings.lr_at(self.step_index)
-        self.optimizer.step()
+        torch.nn.utils.clip_grad_norm_(self.adam.parameters.values(), settings.clip_norm)
+        self.adam.set_lr(settings.lr_at(self.step_index))
+        optimizer.step()
         self.step_index += 1
-        self._average()
+        self.adam.average(self.step_index)
         self.losses = {name: float(value.detach()) for name, value in losses.items()}
 
     def weights(self) -> dict[str, Tensor]:
         """The averaged weights (state dict of the model)."""
-        return {name: value.clone() for name, value in self._ema.items()}
+        return {name: value.clone() for name, value in self.adam.averaged().items()}
 
     def evaluate(self) -> dict[str, float]:
         """The task's metrics of the averaged weights; the weights in training stay as they are."""
         trained = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
-        self.model.load_state_dict(self._ema)
+        self.model.load_state_dict(self.adam.averaged())
         self.model.eval()
         try:
             with torch.no_grad():
@@ -179,50 +171,15 @@ class Trainer:
 
     def state(self) -> RunState:
         """Weights, their average, Adam's moments and steps."""
-        model = {name: value.detach() for name, value in self.model.state_dict().items()}
-        groups = {"model": model, "ema": self._ema, "first": self._first, "second": self._second}
-        flat = {f"{kind}/{name}": value for kind, group in groups.items() for name, value in group.items()}
-        flat["adam_steps"] = self._adam_steps()
-        tensors = {name: value.clone(memory_format=torch.contiguous_format) for name, value in flat.items()}
+        tensors = {
+            name: value.clone(memory_format=torch.contiguous_format) for name, value in self.adam.tensors().items()
+        }
         return RunState(tensors, {"step": self.step_index})
 
     def restore(self, state: RunState) -> None:
         """Go on from a `state()` of the same task and settings."""
-        tensors = state.tensors
-
-        def group(kind: str) -> dict[str, Tensor]:
-            return {name.removeprefix(kind): value for name, value in tensors.items() if name.startswith(kind)}
-
-        self.model.load_state_dict(group("model/"))
-        with torch.no_grad():
-            for own, kind in ((self._ema, "ema/"), (self._first, "first/"), (self._second, "second/")):
-                found = group(kind)
-                for name, value in own.items():
-                    value.copy_(found[name])
+        self.adam.load(state.tensors)
         self.step_index = int(state.values["step"])
-        self._bind_moments(tensors["adam_steps"])
-
-    def _bind_moments(self, steps: Tensor) -> None:
-        """Give the optimiser our tensors for its moments, so that state and optimiser are one thing.
-
-        steps: [parameters]; a parameter that had no gradient in a step is behind the others.
-        """
-        for (name, parameter), count in zip(self._parameters.items(), steps.tolist(), strict=True):
-            self.optimizer.state[parameter] = {
-                "step": torch.tensor(count), "exp_avg": self._first[name], "exp_avg_sq": self._second[name],
-            }  # fmt: skip
-
-    def _adam_steps(self) -> Tensor:
-        return torch.stack([self.optimizer.state[value]["step"].float() for value in self._parameters.values()])
-
-    def _average(self) -> None:
-        decay = min(self.settings.ema_decay, self.step_index / (self.step_index + 10))
-        with torch.no_grad():
-            for name, value in self.model.state_dict().items():
-                if value.is_floating_point():
-                    self._ema[name].lerp_(value, 1 - decay)
-                else:
-                    self._ema[name].copy_(value)
 
 
 class _Sitting:
