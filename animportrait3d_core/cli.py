@@ -104,6 +104,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_evaluate(commands, common)
     add_embedded(commands, common)
     _add_train_network(commands, common)
+    _add_train_controlnet(commands, common)
     return parser
 
 
@@ -168,6 +169,37 @@ def _add_train_network(commands: argparse._SubParsersAction, common: argparse.Ar
     train.add_argument("--seed", type=int, default=0, help="of weights, order and augmentation (default: 0)")
     train.add_argument("--threads", type=int, help="CPU threads (default: torch's choice)")
     train.set_defaults(command=_train_network)
+
+
+def _add_train_controlnet(commands: argparse._SubParsersAction, common: argparse.ArgumentParser) -> None:
+    train = commands.add_parser(
+        "train-controlnet", parents=[common], help="train the method's ControlNet for a diffusion model of your own",
+        description="Several processes: accelerate launch -m animportrait3d_core train-controlnet ...",
+    )  # fmt: skip
+    train.add_argument("--base", type=Path, required=True, help="diffusers folder or single file, of SD1.5's family")
+    train.add_argument("--dataset", type=Path, required=True, help="folder of shards with condition maps")
+    train.add_argument("--output", type=Path, required=True, help="folder for state, log, pictures and the ControlNet")
+    train.add_argument("--vae", type=Path, help="folder or file, in place of the base's")
+    train.add_argument("--tokenizer", type=Path, help="CLIP tokenizer folder, for a base in a single file")
+    train.add_argument("--start-from", type=Path, help="ControlNet whose weights are the first ones")
+    train.add_argument("--resume", action="store_true", help="go on from the state in the output folder")
+    train.add_argument("--minutes", type=float, help="stop after so many minutes; --resume goes on later")
+    train.add_argument("--steps", type=int, help="length of the whole training (default: a round of the paper's data)")
+    train.add_argument("--batch-size", type=int, help="pictures per step, of all processes together (default: 4)")
+    train.add_argument("--accumulate", type=int, default=1, help="parts in which a batch is gone through (default: 1)")
+    train.add_argument("--lr", type=float, help="learning rate (default: 1e-4)")
+    train.add_argument("--ema-decay", type=float, help="of the averaged weights; 0 for none (default: 0.9999)")
+    train.add_argument("--size", type=int, help="pixels of the pictures (default: the base's)")
+    train.add_argument("--precision", help="no, fp16 or bf16 (default: accelerate's launcher's, else no)")
+    train.add_argument("--gradient-checkpointing", action="store_true", help="less memory for a third more time")
+    train.add_argument("--condition-dropout", type=float, default=0.1, help="share without condition (default: 0.1)")
+    train.add_argument("--prompt-dropout", type=float, default=0.1, help="share without words (default: 0.1)")
+    train.add_argument("--validate-every", type=int, default=1000, help="steps; 0 for the end alone (default: 1000)")
+    train.add_argument("--guidance-scale", type=float, default=7.5, help="of the pictures drawn then (default: 7.5)")
+    train.add_argument("--verify", action="store_true", help="compare every shard with its SHA-256 first")
+    train.add_argument("--seed", type=int, default=0, help="of first weights, order and all draws (default: 0)")
+    train.add_argument("--threads", type=int, help="CPU threads (default: torch's choice)")
+    train.set_defaults(command=_train_controlnet)
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -312,4 +344,24 @@ def _train_network(options: argparse.Namespace) -> int:
         figures = ", ".join(f"{name} {value:.4g}" for name, value in result.metrics.items())
         state = "finished" if result.finished else "stopped; --resume goes on"
         print(f"step {result.step} ({state}), {result.seconds / 60:.1f} min. {figures}\n{options.output}")
+    return EXIT_DONE
+
+
+def _train_controlnet(options: argparse.Namespace) -> int:
+    from .training.controlnet import controlnet_run, train_controlnet
+    from .workflow.console import ProgressBar
+
+    set_threads("train-controlnet", options.threads)
+    run = controlnet_run(vars(options))
+    with ProgressBar(quiet=options.quiet or options.json) as bar:
+        result = train_controlnet(
+            options.base, options.dataset, options.output, run, lambda step, steps, _: bar.show(step, steps, "training")
+        )
+    if options.json and result.is_first:
+        done = {"step": result.step, "finished": result.finished, "seconds": result.seconds, "metrics": result.metrics}
+        print(json.dumps({"output": str(options.output), **done}))
+    elif not options.quiet and result.is_first:
+        state = "finished" if result.finished else "stopped; --resume goes on"
+        worth = f"{result.metrics['psnr']:.2f} dB on pictures held out"
+        print(f"step {result.step} ({state}), {result.seconds / 60:.1f} min. {worth}\n{options.output}")
     return EXIT_DONE

@@ -102,13 +102,24 @@ def write_json(path: str | Path, value: Any) -> None:
 
 
 def write_safetensors(path: str | Path, tensors: Mapping[str, Any], metadata: Mapping[str, str]) -> None:
-    """Write tensors and string metadata as one safetensors file, in one piece; equal content gives equal bytes."""
+    """Write tensors and string metadata as one safetensors file, in one piece; equal content gives equal bytes.
+
+    Raises `InvalidInput` when the disk does not take it (full, or a limit on files); an older file stays whole.
+    """
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     contiguous = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
+    size = sum(tensor.numel() * tensor.element_size() for tensor in contiguous.values())
     with atomic_write(path) as temporary:
-        save_file(contiguous, str(temporary), metadata=dict(metadata))
-        _sort_metadata(temporary)
+        try:
+            save_file(contiguous, str(temporary), metadata=dict(metadata))
+            _sort_metadata(temporary)
+        except (OSError, SafetensorError) as error:
+            raise InvalidInput(
+                f"write_safetensors: cannot write the {size / 1e6:,.0f} MB of '{path}' ({error}). Make room on the "
+                "disk and run the same again; what was there before is whole."
+            ) from error
 
 
 def _sort_metadata(path: Path) -> None:

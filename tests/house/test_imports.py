@@ -53,7 +53,8 @@ ARROWS = {
     "similarity views",
     "animation": "avatar body cameras files progress render rotations",
     "export": "avatar body files gaussians parts rigging rotations",
-    "training": "devices files fingerprints landmarks networks parts progress randomness regions runs",
+    "training": "devices diffusion files fingerprints landmarks networks parts progress randomness regions runs "
+    "similarity",
     "initialization": "avatar body cameras meshes networks optimization parts portrait progress render rigging "
     "segmentation surface views",
     # what stands above the method
