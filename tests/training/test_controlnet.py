@@ -79,6 +79,10 @@ def weights_of(folder):
     return read_safetensors(folder / WEIGHTS)[0]
 
 
+def pieces_of(folder):
+    return json.loads(read_safetensors(folder / "state.safetensors")[1]["run"])["values"]["pieces"]
+
+
 def log_of(folder):
     return [{name: value for name, value in line.items() if name != "seconds"} for line in read_log(folder)]
 
@@ -348,15 +352,19 @@ def test_a_killed_training_ends_bit_identical(base, data, straight, tmp_path):
 
 
 def launch(processes, base, data, output, *more):
-    """`accelerate launch` with some processes on the CPU; what it prints."""
+    """`accelerate launch` with some processes on the CPU; what it prints.
+
+    With --cpu it would start one process, unless there is MPI: several are started as those of GPUs are.
+    """
+    several = ["--multi_gpu"] if processes > 1 else ["--cpu"]
     command = [
-        sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", str(processes),
+        sys.executable, "-m", "accelerate.commands.launch", *several, "--num_processes", str(processes),
         "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0",
         "--num_cpu_threads_per_process", "1", "-m", "animportrait3d_core", "train-controlnet", "--base", str(base),
         "--dataset", str(data), "--output", str(output), "--batch-size", "4", "--lr", "0.001", "--validate-every", "0",
         "--seed", "3", "--json", *more,
     ]  # fmt: skip
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_WAIT_POLICY": "PASSIVE"}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "ACCELERATE_USE_CPU": "true"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=280, cwd=output.parent)
     return done
 
@@ -368,8 +376,8 @@ def test_two_processes_are_one_with_the_whole_batch(base, data, tmp_path):
     done = launch(2, base, data, two, "--steps", "4")
     assert done.returncode == 0, done.stderr
     (line,) = [line for line in done.stdout.splitlines() if line.startswith("{")]
-    assert json.loads(line)["finished"] and len(log_of(two)) == 1
-    assert launch(1, base, data, one, "--steps", "4").returncode == 0
+    assert json.loads(line)["finished"] and len(log_of(two)) == 1 and pieces_of(two) == 2
+    assert launch(1, base, data, one, "--steps", "4").returncode == 0 and pieces_of(one) == 1
     assert_close_end(one, two, rtol=1e-3)
     # What was stopped goes on exactly with as many processes as before. Minutes are the first one's.
     assert launch(2, base, data, stopped, "--steps", "4", "--minutes", "0.0001").returncode == 0
