@@ -87,6 +87,11 @@ def _fail(options: argparse.Namespace, code: int, kind: str, message: str) -> in
     return code
 
 
+def _path(text: str) -> Path:
+    """A path of the command line; shells leave the ~ of --output=~/x to us."""
+    return Path(text).expanduser() if text.startswith("~") else Path(text)
+
+
 def _parser() -> argparse.ArgumentParser:
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--quiet", action="store_true", default=argparse.SUPPRESS, help="print errors only")
@@ -94,7 +99,7 @@ def _parser() -> argparse.ArgumentParser:
         "--json", action="store_true", default=argparse.SUPPRESS, help="print one JSON document on standard output"
     )
     common.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help="show tracebacks")
-    common.add_argument("--pack", type=Path, default=argparse.SUPPRESS, help="folder of the node pack to use")
+    common.add_argument("--pack", type=_path, default=argparse.SUPPRESS, help="folder of the node pack to use")
 
     parser = argparse.ArgumentParser(prog="animportrait3d", description="Animatable 3D portraits.", parents=[common])
     parser.add_argument("--version", action="version", version=f"animportrait3d {__version__}")
@@ -110,10 +115,10 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_run(commands: argparse._SubParsersAction, common: argparse.ArgumentParser) -> None:
     run = commands.add_parser("run", parents=[common], help="run a workflow without ComfyUI")
-    run.add_argument("workflow", type=Path, help="a workflow saved by ComfyUI (UI or API format)")
-    run.add_argument("--output", type=Path, default=Path("output"), help="folder for results (default: output)")
-    run.add_argument("--input", type=Path, help="folder in which the graph's input files lie (default: input)")
-    run.add_argument("--models", type=Path, help="folder of the model folders (default: ComfyUI's, else models)")
+    run.add_argument("workflow", type=_path, help="a workflow saved by ComfyUI (UI or API format)")
+    run.add_argument("--output", type=_path, default=Path("output"), help="folder for results (default: output)")
+    run.add_argument("--input", type=_path, help="folder in which the graph's input files lie (default: input)")
+    run.add_argument("--models", type=_path, help="folder of the model folders (default: ComfyUI's, else models)")
     run.add_argument(
         "--set",
         action="append",
@@ -130,8 +135,8 @@ def _add_run(commands: argparse._SubParsersAction, common: argparse.ArgumentPars
 
 def _add_doctor(commands: argparse._SubParsersAction, common: argparse.ArgumentParser) -> None:
     doctor = commands.add_parser("doctor", parents=[common], help="show what this installation has and lacks")
-    doctor.add_argument("--models", type=Path, help="folder of the model folders (default: ComfyUI's, else models)")
-    doctor.add_argument("--output", type=Path, default=Path("output"), help="output folder to try (default: output)")
+    doctor.add_argument("--models", type=_path, help="folder of the model folders (default: ComfyUI's, else models)")
+    doctor.add_argument("--output", type=_path, default=Path("output"), help="output folder to try (default: output)")
     doctor.set_defaults(command=_doctor)
 
 
@@ -144,14 +149,14 @@ def _add_bench(commands: argparse._SubParsersAction, common: argparse.ArgumentPa
 
 def _add_evaluate(commands: argparse._SubParsersAction, common: argparse.ArgumentParser) -> None:
     evaluate = commands.add_parser("evaluate", parents=[common], help="measure an avatar")
-    evaluate.add_argument("avatar", type=Path, help="an avatar.safetensors")
+    evaluate.add_argument("avatar", type=_path, help="an avatar.safetensors")
     evaluate.add_argument(
         "--portrait", help="the portrait it was made of: a shipped one's name, or a trigrid or mesh file"
     )
-    evaluate.add_argument("--generator", type=Path, help="model_512.pkl or its copy, for a portrait without decoder")
+    evaluate.add_argument("--generator", type=_path, help="model_512.pkl or its copy, for a portrait without decoder")
     evaluate.add_argument("--identity", help="name of the embedded identity behind it, for measures against the truth")
     evaluate.add_argument("--size", type=int, default=256, help="pixels per side of the pictures (default: 256)")
-    evaluate.add_argument("--output", type=Path, help="file for the metrics (JSON)")
+    evaluate.add_argument("--output", type=_path, help="file for the metrics (JSON)")
     evaluate.set_defaults(command=_evaluate)
 
 
@@ -159,13 +164,13 @@ def _add_embedded(commands: argparse._SubParsersAction, common: argparse.Argumen
     embedded = commands.add_parser("embedded", parents=[common], help="files of the embedded world")
     actions = embedded.add_subparsers(title="actions", required=True, metavar="ACTION")
     export = actions.add_parser("export", parents=[common], help="write the embedded identities as GLB files")
-    export.add_argument("--output", type=Path, default=Path("input"), help="folder for the files (default: input)")
+    export.add_argument("--output", type=_path, default=Path("input"), help="folder for the files (default: input)")
     export.set_defaults(command=_export)
     build = actions.add_parser(
         "build-dataset", parents=[common], help="render a data set of embedded identities, or what is missing of it"
     )
     build.add_argument("--preset", required=True, help="prior (with condition maps) or networks")
-    build.add_argument("--output", type=Path, required=True, help="folder of the data set")
+    build.add_argument("--output", type=_path, required=True, help="folder of the data set")
     build.add_argument("--identities", type=int, default=2000, help="how many people (default: 2000)")
     build.add_argument("--images-per-identity", type=int, help="default: the preset's")
     build.add_argument("--size", type=int, help="side of the pictures in pixels (default: the preset's)")
@@ -173,8 +178,8 @@ def _add_embedded(commands: argparse._SubParsersAction, common: argparse.Argumen
     build.add_argument("--workers", type=int, help="processes (default: one per core)")
     build.set_defaults(command=_build_dataset)
     sheet = actions.add_parser("dataset-sheet", parents=[common], help="a picture of samples with all their maps")
-    sheet.add_argument("dataset", type=Path, help="folder of a data set")
-    sheet.add_argument("--output", type=Path, default=Path("dataset.png"), help="PNG or JPEG (default: dataset.png)")
+    sheet.add_argument("dataset", type=_path, help="folder of a data set")
+    sheet.add_argument("--output", type=_path, default=Path("dataset.png"), help="PNG or JPEG (default: dataset.png)")
     sheet.add_argument("--count", type=int, default=24, help="how many samples (default: 24)")
     sheet.add_argument("--start", type=int, default=0, help="the first of them (default: 0)")
     sheet.set_defaults(command=_dataset_sheet)
@@ -183,16 +188,16 @@ def _add_embedded(commands: argparse._SubParsersAction, common: argparse.Argumen
     fit.add_argument("--prompt", help="attributes, e.g. 'an old man, short white hair, green sweater'")
     fit.add_argument("--seed", type=int, default=0, help="decides what the prompt leaves open (default: 0)")
     fit.add_argument("--preset", default="standard", help="draft, standard or fine (default: standard)")
-    fit.add_argument("--output", type=Path, required=True, help="file to write (.safetensors), its report beside it")
+    fit.add_argument("--output", type=_path, required=True, help="file to write (.safetensors), its report beside it")
     fit.set_defaults(command=_fit_portrait)
     prior = actions.add_parser("train-prior", parents=[common], help="train the embedded diffusion prior, or go on")
-    prior.add_argument("--dataset", type=Path, required=True, help="folder of 'embedded build-dataset --preset prior'")
-    prior.add_argument("--output", type=Path, required=True, help="folder for states, logs and the pipeline")
+    prior.add_argument("--dataset", type=_path, required=True, help="folder of 'embedded build-dataset --preset prior'")
+    prior.add_argument("--output", type=_path, required=True, help="folder for states, logs and the pipeline")
     prior.add_argument("--stages", nargs="+", help="codec, part1, part2: some of them (default: all)")
     prior.add_argument("--minutes", type=float, help="stop after so many minutes; the same command goes on later")
     prior.add_argument("--steps", type=int, help="length of each stage (default: the stage's own)")
     prior.add_argument("--batch-size", type=int, help="pictures per step (default: the stage's own)")
-    prior.add_argument("--start-from", type=Path, help="pipeline folder whose weights and codec come first")
+    prior.add_argument("--start-from", type=_path, help="pipeline folder whose weights and codec come first")
     prior.add_argument("--seed", type=int, default=0, help="of weights, order and all draws (default: 0)")
     prior.add_argument("--threads", type=int, help="CPU threads (default: torch's choice)")
     prior.set_defaults(command=_train_prior)
@@ -201,14 +206,14 @@ def _add_embedded(commands: argparse._SubParsersAction, common: argparse.Argumen
 def _add_train_network(commands: argparse._SubParsersAction, common: argparse.ArgumentParser) -> None:
     train = commands.add_parser("train-network", parents=[common], help="train a 2D network on a data set")
     train.add_argument("role", help="parts, normals or landmarks")
-    train.add_argument("--dataset", type=Path, required=True, help="folder of 'embedded build-dataset'")
-    train.add_argument("--output", type=Path, required=True, help="folder for state, log and the network")
+    train.add_argument("--dataset", type=_path, required=True, help="folder of 'embedded build-dataset'")
+    train.add_argument("--output", type=_path, required=True, help="folder for state, log and the network")
     train.add_argument("--resume", action="store_true", help="go on from the state in the output folder")
     train.add_argument("--minutes", type=float, help="stop after so many minutes; --resume goes on later")
     train.add_argument("--steps", type=int, help="length of the whole training (default: the role's recipe)")
     train.add_argument("--batch-size", type=int, help="pictures per step (default: the role's recipe)")
     train.add_argument("--size", type=int, help="pixels of the network's pictures (default: the role's recipe)")
-    train.add_argument("--start-from", type=Path, help="network folder whose weights are the first ones")
+    train.add_argument("--start-from", type=_path, help="network folder whose weights are the first ones")
     train.add_argument("--seed", type=int, default=0, help="of weights, order and augmentation (default: 0)")
     train.add_argument("--threads", type=int, help="CPU threads (default: torch's choice)")
     train.set_defaults(command=_train_network)

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import InvalidInput
+from ..files import git_lfs_reason
 from .companions import find_libraries, parse_map, read_library, read_picture, text_of
 from .parts import Material, Notes, Part, PartReader
 
@@ -145,6 +146,10 @@ def _read_materials(path: Path, data: bytes, notes: Notes) -> dict[str, Material
         notes.warn(f"the file '{name[:80]}' named in the mesh is not beside it; its colours are missing")
     materials: dict[str, Material] = {}
     for file in libraries:
+        reason = git_lfs_reason(file.read_bytes())
+        if reason is not None:
+            notes.warn(f"the file '{file.name}' cannot be read: {reason}")
+            continue
         notes.read(file)
         for name, lines in read_library(file).materials.items():
             materials.setdefault(name, _material(path, file, lines, notes))
