@@ -90,7 +90,7 @@ def _parse(path: Path, data: bytes) -> _Lines:
     keep = sizes >= 3
     return _Lines(
         _table(path, vertices, 3),
-        _table(path, uvs, 2) if uvs else np.zeros((0, 2)),
+        _table(path, uvs, 2)[:, :2] if uvs else np.zeros((0, 2)),
         corners[np.repeat(keep, sizes)],
         sizes[keep],
         np.array(material, dtype=np.int64)[keep],
