@@ -6,6 +6,9 @@ import contextlib
 import hashlib
 import json
 import os
+import platform
+import re
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -37,6 +40,39 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+TEMPORARY_PREFIX = "animportrait3d-"
+
+
+@contextlib.contextmanager
+def temporary_directory() -> Iterator[Path]:
+    """A folder that lives as long as the block; those of processes that were killed before are swept first."""
+    owner = f"{TEMPORARY_PREFIX}{_host_name()}-"
+    for folder in Path(tempfile.gettempdir()).glob(f"{owner}*"):
+        process = folder.name[len(owner) :].partition("-")[0]
+        if process.isdecimal() and not _is_alive(int(process)):
+            shutil.rmtree(folder, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=f"{owner}{os.getpid()}-") as name:
+        yield Path(name)
+
+
+def _host_name() -> str:
+    """Containers that share a folder for temporary files have process numbers of their own."""
+    return re.sub(r"[^A-Za-z0-9_.]", "_", platform.node()) or "host"
+
+
+def _is_alive(process: int) -> bool:
+    """Whether a process of this number runs; unknown, hence yes, on Windows, where asking would end it."""
+    if os.name == "nt":
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        return True
+    return True
 
 
 def cache_directory() -> Path:

@@ -195,8 +195,9 @@ class ExportAvatar:
 
     CATEGORY = "AnimPortrait3D/avatar"
     DESCRIPTION = (
-        "Writes the avatar as PLY. rigged: the authors' columns with bindings and part masks, in triangle frames. "
-        "splat: plain 3D Gaussians in the world at rest, for any splat viewer (turned to the viewers' y-down axes)."
+        "Writes the avatar as PLY. splat: plain 3D Gaussians in the world at rest, for any splat viewer (turned to the "
+        "viewers' y-down axes). rigged: the authors' columns with bindings and part masks, relative to the triangles; "
+        "viewers show it as fog, and its name ends in _rigged."
     )
     SEARCH_ALIASES = ["ply", "splat", "3DGS file"]
     FUNCTION = "execute"
@@ -211,7 +212,10 @@ class ExportAvatar:
             "required": {
                 "avatar": ("AP3D_AVATAR", {"tooltip": "The avatar to export."}),
                 "filename": ("STRING", {"default": "avatar", "tooltip": "Name in the output folder, without suffix."}),
-                "layout": (["rigged", "splat"], {"default": "rigged", "tooltip": "Which kind of PLY file."}),
+                "layout": (
+                    ["splat", "rigged"],
+                    {"default": "splat", "tooltip": "splat: for viewers. rigged: for the authors' tools."},
+                ),
                 "quaternion_order": (
                     ["corrected", "legacy"],
                     {
@@ -229,7 +233,8 @@ class ExportAvatar:
         from animportrait3d_core.avatar import pose_avatar
         from animportrait3d_core.export import write_rigged_ply, write_splat_ply
 
-        target = host.save_path("AP3D_ExportAvatar", filename, ".ply")
+        name = f"{filename}_rigged" if layout == "rigged" and not filename.endswith("_rigged") else filename
+        target = host.save_path("AP3D_ExportAvatar", name, ".ply")
         if layout == "rigged":
             write_rigged_ply(avatar, target.path, quaternion_order=quaternion_order)
         else:

@@ -74,9 +74,9 @@ class EvaluateAvatar:
             truth = true_landmarks.positions
             metrics["landmark_error_fit"] = fit_landmark_error(avatar.body, avatar.parameters, truth)
         host.report_metrics(stage, metrics)
-        host.warn("AP3D_EvaluateAvatar", doubts(metrics))
+        told = host.warn("AP3D_EvaluateAvatar", doubts(metrics))
         text = "\n".join(f"{name}: {value:.4g}" for name, value in metrics.items())
-        return host.node_result(text, ui={"text": [text]})
+        return host.node_result(text, ui={"text": ["\n".join([text, *told])]})
 
 
 class ContactSheet:

@@ -134,9 +134,10 @@ class PortraitFromMesh:
         mesh, report = load_mesh_with_report(path)
         placed = self._align(mesh, body, alignment, landmarks, by_hand)
         portrait = portrait_from_mesh(mesh, placed, prompt, MeshRenderSettings(shading=shading), report)
-        host.warn("AP3D_PortraitFromMesh", [*report.warnings, *framing_warnings(portrait.surface)])
+        host.warn("AP3D_PortraitFromMesh", report.warnings)
+        told = host.warn("AP3D_PortraitFromMesh", framing_warnings(portrait.surface))
         image = portrait.render(previews.preview_cameras(320), torch.ones(3)).images
-        ui = {**host.preview_images(image, "portrait"), "text": [report.summary()]}
+        ui = {**host.preview_images(image, "portrait"), "text": ["\n".join([report.summary(), *told])]}
         return host.node_result(portrait, portrait.mesh(), prompt, image, ui=ui)
 
     @staticmethod

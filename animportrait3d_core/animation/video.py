@@ -22,6 +22,10 @@ ENCODERS = ("libx264", "h264", "mpeg4")
 QUALITY = {"libx264": {"crf": "18", "preset": "medium"}, "mpeg4": {"qscale": "2"}}
 
 
+AT_THE_FRONT = {"movflags": "+faststart"}
+"""The index before the pictures: browsers begin to play before they have all of the file."""
+
+
 def choose_encoder() -> str:
     """The best encoder that this build of FFmpeg has; says so once per film if it is not H.264."""
     import av
@@ -55,7 +59,7 @@ def write_mp4(frames: Iterable[Tensor], path: str | Path, fps: float = 25.0) -> 
         raise InvalidInput("write_mp4: 0 frames, expected at least 1.")
     height, width = _even_size(first)
     encoder = choose_encoder()
-    with atomic_write(path) as temporary, av.open(str(temporary), "w", format="mp4") as container:
+    with atomic_write(path) as temporary, av.open(str(temporary), "w", format="mp4", options=AT_THE_FRONT) as container:
         stream: Any = container.add_stream(encoder, rate=Fraction(fps).limit_denominator(1000))
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         stream.options = QUALITY.get(encoder, {})

@@ -23,10 +23,16 @@ def read_landmarks(path: str | Path) -> Landmarks:
     where = "read_landmarks"
     path = require_file(where, path, f"Expected a JSON file {LAYOUT}, named like the mesh.")
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise InvalidInput(f"{where}: '{path}' is not JSON ({error}); expected {LAYOUT}.") from error
-    rows = content.get("landmarks") if isinstance(content, dict) else None
+    if not isinstance(content, dict) or "landmarks" not in content:
+        keys = ", ".join(repr(str(key)[:40]) for key in list(content)[:6]) if isinstance(content, dict) else ""
+        raise InvalidInput(
+            f"{where}: '{path}' has no 'landmarks'{f' (its keys: {keys})' if keys else ''}: it seems to be of another "
+            f"program; expected {LAYOUT}."
+        )
+    rows = content["landmarks"]
     try:
         points = torch.tensor(rows, dtype=torch.float32)
     except (TypeError, ValueError, RuntimeError) as error:

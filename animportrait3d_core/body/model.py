@@ -11,7 +11,6 @@ import dataclasses
 import hashlib
 import json
 import math
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from torch import Tensor
 
 from ..devices import Device, moved
 from ..errors import IncompatibleCheckpoint, InvalidInput, MissingModelFile, ShapeMismatch
+from ..files import temporary_directory
 from .assets import BodyAssets, assets_from_tensors, assets_to_tensors, load_body_assets, ordinary_tensor
 from .parameters import BodyParameters
 from .reader import NUM_JOINTS, SHAPE_FLAVOURS, read_body_file
@@ -335,8 +335,8 @@ def make_smplx_layer(arrays: Mapping[str, Any]) -> Any:
     clean = dict(arrays)
     if not np.any(clean["posedirs"]):
         clean["posedirs"] = np.zeros((*clean["posedirs"].shape[:2], 1), dtype=np.float32)
-    with tempfile.TemporaryDirectory(prefix="animportrait3d-") as folder:
-        path = Path(folder) / "SMPLX_NEUTRAL.npz"
+    with temporary_directory() as folder:
+        path = folder / "SMPLX_NEUTRAL.npz"
         np.savez(path, **clean)
         return Layer(
             str(path),

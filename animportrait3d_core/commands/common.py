@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from ..errors import InvalidInput
 
 EXIT_DONE, EXIT_BUG, EXIT_WRONG_INPUT, EXIT_MISSING, EXIT_INTERRUPTED = 0, 1, 2, 3, 130
+
+
+def path_argument(text: str) -> Path:
+    """A path of the command line; shells leave the ~ of --output=~/x to us."""
+    return Path(text).expanduser() if text.startswith("~") else Path(text)
 
 
 def set_threads(where: str, threads: int | None) -> None:

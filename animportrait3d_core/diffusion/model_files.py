@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ..errors import IncompatibleCheckpoint, InvalidInput, MissingExtension, MissingModelFile
-from ..files import read_safetensors
+from ..files import read_safetensors, require_file
 from ..torch_checkpoints import read_torch_checkpoint
 
 Model = Any
@@ -60,7 +60,7 @@ def read_config(where: str, folder: Path, file: str = CONFIG_FILE, hint: str = "
     if not path.is_file():
         raise MissingModelFile(f"{where}: '{path}' does not exist. {hint}".rstrip())
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(require_file(where, path, hint).read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
         raise InvalidInput(f"{where}: '{path}' is not readable JSON ({error}).") from error
     if not isinstance(value, dict):

@@ -100,6 +100,9 @@ class GltfSource:
             return b""  # stands for what its buffer views decode
         else:
             raise InvalidInput(f"load_mesh: '{self.path.name}' has no data for buffer {index}; export it again.")
+        reason = git_lfs_reason(data)
+        if reason is not None:
+            raise InvalidInput(f"load_mesh: the data of '{self.path.name}' cannot be read: {reason}.")
         if len(data) < entry["byteLength"]:
             raise InvalidInput(
                 f"load_mesh: '{self.path.name}' is truncated: buffer {index} has {len(data)} bytes, "

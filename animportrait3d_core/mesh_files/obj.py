@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import InvalidInput
+from ..files import git_lfs_reason
 from .companions import find_libraries, parse_map, read_library, read_picture, text_of
 from .parts import Material, Notes, Part, PartReader
 
@@ -89,7 +90,7 @@ def _parse(path: Path, data: bytes) -> _Lines:
     keep = sizes >= 3
     return _Lines(
         _table(path, vertices, 3),
-        _table(path, uvs, 2) if uvs else np.zeros((0, 2)),
+        _table(path, uvs, 2)[:, :2] if uvs else np.zeros((0, 2)),
         corners[np.repeat(keep, sizes)],
         sizes[keep],
         np.array(material, dtype=np.int64)[keep],
@@ -145,6 +146,10 @@ def _read_materials(path: Path, data: bytes, notes: Notes) -> dict[str, Material
         notes.warn(f"the file '{name[:80]}' named in the mesh is not beside it; its colours are missing")
     materials: dict[str, Material] = {}
     for file in libraries:
+        reason = git_lfs_reason(file.read_bytes())
+        if reason is not None:
+            notes.warn(f"the file '{file.name}' cannot be read: {reason}")
+            continue
         notes.read(file)
         for name, lines in read_library(file).materials.items():
             materials.setdefault(name, _material(path, file, lines, notes))

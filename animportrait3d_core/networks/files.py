@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from ..errors import IncompatibleCheckpoint, InvalidInput, MissingExtension, MissingModelFile
-from ..files import read_safetensors, write_json, write_safetensors
+from ..files import read_safetensors, require_file, write_json, write_safetensors
 from ..landmarks import NUM_FACE_LANDMARKS
 from ..parts import PART_CLASSES
 from .roles import check_classes, check_role
@@ -145,7 +145,7 @@ def _existing(file: Path, role: str) -> Path:
 def _read_json(file: Path, role: str) -> dict[str, Any]:
     """A JSON object; `MissingModelFile` or `InvalidInput`."""
     try:
-        value = json.loads(_existing(file, role).read_text(encoding="utf-8"))
+        value = json.loads(require_file("load_network", _existing(file, role)).read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
         raise InvalidInput(f"load_network: '{file}' is not readable JSON ({error}). {_HINT}") from error
     if not isinstance(value, dict):

@@ -40,13 +40,17 @@ class ViewLabels:
 
     labels: [B, H, W] uint8, positions in `classes`.  classes: names out of `PART_CLASSES`, in any order, with
     'background'.  confidence: [B, H, W] float32 in 0..1, how much the pixel counts; None is 1 everywhere.  painted:
-    [B, H, W] bool, pixels that were corrected by hand and overrule every other view; None is nowhere.
+    [B, H, W] bool, pixels that were corrected by hand and overrule every other view; None is nowhere.  beneath:
+    [B, H, W] uint8 and hair_mask: [B, H, W] bool, after `with_hair`: what the part labels said by themselves, and where
+    the separate mask sees hair; None without one.
     """
 
     labels: Tensor
     classes: tuple[str, ...] = PART_CLASSES
     confidence: Tensor | None = None
     painted: Tensor | None = None
+    beneath: Tensor | None = None
+    hair_mask: Tensor | None = None
     schema_version: int = SCHEMA_VERSION
 
     def __post_init__(self) -> None:
@@ -73,21 +77,18 @@ class ViewLabels:
                     f"ViewLabels: confidence lies in {float(self.confidence.min()):.3g} to "
                     f"{float(self.confidence.max()):.3g}, expected 0 to 1."
                 )
-        if self.painted is not None:
-            check_shape("ViewLabels", "painted", self.painted, shape)
+        for name in ("painted", "beneath", "hair_mask"):
+            if getattr(self, name) is not None:
+                check_shape("ViewLabels", name, getattr(self, name), shape)
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def of_view(self, view: int) -> ViewLabels:
         """The labels of one view, as a batch of one."""
-        chosen = slice(view, view + 1)
-        return dataclasses.replace(
-            self,
-            labels=self.labels[chosen],
-            confidence=None if self.confidence is None else self.confidence[chosen],
-            painted=None if self.painted is None else self.painted[chosen],
-        )
+        maps = ("labels", "confidence", "painted", "beneath", "hair_mask")
+        chosen = {name: getattr(self, name)[view : view + 1] for name in maps if getattr(self, name) is not None}
+        return dataclasses.replace(self, **chosen)
 
     def mask(self, name: str) -> Tensor:
         """Mask [B, H, W] bool of the pixels of a class; of a class that these labels do not have: nothing."""
@@ -179,6 +180,7 @@ def with_hair(labels: ViewLabels, hair: Tensor) -> ViewLabels:
     """The labels with the hair of a separate hair network or painted mask [B, H, W] in 0..1 (paper, section 3.1).
 
     Hair is where the mask is at least one half. Hair of the part labels outside of it is doubtful and does not vote.
+    What both say is kept, for votes that count them apart.
     """
     check_shape("with_hair", "hair", hair, list(labels.labels.shape))
     check_finite("with_hair", "hair", hair)
@@ -193,4 +195,6 @@ def with_hair(labels: ViewLabels, hair: Tensor) -> ViewLabels:
         labels,
         labels=torch.where(is_hair, torch.tensor(index, dtype=torch.uint8), labels.labels),
         confidence=torch.where(doubtful, torch.zeros_like(own), own),
+        beneath=labels.labels,
+        hair_mask=is_hair,
     )

@@ -8,6 +8,8 @@ face by an index of -1, are left out.
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -42,8 +44,7 @@ def legacy_votes(mesh: Mesh, labels: ViewLabels, cameras: Cameras) -> tuple[Tens
     """
     votes = torch.zeros(len(mesh.faces), 2)
     seen = torch.zeros(len(mesh.faces), dtype=torch.bool)
-    is_face = torch.stack([labels.mask(name) for name in SKIN_CLASSES]).any(dim=0)
-    is_hair = labels.mask("hair")
+    is_face, is_hair = _network_masks(labels)
     for view in asked_views(cameras):
         face_id = rasterize_mesh(mesh.vertices, mesh.faces, cameras[view]).face_id[0]
         hit = face_id >= 0
@@ -53,6 +54,14 @@ def legacy_votes(mesh: Mesh, labels: ViewLabels, cameras: Cameras) -> tuple[Tens
             votes[voted, own] += 1.0
             votes[voted, other] -= OTHER_CLASS_PENALTY
     return votes, seen
+
+
+def _network_masks(labels: ViewLabels) -> tuple[Tensor, Tensor]:
+    """Masks [B, H, W] of face and hair, each as its own network sees it: with a separate hair mask, hair is what that
+    says alone, and a pixel that both claim is in both."""
+    parts = labels if labels.beneath is None else dataclasses.replace(labels, labels=labels.beneath)
+    is_face = torch.stack([parts.mask(name) for name in SKIN_CLASSES]).any(dim=0)
+    return is_face, labels.mask("hair") if labels.hair_mask is None else labels.hair_mask
 
 
 def legacy_parts(mesh: Mesh, votes: Tensor) -> tuple[Tensor, int]:

@@ -45,8 +45,17 @@ def paint_labels(labels: ViewLabels, masks: Tensor, name: str, views: Sequence[i
     confidence = labels.confidence
     if confidence is not None:
         confidence = torch.where(chosen, torch.ones_like(confidence), confidence)
+    beneath, hair_mask = labels.beneath, labels.hair_mask
+    if beneath is not None and hair_mask is not None:  # the hand overrules the part labels and the hair mask alike
+        beneath = torch.where(chosen, index, beneath)
+        hair_mask = (hair_mask & ~chosen) | (chosen & (name == "hair"))
     return dataclasses.replace(
-        labels, labels=torch.where(chosen, index, labels.labels), painted=painted, confidence=confidence
+        labels,
+        labels=torch.where(chosen, index, labels.labels),
+        painted=painted,
+        confidence=confidence,
+        beneath=beneath,
+        hair_mask=hair_mask,
     )
 
 

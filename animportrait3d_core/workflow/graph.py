@@ -46,12 +46,26 @@ def read_graph_file(path: str | Path) -> dict[str, Any]:
     """Parse a workflow file of either format. Raises `MissingModelFile` or `InvalidInput`."""
     path = require_file("run", path, "Give a workflow saved by ComfyUI (Save or Export API).")
     try:
-        graph = json.loads(path.read_text(encoding="utf-8"))
+        graph = json.loads(path.read_text(encoding="utf-8-sig"))
     except (UnicodeDecodeError, ValueError, RecursionError) as error:
         raise InvalidInput(f"run: '{path}' is not a JSON workflow ({error}).") from error
     if not isinstance(graph, dict):
         raise InvalidInput(f"run: '{path}' holds a JSON {type(graph).__name__}, expected an object with nodes.")
+    if not _is_workflow(graph):
+        keys = ", ".join(repr(str(key)[:40]) for key in list(graph)[:6]) or "none"
+        raise InvalidInput(
+            f"run: '{path}' is the JSON of another program (its keys: {keys}), expected a workflow that ComfyUI saved: "
+            "'nodes' and 'links', or node ids with 'class_type' and 'inputs'."
+        )
     return graph
+
+
+def _is_workflow(graph: Mapping[str, Any]) -> bool:
+    """Whether a file looks like ComfyUI's, right or wrong in its details."""
+    if is_ui_graph(graph):
+        return "links" in graph
+    entries = graph.get("prompt") if isinstance(graph.get("prompt"), dict) else graph
+    return any(isinstance(entry, dict) and "class_type" in entry for entry in (entries or {}).values())
 
 
 def is_ui_graph(graph: Mapping[str, Any]) -> bool:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InvalidInput
+from ..files import temporary_directory
 from ..fingerprints import fingerprint
 from .context import RunContext, RunListener, activate, plain_context
 from .definitions import NodeDefinition, Registry
@@ -115,7 +116,7 @@ def _context(settings: RunSettings, listener: RunListener | None) -> Iterator[Ru
         if settings.keep_previews:
             temporary = output / "previews"
         else:
-            temporary = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="animportrait3d-")))
+            temporary = stack.enter_context(temporary_directory())
         yield RunContext(
             output_directory=output,
             input_directory=Path(settings.input_directory or plain.input_directory).absolute(),

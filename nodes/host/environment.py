@@ -52,10 +52,15 @@ def device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def warn(where: str, warnings: Iterable[str]) -> None:
-    """Tell the user although work goes on: in the log, which the headless runner prints and keeps in `report.json`."""
-    for warning in warnings:
+def warn(where: str, warnings: Iterable[str]) -> list[str]:
+    """Tell the user although work goes on: in the log, which the headless runner prints and keeps in `report.json`.
+
+    Returns the lines for the text of the node, which ComfyUI shows.
+    """
+    told = list(warnings)
+    for warning in told:
         LOGGER.warning("%s: %s", where, warning)
+    return [f"warning: {warning}" for warning in told]
 
 
 def report_metrics(stage: str, metrics: Mapping[str, float]) -> None:

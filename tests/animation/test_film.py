@@ -120,3 +120,14 @@ def test_a_failed_film_leaves_nothing(tmp_path) -> None:
     with pytest.raises(InvalidInput, match="0 frames per second"):
         write_mp4([torch.zeros(16, 16, 3)], tmp_path / "film.mp4", fps=0)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_index_of_a_film_comes_before_its_pictures(tmp_path) -> None:
+    """Or a browser loads all of the file before it shows the first one."""
+    write_mp4(torch.rand(5, 32, 32, 3), tmp_path / "a.mp4")
+    data = (tmp_path / "a.mp4").read_bytes()
+    boxes, place = [], 0
+    while place < len(data):
+        boxes.append(data[place + 4 : place + 8])
+        place += int.from_bytes(data[place : place + 4], "big")
+    assert boxes.index(b"moov") < boxes.index(b"mdat")

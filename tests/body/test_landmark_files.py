@@ -24,8 +24,8 @@ def test_points_are_read(tmp_path: Path) -> None:
     ("content", "message"),
     [
         ('{"landmarks": [[1, 2, 3]]}', r"shape \[1, 3\]"),
-        ("[1, 2]", "numbers"),
-        ('{"points": []}', "numbers"),
+        ("[1, 2]", "no 'landmarks': it seems to be of another program"),
+        ('{"points": []}', r"no 'landmarks' \(its keys: 'points'\): it seems to be of another program"),
         ('{"landmarks": [["a", 2, 3]]}', "numbers"),
         (json.dumps({"landmarks": POINTS[:-1] + [[1.0, 2.0]]}), "numbers"),
         (json.dumps({"landmarks": POINTS[:-1] + [[1.0, 2.0, float("nan")]]}), "non-finite"),
@@ -38,6 +38,12 @@ def test_other_files_are_refused(tmp_path: Path, content: str, message: str) -> 
     path.write_bytes(content.encode("latin-1"))
     with pytest.raises(InvalidInput, match=message):
         read_landmarks(path)
+
+
+def test_a_byte_order_mark_is_no_fault(tmp_path: Path) -> None:
+    path = tmp_path / "head.json"
+    path.write_bytes(b"\xef\xbb\xbf" + json.dumps({"landmarks": POINTS}).encode())
+    assert read_landmarks(path).positions.tolist() == torch.tensor(POINTS).tolist()
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

@@ -169,3 +169,17 @@ def test_files_of_another_kind_or_body_are_refused(avatar: RiggedAvatar, tmp_pat
             read_rigged_ply(path, avatar.body, avatar.parameters)
     with pytest.raises(MissingModelFile):
         read_rigged_ply(tmp_path / "absent.ply", avatar.body, avatar.parameters)
+
+
+def test_the_node_writes_what_viewers_show_and_says_when_it_does_not(run_node, avatar, tmp_path) -> None:
+    """By itself `avatar.ply` with the world positions of the splats; the rigged layout goes by another name."""
+    path = run_node("AP3D_ExportAvatar", avatar=avatar).path
+    columns, _ = read_table(path, "test")
+    assert path == str(tmp_path / "output" / "avatar.ply") and tuple(columns) == splat_columns()
+    world = pose_avatar(avatar, avatar.parameters).means
+    np.testing.assert_allclose(columns["y"], -world[:, 1].numpy(), atol=1e-6)
+    path = run_node("AP3D_ExportAvatar", avatar=avatar, layout="rigged").path
+    columns, _ = read_table(path, "test")
+    assert path == str(tmp_path / "output" / "avatar_rigged.ply") and tuple(columns) == RIGGED_COLUMNS
+    again = run_node("AP3D_ExportAvatar", avatar=avatar, layout="rigged", filename="avatar_rigged").path
+    assert again == path

@@ -67,6 +67,16 @@ def test_a_picture_is_found_however_it_is_named(tmp_path, line, place):
     assert companion_files(path) == [tmp_path / "a.mtl", tmp_path / place]
 
 
+def test_texture_coordinates_may_have_one_or_three_numbers(tmp_path):
+    deep = QUAD_OBJ.replace("vt 0 0", "vt 0 0 0.000").replace("vt 1 1", "vt 1 1 0.000")
+    deep = deep.replace("vt 1 0", "vt 1 0 0.000").replace("vt 0 1", "vt 0 1 0.000")
+    mesh, _ = load_mesh_with_report(write(tmp_path, "newmtl skin\nmap_Kd tex.png\n", {"tex.png": PICTURE}, deep))
+    assert corners(mesh) == [list(RED), list(GREEN), list(BLUE), list(WHITE)]
+    flat = QUAD_OBJ.replace("vt 0 0", "vt 0").replace("vt 1 0", "vt 1")
+    mesh, _ = load_mesh_with_report(write(tmp_path, "newmtl skin\nmap_Kd tex.png\n", {"tex.png": PICTURE}, flat))
+    assert corners(mesh) == [list(RED), list(GREEN), list(BLUE), list(WHITE)]
+
+
 def test_scale_and_offset_of_a_map_move_its_coordinates(tmp_path):
     path = write(tmp_path, "newmtl skin\nmap_Kd -s 0.5 0.5 1 -o 0.5 0.5 0 tex.png\n", {"tex.png": PICTURE})
     mesh, _ = load_mesh_with_report(path)

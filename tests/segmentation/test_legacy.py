@@ -12,8 +12,9 @@ from animportrait3d_core.errors import InvalidInput
 from animportrait3d_core.meshes import Mesh
 from animportrait3d_core.parts import PART_CLASSES, AvatarPart
 from animportrait3d_core.render import rasterize_mesh
-from animportrait3d_core.segmentation import RevoteSettings, ViewLabels, revote_faces
+from animportrait3d_core.segmentation import RevoteSettings, ViewLabels, paint_labels, revote_faces, with_hair
 from animportrait3d_core.segmentation.legacy import asked_views, legacy_parts, legacy_votes
+from animportrait3d_core.views import Views
 
 LEGACY = RevoteSettings(profile="legacy")
 FACE_NUMBERS = {PART_CLASSES.index(name) for name in ("face", "eyes", "lips", "mouth")}
@@ -41,8 +42,11 @@ def random_labels(batch: int, size: int, seed: int) -> ViewLabels:
     return ViewLabels(fine.argmax(1).to(torch.uint8))
 
 
-def loop_votes(mesh: Mesh, labels: ViewLabels, cameras) -> tuple[list[float], list[float]]:
-    """Pixel by pixel, as the authors' code does: a set of faces per view and class, +1 for it, -0.5 for the other."""
+def loop_votes(mesh: Mesh, labels: ViewLabels, cameras, hair_mask=None) -> tuple[list[float], list[float]]:
+    """Pixel by pixel, as the authors' code does: a set of faces per view and class, +1 for it, -0.5 for the other.
+
+    hair_mask: [B, H, W] of the hair network, which alone says what hair is; a pixel may be under face and hair both.
+    """
     hair, face = [0.0] * len(mesh.faces), [0.0] * len(mesh.faces)
     for view in range(len(cameras)):
         if float(cameras.camera_centers[view, 1]) < -1e-4:
@@ -55,7 +59,10 @@ def loop_votes(mesh: Mesh, labels: ViewLabels, cameras) -> tuple[list[float], li
                     continue
                 if int(labels.labels[view, row, column]) in FACE_NUMBERS:
                     under_face.add(int(ids[row, column]))
-                if int(labels.labels[view, row, column]) == HAIR_NUMBER:
+                is_hair = int(labels.labels[view, row, column]) == HAIR_NUMBER
+                if hair_mask is not None:
+                    is_hair = float(hair_mask[view, row, column]) >= 0.5
+                if is_hair:
                     under_hair.add(int(ids[row, column]))
         for index in under_face:
             face[index] += 1.0
@@ -95,6 +102,33 @@ def test_votes_and_parts_equal_the_literal_loop(seed) -> None:
     whole = revote_faces(mesh, labels, cameras, LEGACY)
     assert whole.parts.part_of_face.tolist() == loop_parts(mesh, hair, face)
     assert whole.votes[:, HAIR_NUMBER].tolist() == hair
+
+
+def test_a_separate_hair_mask_votes_beside_the_part_labels(run_node) -> None:
+    """Through the nodes: hair of the part labels outside of the mask is none, face beneath the mask still votes."""
+    mesh, cameras = ball(), view_preset("mesh24", 24)
+    labels = random_labels(24, 24, 5)
+    mask = 0.9 * random_labels(24, 24, 6).mask("hair").float()
+    hair, face = loop_votes(mesh, labels, cameras, mask)
+    assert (hair, face) != loop_votes(mesh, with_hair(labels, mask), cameras)
+    assert legacy_votes(mesh, with_hair(labels, mask), cameras)[0].T.tolist() == [hair, face]
+    views = Views(torch.zeros(24, 24, 24, 3), torch.ones(24, 24, 24), cameras, torch.ones(3))
+    numbers = (labels.labels.float() / 255)[..., None].expand(-1, -1, -1, 3)
+    chosen = {"network": "label images", "label_set": "animportrait3d", "label_images": numbers, "hair_mask": mask}
+    labelled = run_node("AP3D_SegmentViews", views=views, **chosen).labels
+    voted = run_node("AP3D_FaceRevote", mesh=mesh, labels=labelled, views=views, profile="legacy")
+    assert voted.parts.part_of_face.tolist() == loop_parts(mesh, hair, face)
+
+
+def test_paint_overrules_the_hair_mask_too() -> None:
+    mesh, cameras = ball(), view_preset("mesh24", 24)
+    bald = ViewLabels(torch.full((24, 24, 24), PART_CLASSES.index("face"), dtype=torch.uint8))
+    under_hair = with_hair(bald, torch.ones(24, 24, 24))
+    everywhere = torch.ones(24, 24, 24)
+    votes, seen = legacy_votes(mesh, paint_labels(under_hair, everywhere, "face"), cameras)
+    assert bool((votes[seen, 0] < 0).all()) and bool((votes[seen, 1] > 0).all())
+    votes, seen = legacy_votes(mesh, paint_labels(with_hair(bald, 0 * everywhere), everywhere, "hair"), cameras)
+    assert bool((votes[seen, 0] > 0).all()) and bool((votes[seen, 1] < 0).all())
 
 
 def test_sixteen_of_the_papers_24_views_are_asked() -> None:

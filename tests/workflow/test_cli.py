@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -143,6 +144,44 @@ def test_a_killed_run_leaves_nothing_and_the_next_one_works(slow_process, call, 
     assert list((tmp_path / "out").iterdir()) == []
     assert call() == 0
     assert [file.name for file in (tmp_path / "out").iterdir()] == ["report.json"]
+
+
+def test_temporary_folders_of_killed_runs_are_swept(slow_process, call):
+    temporary = Path(tempfile.gettempdir())
+    ours = f"animportrait3d-*-{slow_process.pid}-*"
+    assert call() == 0 and len(list(temporary.glob(ours))) == 1  # of a run that is at work
+    slow_process.kill()
+    slow_process.wait()
+    assert call() == 0 and not list(temporary.glob(ours))
+
+
+def test_a_tilde_is_the_home_folder(call, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    assert call("--output=~/results") == 0
+    assert (tmp_path / "home" / "results" / "report.json").is_file() and not (tmp_path / "~").exists()
+
+
+def test_a_workflow_may_begin_with_a_byte_order_mark(call, pack):
+    graph = pack / "graph.json"
+    graph.write_bytes(b"\xef\xbb\xbf" + graph.read_bytes())
+    assert call() == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "keys"),
+    [
+        ('{"name": "pack", "version": "1.0"}', "'name', 'version'"),
+        ('{"asset": {"version": "2.0"}, "nodes": [{"mesh": 0}]}', "'asset', 'nodes'"),
+        ('{"nodes": [{"id": "ab", "type": "n8n.start"}], "connections": {}}', "'nodes', 'connections'"),
+        ('{"prompt": "a cat", "steps": 20}', "'prompt', 'steps'"),
+        ("{}", "none"),
+    ],
+)
+def test_the_json_of_another_program_is_called_so(call, pack, capsys, text, keys):
+    (pack / "graph.json").write_text(text)
+    assert call() == 2
+    assert f"is the JSON of another program (its keys: {keys})" in capsys.readouterr().err
 
 
 def test_ctrl_c_stops_the_run_with_130_and_leaves_nothing_half_written(slow_process, tmp_path):

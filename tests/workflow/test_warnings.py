@@ -91,8 +91,8 @@ def test_a_part_of_the_mesh_that_vanishes_is_told(run_node, mannequin_body, capl
         parts = torch.full((len(faces),), AvatarPart.SKIN, dtype=torch.uint8)
         parts[-2:] = part
         caplog.clear()
-        run_node("AP3D_RigPoints", parts=MeshParts(mesh, parts), fit=fit, count=4000)
-        assert len(caplog.messages) == told
+        shown = run_node("AP3D_RigPoints", parts=MeshParts(mesh, parts), fit=fit, count=4000)
+        assert len(caplog.messages) == told == len(shown.ui["text"])
     assert "(y 0.95 to 0.95; eyes are at 0.42) vanishes" in caplog.text and "100 % was voted skin" in caplog.text
 
 

@@ -80,7 +80,7 @@ def prompt_beside(path: str | Path) -> str:
     if not text.is_file():
         return ""
     try:
-        return text.read_text(encoding="utf-8")
+        return text.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidInput(f"'{text}' cannot be read as UTF-8 text ({error}); it should hold the prompt.") from error
 
