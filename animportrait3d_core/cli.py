@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import argparse
 import ast
+import contextlib
 import json
 import logging
 import runpy
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ from . import __version__
 from .commands.common import EXIT_BUG, EXIT_DONE, EXIT_INTERRUPTED, EXIT_MISSING, EXIT_WRONG_INPUT, set_threads
 from .commands.embedded import add_embedded
 from .errors import AnimPortraitError, InvalidInput, MissingExtension, MissingModelFile
+from .workflow.report import LOGGER_NAME
 
 if TYPE_CHECKING:
     from .avatar import RiggedAvatar
@@ -31,11 +33,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # The common options stand before or after the command, so their defaults must be set by no parser.
     defaults = argparse.Namespace(quiet=False, json=False, debug=False, pack=None)
     options = _parser().parse_args(arguments, defaults)
-    level = logging.ERROR if options.quiet or options.json else logging.INFO
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
-    logging.getLogger("animportrait3d").setLevel(level)
     try:
-        return options.command(options)
+        with _log_on_stderr(logging.ERROR if options.quiet or options.json else logging.INFO):
+            return options.command(options)
     except KeyboardInterrupt:
         return _fail(options, EXIT_INTERRUPTED, "Interrupted", "stopped by the user; no file was left half written.")
     except (MissingModelFile, MissingExtension) as error:
@@ -45,6 +45,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:  # the last resort of a program: one message instead of a traceback
         hint = "This is a bug; run again with --debug and report what it prints."
         return _fail(options, EXIT_BUG, type(error).__name__, f"{type(error).__name__}: {error}. {hint}")
+
+
+class _LogFormatter(logging.Formatter):
+    """The message alone; warnings say that they are some."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        word = "warning: " if record.levelno == logging.WARNING else ""
+        return word + record.getMessage()
+
+
+@contextlib.contextmanager
+def _log_on_stderr(level: int) -> Iterator[None]:
+    """Print what our loggers say from `level` on. Quieter handlers do not keep warnings from the report."""
+    logger, handler = logging.getLogger(LOGGER_NAME), logging.StreamHandler(sys.stderr)
+    handler.setLevel(level)
+    handler.setFormatter(_LogFormatter())
+    before = logger.level
+    logger.setLevel(logging.INFO)
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(before)
 
 
 def _fail(options: argparse.Namespace, code: int, kind: str, message: str) -> int:
@@ -80,6 +104,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_evaluate(commands, common)
     add_embedded(commands, common)
     _add_train_network(commands, common)
+    _add_train_controlnet(commands, common)
     return parser
 
 
@@ -146,6 +171,37 @@ def _add_train_network(commands: argparse._SubParsersAction, common: argparse.Ar
     train.set_defaults(command=_train_network)
 
 
+def _add_train_controlnet(commands: argparse._SubParsersAction, common: argparse.ArgumentParser) -> None:
+    train = commands.add_parser(
+        "train-controlnet", parents=[common], help="train the method's ControlNet for a diffusion model of your own",
+        description="Several processes: accelerate launch -m animportrait3d_core train-controlnet ...",
+    )  # fmt: skip
+    train.add_argument("--base", type=Path, required=True, help="diffusers folder or single file, of SD1.5's family")
+    train.add_argument("--dataset", type=Path, required=True, help="folder of shards with condition maps")
+    train.add_argument("--output", type=Path, required=True, help="folder for state, log, pictures and the ControlNet")
+    train.add_argument("--vae", type=Path, help="folder or file, in place of the base's")
+    train.add_argument("--tokenizer", type=Path, help="CLIP tokenizer folder, for a base in a single file")
+    train.add_argument("--start-from", type=Path, help="ControlNet whose weights are the first ones")
+    train.add_argument("--resume", action="store_true", help="go on from the state in the output folder")
+    train.add_argument("--minutes", type=float, help="stop after so many minutes; --resume goes on later")
+    train.add_argument("--steps", type=int, help="length of the whole training (default: a round of the paper's data)")
+    train.add_argument("--batch-size", type=int, help="pictures per step, of all processes together (default: 4)")
+    train.add_argument("--accumulate", type=int, default=1, help="parts in which a batch is gone through (default: 1)")
+    train.add_argument("--lr", type=float, help="learning rate (default: 1e-4)")
+    train.add_argument("--ema-decay", type=float, help="of the averaged weights; 0 for none (default: 0.9999)")
+    train.add_argument("--size", type=int, help="pixels of the pictures (default: the base's)")
+    train.add_argument("--precision", help="no, fp16 or bf16 (default: accelerate's launcher's, else no)")
+    train.add_argument("--gradient-checkpointing", action="store_true", help="less memory for a third more time")
+    train.add_argument("--condition-dropout", type=float, default=0.1, help="share without condition (default: 0.1)")
+    train.add_argument("--prompt-dropout", type=float, default=0.1, help="share without words (default: 0.1)")
+    train.add_argument("--validate-every", type=int, default=1000, help="steps; 0 for the end alone (default: 1000)")
+    train.add_argument("--guidance-scale", type=float, default=7.5, help="of the pictures drawn then (default: 7.5)")
+    train.add_argument("--verify", action="store_true", help="compare every shard with its SHA-256 first")
+    train.add_argument("--seed", type=int, default=0, help="of first weights, order and all draws (default: 0)")
+    train.add_argument("--threads", type=int, help="CPU threads (default: torch's choice)")
+    train.set_defaults(command=_train_controlnet)
+
+
 def _run(options: argparse.Namespace) -> int:
     from .workflow import RunSettings, load_registry, run
     from .workflow.console import ConsoleListener
@@ -167,7 +223,10 @@ def _run(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(result.report.to_json()))
     elif not options.quiet:
-        print(f"{len(result.report.nodes)} nodes in {result.report.total_seconds:.1f} s; results in {options.output}")
+        warnings = sum(len(node.warnings) for node in result.report.nodes)
+        told = f"; {warnings} warning{'s' if warnings > 1 else ''}" if warnings else ""
+        seconds = result.report.total_seconds
+        print(f"{len(result.report.nodes)} nodes in {seconds:.1f} s; results in {options.output}{told}")
     return EXIT_DONE
 
 
@@ -207,6 +266,7 @@ def _bench(options: argparse.Namespace) -> int:
 
 def _evaluate(options: argparse.Namespace) -> int:
     from .avatar.io import load_avatar
+    from .evaluation.avatar import doubts
     from .evaluation.complete import evaluate_avatar
     from .files import write_json
     from .workflow.console import ProgressBar
@@ -222,6 +282,8 @@ def _evaluate(options: argparse.Namespace) -> int:
         identity, detector = portrait_identity(options.identity), _landmark_detector()
     with ProgressBar(quiet=options.quiet or options.json) as bar:
         metrics = evaluate_avatar(avatar, portrait, identity, options.size, detector, bar.stage)
+    for doubt in doubts(metrics):
+        logging.getLogger(LOGGER_NAME).warning("evaluate: %s", doubt)
     if options.output is not None:
         write_json(options.output, metrics)
     if options.json:
@@ -258,7 +320,7 @@ def _landmark_detector() -> Detector | None:
     try:
         network = load_network(embedded_network_folder("landmarks"), "landmarks")
     except MissingModelFile as missing:
-        logging.getLogger("animportrait3d").warning("evaluate: no landmark_error. %s", missing)
+        logging.getLogger(LOGGER_NAME).warning("evaluate: no landmark_error. %s", missing)
         return None
     return partial(detect_landmarks, network)
 
@@ -282,4 +344,24 @@ def _train_network(options: argparse.Namespace) -> int:
         figures = ", ".join(f"{name} {value:.4g}" for name, value in result.metrics.items())
         state = "finished" if result.finished else "stopped; --resume goes on"
         print(f"step {result.step} ({state}), {result.seconds / 60:.1f} min. {figures}\n{options.output}")
+    return EXIT_DONE
+
+
+def _train_controlnet(options: argparse.Namespace) -> int:
+    from .training.controlnet import controlnet_run, train_controlnet
+    from .workflow.console import ProgressBar
+
+    set_threads("train-controlnet", options.threads)
+    run = controlnet_run(vars(options))
+    with ProgressBar(quiet=options.quiet or options.json) as bar:
+        result = train_controlnet(
+            options.base, options.dataset, options.output, run, lambda step, steps, _: bar.show(step, steps, "training")
+        )
+    if options.json and result.is_first:
+        done = {"step": result.step, "finished": result.finished, "seconds": result.seconds, "metrics": result.metrics}
+        print(json.dumps({"output": str(options.output), **done}))
+    elif not options.quiet and result.is_first:
+        state = "finished" if result.finished else "stopped; --resume goes on"
+        worth = f"{result.metrics['psnr']:.2f} dB on pictures held out"
+        print(f"step {result.step} ({state}), {result.seconds / 60:.1f} min. {worth}\n{options.output}")
     return EXIT_DONE

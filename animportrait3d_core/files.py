@@ -53,14 +53,31 @@ def cache_directory() -> Path:
     return directory
 
 
+GIT_LFS = b"version https://git-lfs.github.com/spec/"
+
+
+def git_lfs_reason(data: bytes) -> str | None:
+    """None, or that the first bytes of a file are those of a Git LFS pointer, which stands for a file not fetched."""
+    if not data.startswith(GIT_LFS):
+        return None
+    return (
+        "it is a Git LFS pointer of a few bytes, not the file itself: run `git lfs pull` in its repository, or "
+        "download the file"
+    )
+
+
 def require_file(where: str, path: str | Path, hint: str = "") -> Path:
-    """The path, if it is a non-empty file; else `MissingModelFile` or `InvalidInput` with the hint."""
+    """The path, if it is a non-empty file and no Git LFS pointer; else `MissingModelFile` or `InvalidInput`."""
     path = Path(path)
     if not path.is_file():
         kind = "is a folder, expected a file" if path.is_dir() else "does not exist"
         raise MissingModelFile(f"{where}: '{path}' {kind}. {hint}".rstrip())
     if path.stat().st_size == 0:
         raise InvalidInput(f"{where}: '{path}' is empty (0 bytes). {hint}".rstrip())
+    with open(path, "rb") as file:
+        reason = git_lfs_reason(file.read(len(GIT_LFS)))
+    if reason is not None:
+        raise InvalidInput(f"{where}: '{path}' cannot be read: {reason}.")
     return path
 
 
@@ -85,13 +102,24 @@ def write_json(path: str | Path, value: Any) -> None:
 
 
 def write_safetensors(path: str | Path, tensors: Mapping[str, Any], metadata: Mapping[str, str]) -> None:
-    """Write tensors and string metadata as one safetensors file, in one piece; equal content gives equal bytes."""
+    """Write tensors and string metadata as one safetensors file, in one piece; equal content gives equal bytes.
+
+    Raises `InvalidInput` when the disk does not take it (full, or a limit on files); an older file stays whole.
+    """
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     contiguous = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
+    size = sum(tensor.numel() * tensor.element_size() for tensor in contiguous.values())
     with atomic_write(path) as temporary:
-        save_file(contiguous, str(temporary), metadata=dict(metadata))
-        _sort_metadata(temporary)
+        try:
+            save_file(contiguous, str(temporary), metadata=dict(metadata))
+            _sort_metadata(temporary)
+        except (OSError, SafetensorError) as error:
+            raise InvalidInput(
+                f"write_safetensors: cannot write the {size / 1e6:,.0f} MB of '{path}' ({error}). Make room on the "
+                "disk and run the same again; what was there before is whole."
+            ) from error
 
 
 def _sort_metadata(path: Path) -> None:

@@ -3,7 +3,8 @@
 A run's key says what it was begun with. A state is taken up only by work with the same key; for anything else it is
 refused, part by part by name. States are written in one piece, so that a kill leaves the last one whole, and all that a
 step draws at random depends on its number (`randomness`), so that work that was taken up ends, on the CPU, bit for bit
-as work that never stopped.
+as work that never stopped. Several processes may do one piece of work together: all take up the same state, the first
+alone writes.
 """
 
 from __future__ import annotations
@@ -59,23 +60,41 @@ class Work(Protocol):
         """Do one step; counts `step_index` up."""
 
     def state(self) -> RunState:
-        """The state after the last step; independent of what later steps change."""
+        """The state after the last step, for use before the next one: it may share memory with the work."""
 
     def restore(self, state: RunState) -> None:
         """Go on from a `state()` of work with the same key."""
 
 
+@dataclasses.dataclass(frozen=True)
+class Processes:
+    """The processes that do one piece of work together; each sees the run's folder.
+
+    is_first: whether this is the one that writes.  agree: the first one's answer to a question, asked by all of them.
+    """
+
+    is_first: bool = True
+    agree: Callable[[bool], bool] = bool
+
+
 class Run:
     """A folder for one piece of work.
 
-    where: the function that speaks in messages.  key: what the work was begun with, by parts.  save_seconds: time
-    between two saved states at least; 0 saves after each step.
+    where: the function that speaks in messages.  key: what the work was begun with, by parts; the first that differs
+    is named.  save_seconds: time between two saved states at least; 0 saves after each step.  processes: this one
+    among others.
     """
 
     def __init__(
-        self, folder: str | Path, where: str, key: Mapping[str, str], save_seconds: float = SAVE_SECONDS
+        self,
+        folder: str | Path,
+        where: str,
+        key: Mapping[str, str],
+        save_seconds: float = SAVE_SECONDS,
+        processes: Processes | None = None,
     ) -> None:
         self.folder, self.where, self.key, self.save_seconds = Path(folder), where, dict(key), save_seconds
+        self.processes = processes or Processes()
         self._seconds_before = self._cost = 0.0
         self._started = self._saved = time.perf_counter()
 
@@ -92,7 +111,8 @@ class Run:
     def resume(self, work: Work) -> bool:
         """Take up the folder's state, if there is one. Raises `InvalidInput` if it is damaged or of another key."""
         if not self.has_state:
-            (self.folder / LOG_FILE).unlink(missing_ok=True)
+            if self.processes.is_first:
+                (self.folder / LOG_FILE).unlink(missing_ok=True)
             return False
         tensors, header = self._read()
         work.restore(RunState(tensors, header["values"]))
@@ -102,7 +122,9 @@ class Run:
         return True
 
     def save(self, work: Work) -> None:
-        """Write the work's state in one piece."""
+        """Write the work's state in one piece. Raises `InvalidInput` where it cannot be written; the last one stays."""
+        if not self.processes.is_first:
+            return
         begun = time.perf_counter()
         state = work.state()
         header = {"key": self.key, "step": work.step_index, "seconds": self.seconds, "values": dict(state.values)}
@@ -118,9 +140,18 @@ class Run:
 
     def log(self, values: Mapping[str, float]) -> None:
         """Append a line to the log; `values` holds "step". Lines after the last state are forgotten by `resume`."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with open(self.folder / LOG_FILE, "a", encoding="utf-8") as stream:
-            stream.write(json.dumps({name: round(value, 6) for name, value in values.items()}) + "\n")
+        if not self.processes.is_first:
+            return
+        line = json.dumps({name: round(value, 6) for name, value in values.items()}) + "\n"
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with open(self.folder / LOG_FILE, "a", encoding="utf-8") as stream:
+                stream.write(line)
+        except OSError as error:
+            raise InvalidInput(
+                f"{self.where}: cannot write '{self.folder / LOG_FILE}' ({error.strerror}). Make room on the disk, "
+                "then go on from the last state."
+            ) from error
 
     def remove(self) -> None:
         """Delete the folder: the work is done and its result in other hands."""
@@ -132,7 +163,7 @@ class Run:
         if metadata.get("format") != _FORMAT:
             raise InvalidInput(f"{self.where}: '{file}' is no state of a run; choose another folder.")
         header = json.loads(metadata["run"])
-        for part in sorted(self.key.keys() | header["key"].keys()):
+        for part in dict.fromkeys([*self.key, *header["key"]]):
             found, expected = header["key"].get(part), self.key.get(part)
             if found != expected:
                 raise InvalidInput(
@@ -144,7 +175,7 @@ class Run:
     def _cut_log(self, step: int) -> None:
         kept = [line for line in read_log(self.folder) if line["step"] <= step]
         file = self.folder / LOG_FILE
-        if file.is_file():
+        if file.is_file() and self.processes.is_first:
             file.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
 
 
@@ -183,10 +214,11 @@ def carry_out(
 
     report: called after each step. What it raises ends the work; its last step is saved before.
     """
-    if run is not None and run.resume(work):
+    processes = Processes() if run is None else run.processes
+    if run is not None and run.resume(work) and processes.is_first:
         LOGGER.info("%s: goes on at step %d of %d, where it was stopped.", run.where, work.step_index, work.steps)
     end = time.perf_counter() + seconds
-    while work.step_index < work.steps and time.perf_counter() < end:
+    while work.step_index < work.steps and processes.agree(time.perf_counter() < end):
         work.step()
         if run is not None:
             run.save_if_due(work)

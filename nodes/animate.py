@@ -5,11 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from . import host
+from .body import BODY_SUBJECTS, body_at_rest
 from .views import BACKGROUNDS, background_color
 
 if TYPE_CHECKING:
     from animportrait3d_core.animation import Motion
     from animportrait3d_core.avatar import RiggedAvatar
+    from animportrait3d_core.body.fit import BodyFit
+    from animportrait3d_core.body.model import BodyModel
 
 MOTIONS = ("stress clip", "rest")
 
@@ -32,7 +35,10 @@ class LoadMotion:
     def INPUT_TYPES(cls) -> dict[str, Any]:
         return {
             "required": {
-                "avatar": ("AP3D_AVATAR", {"tooltip": "Whose shape and rest pose the motion starts from."}),
+                "avatar": (
+                    BODY_SUBJECTS,
+                    {"tooltip": "Whose shape and rest pose the motion starts from: an avatar, a fit, or a body."},
+                ),
                 "motion": (list(MOTIONS), {"default": "stress clip", "tooltip": "Which motion."}),
                 "frames": (
                     "INT",
@@ -43,13 +49,16 @@ class LoadMotion:
         }
 
     @host.plain_torch
-    def execute(self, avatar: RiggedAvatar, motion: str, frames: int, fps: float) -> dict[str, Any]:
+    def execute(
+        self, avatar: RiggedAvatar | BodyFit | BodyModel, motion: str, frames: int, fps: float
+    ) -> dict[str, Any]:
         from animportrait3d_core.animation import rest_motion, stress_clip
 
+        body, parameters = body_at_rest(avatar)
         if motion == "rest":
-            clip = rest_motion(avatar.parameters, frames, fps)
+            clip = rest_motion(parameters, frames, fps)
         else:
-            clip = stress_clip(avatar.body, avatar.parameters, fps=fps)
+            clip = stress_clip(body, parameters, fps=fps)
         return host.node_result(clip, len(clip))
 
 

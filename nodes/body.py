@@ -9,8 +9,11 @@ from . import host
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from animportrait3d_core.avatar import RiggedAvatar
+    from animportrait3d_core.body.fit import BodyFit
     from animportrait3d_core.body.landmarks import Landmarks
     from animportrait3d_core.body.model import BodyModel
+    from animportrait3d_core.body.parameters import BodyParameters
     from animportrait3d_core.meshes import Mesh
     from animportrait3d_core.parts import MeshParts
     from animportrait3d_core.views import Views
@@ -23,6 +26,17 @@ SMPLX_HINT = (
     "SMPL-X is obtained from smpl-x.is.tue.mpg.de after registration, for non-commercial research; the embedded "
     "mannequin works without it."
 )
+BODY_SUBJECTS = "AP3D_AVATAR,AP3D_FIT,AP3D_BODY"
+
+
+def body_at_rest(subject: RiggedAvatar | BodyFit | BodyModel) -> tuple[BodyModel, BodyParameters]:
+    """The body of one of BODY_SUBJECTS in its rest pose: that of the fit, or of a body alone its neutral one."""
+    from animportrait3d_core.body.model import BodyModel
+    from animportrait3d_core.portrait.head_target import standard_placement
+
+    if isinstance(subject, BodyModel):
+        return subject, standard_placement(subject)
+    return subject.body, subject.parameters
 
 
 class LoadSMPLX:
@@ -70,6 +84,11 @@ class LoadSMPLX:
                 ),
             }
         }
+
+    @classmethod
+    def IS_CHANGED(cls, body: str, assets: str, **inputs: Any) -> str:
+        names = [name for name in (body, assets) if name not in (EMBEDDED_BODY, NO_ASSETS)]
+        return "\n".join([body, *(host.model_file_stamp("AP3D_LoadSMPLX", "smplx", name) for name in names)])
 
     @host.plain_torch
     def execute(self, body: str, assets: str, eyelid_mode: str) -> dict[str, Any]:

@@ -60,7 +60,12 @@ class EvaluateAvatar:
         size: int,
         true_landmarks: Landmarks | None = None,
     ) -> dict[str, Any]:
-        from animportrait3d_core.evaluation.avatar import fit_landmark_error, motion_coverage, portrait_likeness
+        from animportrait3d_core.evaluation.avatar import (
+            doubts,
+            fit_landmark_error,
+            motion_coverage,
+            portrait_likeness,
+        )
 
         metrics: dict[str, float] = {"gaussians": len(avatar)}
         metrics |= portrait_likeness(avatar, portrait, size)
@@ -69,6 +74,7 @@ class EvaluateAvatar:
             truth = true_landmarks.positions
             metrics["landmark_error_fit"] = fit_landmark_error(avatar.body, avatar.parameters, truth)
         host.report_metrics(stage, metrics)
+        host.warn("AP3D_EvaluateAvatar", doubts(metrics))
         text = "\n".join(f"{name}: {value:.4g}" for name, value in metrics.items())
         return host.node_result(text, ui={"text": [text]})
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from . import host
-from .networks import EMBEDDED, chosen_network, network_choices, network_option
+from .networks import EMBEDDED, chosen_network, network_choices, network_option, network_stamp
 
 if TYPE_CHECKING:
     from animportrait3d_core.views import Views
@@ -51,6 +51,10 @@ class DetectLandmarks:
                 ),
             }
         }  # fmt: skip
+
+    @classmethod
+    def IS_CHANGED(cls, network: str, **inputs: Any) -> str:
+        return network_stamp("AP3D_DetectLandmarks", "landmarks", network)
 
     @host.plain_torch
     def execute(self, views: Views, network: str, most_yaw: float) -> dict[str, Any]:

@@ -25,6 +25,14 @@ def network_option(role: str) -> dict[str, Any]:
     return host.model_file_option(MODEL_KEY_OF_ROLE[role], (".json",), inner=NETWORK_FILE)
 
 
+def network_stamp(where: str, role: str, choice: str) -> str:
+    """What IS_CHANGED of a node with a network returns: of all files of the user's folder; a choice of no folder is
+    itself."""
+    if not choice.endswith(NETWORK_FILE):
+        return choice
+    return host.model_file_stamp(where, MODEL_KEY_OF_ROLE[role], choice, host.files_beside)
+
+
 def chosen_network(where: str, role: str, choice: str) -> ImageNetwork:
     """The network of a choice, on the host's device."""
     from animportrait3d_core.networks import load_network

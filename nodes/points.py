@@ -109,6 +109,7 @@ class RigPoints:
         import torch
 
         from animportrait3d_core import previews
+        from animportrait3d_core.rigging.coverage import lost_surface
         from animportrait3d_core.rigging.points import PointSettings, PosedBody, sample_points
 
         settings = PointSettings.paper() if sampling == "paper" else PointSettings()
@@ -116,6 +117,7 @@ class RigPoints:
         body = PosedBody.of(fit.body, fit.parameters)
         generator = torch.Generator().manual_seed(seed)
         points = sample_points(parts.mesh, parts.part_of_face, body, settings, generator)
+        host.warn("AP3D_RigPoints", lost_surface(parts.mesh, parts.part_of_face.numpy(), points).warnings())
         colors = previews.PART_COLORS[points.part_id.long()]
         image = previews.points_image(points.positions, colors, previews.preview_cameras(PREVIEW_SIZE), points.spacing)
         return host.node_result(points, image, ui=host.preview_images(image, "points"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Literal
 
 from . import host
@@ -105,7 +106,11 @@ class PortraitFromMesh:
 
     @classmethod
     def IS_CHANGED(cls, file: str, **inputs: Any) -> str:
-        return file if file.startswith(EMBEDDED_PREFIX) else host.input_file_stamp("AP3D_PortraitFromMesh", file)
+        from animportrait3d_core.mesh_files.companions import companion_files
+
+        if file.startswith(EMBEDDED_PREFIX):
+            return file
+        return host.input_file_stamp("AP3D_PortraitFromMesh", file, companion_files)
 
     @host.plain_torch
     def execute(
@@ -122,12 +127,14 @@ class PortraitFromMesh:
 
         from animportrait3d_core import previews
         from animportrait3d_core.mesh_files import load_mesh_with_report
+        from animportrait3d_core.portrait.alignment import framing_warnings
         from animportrait3d_core.portrait.mesh import MeshRenderSettings, portrait_from_mesh
 
         path, _ = portrait_path("AP3D_PortraitFromMesh", file)
         mesh, report = load_mesh_with_report(path)
         placed = self._align(mesh, body, alignment, landmarks, by_hand)
         portrait = portrait_from_mesh(mesh, placed, prompt, MeshRenderSettings(shading=shading), report)
+        host.warn("AP3D_PortraitFromMesh", [*report.warnings, *framing_warnings(portrait.surface)])
         image = portrait.render(previews.preview_cameras(320), torch.ones(3)).images
         ui = {**host.preview_images(image, "portrait"), "text": [report.summary()]}
         return host.node_result(portrait, portrait.mesh(), prompt, image, ui=ui)
@@ -184,6 +191,12 @@ class LoadLandmarks:
                 )
             },
         }
+
+    @classmethod
+    def IS_CHANGED(cls, file: str, **inputs: Any) -> str:
+        if file.startswith(EMBEDDED_PREFIX):
+            return file
+        return host.input_file_stamp("AP3D_LoadLandmarks", str(PurePath(file).with_suffix(".json")))
 
     @host.plain_torch
     def execute(self, file: str, portrait: Portrait | None = None) -> dict[str, Any]:

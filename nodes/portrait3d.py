@@ -123,14 +123,15 @@ class LoadPortrait3D:
             path = shipped_portrait_file(file[len(EMBEDDED_PREFIX) :])
         else:
             path = host.model_file("AP3D_LoadPortrait3D", MODEL_KEY, file)
-        weights, unused = None, ""
+        weights, unused = None, []
         if generator != INSIDE_THE_FILE and carries_decoder(path):
-            unused = f"\n'{generator}' was not read: this file carries its own decoder."
+            unused.append(f"'{generator}' was not read: this file carries its own decoder.")
         elif generator != INSIDE_THE_FILE:
             weights = read_generator(host.model_file("AP3D_LoadPortrait3D", MODEL_KEY, generator))
         portrait = read_portrait(path, sampling, weights, prompt)
         image = four_sides(portrait)
-        ui = {**host.preview_images(image, "portrait"), "text": [portrait.summary() + unused]}
+        ui = {**host.preview_images(image, "portrait"), "text": ["\n".join([portrait.summary(), *unused])]}
+        host.warn("AP3D_LoadPortrait3D", unused)
         return host.node_result(portrait, portrait.prompt, image, ui=ui)
 
 
@@ -189,11 +190,11 @@ class TextToPortrait:
         made = portrait_from_prompt(prompt, seed, PORTRAIT_PRESETS[preset], lambda stage: bar)
         portrait = read_portrait(made.path, sampling)
         image = four_sides(portrait)
-        lines = [f"Made: {made.prompt}"]
-        if made.unknown:
-            lines.append(f"Not understood: {', '.join(made.unknown)}")
-        lines.append(f"{made.report.psnr:.1f} dB to the person; fitted once, in {made.report.seconds:.0f} s")
-        ui = {**host.preview_images(image, "portrait"), "text": ["\n".join(lines)]}
+        unknown = [f"Not understood: {', '.join(made.unknown)}"] if made.unknown else []
+        host.warn("AP3D_TextToPortrait", unknown)
+        seconds = f"{made.report.psnr:.1f} dB to the person; fitted once, in {made.report.seconds:.0f} s"
+        text = "\n".join([f"Made: {made.prompt}", *unknown, seconds])
+        ui = {**host.preview_images(image, "portrait"), "text": [text]}
         return host.node_result(portrait, made.prompt, image, ui=ui)
 
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING, Any, Literal
 
 from . import host
-from .networks import EMBEDDED, chosen_network, network_choices, network_option
+from .networks import EMBEDDED, chosen_network, network_choices, network_option, network_stamp
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -19,7 +18,6 @@ LABEL_IMAGES = "label images"
 NO_NETWORK = "none"
 CLASS_COLOURS = "class colours"
 PREVIEW_SIZE = 320
-LOGGER = logging.getLogger("animportrait3d")
 NETWORK_TOOLTIP = "A parts network: the pack's own, or a folder in models/ap3d_segmentation."
 VIEWS_TOOLTIP = "Which views were painted, as '0, 3-5', counted from 0, one mask each. Empty: one mask for every view."
 
@@ -70,6 +68,10 @@ class MatteViews:
             },
             "optional": {"mask": ("MASK", {"tooltip": "One mask per view, white on the person."})},
         }
+
+    @classmethod
+    def IS_CHANGED(cls, network: str, **inputs: Any) -> str:
+        return network_stamp("AP3D_MatteViews", "parts", network)
 
     @host.plain_torch
     def execute(self, views: Views, method: str, network: str, mask: Tensor | None = None) -> dict[str, Any]:
@@ -148,6 +150,10 @@ class SegmentViews:
                 "hair_mask": ("MASK", {"tooltip": "One hair mask per view, white on hair; replaces the hair labels."}),
             },
         }
+
+    @classmethod
+    def IS_CHANGED(cls, network: str, hair_network: str, **inputs: Any) -> str:
+        return "\n".join(network_stamp("AP3D_SegmentViews", "parts", choice) for choice in (network, hair_network))
 
     @host.plain_torch
     def execute(
@@ -310,8 +316,7 @@ class FaceRevote:
             labels = paint_labels(labels, correction, correction_class, chosen)
         settings = RevoteSettings(profile=profile, smoothing=smoothing, least_island=least_island)
         voted = revote_faces(mesh, labels, views.cameras, settings, host.ProgressBar(len(views)))
-        for line in voted.report.warnings():
-            LOGGER.warning("%s: %s", where, line)
+        host.warn(where, voted.report.warnings())
         text = voted.report.summary()
         colors = previews.PART_COLORS[voted.parts.part_of_face.long()]
         image = previews.colored_faces(mesh, colors, previews.preview_cameras(PREVIEW_SIZE))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from . import host
-from .networks import EMBEDDED, chosen_network, network_choices, network_option
+from .networks import EMBEDDED, chosen_network, network_choices, network_option, network_stamp
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -60,6 +60,10 @@ class EstimateNormals:
                 "normal_images": ("IMAGE", {"tooltip": "One picture per view, in their order: n / 2 + 1/2."}),
             },
         }
+
+    @classmethod
+    def IS_CHANGED(cls, network: str, **inputs: Any) -> str:
+        return network_stamp("AP3D_EstimateNormals", "normals", network)
 
     @host.plain_torch
     def execute(self, views: Views, network: str, coding: str, normal_images: Tensor | None = None) -> dict[str, Any]:

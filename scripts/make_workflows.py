@@ -276,11 +276,58 @@ def _measured(graph: WorkflowBuilder, number: str, portrait: BuiltNode, views: B
         )
 
 
+GUIDANCE_NOTE = """**What is a diffusion model worth for an avatar?** Look before an hour is spent with it.
+
+The embedded prior knows the people of the pack's own world. Choose your own model, VAE, ControlNet or LoRA in *Load
+Guidance*; for Stable Diffusion 1.5 set the `size` of the maps to 512 and the `guidance_scale` to 7.5."""
+POSED_NOTE = "A body, and a motion whose frames pose it. Connect an avatar or a fit in its place to see your own."
+SAMPLES_NOTE = """What the ControlNet is shown, and what the model makes of it, with the ControlNet and without, from
+the same noise. {look}"""
+LOOKED_AT = (  # title, region, frame of the stress clip, what to look for
+    ("Face", "face", 5, "The mouth must be open as in the maps, and the person as in the words."),
+    ("Eyes", "both eyes", 27, "Both eyes must look where the maps do. Without ControlNet it is any pair of eyes."),
+    ("Mouth", "mouth", 5, "It must be a mouth with its teeth where the maps have them, and no whole face."),
+)
+
+
+def look_at_guidance(graph: WorkflowBuilder) -> None:
+    """Condition maps of a posed body beside samples of a guidance, with its ControlNet and without."""
+    with graph.stage("1 Model and words", GUIDANCE_NOTE):
+        guidance = graph.add("AP3D_LoadGuidance", text_lines=4)
+        words = "a young woman, long red hair, green eyes, pale skin, thin brown eyebrows, freckles, teal sweater"
+        prompts = graph.add("AP3D_Prompts", prompt=words, text_lines=8)
+    with graph.stage("2 Body", POSED_NOTE):
+        body = graph.add("AP3D_LoadSMPLX", shows_picture=True)
+        motion = graph.add("AP3D_LoadMotion", avatar=body["body"], motion="stress clip")
+    for number, (title, region, frame, look) in enumerate(LOOKED_AT, start=3):
+        with graph.stage(f"{number} {title}", SAMPLES_NOTE.format(look=look)):
+            shown = {"subject": body["body"], "motion": motion["motion"], "frame": frame, "region": region, "size": 128}
+            maps = graph.add("AP3D_ConditionMaps", title=f"{title} Maps", **shown, shows_picture=True, text_lines=1)
+            asked = {"guidance": guidance["guidance"], "prompts": prompts["prompts"], "region": region}
+            asked |= {"condition": maps["packed"], "guidance_scale": 2.0, "count": 4}
+            room = {"shows_picture": True, "text_lines": 4}
+            controlled = graph.add("AP3D_SampleGuidance", title=f"{title} Controlled", **asked, **room)
+            free = graph.add("AP3D_SampleGuidance", title=f"{title} Free", controlnet=False, **asked, **room)
+            graph.add(
+                "AP3D_ContactSheet",
+                title=f"{title} Sheet",
+                row_1=maps["normals"],
+                row_2=maps["labels"],
+                row_3=controlled["images"],
+                row_4=free["images"],
+                columns=4,
+                captions="Normals\nLabels\nWith ControlNet\nWithout",
+                filename=f"guidance_{title.lower()}",
+                shows_picture=True,
+            )
+
+
 WORKFLOWS: dict[str, Callable[[WorkflowBuilder], None]] = {
     "health_check": health_check,
     "quickstart": quickstart,
     "initialization": initialization,
     "mesh_portrait": mesh_portrait,
+    "look_at_guidance": look_at_guidance,
 }
 
 

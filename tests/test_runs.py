@@ -9,7 +9,17 @@ import pytest
 import torch
 
 from animportrait3d_core.errors import InvalidInput
-from animportrait3d_core.runs import DAYS_KEPT, LOG_FILE, STATE_FILE, Run, RunState, automatic_run, carry_out, read_log
+from animportrait3d_core.runs import (
+    DAYS_KEPT,
+    LOG_FILE,
+    STATE_FILE,
+    Processes,
+    Run,
+    RunState,
+    automatic_run,
+    carry_out,
+    read_log,
+)
 
 
 class Sum:
@@ -154,3 +164,52 @@ def test_automatic_runs_find_their_own_state_and_forget_old_ones(tmp_path):
     assert not second.exists()
     run.remove()
     assert not first.exists()
+
+
+def test_of_several_processes_the_first_alone_writes_and_decides(tmp_path):
+    questions = []
+
+    def third_says_no(own):
+        questions.append(own)
+        return len(questions) < 3
+
+    first = Run(tmp_path, "sum", {}, processes=Processes(True, third_says_no))
+    work = Sum()
+    carry_out(work, first)
+    first.log({"step": 2, "value": 1.0})
+    assert work.step_index == 2 and questions == [True] * 3
+    written = (tmp_path / STATE_FILE).read_bytes(), (tmp_path / LOG_FILE).read_bytes()
+    other, run = Sum(), Run(tmp_path, "sum", {}, save_seconds=0, processes=Processes(False))
+    carry_out(other, run)
+    run.log({"step": 6, "value": 2.0})
+    assert other.total.item() == 21
+    assert ((tmp_path / STATE_FILE).read_bytes(), (tmp_path / LOG_FILE).read_bytes()) == written
+    carry_out(Sum(), Run(tmp_path / "none", "sum", {}, processes=Processes(False)))
+    assert not (tmp_path / "none").exists()
+
+
+@pytest.fixture
+def small_files():
+    """A disk that takes no file of more than 4 kB, as a full one takes none."""
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_state_that_the_disk_does_not_take_leaves_the_last_one(tmp_path, small_files):
+    class Growing(Sum):
+        def state(self):
+            more = torch.zeros(600 * self.step_index)
+            return RunState({"total": self.total, "more": more}, {"step": self.step_index})
+
+    with pytest.raises(InvalidInput, match="cannot write the .* MB of '.*state.safetensors'.*Make room"):
+        carry_out(Growing(), Run(tmp_path, "sum", {}, save_seconds=0))
+    assert [file.name for file in tmp_path.iterdir()] == [STATE_FILE]
+    again = Sum()
+    assert Run(tmp_path, "sum", {}).resume(again) and again.step_index == 1
+    run = Run(tmp_path, "sum", {})
+    with pytest.raises(InvalidInput, match="log.jsonl.*File too large"):
+        for step in range(200):
+            run.log({"step": step, "value": 0.5})

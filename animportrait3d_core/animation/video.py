@@ -14,7 +14,7 @@ from torch import Tensor
 from ..errors import InvalidInput, ShapeMismatch
 from ..files import atomic_write
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("animportrait3d")
 
 ENCODERS = ("libx264", "h264", "mpeg4")
 """Tried in this order: the first plays everywhere; the last is in every build of FFmpeg."""

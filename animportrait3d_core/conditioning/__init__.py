@@ -8,7 +8,7 @@ data set holds and how people look (`embedded`). Nothing here knows the mannequi
 
 from .crops import CROP_REGIONS, FRAME_SIZE, CropRegion, crop_boxes, crop_cameras
 from .maps import ConditionAssets, condition_assets, condition_map, posed_condition_map
-from .prompts import region_prompt, with_view_word
+from .prompts import Prompts, region_prompt, with_view_word
 from .states import BodyState, StateRanges, neutral_state, sample_eyes, sample_state, state_parameters
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "BodyState",
     "ConditionAssets",
     "CropRegion",
+    "Prompts",
     "StateRanges",
     "condition_assets",
     "condition_map",

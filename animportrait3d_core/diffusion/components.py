@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import inspect
 from collections.abc import Mapping
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from ..errors import IncompatibleCheckpoint, MissingModelFile
 from .families import ADVICE, check_pipeline_class, check_unet_config, family_of_width, refuse
+from .guidance import CONTROL_CHANNELS
 from .model_files import (
     CONFIG_FILE,
     Model,
@@ -27,7 +29,8 @@ from .model_files import (
 )
 from .schedule import PREDICTION_TYPES, NoiseSchedule, PredictionType
 
-CONTROL_CHANNELS = 4
+_CONDITION_WIDTHS = (16, 32, 96, 256)
+"""Of the layers that shrink a condition image, as in the first ControlNets; each but the first halves its side."""
 _PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
 _AUTOENCODERS = ("AutoencoderKL", "AutoencoderTiny")
 
@@ -77,14 +80,14 @@ def load_unet(where: str, folder: Path) -> Model:
     return unet
 
 
-def load_vae(where: str, folder: Path) -> Model:
-    """A folder of an `AutoencoderKL` or `AutoencoderTiny`."""
+def load_vae(where: str, folder: Path, weights: Mapping[str, Tensor] | None = None) -> Model:
+    """A folder of an `AutoencoderKL` or `AutoencoderTiny`; with `weights` in place of those in it."""
     config = read_config(where, folder)
     name = str(config.get("_class_name", "AutoencoderKL"))
     if name not in _AUTOENCODERS:
         raise IncompatibleCheckpoint(f"{where}: '{folder}' is a {name}, expected {' or '.join(_AUTOENCODERS)}.")
     vae = build_empty(getattr(import_diffusers(where), name), config, where)
-    weights = read_folder_weights(where, folder)
+    weights = read_folder_weights(where, folder) if weights is None else weights
     assign_weights(f"{where}: '{folder}'", vae, rename_old_attention(weights) if name == "AutoencoderKL" else weights)
     return vae
 
@@ -173,6 +176,25 @@ def load_controlnet(where: str, path: Path, unet: Model) -> Model:
         weights = convert_controlnet_checkpoint(weights, model.config)
     assign_weights(f"{where}: ControlNet '{path}'", model, weights)
     return model
+
+
+def controlnet_from_unet(where: str, unet: Model, latent_factor: int, seed: int) -> Model:
+    """A new ControlNet of 4 condition channels with the weights of the U-Net's encoder, float32 on the CPU.
+
+    latent_factor: side of an image over that of its latents, by which the condition is shrunk.  seed: of the
+    condition's first layers, the only weights that are drawn.
+    """
+    widths = _CONDITION_WIDTHS[: latent_factor.bit_length()]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)  # diffusers draws from the global generator
+        model = import_diffusers(where).ControlNetModel.from_unet(
+            unet, conditioning_embedding_out_channels=widths, conditioning_channels=CONTROL_CHANNELS
+        )
+    if unet.config.get("addition_embed_type") == "text":
+        # diffusers forgets how many heads look at the text there.
+        model.add_embedding = copy.deepcopy(unet.add_embedding).requires_grad_(True)
+        model.register_to_config(addition_embed_type_num_heads=unet.config["addition_embed_type_num_heads"])
+    return nn.Module.to(model, device="cpu", dtype=torch.float32)
 
 
 def _config_of_file(where: str, path: Path, weights: Mapping[str, Tensor], unet: Model) -> dict[str, Any]:

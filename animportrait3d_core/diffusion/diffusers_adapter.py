@@ -69,6 +69,16 @@ class DiffusersGuidance:
         self.image_size = int(config.get("sample_size") or 64) * self.latent_factor
         self.alphas_cumprod = self.schedule.alphas_cumprod
 
+    def summary(self) -> str:
+        """What this guidance is, in three lines."""
+        control = "no ControlNet"
+        if self.controlnet is not None:
+            channels = self.controlnet.config["conditioning_channels"]
+            control = f"ControlNet of {channels} condition channels, strength {self.conditioning_scale:g}"
+        kind = f"family {self.family}, prediction {self.prediction_type}, {self.latent_channels} latent channels"
+        place = f"on {self.device}, {str(self.dtype).removeprefix('torch.')}"
+        return f"{kind}, pictures of {self.image_size} pixels\n{control}\n{place}"
+
     @torch.no_grad()
     def encode_prompt(self, texts: list[str]) -> TextEmbedding:
         """See `Guidance`. Longer texts are cut at the text encoder's length."""
@@ -142,7 +152,9 @@ class DiffusersGuidance:
         """[B, 4, H, W] on the device, from [1 or B, H, W, 4]."""
         where = "predict_noise"
         if self.controlnet is None:
-            raise InvalidInput(f"{where}: a condition image, but no ControlNet is loaded; load one or pass None.")
+            raise InvalidInput(
+                f"{where}: a condition image, but no ControlNet is loaded; load one, or go without the condition."
+            )
         factor = 2 ** (len(self.controlnet.config["conditioning_embedding_out_channels"]) - 1)
         height, width = (factor * side for side in latents.shape[-2:])
         check_shape(where, "condition", condition, ["B", height, width, 4])

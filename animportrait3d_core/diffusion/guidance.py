@@ -10,6 +10,9 @@ from torch import Tensor
 
 from ..errors import ShapeMismatch
 
+CONTROL_CHANNELS = 4
+"""Of condition images: three of normals, one of labels."""
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class TextEmbedding:

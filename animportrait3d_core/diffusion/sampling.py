@@ -7,9 +7,13 @@ import dataclasses
 import torch
 from torch import Tensor
 
-from ..errors import InvalidInput
-from .guidance import Guidance, Prediction, TextEmbedding
+from ..errors import InvalidInput, ShapeMismatch, check_finite
+from ..progress import Progress
+from ..randomness import generator_at
+from .guidance import CONTROL_CHANNELS, Guidance, Prediction, TextEmbedding
 from .schedule import NoiseSchedule, Spacing
+
+_PREVIEWS = 5  # pictures on the way; large autoencoders take as long as some steps
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,6 +39,23 @@ class SamplingSettings:
         return schedule.sampling_timesteps(self.num_inference_steps, self.spacing)[-count:]
 
 
+@dataclasses.dataclass(frozen=True)
+class PictureSettings:
+    """sampling: of each picture.  count: of pictures.  seed: of their noise; the n-th picture's is its own, whatever
+    the count.  size: height and width in pixels, those the model was trained for if None.  batch: pictures per call.
+    """
+
+    sampling: SamplingSettings = SamplingSettings()
+    count: int = 1
+    seed: int = 0
+    size: tuple[int, int] | None = None
+    batch: int = 4
+
+    def __post_init__(self) -> None:
+        if self.count < 1 or self.batch < 1:
+            raise InvalidInput(f"PictureSettings: {self.count} pictures, {self.batch} a call; expected at least 1.")
+
+
 @torch.no_grad()
 def sample(
     guidance: Guidance,
@@ -44,21 +65,89 @@ def sample(
     noise: Tensor,
     condition: Tensor | None = None,
     start: Tensor | None = None,
+    progress: Progress | None = None,
 ) -> Tensor:
     """Clean latents [B, C, h, w] from noise of that shape (Song et al. 2021, eta 0).
 
     start: latents to begin from in place of pure noise; they get the noise of the first timestep (SDEdit, Meng et al.
-    2022). Without them `settings.strength` must be 1.
+    2022). Without them `settings.strength` must be 1.  progress: called after each step, a few times with the first
+    picture as the model sees it then.
     """
     schedule = NoiseSchedule(guidance.alphas_cumprod)
     steps = settings.timesteps(schedule)
     if start is None and settings.strength != 1:
         raise InvalidInput(f"sample: strength {settings.strength} without latents to begin from; give them, or use 1.")
     latents = noise if start is None else schedule.add_noise(start, noise, steps[0])
-    for step, following in zip(steps, [*steps[1:], None]):
+    for done, (step, following) in enumerate(zip(steps, [*steps[1:], None]), start=1):
         found = _predict(guidance, settings, latents, step, text, negative, condition)
         latents = found.x0 if following is None else schedule.ddim_step(found.eps, found.x0, following)
+        if progress is not None:
+            shown = done % max(1, len(steps) // _PREVIEWS) == 0
+            progress(done, len(steps), guidance.decode(found.x0[:1])[0].cpu() if shown else None)
     return latents
+
+
+@torch.no_grad()
+def sample_pictures(
+    guidance: Guidance,
+    settings: PictureSettings,
+    prompt: str,
+    negative_prompt: str = "",
+    condition: Tensor | None = None,
+    progress: Progress | None = None,
+) -> Tensor:
+    """Pictures [count, H, W, 3] float32 on the CPU of what a guidance makes of a prompt.
+
+    condition: [1 or count, H, W, 4] in 0..1 for the ControlNet, or None: without. Raises `ShapeMismatch` for a
+    condition of other channels, size or number, `InvalidInput` for a size that the autoencoder cannot divide.
+    """
+    height, width = settings.size or (guidance.image_size, guidance.image_size)
+    if condition is not None:
+        _check_condition(condition, settings.count, (height, width))
+    text, negative = guidance.encode_prompt([prompt]), guidance.encode_prompt([negative_prompt])
+    noise = _noise_of_pictures(guidance, settings, height, width)
+    steps = len(settings.sampling.timesteps(NoiseSchedule(guidance.alphas_cumprod)))
+    conditions = None if condition is None else condition.expand(settings.count, -1, -1, -1)
+    pictures: list[Tensor] = []
+    for first in range(0, settings.count, settings.batch):
+        chosen = slice(first, first + settings.batch)
+        report = None if progress is None else _part_of(progress, len(pictures) * steps, settings, steps)
+        latents = sample(
+            guidance, settings.sampling, text, negative, noise[chosen],
+            None if conditions is None else conditions[chosen], progress=report,
+        )  # fmt: skip
+        pictures.append(guidance.decode(latents).float().cpu())
+    return torch.cat(pictures)
+
+
+def _check_condition(condition: Tensor, count: int, size: tuple[int, int]) -> None:
+    where, shape = "sample_pictures", list(condition.shape)
+    if len(shape) == 4 and shape[3] != CONTROL_CHANNELS:
+        raise ShapeMismatch(
+            f"{where}: the condition image has {shape[3]} channels, expected {CONTROL_CHANNELS} (normals and label). "
+            "Connect `packed` of Condition Maps (AP3D_ConditionMaps) and nothing that changes pictures in between."
+        )
+    if len(shape) != 4 or shape[0] not in (1, count) or tuple(shape[1:3]) != size:
+        raise ShapeMismatch(
+            f"{where}: the condition has shape {shape}, expected [1 or {count}, {size[0]}, {size[1]}, 4]."
+        )
+    check_finite(where, "condition", condition)
+
+
+def _noise_of_pictures(guidance: Guidance, settings: PictureSettings, height: int, width: int) -> Tensor:
+    """[count, C, h, w] float32 on the CPU."""
+    factor = guidance.latent_factor
+    if height % factor or width % factor or min(height, width) < factor:
+        raise InvalidInput(f"sample_pictures: pictures of {height} x {width} pixels, expected multiples of {factor}.")
+    shape = (guidance.latent_channels, height // factor, width // factor)
+    drawn = [torch.randn(shape, generator=generator_at(settings.seed, "picture", k)) for k in range(settings.count)]
+    return torch.stack(drawn)
+
+
+def _part_of(progress: Progress, before: int, settings: PictureSettings, steps: int) -> Progress:
+    """The progress of one batch, which counts on from the batches before it."""
+    total = steps * -(-settings.count // settings.batch)
+    return lambda step, _, preview: progress(before + step, total, preview)
 
 
 def _predict(

@@ -95,6 +95,12 @@ class NoiseSchedule:
         abar = self.alpha_bar(timesteps, x0)
         return abar.sqrt() * noise - (1 - abar).sqrt() * x0
 
+    def target(self, x0: Tensor, noise: Tensor, timesteps: int | Tensor, prediction_type: PredictionType) -> Tensor:
+        """What a model of that prediction type should answer at x_t: the noise, v, or the clean latents."""
+        if prediction_type == "v_prediction":
+            return self.velocity(x0, noise, timesteps)
+        return noise if prediction_type == "epsilon" else x0
+
     def eps_and_x0(
         self, output: Tensor, latents: Tensor, timesteps: int | Tensor, prediction_type: PredictionType
     ) -> tuple[Tensor, Tensor]:

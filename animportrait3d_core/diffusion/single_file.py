@@ -49,12 +49,13 @@ def load_single_file(where: str, path: Path, tokenizer: Path | None) -> Componen
 
 
 def load_single_file_vae(where: str, path: Path) -> Model:
-    """A VAE from a file alone: beside its config.json, or an `AutoencoderKL` in the original layout."""
+    """A VAE from a file alone: an `AutoencoderKL` in the original layout, or the weights of the config.json beside."""
     if not path.is_file():
         raise MissingModelFile(f"{where}: the VAE '{path}' does not exist.")
-    if (path.parent / CONFIG_FILE).is_file():
-        return load_vae(where, path.parent)
     weights = read_weights(where, path)
+    original = any("encoder.down.0.block." in name for name in weights)
+    if not original and (path.parent / CONFIG_FILE).is_file():
+        return load_vae(where, path.parent, weights)
     prefixed = {name if name.startswith(_VAE) else _VAE + name: value for name, value in weights.items()}
     return _vae(where, path, prefixed)
 
@@ -143,13 +144,15 @@ def _tokenizer(where: str, path: Path, folder: Path | None) -> Any:
     """The tokenizer of the folder, or CLIP's if this machine has it in the cache of huggingface_hub."""
     if folder is not None:
         return load_tokenizer(where, Path(folder))
-    from transformers import CLIPTokenizer
+    import huggingface_hub
 
-    try:
-        return CLIPTokenizer.from_pretrained(_CLIP_LARGE, local_files_only=True)
-    except (OSError, ValueError) as error:
+    # Not by the hub's name: of a model that is not in the cache, transformers 5 makes a tokenizer without any words.
+    cache = huggingface_hub.constants.HF_HUB_CACHE
+    vocabulary = huggingface_hub.try_to_load_from_cache(_CLIP_LARGE, "vocab.json", cache_dir=cache)
+    if not isinstance(vocabulary, str):
         raise MissingModelFile(
             f"{where}: the file '{path}' holds no tokenizer, and CLIP's is not on this machine. Give a folder with its "
             f"vocab.json and merges.txt (from {_CLIP_LARGE}, MIT licence; ComfyUI has it in comfy/sd1_tokenizer), or a "
             "diffusers folder in place of the file."
-        ) from error
+        )
+    return load_tokenizer(where, Path(vocabulary).parent)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import torch
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 
 EVALUATION_SIZE = 256
 
+LEAST_PSNR_PORTRAIT, LEAST_COVERAGE = 20.0, 0.8
+"""Below these an avatar is bad, not only coarse: drafts of the shipped graphs reach 24 dB and 0.95."""
+
 
 def portrait_likeness(avatar: RiggedAvatar, portrait: Portrait, size: int = EVALUATION_SIZE) -> dict[str, float]:
     """`psnr_portrait` and `ssim_portrait`: the resting avatar against the portrait's own renders, on white, at the
@@ -36,6 +40,26 @@ def portrait_likeness(avatar: RiggedAvatar, portrait: Portrait, size: int = EVAL
     truth = render_views(portrait.at_full_quality(), cameras, white)
     views = render_avatar_views(pose_avatar(avatar, avatar.parameters), cameras, white)
     return {"psnr_portrait": psnr(views.images, truth.images), "ssim_portrait": ssim(views.images, truth.images)}
+
+
+def doubts(metrics: Mapping[str, float]) -> list[str]:
+    """What is bad by its own numbers, as sentences for the user; empty for a usable avatar.
+
+    >>> doubts({"psnr_portrait": 28.0, "coverage": 0.97})
+    []
+    """
+    found = []
+    if metrics.get("psnr_portrait", LEAST_PSNR_PORTRAIT) < LEAST_PSNR_PORTRAIT:
+        found.append(
+            f"psnr_portrait is {metrics['psnr_portrait']:.1f} dB, expected at least {LEAST_PSNR_PORTRAIT:.0f}: at rest "
+            "the avatar does not look like its portrait. Compare both in the contact sheet, then look at parts and fit."
+        )
+    if metrics.get("coverage", LEAST_COVERAGE) < LEAST_COVERAGE:
+        found.append(
+            f"coverage is {metrics['coverage']:.2f}, expected at least {LEAST_COVERAGE}: the face shows holes in the "
+            "worst frame of the motion. Take more points, or train longer."
+        )
+    return found
 
 
 def motion_coverage(

@@ -1,4 +1,4 @@
-"""Checks of PLY, STL and OBJ files before parsing: truncation, point clouds, missing companions, each told by name."""
+"""Checks of PLY, STL and OBJ files before parsing: truncation, point clouds, each told by name."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ PLY_SIZES = {
 PLY_HEADER_LIMIT = 1 << 16
 
 
-def check_ply(path: Path, data: bytes, settings: LoadSettings) -> list[str]:
-    """Refuse PLY files that are truncated, hold no faces, or hold Gaussian splats; returns warnings."""
+def check_ply(path: Path, data: bytes, settings: LoadSettings) -> None:
+    """Refuse PLY files that are truncated, hold no faces, or hold Gaussian splats."""
     end = re.search(rb"^end_header[ \t]*\r?\n", data[:PLY_HEADER_LIMIT], flags=re.MULTILINE)
     if not data.startswith(b"ply") or end is None:
         raise InvalidInput(
             f"load_mesh: '{path.name}' has no whole PLY header ('ply' to 'end_header'); export it again."
         )
     header = data[: end.start()].decode("ascii", errors="replace")
-    counts, row_sizes, comments = _ply_elements(path, header)
+    counts, row_sizes = _ply_elements(path, header)
     if "f_dc_0" in header and "rot_0" in header:
         raise InvalidInput(
             f"load_mesh: '{path.name}' is a Gaussian splat file with {counts.get('vertex', 0)} splats, expected a "
@@ -51,14 +51,12 @@ def check_ply(path: Path, data: bytes, settings: LoadSettings) -> list[str]:
                 f"load_mesh: '{path.name}' is truncated: {len(body)} bytes of data, its header promises at least "
                 f"{expected}. Copy or download it again."
             )
-    return _missing_files(path, [name for name in comments if name])
 
 
-def _ply_elements(path: Path, header: str) -> tuple[dict[str, int], dict[str, int], list[str]]:
-    """Count and least row size in bytes of each element, and the texture files named in comments."""
+def _ply_elements(path: Path, header: str) -> tuple[dict[str, int], dict[str, int]]:
+    """Count and least row size in bytes of each element."""
     counts: dict[str, int] = {}
     sizes: dict[str, int] = {}
-    textures: list[str] = []
     for line in header.splitlines():
         words = line.split()
         if words[:1] == ["element"] and len(words) == 3 and words[2].isdigit():
@@ -73,15 +71,13 @@ def _ply_elements(path: Path, header: str) -> tuple[dict[str, int], dict[str, in
                     f"load_mesh: '{path.name}' has an unknown PLY property '{line[:80]}'; export it again."
                 )
             sizes[last] += size
-        elif words[:2] == ["comment", "TextureFile"]:
-            textures.append(line.split("TextureFile", 1)[1].strip())
-    return counts, sizes, textures
+    return counts, sizes
 
 
-def check_stl(path: Path, data: bytes, settings: LoadSettings) -> list[str]:
-    """Refuse binary STL files whose size does not fit their face count; returns warnings."""
+def check_stl(path: Path, data: bytes, settings: LoadSettings) -> None:
+    """Refuse binary STL files whose size does not fit their face count."""
     if data[:5].lower() == b"solid" and b"facet" in data[:1024]:
-        return []
+        return
     if len(data) < 84:
         raise InvalidInput(f"load_mesh: '{path.name}' is truncated: {len(data)} bytes, a binary STL has at least 84.")
     faces = int(np.frombuffer(data, "<u4", count=1, offset=80)[0])
@@ -90,11 +86,10 @@ def check_stl(path: Path, data: bytes, settings: LoadSettings) -> list[str]:
         raise InvalidInput(
             f"load_mesh: '{path.name}' is truncated: {len(data)} bytes, {faces} faces need {84 + 50 * faces}."
         )
-    return []
 
 
-def check_obj(path: Path, data: bytes, settings: LoadSettings) -> list[str]:
-    """Refuse OBJ files without faces or with indices that would be read wrongly; warns of missing companion files."""
+def check_obj(path: Path, data: bytes, settings: LoadSettings) -> None:
+    """Refuse OBJ files without faces or with indices that would be read wrongly."""
     vertices = len(re.findall(rb"^[ \t]*v[ \t]", data, flags=re.MULTILINE))
     face_lines = re.findall(rb"^[ \t]*f[ \t]+([^\r\n#]*)", data, flags=re.MULTILINE)
     if not face_lines:
@@ -118,30 +113,6 @@ def check_obj(path: Path, data: bytes, settings: LoadSettings) -> list[str]:
                 f"load_mesh: '{path.name}' mixes relative (negative) indices with later vertices, expected absolute "
                 "indices; export it again with absolute indices or as GLB."
             )
-    return _obj_companions(path, data)
-
-
-def _obj_companions(path: Path, data: bytes) -> list[str]:
-    """Warnings for a material library or a texture that is named but absent."""
-    names = [
-        name.decode(errors="replace").strip() for name in re.findall(rb"^mtllib[ \t]+([^\r\n]+)", data, re.MULTILINE)
-    ]
-    warnings = _missing_files(path, names)
-    for name in names:
-        library = path.parent / name
-        if library.is_file():
-            text = library.read_bytes()
-            maps = re.findall(rb"^[ \t]*map_Kd[ \t]+([^\r\n]+)", text, flags=re.MULTILINE | re.IGNORECASE)
-            warnings += _missing_files(path, [entry.decode(errors="replace").strip() for entry in maps])
-    return warnings
-
-
-def _missing_files(path: Path, names: list[str]) -> list[str]:
-    return [
-        f"the file '{name[:80]}' named in the mesh is not beside it; its colours are missing"
-        for name in dict.fromkeys(names)
-        if not (path.parent / name.replace("\\", "/")).is_file()
-    ]
 
 
 def check_face_count(path: Path, faces: int, settings: LoadSettings) -> None:

@@ -1,215 +1,29 @@
 """glTF and GLB files, rewritten as one plain GLB before trimesh parses them.
 
 trimesh reads the scene graph and the materials. What it would read wrongly without a word is settled here first:
-normalised integers, sparse accessors, texture coordinates of other sets or with a transform, triangle fans, colour
-spaces, indices and buffers that lie outside of the file, and compressed geometry.
+normalised integers, sparse accessors, skins, texture coordinates of other sets or with a transform, triangle fans,
+hidden nodes, colour spaces, indices and buffers that lie outside of the file, and compressed geometry.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
+import dataclasses
 import json
 import struct
-import urllib.parse
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..errors import InvalidInput
-from .colors import decodable, linear_to_srgb
+from .colors import linear_to_srgb
+from .compression import DRACO, decode_draco
+from .gltf_nodes import hidden_nodes, skinned_positions, world_transforms
+from .gltf_source import GltfSource, list_index, plain_numbers
+from .parts import Notes
 from .report import LoadSettings
 
-COMPONENT_TYPES = {5120: "<i1", 5121: "<u1", 5122: "<i2", 5123: "<u2", 5125: "<u4", 5126: "<f4"}
-COMPONENT_COUNTS = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4, "MAT2": 4, "MAT3": 9, "MAT4": 16}
-COMPRESSIONS = ("KHR_draco_mesh_compression", "EXT_meshopt_compression", "KHR_meshopt_compression")
-UNDERSTOOD = {
-    "KHR_mesh_quantization",
-    "KHR_texture_transform",
-    "KHR_materials_unlit",
-    "KHR_materials_pbrSpecularGlossiness",
-    "EXT_texture_webp",
-}
 TRIANGLES, STRIP, FAN = 4, 5, 6
-
-
-class GltfSource:
-    """Header and buffers of a glTF or GLB file, with bounds checked on every access."""
-
-    def __init__(self, path: Path, settings: LoadSettings) -> None:
-        self.path, self.settings = path, settings
-        self.warnings: list[str] = []
-        data = path.read_bytes()
-        binary = None
-        if data[:4] == b"glTF":
-            data, binary = self._split_glb(data)
-        self.header: dict[str, Any] = json.loads(data)
-        if not isinstance(self.header, dict) or "asset" not in self.header:
-            raise InvalidInput(f"load_mesh: '{path.name}' has no glTF header (key 'asset'); export it again as GLB.")
-        self._refuse_unreadable_extensions()
-        self.buffers = [self._buffer(index, entry, binary) for index, entry in enumerate(self.items("buffers"))]
-
-    def items(self, key: str) -> list[Any]:
-        """The list `key` of the header, empty if absent."""
-        return list(self.header.get(key) or [])
-
-    def _split_glb(self, data: bytes) -> tuple[bytes, bytes | None]:
-        if len(data) < 20:
-            raise InvalidInput(f"load_mesh: '{self.path.name}' is truncated: {len(data)} bytes, a GLB has at least 20.")
-        version, length = struct.unpack_from("<II", data, 4)
-        if version != 2:
-            raise InvalidInput(f"load_mesh: '{self.path.name}' is glTF version {version}, expected 2; export it again.")
-        if length > len(data):
-            raise InvalidInput(
-                f"load_mesh: '{self.path.name}' is truncated: {len(data)} bytes, its header promises {length}. "
-                "Copy or download it again."
-            )
-        header, binary, offset = None, None, 12
-        while offset + 8 <= length:
-            size, kind = struct.unpack_from("<I4s", data, offset)
-            if offset + 8 + size > length:
-                raise InvalidInput(
-                    f"load_mesh: '{self.path.name}' has a chunk of {size} bytes beyond its end; export it again."
-                )
-            chunk = data[offset + 8 : offset + 8 + size]
-            if kind == b"JSON" and header is None:
-                header = chunk
-            elif kind == b"BIN\0" and binary is None:
-                binary = chunk
-            offset += 8 + size
-        if header is None:
-            raise InvalidInput(f"load_mesh: '{self.path.name}' is a GLB without a JSON chunk; export it again.")
-        return header, binary
-
-    def _refuse_unreadable_extensions(self) -> None:
-        used = {str(name) for name in self.items("extensionsUsed") + self.items("extensionsRequired")}
-        for name in COMPRESSIONS:
-            if name in used:
-                raise InvalidInput(
-                    f"load_mesh: '{self.path.name}' holds compressed geometry ({name}), expected plain glTF. Export it "
-                    "without mesh compression, or run `gltf-transform copy` or `gltfpack -noq` on it."
-                )
-        unknown = sorted({str(name) for name in self.items("extensionsRequired")} - UNDERSTOOD - {"KHR_texture_basisu"})
-        if unknown:
-            self.warnings.append(f"required glTF extensions not understood and ignored: {', '.join(unknown)}")
-
-    def _buffer(self, index: int, entry: dict[str, Any], binary: bytes | None) -> bytes:
-        if "uri" in entry:
-            data = self._resolve(entry["uri"])
-            if data is None:
-                raise InvalidInput(
-                    f"load_mesh: '{self.path.name}' needs the file '{entry['uri'][:80]}', which is not beside it; "
-                    "copy it there or export as GLB."
-                )
-        elif index == 0 and binary is not None:
-            data = binary
-        else:
-            raise InvalidInput(f"load_mesh: '{self.path.name}' has no data for buffer {index}; export it again.")
-        if len(data) < entry["byteLength"]:
-            raise InvalidInput(
-                f"load_mesh: '{self.path.name}' is truncated: buffer {index} has {len(data)} bytes, "
-                f"expected {entry['byteLength']}. Copy or download it again."
-            )
-        return data
-
-    def _resolve(self, uri: str) -> bytes | None:
-        """Bytes of a data URI or of a file beside the glTF; None if there is no such file."""
-        if uri.startswith("data:"):
-            try:
-                return base64.b64decode(uri.split(",", 1)[1], validate=False)
-            except (IndexError, binascii.Error):
-                return None
-        file = self.path.parent / urllib.parse.unquote(uri)
-        return file.read_bytes() if file.is_file() else None
-
-    def view(self, index: int) -> tuple[bytes, int]:
-        """Bytes and stride (0 if tightly packed) of a buffer view."""
-        entry = self.items("bufferViews")[_index(index)]
-        start, size = entry.get("byteOffset", 0), entry["byteLength"]
-        buffer = self.buffers[_index(entry["buffer"])]
-        if start < 0 or size < 0 or start + size > len(buffer):
-            raise InvalidInput(
-                f"load_mesh: '{self.path.name}' is damaged: buffer view {index} ends at byte {start + size} "
-                f"of {len(buffer)}."
-            )
-        return buffer[start : start + size], entry.get("byteStride", 0)
-
-    def accessor(self, index: int) -> np.ndarray:
-        """Values [count, components] of an accessor: float64 if floating or normalised, else int64."""
-        entry = self.items("accessors")[_index(index)]
-        components, count = COMPONENT_COUNTS[entry["type"]], entry["count"]
-        most = max(3 * self.settings.max_faces, 1 << 20)  # checked before anything of this size is allocated
-        if not 0 <= count <= most:
-            raise InvalidInput(
-                f"load_mesh: '{self.path.name}' has an accessor of {count} elements, expected at most {most}; "
-                "decimate the mesh."
-            )
-        dtype = np.dtype(COMPONENT_TYPES[entry["componentType"]])
-        if "bufferView" in entry:
-            values = self._strided(entry["bufferView"], entry.get("byteOffset", 0), count, components, dtype)
-        else:
-            values = np.zeros((count, components), dtype)
-        if "sparse" in entry:
-            values = self._with_sparse_values(values, entry["sparse"])
-        if dtype.kind == "f":
-            return values.astype(np.float64)
-        if entry.get("normalized"):
-            return np.maximum(values / float(np.iinfo(dtype).max), -1.0)
-        return values.astype(np.int64)
-
-    def _strided(self, view: int, offset: int, count: int, components: int, dtype: np.dtype) -> np.ndarray:
-        data, stride = self.view(view)
-        row = components * dtype.itemsize
-        stride = stride or row
-        needed = offset + (count - 1) * stride + row if count else offset
-        if offset < 0 or stride < row or needed > len(data):
-            raise InvalidInput(
-                f"load_mesh: '{self.path.name}' is damaged: {count} elements need {needed} bytes, "
-                f"their buffer view has {len(data)}."
-            )
-        if count == 0:
-            return np.zeros((0, components), dtype)
-        rows = np.lib.stride_tricks.as_strided(
-            np.frombuffer(data, np.uint8)[offset:], shape=(count, row), strides=(stride, 1)
-        )
-        return np.ascontiguousarray(rows).view(dtype)
-
-    def _with_sparse_values(self, values: np.ndarray, sparse: dict[str, Any]) -> np.ndarray:
-        count, places, replacement = sparse["count"], sparse["indices"], sparse["values"]
-        kind = np.dtype(COMPONENT_TYPES[places["componentType"]])
-        rows = self._strided(places["bufferView"], places.get("byteOffset", 0), count, 1, kind)[:, 0].astype(np.int64)
-        new = self._strided(
-            replacement["bufferView"], replacement.get("byteOffset", 0), count, values.shape[1], values.dtype
-        )
-        values = values.copy()
-        values[rows] = new
-        return values
-
-    def image(self, index: int) -> bytes | None:
-        """Encoded bytes of a picture that can be decoded; None, with a warning, otherwise."""
-        entry = self.items("images")[_index(index)]
-        name = str(entry.get("uri") or entry.get("name") or index)[:80]
-        data = self.view(entry["bufferView"])[0] if "bufferView" in entry else self._resolve(entry["uri"])
-        if data is None:
-            self.warnings.append(f"the texture file '{name}' is not beside the mesh; its material stays untextured")
-            return None
-        reason = decodable(data)
-        if reason is not None:
-            self.warnings.append(
-                f"the texture '{name}' cannot be decoded ({reason[:100]}); its material stays untextured"
-            )
-            return None
-        return data
-
-
-def _index(value: Any) -> int:
-    """A list index that must be a natural number: Python would quietly count -1 from the end."""
-    if not isinstance(value, int) or value < 0:
-        raise InvalidInput(
-            f"load_mesh: the glTF header refers to entry {value!r}, expected 0 or more; export it again."
-        )
-    return value
 
 
 class PlainGlb:
@@ -246,21 +60,54 @@ class PlainGlb:
         return struct.pack("<4sII", b"glTF", 2, total) + chunks + bytes(self.data)
 
 
-def prepare_gltf(path: Path, settings: LoadSettings) -> tuple[bytes, list[str]]:
-    """A plain GLB of the triangles, base colours and scene graph of a glTF or GLB file, and the warnings met.
+def prepare_gltf(path: Path, settings: LoadSettings, notes: Notes) -> bytes:
+    """A plain GLB of the triangles, base colours and scene graph of a glTF or GLB file; warnings go to the notes.
 
     Colours in it are display colours: `COLOR_0` and `baseColorFactor` are converted from linear light.
     """
-    source, target = GltfSource(path, settings), PlainGlb()
+    source, target = GltfSource(path, settings, notes), PlainGlb()
     materials = _Materials(source, target)
-    meshes = [_plain_mesh(source, target, materials, mesh) for mesh in source.items("meshes")]
-    target.tree["meshes"] = meshes
-    target.tree["nodes"] = _plain_nodes(source, meshes)
-    target.tree["scenes"] = [{"nodes": _scene_roots(source)}]
+    geometries = [_read_mesh(source, materials, mesh) for mesh in source.items("meshes")]
+    target.tree["meshes"] = [_plain_mesh(target, geometry) for geometry in geometries]
+    target.tree["nodes"] = _plain_nodes(source, target, geometries)
+    added = range(len(source.items("nodes")), len(target.tree["nodes"]))
+    target.tree["scenes"] = [{"nodes": [*_scene_roots(source), *added]}]
     target.tree["scene"] = 0
-    if source.items("skins"):
-        source.warnings.append("the skin (bones) of the file is ignored: the mesh is read in its bind pose")
-    return target.tobytes(), list(dict.fromkeys(source.warnings))
+    return target.tobytes()
+
+
+@dataclasses.dataclass
+class _Primitive:
+    """Triangles of one material: positions [V, 3], faces [F, 3], uvs [V, 2] or None, display colours [V, 3 or 4] or
+    None; joints [V, K] and weights [V, K] or None."""
+
+    positions: np.ndarray
+    faces: np.ndarray
+    material: int | None
+    uvs: np.ndarray | None
+    colors: np.ndarray | None
+    joints: np.ndarray | None
+    weights: np.ndarray | None
+
+
+@dataclasses.dataclass
+class _Attributes:
+    """Attributes of a primitive by name, from its accessors or, first, from its Draco data."""
+
+    source: GltfSource
+    accessors: dict[str, int]
+    decoded: dict[str, np.ndarray]
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.accessors or name in self.decoded
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        return self.decoded[name] if name in self.decoded else self.source.accessor(self.accessors[name])
+
+    def columns(self, prefix: str) -> np.ndarray | None:
+        """prefix_0, prefix_1, ... side by side."""
+        sets = [self[f"{prefix}_{i}"] for i in range(4) if f"{prefix}_{i}" in self]
+        return np.concatenate(sets, axis=1) if sets else None
 
 
 class _Materials:
@@ -286,12 +133,14 @@ class _Materials:
         plain: dict[str, Any] = {"name": str(material.get("name", "")), "pbrMetallicRoughness": {}}
         linear = np.clip(np.asarray(factor, dtype=np.float64), 0, 1)
         display = [*linear_to_srgb(linear[:3]).tolist(), float(linear[3])]
-        plain["pbrMetallicRoughness"]["baseColorFactor"] = display
         plain["alphaMode"] = str(material.get("alphaMode", "OPAQUE"))
         plain["alphaCutoff"] = float(material.get("alphaCutoff", 0.5))
-        index = self._texture(_index(texture["index"])) if texture else None
+        index = self._texture(list_index(texture["index"])) if texture else None
         if index is not None:
             plain["pbrMetallicRoughness"]["baseColorTexture"] = {"index": index}
+        # White beside a picture that was not read is no colour.
+        if index is not None or not texture or linear.min() < 1:
+            plain["pbrMetallicRoughness"]["baseColorFactor"] = display
         self.texture_infos.append(texture if index is not None and texture else {})
         return plain
 
@@ -305,7 +154,7 @@ class _Materials:
         webp = texture.get("extensions", {}).get("EXT_texture_webp", {}).get("source")
         image = texture.get("source") if webp is None else webp
         if image is None:
-            self.source.warnings.append(
+            self.source.notes.warn(
                 "a texture is compressed for graphics cards (KTX2) and was not read; use PNG or JPEG"
             )
             return None
@@ -318,47 +167,83 @@ class _Materials:
         return len(self.target.tree["textures"]) - 1
 
 
-def _plain_mesh(source: GltfSource, target: PlainGlb, materials: _Materials, mesh: dict[str, Any]) -> dict[str, Any]:
+def _read_mesh(source: GltfSource, materials: _Materials, mesh: dict[str, Any]) -> list[_Primitive]:
     if any(mesh.get("weights") or []):
-        source.warnings.append("morph targets are ignored: the mesh is read in its base shape")
+        source.notes.warn("morph targets are ignored: the mesh is read in its base shape")
     primitives = []
     for primitive in mesh.get("primitives", []):
         if primitive.get("mode", TRIANGLES) in (TRIANGLES, STRIP, FAN):
-            primitives.append(_plain_primitive(source, target, materials, primitive))
+            primitives.append(_read_primitive(source, materials, primitive))
         else:
-            source.warnings.append("points and lines in the file are ignored")
-    return {"name": str(mesh.get("name", "mesh")), "primitives": [p for p in primitives if p is not None]}
+            source.notes.warn("points and lines in the file are ignored")
+    return [primitive for primitive in primitives if len(primitive.faces)]
 
 
-def _plain_primitive(
-    source: GltfSource, target: PlainGlb, materials: _Materials, primitive: dict[str, Any]
-) -> dict[str, Any] | None:
-    attributes = primitive["attributes"]
-    positions = source.accessor(attributes["POSITION"])
-    faces = _triangles(source, primitive, len(positions))
-    if len(faces) == 0:
-        return None
-    plain: dict[str, Any] = {"attributes": {"POSITION": target.add_array(positions)}, "mode": TRIANGLES}
-    plain["indices"] = target.add_array(faces.reshape(-1))
-    info: dict[str, Any] = {}
-    if "material" in primitive:
-        plain["material"] = _index(primitive["material"])
-        info = materials.texture_infos[plain["material"]]
-    uvs = _texture_coordinates(source, attributes, info)
-    if uvs is not None:
-        plain["attributes"]["TEXCOORD_0"] = target.add_array(uvs)
+def _read_primitive(source: GltfSource, materials: _Materials, primitive: dict[str, Any]) -> _Primitive:
+    compressed = primitive.get("extensions", {}).get(DRACO)
+    decoded: dict[str, np.ndarray] = {}
+    flat: np.ndarray | None = None
+    if compressed is not None and "bufferView" not in source.items("accessors")[primitive["attributes"]["POSITION"]]:
+        decoded, flat = _decoded(source, primitive, compressed)
+    attributes = _Attributes(source, primitive["attributes"], decoded)
+    positions = attributes["POSITION"].astype(np.float64)
+    mode = primitive.get("mode", TRIANGLES) if flat is None else TRIANGLES
+    if flat is None and "indices" in primitive:
+        flat = source.accessor(primitive["indices"])[:, 0]
+    material = list_index(primitive["material"]) if "material" in primitive else None
+    info = materials.texture_infos[material] if material is not None else {}
+    colors = None
     if "COLOR_0" in attributes:
-        colors = source.accessor(attributes["COLOR_0"]).astype(np.float64)
+        colors = attributes["COLOR_0"].astype(np.float64)
         if _colors_are_linear(source):
             colors[:, :3] = linear_to_srgb(np.clip(colors[:, :3], 0, 1))
-        plain["attributes"]["COLOR_0"] = target.add_array(np.clip(colors, 0, 1))
-    return plain
+    return _Primitive(
+        positions,
+        _triangles(source, mode, flat, len(positions)),
+        material,
+        _texture_coordinates(attributes, info),
+        colors,
+        attributes.columns("JOINTS"),
+        attributes.columns("WEIGHTS"),
+    )
 
 
-def _triangles(source: GltfSource, primitive: dict[str, Any], vertices: int) -> np.ndarray:
-    """Faces [F, 3] of a primitive of any triangle mode, with every index in range."""
-    mode = primitive.get("mode", TRIANGLES)
-    flat = source.accessor(primitive["indices"])[:, 0] if "indices" in primitive else np.arange(vertices)
+def _decoded(
+    source: GltfSource, primitive: dict[str, Any], compressed: dict[str, Any]
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Attributes of a Draco primitive as its accessors would give them, and indices [I]."""
+    data = source.view(compressed["bufferView"])[0]
+    stored, indices = decode_draco(source.path, data, compressed["attributes"])
+    decoded: dict[str, np.ndarray] = {}
+    for name, values in stored.items():
+        accessor = source.items("accessors")[list_index(primitive["attributes"][name])]
+        if len(values) != accessor["count"]:
+            raise InvalidInput(
+                f"load_mesh: '{source.path.name}' holds {len(values)} Draco points, its header says "
+                f"{accessor['count']}; export it again."
+            )
+        decoded[name] = plain_numbers(values, bool(accessor.get("normalized")))
+    return decoded, indices
+
+
+def _plain_mesh(target: PlainGlb, primitives: list[_Primitive]) -> dict[str, Any]:
+    plain = []
+    for primitive in primitives:
+        entry: dict[str, Any] = {"attributes": {"POSITION": target.add_array(primitive.positions)}, "mode": TRIANGLES}
+        entry["indices"] = target.add_array(primitive.faces.reshape(-1))
+        if primitive.material is not None:
+            entry["material"] = primitive.material
+        if primitive.uvs is not None:
+            entry["attributes"]["TEXCOORD_0"] = target.add_array(primitive.uvs)
+        if primitive.colors is not None:
+            entry["attributes"]["COLOR_0"] = target.add_array(np.clip(primitive.colors, 0, 1))
+        plain.append(entry)
+    return {"name": "mesh", "primitives": plain}
+
+
+def _triangles(source: GltfSource, mode: int, indices: np.ndarray | None, vertices: int) -> np.ndarray:
+    """Faces [F, 3] of a primitive of any triangle mode from its indices [I] (None: in order), all in range."""
+    flat = np.arange(vertices) if indices is None else indices
     if len(flat) and not (0 <= flat.min() and flat.max() < vertices):
         raise InvalidInput(
             f"load_mesh: '{source.path.name}' has faces that point at vertex {flat.max():.0f}, "
@@ -376,13 +261,13 @@ def _triangles(source: GltfSource, primitive: dict[str, Any], vertices: int) -> 
     return strip
 
 
-def _texture_coordinates(source: GltfSource, attributes: dict[str, Any], info: dict[str, Any]) -> np.ndarray | None:
+def _texture_coordinates(attributes: _Attributes, info: dict[str, Any]) -> np.ndarray | None:
     """Texture coordinates [V, 2] of the set the material uses, with KHR_texture_transform applied."""
     transform = info.get("extensions", {}).get("KHR_texture_transform", {})
     name = f"TEXCOORD_{transform.get('texCoord', info.get('texCoord', 0))}"
     if name not in attributes:
         return None
-    uvs = source.accessor(attributes[name]).astype(np.float64)
+    uvs = attributes[name].astype(np.float64)
     scale, offset = transform.get("scale", [1, 1]), transform.get("offset", [0, 0])
     angle = transform.get("rotation", 0.0)
     cos, sin = np.cos(angle), np.sin(angle)
@@ -393,34 +278,56 @@ def _colors_are_linear(source: GltfSource) -> bool:
     if source.settings.vertex_color_space != "auto":
         return source.settings.vertex_color_space == "linear"
     if "trimesh" in str(source.header["asset"].get("generator", "")):
-        source.warnings.append("written by trimesh, whose vertex colours are read as display colours (sRGB)")
+        source.notes.warn("written by trimesh, whose vertex colours are read as display colours (sRGB)")
         return False
     return True
 
 
-def _plain_nodes(source: GltfSource, meshes: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Nodes with their transform, children and mesh; a node reached twice (a cycle or two parents) is refused."""
+def _plain_nodes(source: GltfSource, target: PlainGlb, geometries: list[list[_Primitive]]) -> list[dict[str, Any]]:
+    """Nodes with their transform, children and mesh, then one for each skinned mesh, which stands in the world. A node
+    reached twice (a cycle or two parents) is refused, hidden ones lose their mesh."""
     nodes = source.items("nodes")
     parents = [0] * len(nodes)
-    plain = []
+    plain, skinned = [], []
     for node in nodes:
         kept = {key: node[key] for key in ("matrix", "translation", "rotation", "scale", "children") if key in node}
         for child in kept.get("children", []):
-            parents[_index(child)] += 1
-        if "mesh" in node and meshes[_index(node["mesh"])]["primitives"]:
-            kept["mesh"] = node["mesh"]
+            parents[list_index(child)] += 1
         plain.append(kept)
     if any(count > 1 for count in parents):
         raise InvalidInput(
             f"load_mesh: '{source.path.name}' has a node with two parents, expected a tree; export it again."
         )
-    return plain
+    shown, hidden = hidden_nodes(nodes, _scene_roots(source))
+    transforms = world_transforms(nodes)
+    for index, node in enumerate(nodes):
+        if "mesh" not in node or not geometries[list_index(node["mesh"])]:
+            continue
+        if index in hidden:
+            source.notes.warn("the file hides some of its meshes (KHR_node_visibility); they are left out")
+        elif "skin" not in node:
+            plain[index]["mesh"] = node["mesh"]
+        elif index in shown:
+            posed = [_posed(source, node["skin"], part, transforms) for part in geometries[node["mesh"]]]
+            target.tree["meshes"].append(_plain_mesh(target, posed))
+            skinned.append({"mesh": len(target.tree["meshes"]) - 1})
+    return plain + skinned
+
+
+def _posed(source: GltfSource, skin: int, part: _Primitive, transforms: dict[int, np.ndarray]) -> _Primitive:
+    """A primitive moved into the world by its joints."""
+    if part.joints is None or part.weights is None:
+        source.notes.warn("a mesh with a skin has no joints or weights and stays where it was modelled")
+        return part
+    positions, mirrored = skinned_positions(source, skin, part.positions, (part.joints, part.weights), transforms)
+    faces = part.faces[:, ::-1] if mirrored else part.faces
+    return dataclasses.replace(part, positions=positions, faces=np.ascontiguousarray(faces))
 
 
 def _scene_roots(source: GltfSource) -> list[int]:
     """Roots of the default scene; without a scene, the nodes that are nobody's children."""
     scenes, nodes = source.items("scenes"), source.items("nodes")
     if scenes:
-        return [_index(root) for root in scenes[_index(source.header.get("scene", 0))].get("nodes", [])]
+        return [list_index(root) for root in scenes[list_index(source.header.get("scene", 0))].get("nodes", [])]
     children = {child for node in nodes for child in node.get("children", [])}
     return [index for index in range(len(nodes)) if index not in children]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import re
 import warnings as python_warnings
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,13 @@ from ..files import require_file
 from ..meshes import Mesh
 from .atlas import merge_textures
 from .checks import check_face_count, check_obj, check_ply, check_stl
+from .companions import BYTE_ORDER_MARK, read_picture, texture_names
 from .gltf import prepare_gltf
+from .obj import read_obj
 from .parts import Notes, Part, PartReader
 from .report import LoadSettings, MeshReport, count_edges, reading
 
 FORMATS = {".glb": "GLB", ".gltf": "glTF", ".obj": "OBJ", ".ply": "PLY", ".stl": "STL", ".off": "OFF"}
-CHECKS = {".obj": check_obj, ".ply": check_ply, ".stl": check_stl}
 MIN_EXTENT, MAX_EXTENT = 1e-6, 1e6
 MAX_FILE_BYTES = 2 << 30
 # Faces below this share of the squared diagonal have no usable normal in float32.
@@ -79,14 +81,32 @@ def load_mesh_with_report(path: str | Path, settings: LoadSettings | None = None
         boundary_edges=boundary,
         non_manifold_edges=non_manifold,
         warnings=tuple(notes.warnings),
+        files=tuple(notes.files),
         **counts,
     )
 
 
 def _read_parts(path: Path, suffix: str, settings: LoadSettings, notes: Notes) -> list[Part]:
     """Parse the file and collect its visible geometries, placed in the scene's frame."""
-    scene = _parse(path, suffix, settings, notes)
-    reader = PartReader(settings, notes)
+    reader, points = PartReader(settings, notes), 0
+    if suffix == ".obj":
+        data = path.read_bytes().removeprefix(BYTE_ORDER_MARK)
+        check_obj(path, data, settings)
+        parts = read_obj(path, data, reader, notes)
+    else:
+        parts, points = _scene_parts(path, _parse(path, suffix, settings, notes), reader)
+    if not parts:
+        hidden = f", {notes.transparent_faces} transparent" if notes.transparent_faces else ""
+        raise InvalidInput(
+            f"load_mesh: '{path.name}' has 0 visible faces ({points} loose points{hidden}), expected a triangle mesh; "
+            "export the surface, not a point cloud."
+        )
+    check_face_count(path, sum(len(part.faces) for part in parts), settings)
+    return parts
+
+
+def _scene_parts(path: Path, scene: Any, reader: PartReader) -> tuple[list[Part], int]:
+    """The visible geometries of a trimesh scene, and the number of its loose points."""
     parts, points = [], 0
     for node in scene.graph.nodes_geometry:
         transform, name = scene.graph[node]
@@ -98,28 +118,24 @@ def _read_parts(path: Path, suffix: str, settings: LoadSettings, notes: Notes) -
         part = reader.read(geometry, np.asarray(transform, dtype=np.float64)) if len(geometry.faces) else None
         if part is not None:
             parts.append(part)
-    if not parts:
-        hidden = f", {notes.transparent_faces} transparent" if notes.transparent_faces else ""
-        raise InvalidInput(
-            f"load_mesh: '{path.name}' has 0 visible faces ({points} loose points{hidden}), expected a triangle mesh; "
-            "export the surface, not a point cloud."
-        )
-    check_face_count(path, sum(len(part.faces) for part in parts), settings)
-    return parts
+    return parts, points
 
 
 def _parse(path: Path, suffix: str, settings: LoadSettings, notes: Notes) -> Any:
     """The file as a trimesh scene."""
     import trimesh
 
+    pictures: dict[str, bytes] = {}
     if suffix in (".glb", ".gltf"):
-        data, found = prepare_gltf(path, settings)
+        data = prepare_gltf(path, settings, notes)
         suffix = ".glb"
     else:
         data = path.read_bytes()
-        found = CHECKS[suffix](path, data, settings) if suffix in CHECKS else []
-    for warning in found:
-        notes.warn(warning)
+        if suffix == ".ply":
+            check_ply(path, data, settings)
+            data, pictures = _ply_pictures(path, data, notes)
+        elif suffix == ".stl":
+            check_stl(path, data, settings)
     logger, level = logging.getLogger("trimesh"), logging.getLogger("trimesh").level
     logger.setLevel(logging.CRITICAL)  # what matters of its log is in the report, in the user's words
     try:
@@ -128,12 +144,32 @@ def _parse(path: Path, suffix: str, settings: LoadSettings, notes: Notes) -> Any
             return trimesh.load_scene(
                 io.BytesIO(data),
                 file_type=suffix[1:],
-                resolver=trimesh.resolvers.FilePathResolver(str(path)),
+                resolver=pictures,
                 process=False,
                 maintain_order=False,  # True gives all corners of a vertex one median texture coordinate
             )
     finally:
         logger.setLevel(level)
+
+
+def _ply_pictures(path: Path, data: bytes, notes: Notes) -> tuple[bytes, dict[str, bytes]]:
+    """The PLY and its readable pictures by name; without any, its texture coordinates are renamed, so that they do not
+    hide the vertex colours."""
+    pictures: dict[str, bytes] = {}
+    names = [name for name in texture_names(data) if name]
+    for name in names[:1]:
+        picture, reason, file = read_picture([path.parent], name)
+        if picture is not None and file is not None:
+            notes.read(file)
+            return data, {name: picture}
+        of_file = "the texture" if file is not None else "the file"
+        end = "; the mesh stays untextured" if file is not None else "; its colours are missing"
+        notes.warn(f"{of_file} '{name[:80]}' named in the mesh {reason}{end}")
+    end_of_header = data.find(b"end_header")
+    header = re.sub(
+        rb"\b(texture_u|texture_v|texcoord|u|v|s|t)(?=\r?$)", rb"unused_\1", data[:end_of_header], flags=re.M
+    )
+    return header + data[end_of_header:], pictures
 
 
 def _check_geometry(path: Path, geometry: Any) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from .colors import image_to_array, tint
+from .companions import TextureMap
 from .report import LoadSettings
 
 GREY = np.array([0.7, 0.7, 0.7], dtype=np.float32)
@@ -32,11 +34,33 @@ class Notes:
 
     warnings: list[str] = dataclasses.field(default_factory=list)
     transparent_faces: int = 0
+    files: list[str] = dataclasses.field(default_factory=list)
 
     def warn(self, text: str) -> None:
         """Add a warning, once."""
         if text not in self.warnings:
             self.warnings.append(text)
+
+    def read(self, file: Path) -> None:
+        """Note a companion file that was read, once."""
+        if file.name not in self.files:
+            self.files.append(file.name)
+
+
+@dataclasses.dataclass
+class Material:
+    """What colours a geometry.
+
+    image: a PIL picture or None.  factor: display colour [3] that tints picture or vertex colours, None if the file
+    says none.  alpha, mode, cutoff: opacity as in glTF.  uv_map: how texture coordinates reach the picture.
+    """
+
+    image: Any
+    factor: np.ndarray | None
+    alpha: float = 1.0
+    mode: str = "OPAQUE"
+    cutoff: float = 0.5
+    uv_map: TextureMap | None = None
 
 
 class PartReader:
@@ -54,40 +78,59 @@ class PartReader:
         if np.linalg.det(transform[:3, :3]) < 0:
             faces = faces[:, ::-1]  # a mirroring transform turns the winding
         part = Part(vertices, faces, color_source="none")
-        kind = geometry.visual.kind
-        visible = np.ones(len(faces), dtype=bool)
-        if kind == "texture":
-            visible = self._read_material(geometry, part)
-        elif kind in ("vertex", "face"):
-            part.color_source = "vertex colors"
-            if kind == "vertex":
-                corners = _display_colors(geometry.visual.vertex_colors)[faces]
-            else:
-                corners = np.repeat(_display_colors(geometry.visual.face_colors)[:, None], 3, axis=1)
-            part.corner_colors = corners.astype(np.float32)
-        if part.texture is None and part.corner_colors is None:
-            part.corner_colors = np.broadcast_to(GREY, (len(faces), 3, 3)).copy()
-        return self._without_invisible_faces(part, visible)
+        visual, uvs, colors, material = geometry.visual, None, None, None
+        if visual.kind == "texture":
+            material = _material_of(visual.material)
+            if visual.uv is not None and len(visual.uv) == len(vertices):
+                uvs = np.asarray(visual.uv, dtype=np.float64)[:, :2][faces]
+            if visual.vertex_attributes.get("color") is not None:
+                colors = _display_colors(visual.vertex_attributes["color"])[faces]
+        elif visual.kind == "vertex":
+            colors = _display_colors(visual.vertex_colors)[faces]
+        elif visual.kind == "face":
+            colors = np.repeat(_display_colors(visual.face_colors)[:, None], 3, axis=1)
+        return self.colored(part, material, uvs, colors)
 
-    def _read_material(self, geometry: Any, part: Part) -> np.ndarray:
-        """Fill in the colours of a geometry with a material; returns which faces are visible [F]."""
-        image, factor, alpha_factor, mode, cutoff = _material_values(geometry.visual.material)
-        colors = geometry.visual.vertex_attributes.get("color")
-        uv = geometry.visual.uv
+    def colored(
+        self, part: Part, material: Material | None, corner_uvs: np.ndarray | None, corner_colors: np.ndarray | None
+    ) -> Part | None:
+        """A bare part with its texture, or else its colours [F, 3, 3] and material colour, or else grey; None if
+        nothing of it is visible.  corner_uvs: [F, 3, 2], v up."""
         alpha: np.ndarray | None = None
-        if image is not None and uv is not None and len(uv) == len(part.vertices):
-            part.corner_uvs = np.asarray(uv, dtype=np.float64)[:, :2][part.faces]
-            part.texture, alpha = self._texture(image, factor)
+        image = material.image if material is not None else None
+        if material is not None and image is not None and corner_uvs is not None:
+            part.corner_uvs = self._on_picture(corner_uvs, material.uv_map)
+            part.texture, alpha = self._texture(image, np.ones(3) if material.factor is None else material.factor)
             part.color_source = "texture"
-            if colors is not None and np.asarray(colors)[:, :3].min(initial=1) < 0.99:
+            if corner_colors is not None and corner_colors.min(initial=1) < 0.99:
                 self.notes.warn("a textured material also has vertex colours; the texture is kept, they are ignored")
         else:
             if image is not None:
                 self.notes.warn("a material has a texture but its geometry has no texture coordinates; texture ignored")
-            base = np.ones((len(part.vertices), 3)) if colors is None else _display_colors(colors)
-            part.corner_colors = tint(base.astype(np.float32), factor)[part.faces].astype(np.float32)
-            part.color_source = "material colors" if colors is None else "vertex colors"
-        return self._visible(part, alpha, alpha_factor, mode, cutoff)
+            factor = material.factor if material is not None else None
+            if corner_colors is not None or factor is not None:
+                base = np.ones((len(part.faces), 3, 3)) if corner_colors is None else corner_colors
+                tinted = tint(base.astype(np.float32), np.ones(3) if factor is None else factor)
+                part.corner_colors = tinted.astype(np.float32)
+                part.color_source = "material colors" if corner_colors is None else "vertex colors"
+            else:
+                part.corner_colors = np.broadcast_to(GREY, (len(part.faces), 3, 3)).copy()
+        if material is None:
+            return self._without_invisible_faces(part, np.ones(len(part.faces), dtype=bool))
+        return self._without_invisible_faces(
+            part, self._visible(part, alpha, material.alpha, material.mode, material.cutoff)
+        )
+
+    def _on_picture(self, corner_uvs: np.ndarray, uv_map: TextureMap | None) -> np.ndarray:
+        """Texture coordinates scaled and shifted by the options of their map."""
+        if uv_map is None:
+            return corner_uvs
+        placed = corner_uvs * uv_map.scale + uv_map.offset
+        if uv_map.clamp and (placed.min(initial=0) < 0 or placed.max(initial=1) > 1):
+            self.notes.warn(
+                f"the texture '{uv_map.name[:80]}' is repeated beyond its borders, although -clamp says that it is not"
+            )
+        return placed
 
     def _texture(self, image: Any, factor: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         if id(image) not in self._images:
@@ -144,17 +187,12 @@ def _display_colors(colors: Any) -> np.ndarray:
     return np.clip(values / 255.0 if values.dtype.kind in "iu" else values.astype(np.float64), 0, 1)
 
 
-def _material_values(material: Any) -> tuple[Any, np.ndarray, float, str, float]:
-    """Picture or None, display colour factor [3], alpha factor, alpha mode and cutoff of a trimesh material."""
+def _material_of(material: Any) -> Material:
+    """A trimesh material; that of a PLY is its picture alone."""
     if hasattr(material, "baseColorFactor"):
         factor = material.baseColorFactor
         rgba = np.ones(4) if factor is None else np.asarray(factor, dtype=np.float64) / 255
+        color = None if factor is None and material.baseColorTexture is None else rgba[:3]
         cutoff = 0.5 if material.alphaCutoff is None else float(material.alphaCutoff)
-        return material.baseColorTexture, rgba[:3], float(rgba[3]), material.alphaMode or "OPAQUE", cutoff
-    dissolve = material.kwargs.get("d") or ["1"]
-    alpha = float(dissolve[-1])
-    mode = "BLEND" if alpha < 1 or material.image is not None else "OPAQUE"
-    if material.image is not None:
-        # By common practice the picture alone decides: exporters leave Kd at 0.8 or even at 0 beside a map.
-        return material.image, np.ones(3), alpha, mode, 0.5
-    return None, np.asarray(material.diffuse, dtype=np.float64)[:3] / 255, alpha, mode, 0.5
+        return Material(material.baseColorTexture, color, float(rgba[3]), material.alphaMode or "OPAQUE", cutoff)
+    return Material(material.image, np.ones(3), 1.0, "BLEND")

@@ -45,7 +45,7 @@ class MeshReport:
     """What was found in a mesh file and what was done to it.
 
     color_source: 'texture', 'vertex colors', 'material colors' or 'none' (then the mesh is grey).  extents: size of the
-    bounding box in the file's units.  warnings: sentences for the user.
+    bounding box in the file's units.  warnings: sentences for the user.  files: names of the companions that were read.
     """
 
     file_name: str
@@ -63,14 +63,16 @@ class MeshReport:
     boundary_edges: int = 0
     non_manifold_edges: int = 0
     warnings: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
     schema_version: int = SCHEMA_VERSION
 
     def summary(self) -> str:
         """One line of numbers and one line per warning, for a log or a node's text."""
         size = " x ".join(f"{extent:.4g}" for extent in self.extents)
+        read = f" ({', '.join(self.files)})" if self.files else ""
         counts = (
             f"{self.file_name}: {self.file_format}, {self.geometries} geometries, {self.vertices} vertices, "
-            f"{self.faces} faces, size {size}, colour from {self.color_source}; removed "
+            f"{self.faces} faces, size {size}, colour from {self.color_source}{read}; removed "
             f"{self.degenerate_faces_removed} degenerate and {self.transparent_faces_removed} transparent faces; "
             f"{self.boundary_edges} boundary and {self.non_manifold_edges} non-manifold edges."
         )

@@ -9,7 +9,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from ..avatar.densify import densify, gather_gradients
+from ..avatar.densify import DensifySettings, densify, gather_gradients
 from ..avatar.model import RiggedAvatar, pose_gaussians
 from ..avatar.regularize import position_penalty, scale_penalty
 from ..avatar.rig import AvatarRig
@@ -20,7 +20,7 @@ from ..gaussians import Gaussians, sh_degree
 from ..progress import Progress
 from ..randomness import generator_at, seed_at
 from ..render import GaussianImage, render_gaussians
-from ..rigging import triangle_frames
+from ..rigging import QuaternionOrder, TriangleFrames, triangle_frames
 from ..runs import RunState, automatic_run, carry_out
 from .scenes import Scene, Scenes
 from .stage import Stage
@@ -46,6 +46,30 @@ class Objective(Protocol):
 
     def losses(self, crops: Crops, step: int) -> dict[str, Tensor]:
         """Weighted terms (scalars) whose sum is minimised."""
+
+
+class Hook(Protocol):
+    """What is done to the table of Gaussians after a step, beside the optimiser's own work."""
+
+    def after_step(self, table: GaussianTable, step: int, rendered: GaussianImage, screen: Tensor) -> None:
+        """step: steps done.  screen: [C, N, 2] gradients of the loss by the screen positions, per pixel."""
+
+
+class Densifier:
+    """Gathers screen gradients, and adds Gaussians when it is time."""
+
+    def __init__(self, settings: DensifySettings, rest: TriangleFrames, order: QuaternionOrder, seed: int) -> None:
+        """rest: [F] frames of all body faces at rest.  order: of the avatar's quaternions."""
+        self._settings, self._rest, self._order, self._seed = settings, rest, order, seed
+
+    def after_step(self, table: GaussianTable, step: int, rendered: GaussianImage, screen: Tensor) -> None:
+        """See `Hook`."""
+        size = (rendered.color.shape[2], rendered.color.shape[1])
+        for gradient, visible in zip(screen, rendered.info["visible"], strict=True):
+            gather_gradients(table, gradient, visible, size)
+        if self._settings.due(step):
+            with torch.no_grad():
+                densify(table, self._rest, self._settings, self._order, generator_at(self._seed, "densify", step))
 
 
 class AvatarOptimizer:
@@ -78,6 +102,9 @@ class AvatarOptimizer:
             self._rig = AvatarRig(avatar)
             self._rest = avatar.frames().detach().to(self._device)
             self._table = GaussianTable.of(avatar, self._device)
+        self._hooks: list[Hook] = []
+        if stage.densify.interval:
+            self._hooks.append(Densifier(stage.densify, self._rest, avatar.quaternion_order, self._seed))
 
     def __len__(self) -> int:
         return len(self._table)
@@ -89,12 +116,11 @@ class AvatarOptimizer:
             rendered = render_gaussians(self._posed(scene), scene.cameras, background=scene.background)
             crops = Crops(rendered.color, rendered.alpha, scene)
             losses = {**self.objective.losses(crops, self.step_index), **self._penalties(rendered)}
-            means2d = rendered.info["means2d"]
-            gradients, screen = self._gradients(torch.stack(list(losses.values())).sum(), means2d)
+            gradients, screen = self._gradients(torch.stack(list(losses.values())).sum(), rendered)
             self._update(gradients)
             self.step_index += 1
-            if screen is not None:
-                self._densify(screen, rendered)
+            for hook in self._hooks:
+                hook.after_step(self._table, self.step_index, rendered, screen)
         self.losses = {name: float(value.detach()) for name, value in losses.items()}
         self.image = rendered.color[0].detach()
 
@@ -148,16 +174,14 @@ class AvatarOptimizer:
         scale = scale_penalty(table.parameters["log_scales"], table.anchor_log_scales, rules)
         return {"position": rules.position_weight * position, "scale": rules.scale_weight * scale}
 
-    def _gradients(self, loss: Tensor, means2d: Tensor) -> tuple[dict[str, Tensor], Tensor | None]:
-        """Gradients of the tables, and of the screen positions where densification wants them; zeros where nothing
-        was seen."""
-        inputs = dict(self._table.parameters)
-        names = list(inputs)
-        collecting = self.stage.densify.interval > 0
-        values = [*inputs.values(), means2d] if collecting else list(inputs.values())
-        grads = torch.autograd.grad(loss, values, allow_unused=True)
-        found = [torch.zeros_like(value) if grad is None else grad for grad, value in zip(grads, values, strict=True)]
-        return dict(zip(names, found)), found[-1] if collecting else None
+    def _gradients(self, loss: Tensor, rendered: GaussianImage) -> tuple[dict[str, Tensor], Tensor]:
+        """Gradients of the tables and of the screen positions [C, N, 2]; zeros where nothing was seen."""
+        tables, means2d = self._table.parameters, rendered.info["means2d"]
+        values = [*tables.values(), means2d]
+        found = torch.autograd.grad(loss, values, allow_unused=True)
+        filled = [torch.zeros_like(value) if grad is None else grad for grad, value in zip(found, values, strict=True)]
+        # Back-ends differ in how they nest the rows of a camera.
+        return dict(zip(tables, filled)), filled[-1].reshape(len(rendered.color), len(self), 2)
 
     def _update(self, gradients: dict[str, Tensor]) -> None:
         table, stage = self._table, self.stage
@@ -166,19 +190,6 @@ class AvatarOptimizer:
             for gradient in gradients.values():
                 gradient[frozen] = 0
         table.optimizer.step(table.parameters, gradients, stage.lrs.at(self.step_index, self.steps))
-
-    def _densify(self, screen: Tensor, rendered: GaussianImage) -> None:
-        """Gather the screen gradients of all cameras; add Gaussians when it is time."""
-        table, rules = self._table, self.stage.densify
-        visible = rendered.info["visible"]
-        size = (rendered.color.shape[2], rendered.color.shape[1])
-        # Back-ends differ in how they nest the rows of a camera.
-        for gradient, seen in zip(screen.reshape(len(visible), len(table), 2), visible, strict=True):
-            gather_gradients(table, gradient, seen, size)
-        if rules.due(self.step_index):
-            generator = generator_at(self._seed, "densify", self.step_index)
-            with torch.no_grad():
-                densify(table, self._rest, rules, self._avatar.quaternion_order, generator)
 
 
 def optimize_avatar(

@@ -13,8 +13,9 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from ..cameras import project, view_preset
 from ..errors import InvalidInput, check_finite, check_shape
-from ..head_frame import VIEW_BOTTOM, VIEW_RADIUS
+from ..head_frame import EYE_HEIGHT, VIEW_BOTTOM, VIEW_RADIUS
 from ..landmarks import LANDMARK_NAMES, NUM_BODY_LANDMARKS, NUM_FACE_LANDMARKS
 from ..meshes import Mesh, compact
 from .head_target import HeadTarget
@@ -202,6 +203,22 @@ def crop_to_view(mesh: Mesh) -> Mesh:
             f"is above y = {VIEW_BOTTOM} and within {VIEW_RADIUS} of the vertical axis; align the mesh first."
         )
     return compact(mesh, keep)
+
+
+def framing_warnings(mesh: Mesh) -> list[str]:
+    """A sentence for the user if standard views cut off the top of an aligned mesh: what none shows cannot be learned.
+
+    They always cut a bust at its lower end.
+    """
+    cameras, highest = view_preset("heldout", 64), mesh.vertices[mesh.vertices[:, 1].argmax()]
+    rows = project(cameras, highest[None])[0][:, 0, 1]
+    cut = int((rows < 0).sum())
+    if cut == 0:
+        return []
+    return [
+        f"the mesh reaches up to y = {float(highest[1]):.2f} (eyes are at {EYE_HEIGHT}), which {cut} of {len(cameras)} "
+        "standard views cut off: what lies above is badly seen. Align it by hand with a smaller scale, or take it off."
+    ]
 
 
 def _numbers(values: list[float]) -> str:

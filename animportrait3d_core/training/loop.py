@@ -22,6 +22,7 @@ from ..errors import InvalidInput
 from ..progress import Report
 from ..randomness import generator_at, shuffled_rows
 from ..runs import SAVE_SECONDS, Run, RunState, carry_out
+from .adam import AveragedAdam
 from .gradients import Portion, add_gradients
 from .workers import Workers
 
@@ -131,22 +132,13 @@ class Trainer:
         """Terms of the loss of the last step."""
         self.workers: Workers | None = None
         """Processes that share the steps."""
-        self.model = task.model.to(device, memory_format=torch.channels_last)
-        self._parameters = {name: value for name, value in self.model.named_parameters() if value.requires_grad}
-        decayed = [value for value in self._parameters.values() if value.ndim > 1]
-        others = [value for value in self._parameters.values() if value.ndim <= 1]
-        groups = [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": others, "weight_decay": 0.0}]
-        groups = [group for group in groups if group["params"]]
-        self.optimizer = torch.optim.AdamW(groups, lr=settings.lr, fused=True)
-        self._ema = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
-        self._first = {name: torch.zeros_like(value) for name, value in self._parameters.items()}
-        self._second = {name: torch.zeros_like(value) for name, value in self._parameters.items()}
-        self._bind_moments(torch.zeros(len(self._parameters)))
+        self.model = task.model.to(device).to(memory_format=torch.channels_last)
+        self.adam = AveragedAdam(self.model, settings.lr, settings.weight_decay, settings.ema_decay)
 
     def step(self) -> None:
         """One batch, one step of AdamW, one step of the average."""
         settings = self.settings
-        self.optimizer.zero_grad(set_to_none=True)
+        self.adam.optimizer.zero_grad(set_to_none=True)
         self.losses = self._add_gradients()
         total = sum(self.losses.values())
         if not math.isfinite(total):
@@ -154,12 +146,11 @@ class Trainer:
                 f"train: the loss is {total} at step {self.step_index}; lower the learning rate "
                 f"({settings.lr}) and resume from the last state, or check the data set."
             )
-        torch.nn.utils.clip_grad_norm_(self._parameters.values(), settings.clip_norm)
-        for group in self.optimizer.param_groups:
-            group["lr"] = settings.lr_at(self.step_index)
-        self.optimizer.step()
+        torch.nn.utils.clip_grad_norm_(self.adam.parameters.values(), settings.clip_norm)
+        self.adam.set_lr(settings.lr_at(self.step_index))
+        self.adam.optimizer.step()
         self.step_index += 1
-        self._average()
+        self.adam.average(self.step_index)
 
     def _add_gradients(self) -> dict[str, float]:
         """The gradients of this step's batch; the terms of its loss."""
@@ -175,12 +166,12 @@ class Trainer:
 
     def weights(self) -> dict[str, Tensor]:
         """The averaged weights (state dict of the model)."""
-        return {name: value.to("cpu", copy=True) for name, value in self._ema.items()}
+        return {name: value.to("cpu", copy=True) for name, value in self.adam.averaged().items()}
 
     def evaluate(self) -> dict[str, float]:
         """The task's metrics of the averaged weights; the weights in training stay as they are."""
         trained = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
-        self.model.load_state_dict(self._ema)
+        self.model.load_state_dict(self.adam.averaged())
         self.model.eval()
         try:
             with torch.no_grad():
@@ -191,54 +182,16 @@ class Trainer:
 
     def state(self) -> RunState:
         """Weights, their average, Adam's moments and steps."""
-        model = {name: value.detach() for name, value in self.model.state_dict().items()}
-        groups = {"model": model, "ema": self._ema, "first": self._first, "second": self._second}
-        flat = {f"{kind}/{name}": value for kind, group in groups.items() for name, value in group.items()}
-        flat["adam_steps"] = self._adam_steps()
         tensors = {
-            name: value.to("cpu", copy=True, memory_format=torch.contiguous_format) for name, value in flat.items()
+            name: value.to("cpu", copy=True, memory_format=torch.contiguous_format)
+            for name, value in self.adam.tensors().items()
         }
         return RunState(tensors, {"step": self.step_index})
 
     def restore(self, state: RunState) -> None:
         """Go on from a `state()` of the same task and settings."""
-        tensors = state.tensors
-
-        def group(kind: str) -> dict[str, Tensor]:
-            return {name.removeprefix(kind): value for name, value in tensors.items() if name.startswith(kind)}
-
-        self.model.load_state_dict(group("model/"))
-        with torch.no_grad():
-            for own, kind in ((self._ema, "ema/"), (self._first, "first/"), (self._second, "second/")):
-                found = group(kind)
-                for name, value in own.items():
-                    value.copy_(found[name])
+        self.adam.load(state.tensors)
         self.step_index = int(state.values["step"])
-        self._bind_moments(tensors["adam_steps"])
-
-    def _bind_moments(self, steps: Tensor) -> None:
-        """Give the optimiser our tensors for its moments, so that state and optimiser are one thing.
-
-        steps: [parameters]; a parameter that had no gradient in a step is behind the others.
-        """
-        for (name, parameter), count in zip(self._parameters.items(), steps.tolist(), strict=True):
-            self.optimizer.state[parameter] = {
-                "step": torch.tensor(count, device=parameter.device),
-                "exp_avg": self._first[name],
-                "exp_avg_sq": self._second[name],
-            }
-
-    def _adam_steps(self) -> Tensor:
-        return torch.stack([self.optimizer.state[value]["step"].float() for value in self._parameters.values()])
-
-    def _average(self) -> None:
-        decay = min(self.settings.ema_decay, self.step_index / (self.step_index + 10))
-        with torch.no_grad():
-            for name, value in self.model.state_dict().items():
-                if value.is_floating_point():
-                    self._ema[name].lerp_(value, 1 - decay)
-                else:
-                    self._ema[name].copy_(value)
 
 
 class _Sitting:

@@ -251,8 +251,9 @@ class ShardDataset:
 
     @property
     def has_condition(self) -> bool:
-        """Whether the samples have condition maps."""
-        return len(self) > 0 and "condition" in self._stream(int(self._places[0, 0])).keys()
+        """Whether all samples have condition maps."""
+        shards = self._places[:, 0].unique().tolist()
+        return bool(shards) and all("condition" in self._stream(shard).keys() for shard in shards)
 
     @property
     def identities(self) -> tuple[int, ...]:
@@ -312,6 +313,7 @@ def open_dataset(folder: str | Path, verify: bool = False) -> ShardDataset:
         raise InvalidInput(f"open_dataset: '{folder}' has no finished shard of {manifest.num_shards}; build it first.")
     for entry in manifest.shards:
         _check_file(folder, entry, verify)
+        _check_header(folder, entry, manifest.size)
     places = [(k, row) for k, entry in enumerate(manifest.shards) for row in range(entry.samples)]
     return ShardDataset(folder, manifest, torch.tensor(places))
 
@@ -331,6 +333,29 @@ def _check_file(folder: Path, entry: ShardEntry, verify: bool) -> None:
                 f"open_dataset: shard '{path}' has SHA-256 {digest[:12]}..., expected {entry.sha256[:12]}... {again}"
             )
         _check_shard("open_dataset", read_safetensors(path, "open_dataset")[0])
+
+
+def _check_header(folder: Path, entry: ShardEntry, size: int) -> None:
+    """Refuse a shard whose tensors have other shapes than the manifest says; only the file's header is read."""
+    from safetensors import SafetensorError, safe_open
+
+    path = folder / entry.file
+    try:
+        with safe_open(str(path), framework="pt") as stream:
+            names = list(stream.keys())
+            shapes = {name: stream.get_slice(name).get_shape() for name in names}
+    except SafetensorError as error:
+        raise InvalidInput(f"open_dataset: shard '{path}' is no whole safetensors file ({error}).") from error
+    missing = sorted(FIELDS.keys() - shapes.keys() - set(OPTIONAL_FIELDS))
+    if missing:
+        raise InvalidInput(f"open_dataset: shard '{path}' lacks {', '.join(missing)}; build it again.")
+    for name, (_, shape) in FIELDS.items():
+        expected = [entry.samples, *(size if side == "S" else side for side in shape)]
+        if name in shapes and list(shapes[name]) != expected:
+            raise ShapeMismatch(
+                f"open_dataset: shard '{path}' has `{name}` {list(shapes[name])}, by the manifest expected {expected}. "
+                "It is of another data set: keep each in a folder of its own, or build this one again."
+            )
 
 
 def finished_shards(folder: str | Path, manifest: Manifest) -> Manifest:

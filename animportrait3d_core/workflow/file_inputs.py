@@ -1,8 +1,8 @@
 """Inputs that name a file: a choice of the host's folders, or, on the command line, any path.
 
-An input declares itself in its options: `"file_input": {"folder": "input", "suffixes": [".glb", ...]}`. `folder` is
-where its names lie: "input", or "models/KEY" for a model key. With `"inner": "network.json"` a folder may be given for
-the file of that name in it. ComfyUI's frontend ignores the entry and offers the choices alone.
+An input declares itself in its options: `"file_input": {"folders": ["input"], "suffixes": [".glb", ...]}`. `folders`
+are where its names lie: "input", or "models/KEY" for a model key. With `"inner": "network.json"` a folder may be given
+for the file of that name in it. ComfyUI's frontend ignores the entry and offers the choices alone.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ def check_file(label: str, entry: InputDefinition, value: object) -> None:
     found = f"{label}: '{entry.name}' is {value!r}"
     formats = _listed(entry.file_input["suffixes"], "or")
     if not isinstance(value, str) or not os.path.isabs(value):
-        folder = _folder(entry)
-        offered = f"its choices are {_shown(entry)}" if entry.choices is not None else f"'{folder}' has no such file"
+        folders = " or ".join(f"'{folder}'" for folder in _folders(entry))
+        offered = f"its choices are {_shown(entry)}" if entry.choices is not None else f"no such file lies in {folders}"
         raise InvalidInput(
             f"{found}, an unknown name: {offered}, and '{os.getcwd()}' has no such file. A path to a {formats} file "
             "works too."
@@ -57,14 +57,15 @@ def _is_offered(entry: InputDefinition, name: str) -> bool:
     """Whether a name is a choice, or, where any text may stand, the empty default or a file of the input's folder."""
     if entry.choices is not None:
         return name in entry.choices
-    return name == entry.default == "" or (not os.path.isabs(name) and os.path.isfile(_folder(entry) / name))
+    inside = not os.path.isabs(name) and any(os.path.isfile(folder / name) for folder in _folders(entry))
+    return inside or name == entry.default == ""
 
 
-def _folder(entry: InputDefinition) -> Path:
+def _folders(entry: InputDefinition) -> list[Path]:
     """Where the names of a file input lie in this run."""
     context = active_context() or plain_context()
-    kind, _, key = entry.file_input["folder"].partition("/")
-    return context.models_directory / key if kind == "models" else context.input_directory
+    places = [place.partition("/") for place in entry.file_input["folders"]]
+    return [context.models_directory / key if kind == "models" else context.input_directory for kind, _, key in places]
 
 
 def _shown(entry: InputDefinition) -> str:

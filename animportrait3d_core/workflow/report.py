@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import importlib.metadata
+import logging
 import platform
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ..files import write_json
+
+LOGGER_NAME = "animportrait3d"
+"""The logger of the pack and of all parts of core, or the parent of theirs."""
 
 VERSIONED_PACKAGES = (
     "numpy",
@@ -28,12 +32,18 @@ VERSIONED_PACKAGES = (
 
 @dataclass(frozen=True)
 class NodeRecord:
-    """One executed node. `seconds` is wall time, `peak_rss_mb` the process's peak while it ran (MiB)."""
+    """One executed node.
+
+    seconds: wall time.  peak_rss_mb: the process's peak while it ran (MiB).  messages: the lines of its text.
+    warnings: what the user should know although the run went on.
+    """
 
     id: str
     type: str
     seconds: float
     peak_rss_mb: float
+    messages: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass
@@ -52,7 +62,10 @@ class RunReport:
 
     def to_json(self) -> dict[str, Any]:
         """The content of `report.json`."""
-        return asdict(self)
+        content = asdict(self)
+        for node in content["nodes"]:
+            node.update(messages=list(node["messages"]), warnings=list(node["warnings"]))
+        return content
 
     def write(self, path: Path) -> None:
         """Write `report.json` in one piece."""
@@ -95,6 +108,34 @@ class NodeMeter:
     def record(self, node_id: str, class_type: str) -> NodeRecord:
         """What was measured, for the report."""
         return NodeRecord(node_id, class_type, round(self.seconds, 3), round(self.peak_rss_mb, 1))
+
+
+class WarningCollector(logging.Handler):
+    """Keeps the warnings that our loggers write within a `with` block; they still go wherever else they go."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.found: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.found.append(record.getMessage())
+
+    def __enter__(self) -> WarningCollector:
+        logging.getLogger(LOGGER_NAME).addHandler(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        logging.getLogger(LOGGER_NAME).removeHandler(self)
+
+
+def messages_of(ui: Mapping[str, Any], warnings: Sequence[str]) -> tuple[str, ...]:
+    """The lines of a node's text, without those that are among its warnings.
+
+    >>> messages_of({"text": ["3 faces\\nwarning: it is grey"]}, ["Mesh: it is grey"])
+    ('3 faces',)
+    """
+    lines = [line for text in ui.get("text", ()) for line in str(text).splitlines()]
+    return tuple(line for line in lines if not any(said.endswith(line.removeprefix("warning: ")) for said in warnings))
 
 
 def _reset_peak_memory() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import dataclasses
 import hashlib
 import json
 import tempfile
@@ -21,7 +22,7 @@ from .context import RunContext, RunListener, activate, plain_context
 from .definitions import NodeDefinition, Registry
 from .graph import Link, PromptNode, is_ui_graph, prompt_to_json, read_graph_file
 from .prepare import Plan, prepare
-from .report import NodeMeter, NodeRecord, RunReport, installed_versions
+from .report import NodeMeter, RunReport, WarningCollector, installed_versions, messages_of
 
 REPORT_FILE = "report.json"
 
@@ -44,11 +45,12 @@ class RunSettings:
 
 @dataclass(frozen=True)
 class NodeResult:
-    """What a node gave: its outputs, its `ui` dictionary, and the metrics it reported."""
+    """What a node gave: its outputs, its `ui` dictionary, the metrics it reported, and its warnings."""
 
     outputs: tuple[Any, ...]
     ui: Mapping[str, Any]
     metrics: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
 
 
 class OutputCache:
@@ -211,7 +213,10 @@ class _Execution:
             self.context.report.add_metrics(stage, metrics)
         self.results[node.node_id] = result
         self.signatures[node.node_id] = signature
-        record: NodeRecord = meter.record(node.node_id, node.class_type)
+        messages = messages_of(result.ui, result.warnings)
+        record = dataclasses.replace(
+            meter.record(node.node_id, node.class_type), messages=messages, warnings=result.warnings
+        )
         self.context.report.nodes.append(record)
         if self.verify_values:
             self._verify(node)
@@ -226,16 +231,18 @@ class _Execution:
         }
         # A node reports into an empty record, so that a cached result can report the same again.
         outer, self.context.report = self.context.report, RunReport()
+        collector = WarningCollector()
         try:
             instance = definition.node_class()
-            value = getattr(instance, definition.node_class.FUNCTION)(  # type: ignore[attr-defined]
-                **inputs, **self._hidden(definition, node)
-            )
+            with collector:
+                value = getattr(instance, definition.node_class.FUNCTION)(  # type: ignore[attr-defined]
+                    **inputs, **self._hidden(definition, node)
+                )
             metrics = self.context.report.metrics
         finally:
             self.context.report = outer
         outputs, ui = _split_result(node, definition, value)
-        return NodeResult(outputs, ui, metrics)
+        return NodeResult(outputs, ui, metrics, tuple(dict.fromkeys(collector.found)))
 
     def _hidden(self, definition: NodeDefinition, node: PromptNode) -> dict[str, Any]:
         values = {

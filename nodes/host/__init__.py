@@ -6,9 +6,11 @@ Inside ComfyUI these functions speak to the server; inside the headless runner t
 
 from __future__ import annotations
 
-from .environment import check_interrupt, device, in_comfyui, report_metrics
+from .environment import check_interrupt, device, in_comfyui, report_metrics, warn
 from .folders import (
     SavePath,
+    clip_tokenizer_folder,
+    files_beside,
     input_file,
     input_file_option,
     input_file_stamp,
@@ -24,6 +26,7 @@ from .folders import (
     register_model_folders,
     runs_folder,
     save_path,
+    stamp_of,
     temp_folder,
 )
 from .images import preview_images
@@ -35,7 +38,9 @@ __all__ = [
     "ProgressBar",
     "SavePath",
     "check_interrupt",
+    "clip_tokenizer_folder",
     "device",
+    "files_beside",
     "in_comfyui",
     "input_file",
     "input_file_option",
@@ -57,5 +62,7 @@ __all__ = [
     "report_metrics",
     "runs_folder",
     "save_path",
+    "stamp_of",
     "temp_folder",
+    "warn",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import ModuleType
 
 from animportrait3d_core.workflow.context import RunContext, active_context, plain_context
@@ -50,6 +50,12 @@ def device() -> str:
     import torch
 
     return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def warn(where: str, warnings: Iterable[str]) -> None:
+    """Tell the user although work goes on: in the log, which the headless runner prints and keeps in `report.json`."""
+    for warning in warnings:
+        LOGGER.warning("%s: %s", where, warning)
 
 
 def report_metrics(stage: str, metrics: Mapping[str, float]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -99,32 +99,57 @@ def input_file(where: str, name: str) -> Path:
     return _inside(where, input_folder(), name)
 
 
-def input_file_stamp(where: str, name: str) -> str:
-    """What IS_CHANGED of a loader returns: time and size of the file, or why it cannot be read (the run tells)."""
-    return _stamp(lambda: input_file(where, name))
+def input_file_stamp(where: str, name: str, companions: Callable[[Path], Iterable[Path]] | None = None) -> str:
+    """What IS_CHANGED of a loader returns: time and size of the file, or why it cannot be read (the run tells).
+
+    companions: which other files the result depends on (materials, textures); theirs are added.
+    """
+    return stamp_of(lambda: _with_companions(input_file(where, name), companions))
 
 
 def input_file_option(suffixes: tuple[str, ...]) -> dict[str, Any]:
     """Entry of an input's options: it names files of the input folder, or takes a path on the command line."""
-    return {"file_input": {"folder": "input", "suffixes": list(suffixes)}}
+    return {"file_input": {"folders": ["input"], "suffixes": list(suffixes)}}
 
 
-def model_file_option(key: str, suffixes: tuple[str, ...], inner: str = "") -> dict[str, Any]:
-    """The same for model files. With `inner`, the path of a folder stands for the file of that name in it."""
-    return {"file_input": {"folder": f"models/{key}", "suffixes": list(suffixes)} | ({"inner": inner} if inner else {})}
+def model_file_option(keys: str | tuple[str, ...], suffixes: tuple[str, ...], inner: str = "") -> dict[str, Any]:
+    """The same for files of one or more model keys. With `inner`, the path of a folder stands for that file in it."""
+    folders = [f"models/{key}" for key in ((keys,) if isinstance(keys, str) else keys)]
+    return {"file_input": {"folders": folders, "suffixes": list(suffixes)} | ({"inner": inner} if inner else {})}
 
 
-def model_file_stamp(where: str, key: str, name: str) -> str:
+def model_file_stamp(
+    where: str, key: str, name: str, companions: Callable[[Path], Iterable[Path]] | None = None
+) -> str:
     """The same of a model file."""
-    return _stamp(lambda: model_file(where, key, name))
+    return stamp_of(lambda: _with_companions(model_file(where, key, name), companions))
 
 
-def _stamp(find: Callable[[], Path]) -> str:
+def files_beside(path: Path) -> list[Path]:
+    """Companions of a file that describes a folder: everything in it."""
+    return sorted(file for file in path.parent.iterdir() if file.is_file())
+
+
+def _with_companions(path: Path, companions: Callable[[Path], Iterable[Path]] | None) -> list[Path]:
+    return [path, *(companions(path) if companions is not None else ())]
+
+
+def stamp_of(find: Callable[[], Iterable[Path]]) -> str:
+    """What IS_CHANGED of a loader of several files and folders returns: name, time and size of every file in them, or
+    why one cannot be read (the run tells)."""
     try:
-        stat = find().stat()
+        files = [file for path in find() for file in (sorted(path.rglob("*")) if path.is_dir() else [path])]
+        stats = [(file.name, file.stat()) for file in files]
     except (OSError, InvalidInput, MissingModelFile) as error:
         return str(error)
-    return f"{stat.st_mtime_ns} {stat.st_size}"
+    return "\n".join(f"{name} {stat.st_mtime_ns} {stat.st_size}" for name, stat in stats)
+
+
+def clip_tokenizer_folder() -> Path | None:
+    """ComfyUI's own copy of the tokenizer of Stable Diffusion 1.5, which no single file holds; None elsewhere."""
+    module = comfy_module("comfy.sd1_clip")
+    folder = Path(str(module.__file__)).parent / "sd1_tokenizer" if module is not None else None
+    return folder if folder is not None and folder.is_dir() else None
 
 
 def output_folder() -> Path:

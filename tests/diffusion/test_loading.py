@@ -148,6 +148,12 @@ def test_a_vae_of_ones_own(plain, single, folder, tmp_path):
     tensors = dict(vae_entry(name, value, blocks) for name, value in plain[1].state_dict().items())
     save_file({name: value.contiguous() for name, value in tensors.items()}, tmp_path / "alone.safetensors")
     assert_same(load_guidance(GuidanceFiles(folder, vae=tmp_path / "alone.safetensors")).vae, plain[1])
+    # The file that is named, not another one of the folder; a configuration beside an original file is another's.
+    save_file({name: 2 * value for name, value in other.state_dict().items()}, tmp_path / "vae" / "twice.safetensors")
+    twice = load_guidance(GuidanceFiles(folder, vae=tmp_path / "vae" / "twice.safetensors")).vae
+    assert torch.equal(next(twice.parameters()), 2 * next(other.parameters()))
+    shutil.copy(tmp_path / "alone.safetensors", tmp_path / "vae")
+    assert_same(load_guidance(GuidanceFiles(folder, vae=tmp_path / "vae" / "alone.safetensors")).vae, plain[1])
 
 
 @pytest.mark.parametrize("layout", ["original", "diffusers"])
@@ -358,16 +364,26 @@ def test_a_single_file_for_inpainting_is_refused(plain, tmp_path):
         load_guidance(GuidanceFiles(tmp_path / "model.safetensors"))
 
 
-def test_a_single_file_without_a_tokenizer_says_where_to_get_one(single, monkeypatch, tmp_path):
-    from transformers import CLIPTokenizer
+def test_a_single_file_without_a_tokenizer_takes_clips_or_says_where_to_get_it(single, monkeypatch, tmp_path):
+    import huggingface_hub
 
-    def absent(*_, **options):
-        assert options["local_files_only"]
-        raise OSError("not in the cache")
-
-    monkeypatch.setattr(CLIPTokenizer, "from_pretrained", absent)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     with pytest.raises(MissingModelFile, match="vocab.json and merges.txt"):
         load_guidance(GuidanceFiles(single / "model.safetensors"))
+    cached = tmp_path / "hub" / "models--openai--clip-vit-large-patch14"
+    (cached / "refs").mkdir(parents=True)
+    (cached / "refs" / "main").write_text("1a")
+    names = ("<|startoftext|>", "<|endoftext|>", "a", "m", "n", "a</w>", "n</w>", "an</w>", "man</w>")
+    words = {name: number for number, name in enumerate(names)}
+    files = {
+        "vocab.json": json.dumps(words), "merges.txt": "#version: 0.2\na n</w>\nm an</w>\n",
+        "tokenizer_config.json": json.dumps({"tokenizer_class": "CLIPTokenizer"}),
+    }  # fmt: skip
+    (cached / "snapshots" / "1a").mkdir(parents=True)
+    for name, text in files.items():
+        (cached / "snapshots" / "1a" / name).write_text(text)
+    guidance = load_guidance(GuidanceFiles(single / "model.safetensors"))
+    assert guidance.tokenizer(["a man"]).input_ids == [[0, 5, 8, 1]]
 
 
 def test_controlnets_of_other_families_are_refused_by_name(folder, plain, tmp_path):

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 
 from animportrait3d_core.diffusion import NoiseSchedule
 from animportrait3d_core.diffusion.diffusers_adapter import GuidanceFiles, load_guidance
-from animportrait3d_core.diffusion.sampling import SamplingSettings, sample
-from animportrait3d_core.errors import InvalidInput
+from animportrait3d_core.diffusion.sampling import PictureSettings, SamplingSettings, sample, sample_pictures
+from animportrait3d_core.errors import InvalidInput, ShapeMismatch
+from animportrait3d_core.randomness import generator_at
 from tests.diffusion.toys import save_toy
 
 
@@ -75,3 +78,84 @@ def test_a_start_that_is_missing_and_other_strengths_are_refused(guidance):
     for strength in (0.0, 1.5, 0.01):
         with pytest.raises(InvalidInput, match="at least one step"):
             SamplingSettings(20, strength=strength).timesteps(NoiseSchedule.stable_diffusion())
+
+
+@pytest.fixture(scope="module")
+def controlled(tmp_path_factory):
+    folder = save_toy(tmp_path_factory.mktemp("toy"))
+    return load_guidance(GuidanceFiles(folder, controlnet=folder / "controlnet"), dtype=torch.float64)
+
+
+def condition_of(count, size=32, channels=4):
+    return torch.rand(count, size, size, channels, generator=torch.Generator().manual_seed(3))
+
+
+def test_pictures_are_decoded_samples_of_seeded_noise(guidance):
+    settings = PictureSettings(SamplingSettings(3, 2.0), count=3, seed=5, batch=2)
+    pictures = sample_pictures(guidance, settings, "a young man", "red hair")
+    assert pictures.shape == (3, 32, 32, 3) and pictures.dtype == torch.float32
+    text, negative = guidance.encode_prompt(["a young man"]), guidance.encode_prompt(["red hair"])
+    for index, picture in enumerate(pictures):
+        noise = torch.randn(1, 4, 8, 8, generator=generator_at(5, "picture", index))
+        wanted = guidance.decode(sample(guidance, settings.sampling, text, negative, noise))[0]
+        torch.testing.assert_close(picture, wanted.float(), rtol=0, atol=1e-6)
+    assert float((pictures - sample_pictures(guidance, settings, "a young man")).abs().max()) > 1e-5
+    one = dataclasses.replace(settings, count=1)
+    torch.testing.assert_close(sample_pictures(guidance, one, "a young man", "red hair")[0], pictures[0])
+    assert sample_pictures(guidance, dataclasses.replace(one, size=(16, 24)), "a").shape == (1, 16, 24, 3)
+
+
+def test_each_picture_has_its_own_condition_or_all_one(controlled):
+    settings = PictureSettings(SamplingSettings(2, 2.0), count=3, batch=2)
+    conditions = torch.tensor([0.0, 0.5, 1.0])[:, None, None, None].expand(3, 32, 32, 4)
+    own = sample_pictures(controlled, settings, "a man", condition=conditions)
+    for index in range(3):
+        same = sample_pictures(controlled, settings, "a man", condition=conditions[index : index + 1])
+        torch.testing.assert_close(own[index], same[index], rtol=1e-4, atol=1e-5)
+        assert float((own[index - 1] - same[index - 1]).abs().max()) > 1e-4
+
+
+def test_progress_counts_through_all_batches_and_shows_pictures(guidance):
+    seen = []
+    settings = PictureSettings(SamplingSettings(10, 1.0), count=3, batch=2)
+    sample_pictures(guidance, settings, "a man", progress=lambda *report: seen.append(report))
+    assert [(step, total) for step, total, _ in seen] == [(step, 20) for step in range(1, 21)]
+    shown = [step for step, _, picture in seen if picture is not None]
+    assert shown == list(range(2, 21, 2)) and seen[1][2].shape == (32, 32, 3)
+
+    def stop(step, total, preview):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        sample_pictures(guidance, settings, "a man", progress=stop)
+
+
+@pytest.mark.parametrize(
+    ("condition", "error", "words"),
+    [
+        (condition_of(1, channels=3), ShapeMismatch, "has 3 channels, expected 4 .* Connect `packed` of Cond"),
+        (condition_of(1, 40), ShapeMismatch, r"shape \[1, 40, 40, 4\], expected \[1 or 2, 32, 32, 4\]"),
+        (condition_of(3), ShapeMismatch, r"shape \[3, 32, 32, 4\], expected \[1 or 2, 32"),
+        (condition_of(1)[0], ShapeMismatch, r"shape \[32, 32, 4\]"),
+        (condition_of(1) / 0, InvalidInput, "`condition` holds 4096 non-finite"),
+    ],
+)
+def test_conditions_that_do_not_fit_are_refused_before_anything_runs(controlled, condition, error, words):
+    with pytest.raises(error, match=f"^sample_pictures: .*{words}"):
+        sample_pictures(controlled, PictureSettings(count=2), "a man", condition=condition)
+
+
+def test_sizes_and_counts_that_cannot_be_are_refused(guidance):
+    with pytest.raises(InvalidInput, match="30 x 32 pixels, expected multiples of 4"):
+        sample_pictures(guidance, PictureSettings(size=(30, 32)), "a man")
+    with pytest.raises(InvalidInput, match="0 pictures"):
+        PictureSettings(count=0)
+    with pytest.raises(InvalidInput, match="no ControlNet is loaded; load one, or go without the condition"):
+        sample_pictures(guidance, PictureSettings(SamplingSettings(1)), "a man", condition=condition_of(1))
+
+
+def test_a_guidance_says_what_it_is(guidance, controlled):
+    first, control, where = controlled.summary().splitlines()
+    assert first == "family sd-32, prediction epsilon, 4 latent channels, pictures of 32 pixels"
+    assert control == "ControlNet of 4 condition channels, strength 1" and where == "on cpu, float64"
+    assert guidance.prediction_type in guidance.summary() and "no ControlNet" in guidance.summary()

@@ -57,3 +57,23 @@ def write_drawn(folder, condition=True, spoiled=()):
     entry = write_shard(folder, 0, tensors, texts)
     write_manifest(folder, Manifest(SIZE, ("background", "skin"), 1, len(samples), {"drawn": True}, (entry,)))
     return folder
+
+
+def save_untrained_prior(folder):
+    """A pipeline folder as the prior's training leaves it, with random weights; its ControlNet is heard. The folder."""
+    from animportrait3d_core.embedded.prior.codec import PATCH_CHANNELS, codec_of_basis, fit_patch_basis
+    from animportrait3d_core.embedded.prior.networks import PriorNetworks
+    from animportrait3d_core.embedded.prior.pipeline import save_codec, save_pipeline
+    from animportrait3d_core.embedded.prior.vocabulary import build_tokenizer
+
+    tokenizer, draw = build_tokenizer(), torch.Generator().manual_seed(0)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        networks = PriorNetworks(len(tokenizer))
+        # A ControlNet begins with zero convolutions.
+        for layer in (*networks.controlnet.controlnet_down_blocks, networks.controlnet.controlnet_mid_block):
+            torch.nn.init.normal_(layer.weight, std=0.2)
+        codec = codec_of_basis(fit_patch_basis(torch.rand(200, PATCH_CHANNELS, generator=draw) * 2 - 1))
+    save_codec(codec, folder / "vae")
+    save_pipeline(networks, folder / "vae", tokenizer, folder)
+    return folder

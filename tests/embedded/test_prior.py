@@ -24,7 +24,7 @@ from animportrait3d_core.embedded.prior.codec_training import CodecSettings, Cod
 from animportrait3d_core.embedded.prior.networks import SCHEDULER_CONFIG, PriorNetworks, prior_schedule
 from animportrait3d_core.embedded.prior.pipeline import load_codec, load_weights, save_codec, save_pipeline
 from animportrait3d_core.embedded.prior.prior_training import PriorSettings, PriorTask, tokens_of
-from animportrait3d_core.embedded.prior.quality import QualitySettings, quality_indices, sample_images
+from animportrait3d_core.embedded.prior.quality import QualitySettings, sample_images
 from animportrait3d_core.embedded.prior.train import PriorRun, train_prior
 from animportrait3d_core.embedded.prior.vocabulary import (
     MAX_TOKENS,
@@ -37,6 +37,7 @@ from animportrait3d_core.embedded.prior.vocabulary import (
 from animportrait3d_core.errors import InvalidInput
 from animportrait3d_core.files import read_safetensors
 from animportrait3d_core.training import open_dataset
+from animportrait3d_core.training.guided_samples import spread_over_regions
 from animportrait3d_core.training.loop import LoopSettings, Trainer, train
 from animportrait3d_core.training.workers import Workers
 from tests.embedded.prior_samples import PERSONS, SIZE, write_drawn
@@ -299,7 +300,7 @@ def test_the_scheduler_file_is_the_schedule_of_the_training(pipeline):
 def test_samples_of_a_picture_do_not_depend_on_the_others(pipeline, data):
     guidance = load_guidance(GuidanceFiles(pipeline[0], controlnet=pipeline[0] / "controlnet"))
     dataset = open_dataset(data)
-    chosen = quality_indices(dataset, 2)
+    chosen = spread_over_regions(dataset, 2)
     assert dataset.column("region")[chosen].tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
     samples = [dataset[index] for index in chosen.tolist()]
     many = sample_images(guidance, samples, QUALITY, controlled=True)

@@ -66,6 +66,9 @@ def test_model_folders_are_known(comfyui_server):
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("file", GRAPHS, ids=lambda file: file.stem)
 def test_a_shipped_graph_runs_to_the_end(comfyui_server, node_classes, file):
+    prior = ROOT / "animportrait3d_core" / "embedded" / "weights" / "prior"
+    if "prior" in SETTINGS[file.stem] and not prior.is_dir():
+        pytest.skip("the embedded prior's weights are not in this copy (scripts/train_prior.sh)")
     graph = read_graph_file(file)
     prompt = api_prompt(graph, node_classes, SETTINGS[file.stem]["tiny"])
     extra = {"extra_pnginfo": {"workflow": graph}}

@@ -196,6 +196,16 @@ def test_model_files_of_all_folders(host, comfyui, tmp_path):
         host.model_file("AP3D_X", "smplx", "SMPLX_FEMALE.npz")
 
 
+def test_comfyuis_own_tokenizer_is_found(host, comfyui, monkeypatch, tmp_path):
+    assert host.clip_tokenizer_folder() is None
+    module = types.ModuleType("comfy.sd1_clip")
+    module.__file__ = str(tmp_path / "comfy" / "sd1_clip.py")
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    assert host.clip_tokenizer_folder() is None
+    (tmp_path / "comfy" / "sd1_tokenizer").mkdir(parents=True)
+    assert host.clip_tokenizer_folder() == tmp_path / "comfy" / "sd1_tokenizer"
+
+
 @pytest.mark.parametrize("shape", [(2, 4, 6, 3), (4, 6, 3), (1, 4, 6, 1), (1, 4, 6, 4)])
 def test_preview_images_are_the_pixels_as_png(host, run_context, shape):
     from PIL import Image

@@ -45,15 +45,16 @@ ARROWS = {
     "portrait": "body cameras files head_frame landmarks mesh_files mesh_queries meshes pickles progress regions "
     "render runs surface torch_checkpoints views",
     "segmentation": "cameras meshes parts progress render views",
-    "rigging": "body cameras devices mesh_queries meshes parts render rotations",
+    "rigging": "body cameras devices head_frame mesh_queries meshes parts render rotations",
     "avatar": "body cameras devices files gaussians parts render rigging rotations views",
-    "diffusion": "files torch_checkpoints",
+    "diffusion": "files progress randomness torch_checkpoints",
     "conditioning": "body cameras devices landmarks meshes render",
     "optimization": "avatar body cameras fingerprints gaussians parts progress randomness render rigging runs "
     "similarity views",
     "animation": "avatar body cameras files progress render rotations",
     "export": "avatar body files gaussians parts rigging rotations",
-    "training": "devices files fingerprints landmarks networks parts progress randomness regions runs",
+    "training": "devices diffusion files fingerprints landmarks networks parts progress randomness regions runs "
+    "similarity",
     "initialization": "avatar body cameras meshes networks optimization parts portrait progress render rigging "
     "segmentation surface views",
     # what stands above the method

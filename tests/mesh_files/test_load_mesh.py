@@ -375,12 +375,6 @@ def write_bad_files(folder):
     }
     bad = GlbBuilder().mesh(QUAD, [0, 1, 9], colors=np.ones((4, 3)))
     cases["range.glb"] = (bad.glb.tobytes(), "vertex 9, but there are 4")
-    draco = GlbBuilder().mesh(QUAD, QUAD_FACES)
-    draco.glb.tree["extensionsUsed"] = ["KHR_draco_mesh_compression"]
-    cases["draco.glb"] = (draco.glb.tobytes(), "KHR_draco_mesh_compression")
-    meshopt = GlbBuilder().mesh(QUAD, QUAD_FACES)
-    meshopt.glb.tree["extensionsRequired"] = ["EXT_meshopt_compression"]
-    cases["meshopt.glb"] = (meshopt.glb.tobytes(), "EXT_meshopt_compression")
     points = GlbBuilder().mesh(QUAD, mode=0)
     cases["points.glb"] = (points.glb.tobytes(), "0 visible faces")
     cycle = GlbBuilder().mesh(QUAD, QUAD_FACES)

@@ -138,6 +138,28 @@ def test_changed_byte_is_found_by_verification(dataset_folder):
     assert [entry.index for entry in finished_shards(dataset_folder, read_manifest(dataset_folder)).shards] == [0]
 
 
+def test_a_shard_of_another_data_set_is_named(dataset_folder):
+    """Its bytes are what the manifest says, its pictures or their number are not."""
+    manifest = read_manifest(dataset_folder)
+    smaller = random_tensors(3, 1)
+    for name, (_, shape) in FIELDS.items():
+        smaller[name] = smaller[name][:, :4, :4] if "S" in shape else smaller[name]
+    write_manifest(dataset_folder, manifest.with_shard(write_shard(dataset_folder, 1, smaller, random_texts(3, 1))))
+    with pytest.raises(ShapeMismatch, match=r"shard-00001.*`rgb` \[3, 4, 4, 3\].*expected \[3, 8, 8, 3\]"):
+        open_dataset(dataset_folder)
+    entry = write_shard(dataset_folder, 1, random_tensors(2, 1), random_texts(2, 1))
+    write_manifest(dataset_folder, manifest.with_shard(dataclasses.replace(entry, samples=3)))
+    with pytest.raises(ShapeMismatch, match=r"shard-00001.*`rgb` \[2, .*expected \[3, "):
+        open_dataset(dataset_folder)
+
+
+def test_all_shards_must_have_condition_maps(dataset_folder):
+    entry = write_shard(dataset_folder, 1, random_tensors(3, 1, condition=False), random_texts(3, 1))
+    write_manifest(dataset_folder, read_manifest(dataset_folder).with_shard(entry))
+    dataset = open_dataset(dataset_folder)
+    assert not dataset.has_condition and dataset.subset(torch.arange(4)).has_condition
+
+
 def test_other_versions_and_other_files_are_refused(dataset_folder, tmp_path_factory):
     path = dataset_folder / "manifest.json"
     content = json.loads(path.read_text())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
@@ -17,6 +18,7 @@ from animportrait3d_core.workflow.prepare import prepare
 
 ROOT = Path(__file__).parents[2]
 MODEL_KEYS = ("smplx", "portrait3d", "ap3d_segmentation", "ap3d_normals", "ap3d_landmarks")
+MODEL_KEYS += ("diffusers", "checkpoints", "controlnet", "vae", "loras")
 
 # What is typed for every file input of every node, from a working directory that holds these files. Both kinds of path.
 TYPED = {
@@ -32,6 +34,11 @@ TYPED = {
     "AP3D_EstimateNormals.network": "normals/network.json",
     "AP3D_DetectLandmarks.network": "landmarks",
     "AP3D_LoadAvatar.file": "avatar.safetensors",
+    "AP3D_LoadGuidance.model": "toy",
+    "AP3D_LoadGuidance.controlnet": "{here}/toy/controlnet",
+    "AP3D_LoadGuidance.vae": "toy/vae/diffusion_pytorch_model.safetensors",
+    "AP3D_LoadGuidance.lora": "lora.safetensors",
+    "AP3D_LoadGuidance.tokenizer": "toy/tokenizer",
 }
 
 
@@ -51,11 +58,13 @@ def test_every_file_input_is_typed_here(node_classes):
 def probes(tmp_path, run_context):
     """A run whose folders hold one file of each usual suffix, named after the folder."""
     suffixes = (".glb", ".gltf", ".obj", ".ply", ".stl", ".off", ".npz", ".pkl", ".zip", ".pth", ".pt", ".safetensors")
+    suffixes += (".ckpt", ".bin")
     for folder in ("input", *(f"models/{key}" for key in MODEL_KEYS)):
         (tmp_path / folder / "probe").mkdir(parents=True)
         for suffix in (*suffixes, ".json", ".txt", ".png"):
             (tmp_path / folder / "probe" / f"{folder.replace('/', '-')}{suffix}").write_bytes(b"x")
-        (tmp_path / folder / "probe" / "network.json").write_bytes(b"x")
+        for name in ("network.json", "model_index.json", "tokenizer_config.json"):
+            (tmp_path / folder / "probe" / name).write_bytes(b"x")
     return tmp_path
 
 
@@ -65,12 +74,17 @@ def test_an_input_that_offers_files_says_where_they_lie_and_which(probes, node_c
             offered = {name for name in entry.choices or () if isinstance(name, str) and name.startswith("probe/")}
             assert not offered or entry.file_input, f"{node_id}: '{entry.name}' offers files without saying so"
             if offered:
-                folder = probes / entry.file_input["folder"]
-                assert all((folder / name).is_file() for name in offered), f"{node_id}: '{entry.name}'"
+                folders = [probes / folder for folder in entry.file_input["folders"]]
+                for name in offered:
+                    assert any((folder / name).is_file() for folder in folders), f"{node_id}: '{entry.name}'"
                 assert {Path(name).suffix for name in offered} == set(entry.file_input["suffixes"])
 
 
 NETWORKS = ("matte", "labels", "normals", "landmarks")
+
+
+GUIDANCE_FILES = ("model", "controlnet", "vae", "lora", "tokenizer")
+GUIDANCE = {"controlnet_strength": 1.0, "lora_strength": 0.5, "precision": "auto"}
 
 
 def graph_of_files(networks):
@@ -93,6 +107,7 @@ def graph_of_files(networks):
         "normals": ("AP3D_EstimateNormals", {"views": ["views", 0], "network": "", "coding": "OpenGL"}),
         "landmarks": ("AP3D_DetectLandmarks", {"views": ["views", 0], "network": "", "most_yaw": 30.0}),
         "avatar": ("AP3D_LoadAvatar", {"file": ""}),
+        "guidance": ("AP3D_LoadGuidance", {**dict.fromkeys(GUIDANCE_FILES, ""), **GUIDANCE}),
     }
     chosen = ("body", "mesh", "views", *NETWORKS) if networks else set(nodes) - {"views", *NETWORKS}
     graph = {name: {"class_type": nodes[name][0], "inputs": nodes[name][1]} for name in chosen}
@@ -105,11 +120,13 @@ def files(tmp_path, make_avatar):
     """The working directory of `TYPED`, without any input or models folder."""
     import torch
     import trimesh
+    from safetensors.torch import save_file
 
     from animportrait3d_core.avatar.io import save_avatar
     from animportrait3d_core.embedded.mannequin import mannequin_body_files
     from animportrait3d_core.embedded.weights import embedded_network_folder
     from animportrait3d_core.portrait.trigrid import save_generator
+    from tests.diffusion.toys import save_toy
     from tests.portrait.trigrid_samples import checkpoint_of, ellipsoid_portrait, generator_of
 
     (tmp_path / "heads").mkdir()
@@ -123,7 +140,41 @@ def files(tmp_path, make_avatar):
     torch.save({"model": checkpoint_of(portrait)}, tmp_path / "portrait.pth")
     save_generator(generator_of(portrait), tmp_path / "generator.safetensors")
     save_avatar(make_avatar(50), tmp_path / "avatar.safetensors")
+    save_toy(tmp_path / "toy")
+    name = "unet.down_blocks.1.attentions.0.transformer_blocks.0.attn1.to_q"
+    lora = {f"{name}.lora_A.weight": torch.ones(2, 32), f"{name}.lora_B.weight": torch.ones(32, 2)}
+    save_file(lora, tmp_path / "lora.safetensors")
     return tmp_path
+
+
+def test_a_node_notices_that_any_file_it_reads_has_changed(files, node_classes, run_context):
+    """ComfyUI keeps results for as long as IS_CHANGED stays the same: also companions of the named file count."""
+    (files / "heads" / "head.obj").write_text("mtllib a.mtl\nv 0 0 0\nusemtl a\nf 1 1 1\n")
+    (files / "heads" / "a.mtl").write_text("newmtl a\nmap_Kd Skin.png\n")
+    (files / "heads" / "head.gltf").write_text(json.dumps({"asset": {}, "buffers": [{"uri": "Head.bin"}]}))
+    for name in ("skin.png", "head.bin"):
+        (files / "heads" / name).write_bytes(b"x")
+    depends = {
+        "AP3D_PortraitFromMesh.file": ["heads/head.obj", "heads/a.mtl", "heads/skin.png"],
+        "AP3D_PortraitFromMesh.file ": ["heads/head.gltf", "heads/head.bin"],
+        "AP3D_LoadLandmarks.file": ["heads/head.glb", "heads/head.json"],
+    }
+    for name, text in TYPED.items():
+        path = text.format(here=files)
+        named = Path(files / path / "network.json" if (files / path).is_dir() else files / path)
+        weights = [named.with_name("model.safetensors")] if named.name == "network.json" else []
+        depends.setdefault(name, [named, *weights])
+    clock = itertools.count(1)
+    for name, paths in depends.items():
+        node_id, _, input_name = name.strip().partition(".")
+        entries = define_node(node_id, node_classes[node_id]).widgets
+        values = {entry.name: entry.default for entry in entries if entry.required}
+        values[input_name] = str((files / paths[0]).resolve())
+        for path in paths[1:] if node_id == "AP3D_LoadLandmarks" else paths:
+            before = node_classes[node_id].IS_CHANGED(**values)
+            assert node_classes[node_id].IS_CHANGED(**values) == before
+            os.utime(files / path, ns=(0, next(clock)))
+            assert node_classes[node_id].IS_CHANGED(**values) != before, f"{name} does not look at {path}"
 
 
 def run(folder, graph, *overrides):
@@ -163,8 +214,8 @@ class Reader:
 
     @classmethod
     def INPUT_TYPES(cls):
-        mesh = {"file_input": {"folder": "input", "suffixes": [".glb", ".obj", ".ply"]}}
-        network = {"file_input": {"folder": "models/nets", "suffixes": [".json"], "inner": "network.json"}}
+        mesh = {"file_input": {"folders": ["input"], "suffixes": [".glb", ".obj", ".ply"]}}
+        network = {"file_input": {"folders": ["models/nets"], "suffixes": [".json"], "inner": "network.json"}}
         return {
             "required": {
                 "mesh": (["embedded: anna", "sub/b.glb"], mesh),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import threading
 
@@ -68,10 +69,25 @@ def test_the_report_has_the_documented_shape(chain, registry, settings):
         ("2", "AP3D_Add"),
         ("3", "AP3D_Save"),
     ]
-    assert all(set(node) == {"id", "type", "seconds", "peak_rss_mb"} for node in report["nodes"])
+    keys = {"id", "type", "seconds", "peak_rss_mb", "messages", "warnings"}
+    assert all(set(node) == keys for node in report["nodes"])
     assert all(node["peak_rss_mb"] > 20 and node["seconds"] >= 0 for node in report["nodes"])
     assert report["device"] == "cpu" and report["versions"]["torch"] == torch.__version__
     assert set(report["metrics"]["toys"]) == {"mean_5"}
+    assert [len(node["messages"]) for node in report["nodes"]] == [0, 0, 1]
+    assert report["nodes"][2]["messages"][0].startswith("toy ") and not any(n["warnings"] for n in report["nodes"])
+
+
+def test_a_cached_node_warns_again(chain, registry, settings):
+    class Doubtful(registry["AP3D_Add"]):
+        def add(self, first, amount, second=None):
+            logging.getLogger("animportrait3d.part").warning("Add: %d is odd", 13)
+            return (first,)
+
+    cache = OutputCache()
+    reports = [run(chain, {**registry, "AP3D_Add": Doubtful}, settings, cache=cache).report for _ in range(2)]
+    assert [[node.warnings for node in report.nodes] for report in reports] == [[(), ("Add: 13 is odd",), ()]] * 2
+    assert not logging.getLogger("animportrait3d").handlers
 
 
 def test_peak_memory_is_that_of_the_node_not_of_the_process(registry, settings):

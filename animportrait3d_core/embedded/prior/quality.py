@@ -10,11 +10,12 @@ import torch
 from torch import Tensor
 
 from ...diffusion import Guidance
-from ...diffusion.sampling import SamplingSettings, sample
+from ...diffusion.sampling import SamplingSettings
 from ...errors import InvalidInput
 from ...files import atomic_write
 from ...regions import IMAGE_REGIONS
 from ...similarity import psnr
+from ...training.guided_samples import draw_samples, spread_over_regions
 from ...training.shards import Sample, ShardDataset
 
 _BATCH = 16
@@ -29,18 +30,6 @@ class QualitySettings:
     seed: int = 0
 
 
-def quality_indices(dataset: ShardDataset, per_region: int) -> Tensor:
-    """Positions of `per_region` pictures of each region, evenly spread over the data set."""
-    regions = dataset.column("region")
-    chosen = []
-    for number in range(len(IMAGE_REGIONS)):
-        places = (regions == number).nonzero()[:, 0]
-        if len(places):
-            spread = torch.linspace(0, len(places) - 1, min(per_region, len(places))).round().long()
-            chosen.append(places[spread])
-    return torch.cat(chosen)
-
-
 def sample_images(
     guidance: Guidance,
     samples: list[Sample],
@@ -53,23 +42,14 @@ def sample_images(
     The n-th picture begins with the same noise, whatever is asked.
     """
     texts = [item.prompt for item in samples] if texts is None else texts
-    generator = torch.Generator().manual_seed(settings.seed)
-    side = len(samples[0].rgb) // guidance.latent_factor
-    noise = torch.randn(len(samples), guidance.latent_channels, side, side, generator=generator)
-    negative = guidance.encode_prompt([""])
-    pictures = []
-    for part in torch.arange(len(samples)).split(_BATCH):
-        chosen = part.tolist()
-        condition = torch.stack([samples[k].condition for k in chosen]).float() / 255 if controlled else None
-        text = guidance.encode_prompt([texts[k] for k in chosen])
-        latents = sample(guidance, settings.sampling, text, negative, noise[part], condition)
-        pictures.append(guidance.decode(latents))
-    return torch.cat(pictures)
+    maps: Any = [item.condition for item in samples]
+    condition = torch.stack(maps).float() / 255 if controlled else None
+    return draw_samples(guidance, texts, condition, len(samples[0].rgb), settings.sampling, settings.seed, _BATCH)
 
 
 def prior_quality(guidance: Guidance, dataset: ShardDataset, settings: QualitySettings) -> dict[str, float]:
     """PSNR of samples against the truth: `psnr_controlled` (and by region), `psnr_free`; `psnr_codec` is its limit."""
-    indices = quality_indices(dataset, settings.per_region)
+    indices = spread_over_regions(dataset, settings.per_region)
     samples = [dataset[index] for index in indices.tolist()]
     if any(item.condition is None for item in samples):
         raise InvalidInput("prior_quality: the data set has no condition maps; build one with --preset prior.")
@@ -98,7 +78,7 @@ def sample_sheet(guidance: Guidance, dataset: ShardDataset, path: str | Path, se
     """Write a picture of samples: normals, labels, truth, controlled, another person's prompt, uncontrolled."""
     from PIL import Image
 
-    indices = quality_indices(dataset, settings.per_region)
+    indices = spread_over_regions(dataset, settings.per_region)
     samples: list[Any] = [dataset[index] for index in indices.tolist()]
     condition = torch.stack([item.condition for item in samples]).float() / 255
     others = _prompts_of_others(samples)

@@ -1,0 +1,208 @@
+"""Files that a mesh file names (materials, pictures, buffers): found as other systems wrote their names, and read.
+
+Names come with backslashes, in another case, with a folder of the machine they were written on, or relative to the
+material file instead of the mesh.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import struct
+import urllib.parse
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..files import git_lfs_reason
+from .colors import decodable
+
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+MAP_OPTIONS = {"-s": 3, "-o": 3, "-t": 3, "-mm": 2} | dict.fromkeys(
+    ("-blendu", "-blendv", "-cc", "-clamp", "-texres", "-bm", "-boost", "-imfchan", "-type"), 1
+)
+"""Options of texture maps in MTL files with the most values they take."""
+
+
+def text_of(data: bytes) -> str:
+    """Text of any editor: UTF-8 with or without a byte-order mark, else Latin-1; continued lines joined."""
+    data = data.removeprefix(BYTE_ORDER_MARK)
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError:
+        text = data.decode("latin-1")
+    return re.sub(r"\\[ \t]*\r?\n", " ", text)
+
+
+def find_companion(folders: Sequence[Path], name: str) -> Path | None:
+    """The file that `name` means, in the first of the folders that has it: as it is written, with slashes for
+    backslashes, in any case, and last by its own name without the folders before it."""
+    plain = name.strip().strip('"').replace("\\", "/")
+    for candidate in dict.fromkeys((name.strip(), plain, plain.rsplit("/", 1)[-1])):
+        for folder in folders:
+            found = _in_any_case(folder, candidate)
+            if found is not None:
+                return found
+    return None
+
+
+def _in_any_case(folder: Path, name: str) -> Path | None:
+    path = folder / name
+    if not name or "\0" in name or path.is_file():
+        return path if name and "\0" not in name else None
+    for part in name.split("/"):
+        if part == ".." or not folder.is_dir():
+            return None
+        matches = sorted(entry for entry in folder.iterdir() if entry.name.lower() == part.lower())
+        if part not in ("", ".") and not matches:
+            return None
+        folder = matches[0] if matches else folder
+    return folder if folder.is_file() else None
+
+
+@dataclasses.dataclass(frozen=True)
+class TextureMap:
+    """What a line `map_Kd -s 2 2 -o 0.5 0 -clamp on skin.png` names: uv times scale plus offset is its place."""
+
+    name: str
+    scale: tuple[float, float] = (1.0, 1.0)
+    offset: tuple[float, float] = (0.0, 0.0)
+    clamp: bool = False
+
+
+def parse_map(text: str) -> TextureMap:
+    """The arguments of a `map_Kd` line; names may hold spaces.
+
+    >>> parse_map("-clamp on -s 2 3 1 my skin.png")
+    TextureMap(name='my skin.png', scale=(2.0, 3.0), offset=(0.0, 0.0), clamp=True)
+    """
+    values: dict[str, list[str]] = {}
+    rest = text.strip()
+    while rest.split(maxsplit=1)[:1] and rest.split(maxsplit=1)[0].lower() in MAP_OPTIONS:
+        option, _, rest = rest.partition(" ")
+        option = option.lower()
+        values[option] = []
+        while len(values[option]) < MAP_OPTIONS[option]:
+            word, _, behind = rest.lstrip().partition(" ")
+            if values[option] and MAP_OPTIONS[option] > 1 and not _is_number(word):
+                break
+            values[option].append(word)
+            rest = behind
+        rest = rest.strip()
+    clamp = values.get("-clamp", ["off"])[0].lower() == "on"
+    return TextureMap(rest, _pair(values.get("-s", []), 1.0), _pair(values.get("-o", []), 0.0), clamp)
+
+
+def _pair(words: list[str], default: float) -> tuple[float, float]:
+    """The first two of the numbers, `default` for those that are missing."""
+    numbers = [float(word) for word in words if _is_number(word)] + [default, default]
+    return numbers[0], numbers[1]
+
+
+def _is_number(word: str) -> bool:
+    return re.fullmatch(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", word) is not None
+
+
+@dataclasses.dataclass(frozen=True)
+class Library:
+    """A material file: its path and the lines (keyword in lower case, arguments) that belong to each material."""
+
+    path: Path
+    materials: dict[str, list[tuple[str, str]]]
+
+
+def read_library(path: Path) -> Library:
+    """The materials of an MTL file by name."""
+    materials: dict[str, list[tuple[str, str]]] = {}
+    lines: list[tuple[str, str]] = []
+    for line in text_of(path.read_bytes()).splitlines():
+        key, value = [*line.strip().split(maxsplit=1), "", ""][:2]
+        if key.lower() == "newmtl":
+            lines = materials.setdefault(value.strip(), [])
+        elif key and not key.startswith("#"):
+            lines.append((key.lower(), value.replace("\t", " ").strip()))
+    return Library(path, materials)
+
+
+def library_names(data: bytes) -> list[str]:
+    """Names of the material files of an OBJ; a line may hold several, and a name may hold spaces."""
+    return [text_of(name).strip() for name in re.findall(rb"^[ \t]*mtllib[ \t]+([^\r\n]+)", data, re.MULTILINE)]
+
+
+def find_libraries(path: Path, data: bytes) -> tuple[list[Path], list[str]]:
+    """Material files of an OBJ that exist, and the names of those that do not. Without a name: the one beside it."""
+    found: list[Path] = []
+    missing = []
+    for name in library_names(data):
+        whole = find_companion([path.parent], name)
+        parts = [whole] if whole else [find_companion([path.parent], part) for part in name.split()]
+        found += [file for file in parts if file is not None]
+        missing += [] if all(parts) else [name]
+    if not found and re.search(rb"^[ \t]*usemtl[ \t]", data, re.MULTILINE):
+        beside = find_companion([path.parent], path.with_suffix(".mtl").name)
+        found += [] if beside is None else [beside]
+    return list(dict.fromkeys(found)), missing
+
+
+def read_picture(folders: Sequence[Path], name: str) -> tuple[bytes | None, str, Path | None]:
+    """Bytes of the picture that `name` means, or None with the reason as the end of a sentence; and its path."""
+    path = find_companion(folders, name)
+    if path is None:
+        return None, "is not beside it", None
+    data = path.read_bytes()
+    reason = git_lfs_reason(data) or decodable(data)
+    return (data, "", path) if reason is None else (None, f"cannot be decoded ({reason[:100]})", path)
+
+
+def texture_names(data: bytes) -> list[str]:
+    """Texture files that the header of a PLY names."""
+    header = data[: max(0, data.find(b"end_header"))]
+    return [text_of(name).strip() for name in re.findall(rb"^comment[ \t]+TextureFile[ \t]+([^\r\n]+)", header, re.M)]
+
+
+def companion_files(path: Path) -> list[Path]:
+    """The files beside a mesh file that its picture depends on, found without reading geometry; [] if none."""
+    suffix = path.suffix.lower()
+    if suffix == ".obj":
+        libraries, _ = find_libraries(path, path.read_bytes().removeprefix(BYTE_ORDER_MARK))
+        maps = [
+            (library.parent, parse_map(value).name)
+            for library in libraries
+            for lines in read_library(library).materials.values()
+            for key, value in lines
+            if key == "map_kd"
+        ]
+        pictures = [find_companion([folder, path.parent], name) for folder, name in maps]
+        return [*libraries, *_existing(pictures)]
+    if suffix == ".ply":
+        with open(path, "rb") as file:
+            names = texture_names(file.read(1 << 16))
+        return _existing(find_companion([path.parent], name) for name in names)
+    if suffix in (".glb", ".gltf"):
+        header = _gltf_header(path)
+        entries = [*(header.get("buffers") or []), *(header.get("images") or [])]
+        uris = [str(entry.get("uri", "data:")) for entry in entries if isinstance(entry, dict)]
+        return _existing(
+            find_companion([path.parent], urllib.parse.unquote(uri)) for uri in uris if not uri.startswith("data:")
+        )
+    return []
+
+
+def _existing(paths: Iterable[Path | None]) -> list[Path]:
+    return list(dict.fromkeys(path for path in paths if path is not None))
+
+
+def _gltf_header(path: Path) -> dict[str, Any]:
+    """The JSON of a glTF or GLB file; empty where it cannot be read, which loading it will say."""
+    with open(path, "rb") as file:
+        start = file.read(20)
+        if start[:4] == b"glTF" and len(start) == 20:
+            data = file.read(struct.unpack_from("<I", start, 12)[0])
+        else:
+            data = start + file.read()
+    try:
+        header = json.loads(data.removeprefix(BYTE_ORDER_MARK))
+    except ValueError:
+        return {}
+    return header if isinstance(header, dict) else {}
