@@ -3,10 +3,11 @@
 #
 #   scripts/train_prior.sh [FOLDER]        FOLDER: for the data set, states, logs and the pipeline (default: output/prior)
 #
-# May be stopped at any time; run again, it goes on where it was. IDENTITIES, MINUTES (of this call), THREADS and
-# START_FROM (a pipeline folder whose weights come first, such as the shipped one) can be set in the environment. When
-# FOLDER/samples.png looks right and FOLDER/metrics.json is good enough, copy FOLDER/pipeline to
-# animportrait3d_core/embedded/weights/prior.
+# May be stopped at any time; run again, it goes on where it was, also with another number of processes or on another
+# device. Variables: IDENTITIES, MINUTES (of this call), DEVICE (cpu, cuda, ...; cpu if not set), PROCESSES (that share
+# the training on the CPU; 2 if not set), START_FROM (a pipeline folder whose weights come first, such as the shipped
+# one). When FOLDER/samples.png looks right and FOLDER/metrics.json is good enough, copy FOLDER/pipeline
+# to animportrait3d_core/embedded/weights/prior.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/environment.sh
@@ -17,8 +18,14 @@ animportrait3d="$environment/bin/python -m animportrait3d_core"
 # On shared cores torch's threads otherwise spin while they wait: six times slower.
 export OMP_WAIT_POLICY=PASSIVE
 
+device="${DEVICE:-cpu}"
+processes=1
+# Two if there are two cores. More only for who asks: each takes 1.5 GB, cores that are counted are often halves of one,
+# and the batches divide by powers of two.
+if [ "$device" = cpu ] && [ "$(getconf _NPROCESSORS_ONLN)" -ge 2 ]; then processes=2; fi
+
 say "data set in $folder/dataset (what is there is kept)"
 $animportrait3d embedded build-dataset --preset prior --output "$folder/dataset" --identities "${IDENTITIES:-2000}"
 say "prior in $folder"
 $animportrait3d embedded train-prior --dataset "$folder/dataset" --output "$folder" ${MINUTES:+--minutes "$MINUTES"} \
-  ${THREADS:+--threads "$THREADS"} ${START_FROM:+--start-from "$START_FROM"}
+  --device "$device" --processes "${PROCESSES:-$processes}" ${START_FROM:+--start-from "$START_FROM"}

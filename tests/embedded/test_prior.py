@@ -389,10 +389,10 @@ def test_two_processes_learn_what_one_does(data, codec, kind):
     one, weights = steps_of(task_of(kind, data, codec), 4)
     two, others = steps_of(task_of(kind, data, codec), 4, processes=2)
     assert {name for terms in one for name in terms} == TERMS[kind]
-    assert [terms == pytest.approx(other, rel=2e-4) for terms, other in zip(one, two)] == [True] * 4
+    assert [terms == pytest.approx(other, rel=2e-6) for terms, other in zip(one, two)] == [True] * 4
     moved = [float((others[name] - value).abs().mean()) for name, value in weights.items()]
-    # Adam's first steps are the rate times a sign, which rounding decides where a gradient is about zero.
-    assert sum(moved) / len(moved) < 4e-5
+    # Where a gradient is about zero, rounding decides the direction of Adam's steps; they are 1e-3 long.
+    assert sum(moved) / len(moved) < 1e-6
 
 
 @pytest.mark.gpu
