@@ -23,8 +23,8 @@ from .commands.common import (
     EXIT_INTERRUPTED,
     EXIT_MISSING,
     EXIT_WRONG_INPUT,
-    path_argument,
     set_threads,
+    to_path,
 )
 from .commands.embedded import add_embedded
 from .errors import AnimPortraitError, InvalidInput, MissingExtension, MissingModelFile
@@ -101,7 +101,7 @@ def _parser() -> argparse.ArgumentParser:
         "--json", action="store_true", default=argparse.SUPPRESS, help="print one JSON document on standard output"
     )
     common.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help="show tracebacks")
-    common.add_argument("--pack", type=path_argument, default=argparse.SUPPRESS, help="folder of the node pack to use")
+    common.add_argument("--pack", type=to_path, default=argparse.SUPPRESS, help="folder of the node pack to use")
 
     parser = argparse.ArgumentParser(prog="animportrait3d", description="Animatable 3D portraits.", parents=[common])
     parser.add_argument("--version", action="version", version=f"animportrait3d {__version__}")
@@ -118,10 +118,10 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_run(commands: argparse._SubParsersAction, common: argparse.ArgumentParser) -> None:
     run = commands.add_parser("run", parents=[common], help="run a workflow without ComfyUI")
-    run.add_argument("workflow", type=path_argument, help="a workflow saved by ComfyUI (UI or API format)")
-    run.add_argument("--output", type=path_argument, default=Path("output"), help="folder for results (default: output)")
-    run.add_argument("--input", type=path_argument, help="folder in which the graph's input files lie (default: input)")
-    run.add_argument("--models", type=path_argument, help="folder of the model folders (default: ComfyUI's, else models)")
+    run.add_argument("workflow", type=to_path, help="a workflow saved by ComfyUI (UI or API format)")
+    run.add_argument("--output", type=to_path, default=Path("output"), help="folder for results (default: output)")
+    run.add_argument("--input", type=to_path, help="folder in which the graph's input files lie (default: input)")
+    run.add_argument("--models", type=to_path, help="folder of the model folders (default: ComfyUI's, else models)")
     run.add_argument(
         "--set",
         action="append",
@@ -138,8 +138,8 @@ def _add_run(commands: argparse._SubParsersAction, common: argparse.ArgumentPars
 
 def _add_doctor(commands: argparse._SubParsersAction, common: argparse.ArgumentParser) -> None:
     doctor = commands.add_parser("doctor", parents=[common], help="show what this installation has and lacks")
-    doctor.add_argument("--models", type=path_argument, help="folder of the model folders (default: ComfyUI's, else models)")
-    doctor.add_argument("--output", type=path_argument, default=Path("output"), help="output folder to try (default: output)")
+    doctor.add_argument("--models", type=to_path, help="folder of the model folders (default: ComfyUI's, else models)")
+    doctor.add_argument("--output", type=to_path, default=Path("output"), help="output folder to try (default: output)")
     doctor.set_defaults(command=_doctor)
 
 
@@ -152,28 +152,28 @@ def _add_bench(commands: argparse._SubParsersAction, common: argparse.ArgumentPa
 
 def _add_evaluate(commands: argparse._SubParsersAction, common: argparse.ArgumentParser) -> None:
     evaluate = commands.add_parser("evaluate", parents=[common], help="measure an avatar")
-    evaluate.add_argument("avatar", type=path_argument, help="an avatar.safetensors")
+    evaluate.add_argument("avatar", type=to_path, help="an avatar.safetensors")
     evaluate.add_argument(
         "--portrait", help="the portrait it was made of: a shipped one's name, or a trigrid or mesh file"
     )
-    evaluate.add_argument("--generator", type=path_argument, help="model_512.pkl or its copy, for a portrait without decoder")
+    evaluate.add_argument("--generator", type=to_path, help="model_512.pkl or its copy, for a portrait without decoder")
     evaluate.add_argument("--identity", help="name of the embedded identity behind it, for measures against the truth")
     evaluate.add_argument("--size", type=int, default=256, help="pixels per side of the pictures (default: 256)")
-    evaluate.add_argument("--output", type=path_argument, help="file for the metrics (JSON)")
+    evaluate.add_argument("--output", type=to_path, help="file for the metrics (JSON)")
     evaluate.set_defaults(command=_evaluate)
 
 
 def _add_train_network(commands: argparse._SubParsersAction, common: argparse.ArgumentParser) -> None:
     train = commands.add_parser("train-network", parents=[common], help="train a 2D network on a data set")
     train.add_argument("role", help="parts, normals or landmarks")
-    train.add_argument("--dataset", type=path_argument, required=True, help="folder of 'embedded build-dataset'")
-    train.add_argument("--output", type=path_argument, required=True, help="folder for state, log and the network")
+    train.add_argument("--dataset", type=to_path, required=True, help="folder of 'embedded build-dataset'")
+    train.add_argument("--output", type=to_path, required=True, help="folder for state, log and the network")
     train.add_argument("--resume", action="store_true", help="go on from the state in the output folder")
     train.add_argument("--minutes", type=float, help="stop after so many minutes; --resume goes on later")
     train.add_argument("--steps", type=int, help="length of the whole training (default: the role's recipe)")
     train.add_argument("--batch-size", type=int, help="pictures per step (default: the role's recipe)")
     train.add_argument("--size", type=int, help="pixels of the network's pictures (default: the role's recipe)")
-    train.add_argument("--start-from", type=path_argument, help="network folder whose weights are the first ones")
+    train.add_argument("--start-from", type=to_path, help="network folder whose weights are the first ones")
     train.add_argument("--seed", type=int, default=0, help="of weights, order and augmentation (default: 0)")
     train.add_argument("--threads", type=int, help="CPU threads (default: torch's choice)")
     train.set_defaults(command=_train_network)
@@ -184,12 +184,12 @@ def _add_train_controlnet(commands: argparse._SubParsersAction, common: argparse
         "train-controlnet", parents=[common], help="train the method's ControlNet for a diffusion model of your own",
         description="Several processes: accelerate launch -m animportrait3d_core train-controlnet ...",
     )  # fmt: skip
-    train.add_argument("--base", type=path_argument, required=True, help="diffusers folder or single file, of SD1.5's family")
-    train.add_argument("--dataset", type=path_argument, required=True, help="folder of shards with condition maps")
-    train.add_argument("--output", type=path_argument, required=True, help="folder for state, log, pictures and the ControlNet")
-    train.add_argument("--vae", type=path_argument, help="folder or file, in place of the base's")
-    train.add_argument("--tokenizer", type=path_argument, help="CLIP tokenizer folder, for a base in a single file")
-    train.add_argument("--start-from", type=path_argument, help="ControlNet whose weights are the first ones")
+    train.add_argument("--base", type=to_path, required=True, help="diffusers folder or single file, of SD1.5's family")
+    train.add_argument("--dataset", type=to_path, required=True, help="folder of shards with condition maps")
+    train.add_argument("--output", type=to_path, required=True, help="folder for state, log, images and the ControlNet")
+    train.add_argument("--vae", type=to_path, help="folder or file, in place of the base's")
+    train.add_argument("--tokenizer", type=to_path, help="CLIP tokenizer folder, for a base in a single file")
+    train.add_argument("--start-from", type=to_path, help="ControlNet whose weights are the first ones")
     train.add_argument("--resume", action="store_true", help="go on from the state in the output folder")
     train.add_argument("--minutes", type=float, help="stop after so many minutes; --resume goes on later")
     train.add_argument("--steps", type=int, help="length of the whole training (default: a round of the paper's data)")

@@ -50,7 +50,8 @@ class Mesh:
 
 def face_normals(vertices: Tensor, faces: Tensor) -> Tensor:
     """Normals [..., F, 3] of the faces, of twice their area; by the right-hand rule, vertices [..., V, 3]."""
-    corners = vertices[..., faces, :]
+    # Not vertices[..., faces, :], whose gradient torch adds up in any order on several threads.
+    corners = vertices.index_select(-2, faces.reshape(-1)).unflatten(-2, faces.shape)
     first = corners[..., 1, :] - corners[..., 0, :]
     second = corners[..., 2, :] - corners[..., 0, :]
     return torch.linalg.cross(first, second, dim=-1)

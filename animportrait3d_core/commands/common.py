@@ -9,7 +9,7 @@ from ..errors import InvalidInput
 EXIT_DONE, EXIT_BUG, EXIT_WRONG_INPUT, EXIT_MISSING, EXIT_INTERRUPTED = 0, 1, 2, 3, 130
 
 
-def path_argument(text: str) -> Path:
+def to_path(text: str) -> Path:
     """A path of the command line; shells leave the ~ of --output=~/x to us."""
     return Path(text).expanduser() if text.startswith("~") else Path(text)
 

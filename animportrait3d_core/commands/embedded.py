@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ..errors import InvalidInput
-from .common import EXIT_DONE, path_argument, set_threads
+from .common import EXIT_DONE, set_threads, to_path
 
 
 def add_embedded(commands: argparse._SubParsersAction, common: argparse.ArgumentParser) -> None:
@@ -18,13 +18,13 @@ def add_embedded(commands: argparse._SubParsersAction, common: argparse.Argument
     embedded = commands.add_parser("embedded", parents=[common], help="files of the embedded world")
     actions = embedded.add_subparsers(title="actions", required=True, metavar="ACTION")
     export = actions.add_parser("export", parents=[common], help="write the embedded identities as GLB files")
-    export.add_argument("--output", type=path_argument, default=Path("input"), help="folder for the files (default: input)")
+    export.add_argument("--output", type=to_path, default=Path("input"), help="folder for the files (default: input)")
     export.set_defaults(command=_export)
     build = actions.add_parser(
         "build-dataset", parents=[common], help="render a data set of embedded identities, or what is missing of it"
     )
     build.add_argument("--preset", required=True, help="prior (with condition maps) or networks")
-    build.add_argument("--output", type=path_argument, required=True, help="folder of the data set")
+    build.add_argument("--output", type=to_path, required=True, help="folder of the data set")
     build.add_argument("--identities", type=int, default=2000, help="how many people (default: 2000)")
     build.add_argument("--images-per-identity", type=int, help="default: the preset's")
     build.add_argument("--size", type=int, help="side of the pictures in pixels (default: the preset's)")
@@ -32,8 +32,8 @@ def add_embedded(commands: argparse._SubParsersAction, common: argparse.Argument
     build.add_argument("--workers", type=int, help="processes (default: one per core)")
     build.set_defaults(command=_build_dataset)
     sheet = actions.add_parser("dataset-sheet", parents=[common], help="a picture of samples with all their maps")
-    sheet.add_argument("dataset", type=path_argument, help="folder of a data set")
-    sheet.add_argument("--output", type=path_argument, default=Path("dataset.png"), help="PNG or JPEG (default: dataset.png)")
+    sheet.add_argument("dataset", type=to_path, help="folder of a data set")
+    sheet.add_argument("--output", type=to_path, default=Path("dataset.png"), help="PNG or JPEG (default: dataset.png)")
     sheet.add_argument("--count", type=int, default=24, help="how many samples (default: 24)")
     sheet.add_argument("--start", type=int, default=0, help="the first of them (default: 0)")
     sheet.set_defaults(command=_dataset_sheet)
@@ -42,16 +42,16 @@ def add_embedded(commands: argparse._SubParsersAction, common: argparse.Argument
     fit.add_argument("--prompt", help="attributes, e.g. 'an old man, short white hair, green sweater'")
     fit.add_argument("--seed", type=int, default=0, help="decides what the prompt leaves open (default: 0)")
     fit.add_argument("--preset", default="standard", help="draft, standard or fine (default: standard)")
-    fit.add_argument("--output", type=path_argument, required=True, help="file to write (.safetensors), its report beside it")
+    fit.add_argument("--output", type=to_path, required=True, help="file to write (.safetensors), its report beside it")
     fit.set_defaults(command=_fit_portrait)
     prior = actions.add_parser("train-prior", parents=[common], help="train the embedded diffusion prior, or go on")
-    prior.add_argument("--dataset", type=path_argument, required=True, help="folder of 'embedded build-dataset --preset prior'")
-    prior.add_argument("--output", type=path_argument, required=True, help="folder for states, logs and the pipeline")
+    prior.add_argument("--dataset", type=to_path, required=True, help="folder of a data set of the preset prior")
+    prior.add_argument("--output", type=to_path, required=True, help="folder for states, logs and the pipeline")
     prior.add_argument("--stages", nargs="+", help="codec, part1, part2: some of them (default: all)")
     prior.add_argument("--minutes", type=float, help="stop after so many minutes; the same command goes on later")
     prior.add_argument("--steps", type=int, help="length of each stage (default: the stage's own)")
     prior.add_argument("--batch-size", type=int, help="pictures per step (default: the stage's own)")
-    prior.add_argument("--start-from", type=path_argument, help="pipeline folder whose weights and codec come first")
+    prior.add_argument("--start-from", type=to_path, help="pipeline folder whose weights and codec come first")
     prior.add_argument("--seed", type=int, default=0, help="of weights, order and all draws (default: 0)")
     prior.add_argument("--processes", type=int, default=1, help="share each step, with one thread each (default: 1)")
     prior.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ... or auto (default: cpu)")
