@@ -13,7 +13,7 @@ import pickle
 import signal
 from collections.abc import Iterable
 from multiprocessing.connection import Connection
-from multiprocessing.pool import ExceptionWithTraceback
+from multiprocessing.pool import ExceptionWithTraceback  # type: ignore[attr-defined]  # unknown to typeshed
 from typing import Any
 
 import torch
@@ -60,7 +60,7 @@ class Workers:
         if not self._workers:
             self._start()
         with torch.no_grad():
-            torch._foreach_copy_(self._weight_views, self._parameters)
+            torch._foreach_copy_(self._weight_views, [value.detach() for value in self._parameters])
         own, *others = divide(whole, self._processes)
         for worker, portion in zip(self._workers, others, strict=True):
             worker.begin(portion)
@@ -123,10 +123,8 @@ class _Worker:
             raise answer
         terms, heard = answer
         for parameter, view, has_gradient in zip(parameters, self._views, heard, strict=True):
-            if has_gradient and parameter.grad is None:
-                parameter.grad = view.clone()
-            elif has_gradient:
-                parameter.grad.add_(view)
+            if has_gradient:
+                parameter.grad = view.clone() if parameter.grad is None else parameter.grad.add_(view)
         self._steps += 1
         return terms
 
