@@ -5,9 +5,9 @@
 #
 # May be stopped at any time; run again, it goes on where it was, also with another number of processes or on another
 # device. Variables: IDENTITIES, MINUTES (of this call), DEVICE (cpu, cuda, ...; cpu if not set), PROCESSES (that share
-# the training on the CPU; 2 if not set), START_FROM (a pipeline folder whose weights come first, such as the shipped
-# one). When FOLDER/samples.png looks right and FOLDER/metrics.json is good enough, copy FOLDER/pipeline
-# to animportrait3d_core/embedded/weights/prior.
+# the training on the CPU; 2 where there are two cores), START_FROM (a pipeline folder whose weights come first, such as
+# the shipped one). When FOLDER/samples.png looks right and FOLDER/metrics.json is good enough, copy FOLDER/pipeline to
+# animportrait3d_core/embedded/weights/prior.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/environment.sh

@@ -242,6 +242,13 @@ def test_one_step_is_adamw_and_the_average_follows(tmp_path):
     assert float(trainer.weights()["weight"]) == pytest.approx(decay * 3 + (1 - decay) * first, abs=1e-6)
 
 
+def test_all_that_changes_is_on_the_device_of_the_training():
+    """On one without values: what the fused optimiser wants there is easily left on the CPU."""
+    trainer = Trainer(LineTask(), SETTINGS, "meta")
+    held = [value for state in trainer.adam.optimizer.state.values() for value in state.values()]
+    assert {value.device.type for value in (*trainer.adam.tensors().values(), *held)} == {"meta"}
+
+
 def test_evaluation_leaves_the_weights_in_training_alone():
     trainer = Trainer(LineTask(), SETTINGS)
     for _ in range(5):
