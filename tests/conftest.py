@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from animportrait3d_core.workflow import RunContext
 
 ROOT = Path(__file__).parents[1]
+SmallDisk = Callable[[int], AbstractContextManager[None]]
 
 
 class PlainRoot:
@@ -48,6 +50,25 @@ def one_loaded_pack() -> Iterator[None]:
         for name in loaded():
             del sys.modules[name]
         sys.modules.update(before)
+
+
+@pytest.fixture()
+def small_disk() -> SmallDisk:
+    """`with small_disk(4096): ...`: no file may grow beyond so many bytes, as if the disk were full.
+
+    A block and not the whole test: pytest's own output may be a longer file than that."""
+    resource = pytest.importorskip("resource")
+
+    @contextmanager
+    def limited(size: int) -> Iterator[None]:
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    return limited
 
 
 @pytest.fixture(scope="session")

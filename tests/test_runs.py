@@ -188,28 +188,18 @@ def test_of_several_processes_the_first_alone_writes_and_decides(tmp_path):
     assert not (tmp_path / "none").exists()
 
 
-@pytest.fixture
-def small_files():
-    """A disk that takes no file of more than 4 kB, as a full one takes none."""
-    resource = pytest.importorskip("resource")
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
-def test_a_state_that_the_disk_does_not_take_leaves_the_last_one(tmp_path, small_files):
+def test_a_state_that_the_disk_does_not_take_leaves_the_last_one(tmp_path, small_disk):
     class Growing(Sum):
         def state(self):
             more = torch.zeros(600 * self.step_index)
             return RunState({"total": self.total, "more": more}, {"step": self.step_index})
 
-    with pytest.raises(InvalidInput, match="cannot write the .* MB of '.*state.safetensors'.*Make room"):
+    with small_disk(4096), pytest.raises(InvalidInput, match="cannot write .* MB of '.*state.safetensors'.*Make room"):
         carry_out(Growing(), Run(tmp_path, "sum", {}, save_seconds=0))
     assert [file.name for file in tmp_path.iterdir()] == [STATE_FILE]
     again = Sum()
     assert Run(tmp_path, "sum", {}).resume(again) and again.step_index == 1
     run = Run(tmp_path, "sum", {})
-    with pytest.raises(InvalidInput, match="log.jsonl.*File too large"):
+    with small_disk(4096), pytest.raises(InvalidInput, match="log.jsonl.*File too large"):
         for step in range(200):
             run.log({"step": step, "value": 0.5})
