@@ -101,9 +101,7 @@ def command(output: Path, cache: Path) -> subprocess.Popen[str]:
 
 
 @pytest.fixture(scope="module")
-def unbroken(from_graph, tmp_path_factory) -> RiggedAvatar:
-    """`from_graph` comes first because it compiles all kernels: those that a process compiled itself round other than
-    the same ones of the disk's cache, so that only runs with a filled cache can be compared bit for bit."""
+def unbroken(tmp_path_factory) -> RiggedAvatar:
     folder = tmp_path_factory.mktemp("unbroken")
     process = command(folder, folder / "cache")
     _, log = process.communicate(timeout=600)

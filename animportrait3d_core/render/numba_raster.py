@@ -159,7 +159,7 @@ def _all_ended(transmittance):
     return True
 
 
-@numba.njit(nogil=True, fastmath=_FASTMATH, error_model="numpy")
+@numba.njit(nogil=True, fastmath=_FASTMATH, error_model="numpy", forceinline=True)
 def _weigh(gaussian, before, weight):
     """Weights of one Gaussian in a run of a strip's pixels; attenuates their transmittance `before` in place.
 
@@ -219,7 +219,7 @@ def composite_forward(geometry, channels, background, bins, outputs, begin, end)
                     image[b, origin_y + y, origin_x + x, c] = accumulated[c, lane] + left * background[b, c]
 
 
-@numba.njit(nogil=True, fastmath=_FASTMATH, error_model="numpy")
+@numba.njit(nogil=True, fastmath=_FASTMATH, error_model="numpy", forceinline=True)
 def _weigh_backward(gaussian, before, behind, dot, weight):
     """`_weigh` with gradients: also subtracts what the Gaussian adds from `behind`.
 
@@ -254,7 +254,7 @@ def _weigh_backward(gaussian, before, behind, dot, weight):
     return s0, sx, sxx, sy, sxy, syy
 
 
-@numba.njit(nogil=True, fastmath=_FASTMATH, error_model="numpy")
+@numba.njit(nogil=True, fastmath=_FASTMATH, error_model="numpy", forceinline=True)
 def _load_gradients(rendered, gradients, corner, state):
     """A tile's gradients from the images into strip order; corner = (camera, origin y, origin x)."""
     image, remaining = rendered

@@ -12,7 +12,7 @@ from .noise import noise2, smoothstep
 CHART_DEGREES = 80.0  # angle from the pole of the cornea at the edge of the inscribed circle of the chart
 PUPIL_DEGREES, IRIS_DEGREES = 9.5, 26.5
 
-_jit = numba.njit(cache=True, fastmath=True)
+_jit = numba.njit(cache=True, fastmath=True, forceinline=True)
 
 
 def eye_chart(directions: np.ndarray) -> np.ndarray:

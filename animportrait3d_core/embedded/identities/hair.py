@@ -46,7 +46,7 @@ def _rounded(knots: tuple[tuple[float, float], ...], at: np.ndarray, width: floa
     return np.mean([_interpolate(knots, np.abs(at + width * shift)) for shift in (-1, -0.5, 0, 0.5, 1)], axis=0)
 
 
-@numba.njit(cache=True, fastmath=True)
+@numba.njit(cache=True, fastmath=True, forceinline=True)
 def strand_coordinates(x: float, y: float, z: float, flow: int, part: float) -> tuple[float, float]:
     """Coordinates (across, along) of a point of the hair, about millimetres; strands are the lines of equal `across`.
 
@@ -68,7 +68,7 @@ def strand_coordinates(x: float, y: float, z: float, flow: int, part: float) -> 
     return np.arctan2(x, z + 12.0) * 95.0, np.arccos(min(1.0, max(-1.0, (y - 20.0) / 125.0))) * 110.0
 
 
-@numba.njit(cache=True, fastmath=True)
+@numba.njit(cache=True, fastmath=True, forceinline=True)
 def whorl_distance(x: float, y: float, z: float, flow: int) -> float:
     """Distance (mm) from where strands meet, at a whorl or behind it; far away if they do not."""
     if flow == PARTED:

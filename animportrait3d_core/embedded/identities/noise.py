@@ -11,7 +11,7 @@ import math
 import numba
 import numpy as np
 
-compiled = numba.njit(cache=True, fastmath=True, inline="never")
+compiled = numba.njit(cache=True, fastmath=True, forceinline=True)
 
 
 @numba.njit(cache=True)

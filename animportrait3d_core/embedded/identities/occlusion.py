@@ -36,7 +36,7 @@ def _frames(directions: np.ndarray) -> np.ndarray:
     return np.stack([right, np.cross(directions, right), directions], axis=1)
 
 
-@numba.njit(cache=True, fastmath=True)
+@numba.njit(cache=True, fastmath=True, forceinline=True)
 def _splat(points, casts, frame, scale, heights):
     """Highest point over each pixel of a map [S, S]; a point covers the four pixels around it."""
     size = heights.shape[0]
@@ -57,7 +57,7 @@ def _splat(points, casts, frame, scale, heights):
                     heights[iy + dy, ix + dx] = h
 
 
-@numba.njit(cache=True, fastmath=True)
+@numba.njit(cache=True, fastmath=True, forceinline=True)
 def _share_seen(heights, px, py, height):
     """Share of the four nearest map pixels that nothing higher covers (percentage closer filtering)."""
     size = heights.shape[0]

@@ -16,7 +16,7 @@ import numpy as np
 
 from ...parts import FigurePart
 
-_jit = numba.njit(cache=True, fastmath=True)
+_jit = numba.njit(cache=True, fastmath=True, forceinline=True)
 
 
 class Lighting(NamedTuple):

@@ -14,7 +14,7 @@ from .noise import bump, cells3, fractal3, noise2, smoothstep
 KNITS = {"sweater": 0, "t-shirt": 1, "turtleneck": 2, "v-neck": 3, "shirt": 4}
 PATTERN_CODES = {"plain": 0, "striped": 1, "checked": 2, "dotted": 3}
 
-_jit = numba.njit(cache=True, fastmath=True)
+_jit = numba.njit(cache=True, fastmath=True, forceinline=True)
 
 
 class HairLook(NamedTuple):

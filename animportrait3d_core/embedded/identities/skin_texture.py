@@ -54,7 +54,7 @@ class SkinPaint(NamedTuple):
     spots: np.ndarray
 
 
-_jit = numba.njit(cache=True, fastmath=True)
+_jit = numba.njit(cache=True, fastmath=True, forceinline=True)
 _SEAM_Y = -74.3
 _MOUTH_HALF_WIDTH = 25.6
 

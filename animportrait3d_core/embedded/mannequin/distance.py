@@ -30,7 +30,7 @@ NASOLABIAL_FOLD, CHIN_WIDTH, JAW_ANGLE = _INDEX["nasolabial_fold"], _INDEX["chin
 NECK_MUSCLE = _INDEX["neck_muscle"]
 EYE_X, EYE_Y, EYE_Z = EYE_CENTER
 
-_jit = numba.njit(cache=True, fastmath=True)
+_jit = numba.njit(cache=True, fastmath=True, forceinline=True)
 
 
 @_jit

@@ -13,7 +13,7 @@ import numpy as np
 from .fast_kernels import CROPPED, HIDDEN, LANES, query, softplus
 
 _inline = numba.njit(cache=True, fastmath=True, error_model="numpy", inline="always")
-_plain = numba.njit(cache=True, fastmath=True, error_model="numpy")
+_plain = numba.njit(cache=True, fastmath=True, error_model="numpy", forceinline=True)
 
 
 class MarchArrays(NamedTuple):

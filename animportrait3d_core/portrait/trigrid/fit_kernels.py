@@ -20,7 +20,7 @@ DARK = np.float32(0.1)  # samples that less light reaches lie inside the body ..
 SOLID = np.float32(80)  # ... and are pulled towards this raw density, which is opaque within a sample
 
 _inline = numba.njit(cache=True, fastmath=True, error_model="numpy", inline="always")
-_plain = numba.njit(cache=True, fastmath=True, error_model="numpy")
+_plain = numba.njit(cache=True, fastmath=True, error_model="numpy", forceinline=True)
 _free = numba.njit(cache=True, fastmath=True, error_model="numpy", nogil=True)
 
 
