@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ..errors import IncompatibleCheckpoint, InvalidInput, MissingExtension, MissingModelFile
 from ..files import read_safetensors, require_file
+from ..model_weights import check_weights
 from ..torch_checkpoints import read_torch_checkpoint
 
 Model = Any
@@ -119,21 +120,5 @@ def build_empty(model_class: Any, config: Mapping[str, Any], where: str) -> Mode
 
 def assign_weights(where: str, model: Model, tensors: Mapping[str, Tensor]) -> None:
     """Give a model its weights; all must be there, of the right shape, and finite."""
-    expected = model.state_dict()
-    missing = sorted(expected.keys() - tensors.keys())
-    unknown = sorted(tensors.keys() - expected.keys())
-    other = [
-        f"{name} {list(tensors[name].shape)} for {list(value.shape)}"
-        for name, value in expected.items()
-        if name in tensors and tensors[name].shape != value.shape
-    ]
-    if missing or unknown or other:
-        listed = "; ".join([*other, *(f"{n} missing" for n in missing), *(f"{n} unknown" for n in unknown)][:3])
-        raise IncompatibleCheckpoint(
-            f"{where}: the weights do not fit the configuration of {type(model).__name__}: {len(missing)} tensors are "
-            f"missing, {len(unknown)} unknown, {len(other)} of another shape ({listed}). Both must come from one model."
-        )
-    bad = [name for name, value in tensors.items() if not bool(torch.isfinite(value).all())]
-    if bad:
-        raise InvalidInput(f"{where}: {len(bad)} tensors hold non-finite values ('{bad[0]}'): the file is damaged.")
+    check_weights(where, model, tensors)
     model.load_state_dict(dict(tensors), assign=True)

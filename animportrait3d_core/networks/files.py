@@ -20,6 +20,7 @@ from torch import Tensor
 from ..errors import IncompatibleCheckpoint, InvalidInput, MissingExtension, MissingModelFile
 from ..files import read_safetensors, require_file, write_json, write_safetensors
 from ..landmarks import NUM_FACE_LANDMARKS
+from ..model_weights import check_weights
 from ..parts import PART_CLASSES
 from .roles import check_classes, check_role
 
@@ -111,7 +112,9 @@ def load_network(path: str | Path, role: str, device: torch.device | str = "cpu"
     with torch.inference_mode(False):
         model = build_model(_read_json(folder / CONFIG_FILE, role), where)
         tensors, _ = read_safetensors(_existing(folder / WEIGHTS_FILE, role), "load_network")
-        _load_weights(where, model, tensors)
+        check_weights(where, model, tensors)
+        # What is saved in float16 is computed in the model's own type.
+        model.load_state_dict({name: tensors[name].to(value.dtype) for name, value in model.state_dict().items()})
         unshuffle = _pixel_unshuffle(where, description)
         _check_output(where, role, model, len(names), unshuffle)
         mean = _three_numbers(where, "mean", description.get("mean", IMAGENET_MEAN))
@@ -167,33 +170,6 @@ def _channel_names(where: str, role: str, description: Mapping[str, Any]) -> tup
         )
     check_classes(where, tuple(names))
     return tuple(names)
-
-
-def _load_weights(where: str, model: nn.Module, tensors: dict[str, Tensor]) -> None:
-    expected = model.state_dict()
-    missing = sorted(expected.keys() - tensors.keys())
-    unknown = sorted(tensors.keys() - expected.keys())
-    other = [
-        f"{name} {list(tensors[name].shape)} for {list(value.shape)}"
-        for name, value in expected.items()
-        if name in tensors and tensors[name].shape != value.shape
-    ]
-    if missing or unknown or other:
-        listed = "; ".join(
-            [*other, *(f"{name} missing" for name in missing), *(f"{name} unknown" for name in unknown)][:3]
-        )
-        raise IncompatibleCheckpoint(
-            f"{where}: {WEIGHTS_FILE} does not fit {CONFIG_FILE}: {len(missing)} tensors are missing, {len(unknown)} "
-            f"are unknown and {len(other)} have another shape ({listed}). Both files must come from one model."
-        )
-    bad = [
-        name for name, value in tensors.items() if value.is_floating_point() and not bool(torch.isfinite(value).all())
-    ]
-    if bad:
-        raise InvalidInput(
-            f"{where}: {len(bad)} tensors hold non-finite values, '{bad[0]}' first; the file is damaged."
-        )
-    model.load_state_dict({name: tensors[name].to(value.dtype) for name, value in expected.items()})
 
 
 def _check_output(where: str, role: str, model: nn.Module, channels: int, unshuffle: int) -> None:

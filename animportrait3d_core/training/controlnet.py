@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,13 +25,13 @@ from ..files import atomic_write, write_safetensors
 from ..fingerprints import fingerprint
 from ..progress import Report
 from ..randomness import seed_at
-from ..runs import STATE_FILE, Processes, Run, RunState, carry_out
+from ..runs import STATE_FILE, Processes, Run
 from .controlnet_card import controlnet_card
 from .controlnet_data import ControlNetData, Dropout, data_fingerprint
 from .controlnet_samples import ValidationSettings, validate
 from .controlnet_trainer import ControlNetTrainer
 from .images import Split, split_dataset
-from .loop import LoopSettings
+from .loop import LoopSettings, Sitting
 from .shards import open_dataset
 
 CONTROLNET_FOLDER, VALIDATION_FOLDER, CARD_FILE = "controlnet", "validation", "README.md"
@@ -151,96 +150,58 @@ def train_controlnet(
         if processes.is_first:
             _check_disk(output, trainer, folder.has_state)
         accelerator.wait_for_everyone()
-        sitting = _Sitting(trainer, folder, split, run, Path(base).resolve().name)
-        return sitting.carry_out(report)
+        results = _Results(trainer, folder, split, run, Path(base).resolve().name)
+        sitting = Sitting(trainer, folder, results.write, run.validation.interval)
+        sitting.carry_out(report, run.minutes)
+        if sitting.evaluated_at != sitting.step_index:
+            sitting.evaluate()
+        accelerator.wait_for_everyone()
+        finished = sitting.step_index == sitting.steps
+        return ControlNetResult(sitting.step_index, finished, folder.seconds, sitting.metrics, processes.is_first)
 
 
-class _Sitting:
-    """A trainer (`runs.Work`) that also logs, validates and writes its ControlNet when it is time."""
+class _Results:
+    """What a training leaves in its folder whenever it is evaluated: pictures, and the ControlNet that drew them."""
 
     def __init__(self, trainer: ControlNetTrainer, run: Run, split: Split, chosen: ControlNetRun, base: str) -> None:
-        self.trainer, self.steps, self._run, self._split = trainer, trainer.steps, run, split
-        self._chosen, self._base = chosen, base
-        self.metrics: dict[str, float] = {}
-        self._validated_at = -1
-        self._shown: dict[str, float] = {}
+        self.trainer, self._run, self._split, self._chosen, self._base = trainer, run, split, chosen, base
 
-    @property
-    def step_index(self) -> int:
-        return self.trainer.step_index
-
-    def step(self) -> None:
-        trainer, settings = self.trainer, self.trainer.settings
-        trainer.step()
-        step, interval = trainer.step_index, self._chosen.validation.interval
-        self._shown = {}
-        if step == trainer.steps or step % settings.log_interval == 0:
-            self._shown = {**trainer.averages(), "lr": settings.lr_at(step - 1), "seconds": self._run.seconds}
-        if step == trainer.steps or (interval and step % interval == 0):
-            self.validate()
-            self._shown |= self.metrics
-        if self._shown:
-            self._run.log({"step": step, **self._shown})
-
-    def state(self) -> RunState:
-        state = self.trainer.state()
-        return RunState(state.tensors, {**state.values, "metrics": self.metrics, "validated_at": self._validated_at})
-
-    def restore(self, state: RunState) -> None:
-        self.trainer.restore(state)
-        self.metrics, self._validated_at = dict(state.values["metrics"]), int(state.values["validated_at"])
-
-    def carry_out(self, report: Report | None) -> ControlNetResult:
-        """Train to the end or for the minutes, and leave a ControlNet of what was learned."""
-
-        def tell() -> None:
-            if report is not None and self._run.processes.is_first:
-                report(self.step_index, self.steps, self._shown)
-
-        minutes = self._chosen.minutes
-        carry_out(self, self._run, tell, math.inf if minutes is None else minutes * 60)
-        if self._validated_at != self.step_index:
-            self.validate()
-        self.trainer.accelerator.wait_for_everyone()
-        finished = self.step_index == self.steps
-        is_first = self._run.processes.is_first
-        return ControlNetResult(self.step_index, finished, self._run.seconds, self.metrics, is_first)
-
-    def validate(self) -> None:
-        """Draw held-out pictures and write the ControlNet that drew them; the first process does it for all."""
-        self._validated_at = self.step_index
+    def write(self) -> dict[str, float]:
+        """Draw held-out pictures and write the ControlNet; the first process does it for all. The picture's metrics."""
         if not self._run.processes.is_first:
-            return
+            return {}
         try:
-            self._write_results(self._run.folder)
+            return self._write(self._run.folder)
         except OSError as error:
+            step = self.trainer.step_index
             raise InvalidInput(
-                f"{_WHERE}: cannot write the ControlNet of step {self.step_index} into '{self._run.folder}' ({error}). "
+                f"{_WHERE}: cannot write the ControlNet of step {step} into '{self._run.folder}' ({error}). "
                 "Make room on the disk and run again with --resume."
             ) from error
 
-    def _write_results(self, output: Path) -> None:
+    def _write(self, output: Path) -> dict[str, float]:
         trainer, held_out, settings = self.trainer, self._split.held_out, self._chosen.validation
         controlnet = averaged_controlnet(trainer)
         write_controlnet(output / CONTROLNET_FOLDER, controlnet)
-        picture = output / VALIDATION_FOLDER / f"{self.step_index:08d}.png"
-        self.metrics = validate(trainer.guidance, controlnet, held_out, trainer.data.size, settings, picture)
+        picture = output / VALIDATION_FOLDER / f"{trainer.step_index:08d}.png"
+        metrics = validate(trainer.guidance, controlnet, held_out, trainer.data.size, settings, picture)
         with atomic_write(output / CONTROLNET_FOLDER / CARD_FILE) as temporary:
-            card = controlnet_card(self._facts(), self._split.training, held_out)
+            card = controlnet_card(self._facts(metrics), self._split.training, held_out)
             temporary.write_text(card, encoding="utf-8")
+        return metrics
 
-    def _facts(self) -> Mapping[str, Any]:
+    def _facts(self, metrics: Mapping[str, float]) -> Mapping[str, Any]:
         loop, chosen, trainer = self._chosen.loop, self._chosen, self.trainer
-        planned = "" if self.step_index == self.steps else f"; {self.steps:,} steps are planned"
+        planned = "" if trainer.step_index == trainer.steps else f"; {trainer.steps:,} steps are planned"
         begin = "the base's own" if chosen.start_from is None else f"those of `{chosen.start_from.name}`"
         return {
             "family": trainer.guidance.family, "base": self._base, "base_hash": self._run.key["base"],
             "begin": begin, "size": trainer.data.size,
-            "steps": f"{self.step_index:,}", "state": planned, "minutes": self._run.seconds / 60,
+            "steps": f"{trainer.step_index:,}", "state": planned, "minutes": self._run.seconds / 60,
             "settings": f"{loop.batch_size} pictures, learning rate {loop.lr:g}, average {loop.ema_decay:g}, precision "
             f"{trainer.accelerator.mixed_precision}, without condition {chosen.dropout.condition:.0%}, without words "
             f"{chosen.dropout.prompt:.0%}, seed {loop.seed}",
-            "psnr": f"{self.metrics['psnr']:.2f}", "sampling_steps": chosen.validation.sampling.num_inference_steps,
+            "psnr": f"{metrics['psnr']:.2f}", "sampling_steps": chosen.validation.sampling.num_inference_steps,
             "guidance_scale": chosen.validation.sampling.guidance_scale,
         }  # fmt: skip
 

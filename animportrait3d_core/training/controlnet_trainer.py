@@ -107,7 +107,7 @@ class ControlNetTrainer:
         if self.accelerator.scaler is not None and state.values["scaler"] is not None:
             self.accelerator.scaler.load_state_dict(state.values["scaler"])
 
-    def averages(self) -> dict[str, float]:
+    def logged(self) -> dict[str, float]:
         """Means over the steps since the last call."""
         sums, self.sums = self.sums, _Sums()
         steps = max(1, sums.steps)

@@ -10,7 +10,7 @@ import contextlib
 import dataclasses
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -21,7 +21,7 @@ from ..devices import working_device
 from ..errors import InvalidInput
 from ..progress import Report
 from ..randomness import generator_at, shuffled_rows
-from ..runs import SAVE_SECONDS, Run, RunState, carry_out
+from ..runs import SAVE_SECONDS, Run, RunState, Work, carry_out
 from .adam import AveragedAdam
 from .gradients import Portion, add_gradients
 from .workers import Workers
@@ -164,6 +164,10 @@ class Trainer:
             return self.workers.add_gradients(whole)
         return add_gradients(self.task.losses, self.model, whole)
 
+    def logged(self) -> dict[str, float]:
+        """Terms of the loss of the last step."""
+        return self.losses
+
     def weights(self) -> dict[str, Tensor]:
         """The averaged weights (state dict of the model)."""
         return {name: value.to("cpu", copy=True) for name, value in self.adam.averaged().items()}
@@ -194,12 +198,26 @@ class Trainer:
         self.step_index = int(state.values["step"])
 
 
-class _Sitting:
-    """A trainer that also evaluates and logs when it is time; the last metrics belong to its state."""
+class LoggedWork(Work, Protocol):
+    """Training steps (`runs.Work`) that can say how they went."""
 
-    def __init__(self, trainer: Trainer, run: Run) -> None:
-        self.trainer, self.steps, self._run = trainer, trainer.steps, run
+    settings: LoopSettings
+
+    def logged(self) -> dict[str, float]:
+        """Losses and the like by name, since they were last asked for."""
+
+
+class Sitting:
+    """A training (`runs.Work`) that also evaluates and logs when it is time; the last metrics belong to its state."""
+
+    def __init__(
+        self, trainer: LoggedWork, run: Run, evaluate: Callable[[], dict[str, float]], eval_interval: int
+    ) -> None:
+        self.trainer, self.steps, self.run = trainer, trainer.steps, run
+        self._evaluate, self._eval_interval = evaluate, eval_interval
         self.metrics: dict[str, float] = {}
+        self.evaluated_at = -1
+        """The step of the metrics."""
         self.shown: dict[str, float] = {}
         """What was logged after the last step."""
 
@@ -208,25 +226,39 @@ class _Sitting:
         return self.trainer.step_index
 
     def step(self) -> None:
-        trainer, settings = self.trainer, self.trainer.settings
+        trainer, settings, interval = self.trainer, self.trainer.settings, self._eval_interval
         trainer.step()
         step, last = trainer.step_index, trainer.step_index == trainer.steps
         self.shown = {}
         if last or step % settings.log_interval == 0:
-            self.shown = {**trainer.losses, "lr": settings.lr_at(step - 1), "seconds": self._run.seconds}
-        if last or (settings.eval_interval and step % settings.eval_interval == 0):
-            self.metrics = trainer.evaluate()
+            self.shown = {**trainer.logged(), "lr": settings.lr_at(step - 1), "seconds": self.run.seconds}
+        if last or (interval and step % interval == 0):
+            self.evaluate()
             self.shown |= self.metrics
         if self.shown:
-            self._run.log({"step": step, **self.shown})
+            self.run.log({"step": step, **self.shown})
+
+    def evaluate(self) -> None:
+        """Measure now."""
+        self.evaluated_at = self.step_index
+        self.metrics = self._evaluate()
 
     def state(self) -> RunState:
         state = self.trainer.state()
-        return RunState(state.tensors, {**state.values, "metrics": self.metrics})
+        return RunState(state.tensors, {**state.values, "metrics": self.metrics, "evaluated_at": self.evaluated_at})
 
     def restore(self, state: RunState) -> None:
         self.trainer.restore(state)
-        self.metrics = dict(state.values["metrics"])
+        self.metrics, self.evaluated_at = dict(state.values["metrics"]), int(state.values["evaluated_at"])
+
+    def carry_out(self, report: Report | None, minutes: float | None) -> None:
+        """Train to the end, or for the minutes; `report` of the first process hears of every step."""
+
+        def tell() -> None:
+            if report is not None and self.run.processes.is_first:
+                report(self.step_index, self.steps, self.shown)
+
+        carry_out(self, self.run, tell, math.inf if minutes is None else minutes * 60)
 
 
 def train(
@@ -260,15 +292,10 @@ def train(
         trainer = Trainer(task, settings, where)
         if processes > 1:
             trainer.workers = stack.enter_context(Workers(task.losses, trainer.model, processes))
-        sitting = _Sitting(trainer, run)
-
-        def tell() -> None:
-            if report is not None:
-                report(sitting.step_index, sitting.steps, sitting.shown)
-
-        carry_out(sitting, run, tell, math.inf if minutes is None else minutes * 60)
+        sitting = Sitting(trainer, run, trainer.evaluate, settings.eval_interval)
+        sitting.carry_out(report, minutes)
         finished = sitting.step_index == sitting.steps
-        weights = sitting.trainer.weights()
+        weights = trainer.weights()
         return LoopResult(weights, sitting.step_index, finished, run.seconds, sitting.metrics)
 
 

@@ -31,6 +31,7 @@ ARROWS = {
     # tools that know nothing of the method
     "files": "",
     "runs": "files",
+    "model_weights": "",
     "pickles": "",
     "torch_checkpoints": "files pickles",
     "mesh_queries": "meshes",
@@ -38,7 +39,7 @@ ARROWS = {
     "mesh_files": "files mesh_queries meshes",
     "previews": "cameras files meshes render views",
     # the method
-    "networks": "files landmarks parts progress",
+    "networks": "files landmarks model_weights parts progress",
     "body": "cameras devices files head_frame landmarks mesh_queries meshes pickles previews progress regions render "
     "rotations views",
     "surface": "cameras files fingerprints mesh_queries meshes previews progress randomness render runs views",
@@ -47,7 +48,7 @@ ARROWS = {
     "segmentation": "cameras meshes parts progress render views",
     "rigging": "body cameras devices head_frame mesh_queries meshes parts render rotations",
     "avatar": "body cameras devices files gaussians parts render rigging rotations views",
-    "diffusion": "files progress randomness torch_checkpoints",
+    "diffusion": "files model_weights progress randomness torch_checkpoints",
     "conditioning": "body cameras devices landmarks meshes render",
     "optimization": "avatar body cameras fingerprints gaussians parts progress randomness render rigging runs "
     "similarity views",
