@@ -111,9 +111,7 @@ def initialize(
     points = color_points(points, mesh, posed, field)
     avatar = initialize_avatar(points, body, subject.fit.parameters, settings.start, prompt=portrait.prompt)
     progress = stage_of(stages, "train the avatar")
-    return fit_to_views(
-        avatar, subject.all_views, settings.training, seed, progress, gaussian_device(device), runs
-    )
+    return fit_to_views(avatar, subject.all_views, settings.training, seed, progress, gaussian_device(device), runs)
 
 
 def find_subject(

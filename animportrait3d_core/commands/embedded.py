@@ -57,6 +57,19 @@ def add_embedded(commands: argparse._SubParsersAction, common: argparse.Argument
     prior.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ... or auto (default: cpu)")
     prior.add_argument("--threads", type=int, help="CPU threads of a single process (default: torch's choice)")
     prior.set_defaults(command=_train_prior)
+    _add_evaluate_prior(actions, common)
+
+
+def _add_evaluate_prior(actions: argparse._SubParsersAction, common: argparse.ArgumentParser) -> None:
+    words = "measure a diffusion prior on persons that it has not seen, into its model card"
+    evaluate = actions.add_parser("evaluate-prior", parents=[common], help=words)
+    evaluate.add_argument("pipeline", type=to_path, help="pipeline folder")
+    evaluate.add_argument("--dataset", type=to_path, required=True, help="a data set of another seed")
+    evaluate.add_argument("--training", type=to_path, required=True, help="the data set that the prior was trained on")
+    evaluate.add_argument("--output", type=to_path, required=True, help="folder for figures, pictures and the judge")
+    evaluate.add_argument("--count", type=int, default=100, help="samples of each kind (default: 100)")
+    evaluate.add_argument("--threads", type=int, help="CPU threads (default: torch's choice)")
+    evaluate.set_defaults(command=_evaluate_prior)
 
 
 def _export(options: argparse.Namespace) -> int:
@@ -148,4 +161,22 @@ def _train_prior(options: argparse.Namespace) -> int:
     elif not options.quiet:
         state = "finished" if result.pop("finished") else "stopped; the same command goes on"
         print("\n".join([f"{state}; {options.output}", *(f"{k:24} {v:.4g}" for k, v in result.items())]))
+    return EXIT_DONE
+
+
+def _evaluate_prior(options: argparse.Namespace) -> int:
+    from ..embedded.prior.evaluate import evaluate_prior
+    from ..embedded.prior.held_out import HeldOutSettings
+    from ..workflow.console import ProgressBar
+
+    set_threads("evaluate-prior", options.threads)
+    settings = HeldOutSettings(count=options.count)
+    with ProgressBar(quiet=options.quiet or options.json) as bar:
+        figures = evaluate_prior(
+            options.pipeline, options.dataset, options.training, options.output, settings, stages=bar.stage
+        )
+    if options.json:
+        print(json.dumps({"output": str(options.output), **figures}))
+    elif not options.quiet:
+        print("\n".join(f"{name:28} {value:.4g}" for name, value in figures.items()))
     return EXIT_DONE

@@ -7,13 +7,12 @@ import dataclasses
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from ..diffusion.components import frozen
 from ..diffusion.diffusers_adapter import DiffusersGuidance
 from ..diffusion.model_files import Model
 from ..diffusion.sampling import SamplingSettings
-from ..files import atomic_write
+from ..previews import write_png
 from ..similarity import psnr
 from .controlnet_data import condition_images, true_images
 from .guided_samples import draw_samples, spread_over_regions
@@ -48,14 +47,6 @@ def validate(
     own.controlnet = frozen(controlnet, guidance.device, guidance.dtype)
     texts = [sample.prompt for sample in samples]
     found = draw_samples(own, texts, condition, size, settings.sampling, settings.seed, settings.batch_size).float()
-    _write_grid(path, [condition[..., :3], condition[..., 3:].expand(-1, -1, -1, 3), truth, found])
+    columns = [condition[..., :3], condition[..., 3:].expand(-1, -1, -1, 3), truth, found]
+    write_png(torch.cat([torch.cat(list(row), 1) for row in zip(*columns)], 0), path)
     return {"psnr": sum(psnr(a, b) for a, b in zip(found, truth)) / len(samples)}
-
-
-def _write_grid(path: Path, columns: list[Tensor]) -> None:
-    """columns: of pictures [n, S, S, 3] in 0..1."""
-    from PIL import Image
-
-    grid = torch.cat([torch.cat(list(row), 1) for row in zip(*columns)], 0)
-    with atomic_write(path) as temporary:
-        Image.fromarray((grid * 255).round().to(torch.uint8).numpy()).save(temporary)

@@ -54,14 +54,14 @@ ARROWS = {
     "similarity views",
     "animation": "avatar body cameras files progress render rotations",
     "export": "avatar body files gaussians parts rigging rotations",
-    "training": "devices diffusion files fingerprints landmarks networks parts progress randomness regions runs "
-    "similarity",
+    "training": "devices diffusion files fingerprints landmarks networks parts previews progress randomness regions "
+    "runs similarity",
     "initialization": "avatar body cameras meshes networks optimization parts portrait progress render rigging "
     "segmentation surface views",
     # what stands above the method
     "doctor": "files render surface",
     "embedded": "body cameras conditioning diffusion doctor files fingerprints head_frame landmarks mesh_files meshes "
-    "networks parts portrait progress regions render rotations runs similarity surface training views",
+    "networks parts portrait previews progress regions render rotations runs similarity surface training views",
     "evaluation": "animation avatar body cameras embedded head_frame landmarks mesh_queries meshes parts portrait "
     "progress regions render rigging similarity",
     "workflow": "devices files fingerprints progress",

@@ -34,6 +34,13 @@ def called_by(kernel: Dispatcher) -> Iterator[Dispatcher]:
     yield from (found[name] for name in kernel.py_func.__code__.co_names if isinstance(found.get(name), Dispatcher))
 
 
+def test_no_kernel_has_loops_that_numba_divides():
+    """`render.threads.run_parallel` does: the bodies of such loops are callees too."""
+    kernels = {f"{file.stem}.{name}": kernel for file in KERNEL_FILES for name, kernel in kernels_of(file)}
+    assert len(kernels) > 100
+    assert [name for name, kernel in kernels.items() if kernel.targetoptions.get("parallel")] == []
+
+
 def rounds_by_context(kernel: Dispatcher) -> bool:
     options = kernel.targetoptions
     inlined = options.get("forceinline", False) or options.get("inline") == "always"

@@ -114,7 +114,7 @@ def test_a_part_of_a_batch_draws_what_the_whole_does_and_errors_come_through():
 
 
 SCRIPT = """
-import multiprocessing, sys
+import multiprocessing, signal, sys
 from animportrait3d_core.training.loop import train
 from tests.training.shared_task import SETTINGS, SharedTask
 
@@ -124,6 +124,8 @@ def report(step, steps, values):
         sys.stdin.read()
 
 if __name__ == "__main__":
+    # As under a terminal: what is started in the background of a script ignores Ctrl-C.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     train(SharedTask(), SETTINGS, sys.argv[1], report=report, processes=2)
 """
 

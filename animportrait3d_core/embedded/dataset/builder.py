@@ -239,13 +239,11 @@ _stop: Any = None
 
 def _start_worker(stop: Any) -> None:
     """One thread per process, no Ctrl-C of its own, and an end when the parent ends."""
-    import numba
     import torch
 
     global _stop
     _stop = stop
     torch.set_num_threads(1)
-    numba.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 

@@ -8,6 +8,7 @@ import torch
 
 from ...cameras import Cameras
 from ...render import rasterize_mesh
+from ...render.threads import run_parallel
 from . import palette
 from .atlas import texel_window
 from .shading import (
@@ -39,7 +40,7 @@ def baked_texture(scene: Scene, lighting: Lighting) -> np.ndarray:
     )
     face = image.face_id[0].numpy()
     out = np.zeros((size, size, 3), np.float32)
-    _bake(scene, packed_lighting(lighting), face, image.barycentric[0].numpy(), out)
+    run_parallel(_bake, size, scene, packed_lighting(lighting), face, image.barycentric[0].numpy(), out)
     nearest = ndimage.distance_transform_edt(face < 0, return_distances=False, return_indices=True)
     filled = out[nearest[0], nearest[1]]
     # All corners of the lashes lie on one texel, so that no face covers their window: its neighbours must not fill it.
@@ -47,9 +48,9 @@ def baked_texture(scene: Scene, lighting: Lighting) -> np.ndarray:
     return filled
 
 
-@numba.njit(cache=True, fastmath=True, parallel=True)
-def _bake(scene, lights, face_id, barycentric, out):
-    for row in numba.prange(out.shape[0]):
+@numba.njit(cache=True, fastmath=True, nogil=True)
+def _bake(scene, lights, face_id, barycentric, out, begin, end):
+    for row in range(begin, end):
         texel, second, normal, light = np.empty(7), np.empty(7), np.empty(3), np.empty(3)
         tangents, point = np.empty((2, 3)), np.empty(10)
         for column in range(out.shape[1]):

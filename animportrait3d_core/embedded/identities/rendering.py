@@ -16,6 +16,7 @@ from ...conditioning import ConditionAssets, condition_assets, condition_map
 from ...errors import InvalidInput, ShapeMismatch
 from ...parts import FigurePart
 from ...render import MeshImage, rasterize_mesh
+from ...render.threads import run_parallel
 from ..mannequin import build_mannequin, mannequin_assets
 from .figure import Figure, build_figure, figure_normals, posed_vertices
 from .geometry import nearer_samples, smoothed_over_mesh
@@ -252,9 +253,9 @@ def render_posed(posed: PosedIdentity, camera: Cameras, settings: IdentityRender
     rotation = camera.world_to_camera[0, :3, :3].double().numpy()
     lights = packed_lighting(settings.lighting or default_lighting())
     focal = float(fine.K[0, 0, 0])
-    shade_image(
-        scene, lights, samples, (center, rotation, focal), np.array(settings.background), settings.merge,
-        (rgb, alpha, view_normals, parts, depth),
+    run_parallel(
+        shade_image, height, scene, lights, samples, (center, rotation, focal), np.array(settings.background),
+        settings.merge, (rgb, alpha, view_normals, parts, depth),
     )  # fmt: skip
     condition = None
     if settings.condition:

@@ -348,9 +348,9 @@ def _gather_group(scene, samples, place, grain, merge, taken, point):
     return count, level + (_GROUP_LEVEL if count > 1 else 0.0)
 
 
-@numba.njit(cache=True, fastmath=True, parallel=True)
-def shade_image(scene, lights, samples, camera, background, merge, images):
-    """Shade one view and average the samples of each pixel.
+@numba.njit(cache=True, fastmath=True, nogil=True)
+def shade_image(scene, lights, samples, camera, background, merge, images, begin, end):
+    """Shade rows begin..end of one view and average the samples of each pixel.
 
     lights: of `packed_lighting`.  samples: (face_id, barycentric, depth) of S x supersampling images.  camera: (center
     [3], world_to_camera [3, 3], focal length in samples).  merge: samples of a pixel that lie at most so many samples
@@ -363,7 +363,7 @@ def shade_image(scene, lights, samples, camera, background, merge, images):
     height, width = alpha.shape
     grain = face_id.shape[0] // height
     weight = 1.0 / (grain * grain)
-    for row in numba.prange(height):
+    for row in range(begin, end):
         scratch, out, votes, taken = _scratch(), np.empty(6), np.empty(16), np.empty(grain * grain, np.bool_)
         color, normal = np.empty(3), np.empty(3)
         for column in range(width):

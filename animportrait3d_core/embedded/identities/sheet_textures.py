@@ -90,11 +90,11 @@ def _paint_stubble(texel, x, y, z, look, shade):
     texel[4] = 0.12
 
 
-@numba.njit(cache=True, fastmath=True, parallel=True)
-def paint_hair(fields, rows, columns, look, out):
-    """Paint a hair chart: fields [R, C, 5] on the grid (x, y, z in mm, border distance, relief); rows [H], columns [W]
-    of the texels in it; out [H, W, 5]."""
-    for i in numba.prange(out.shape[0]):
+@numba.njit(cache=True, fastmath=True, nogil=True)
+def paint_hair(fields, rows, columns, look, out, begin, end):
+    """Paint rows begin..end of a hair chart: fields [R, C, 5] on the grid (x, y, z in mm, border distance, relief);
+    rows [H], columns [W] of the texels in it; out [H, W, 5]."""
+    for i in range(begin, end):
         field = np.empty(5)
         for j in range(out.shape[1]):
             _bilinear(fields, rows[i], columns[j], field)
@@ -221,12 +221,11 @@ def _placket(texel, arc, down):
     texel[4] += 0.5 * button
 
 
-@numba.njit(cache=True, fastmath=True, parallel=True)
-def paint_cloth(fields, rows, columns, look, out):
-    """Paint a cloth chart: fields [R, C, 6] (x, y, z, thread coordinates across
-    and down, own arc length across; mm); rows [H], columns [W] of
-    the texels in it; out [H, W, 5]."""
-    for i in numba.prange(out.shape[0]):
+@numba.njit(cache=True, fastmath=True, nogil=True)
+def paint_cloth(fields, rows, columns, look, out, begin, end):
+    """Paint rows begin..end of a cloth chart: fields [R, C, 6] on the grid (x, y, z, thread coordinates across and
+    down, own arc length across; mm); rows [H], columns [W] of the texels in it; out [H, W, 5]."""
+    for i in range(begin, end):
         field = np.empty(6)
         for j in range(out.shape[1]):
             _bilinear(fields, rows[i], columns[j], field)

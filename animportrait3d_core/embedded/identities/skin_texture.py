@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numba
 import numpy as np
 
+from ...render.threads import run_parallel
 from .noise import bump, cells3, fractal3, lattice_hash, noise2, noise3, smoothstep
 
 
@@ -306,10 +307,10 @@ def _lips(out, x, y, z, look, colors):
     return share, -0.22 * share * smoothstep(0.55, 0.2, lines)
 
 
-@numba.njit(cache=True, fastmath=True, parallel=True)
-def _paint(points, look, colors, spots, out):
-    """See `paint_skin`."""
-    for i in numba.prange(points.shape[0]):
+@numba.njit(cache=True, fastmath=True, nogil=True)
+def _paint(points, look, colors, spots, out, begin, end):
+    """See `paint_skin`; points begin..end."""
+    for i in range(begin, end):
         x, y, z = points[i, 0], points[i, 1], points[i, 2]
         texel = out[i]
         if y < -232.0 or (look.hair_covers > 0.0 and (y > 104.0 or (y > 30.0 and z < -8.0))):
@@ -356,4 +357,4 @@ def _paint(points, look, colors, spots, out):
 
 def paint_skin(points: np.ndarray, paint: SkinPaint, out: np.ndarray) -> None:
     """Paint texels: points [N, 3] mm, out [N, 5] receives red, green, blue, relief (mm), gloss 0..1."""
-    _paint(points, paint.look, paint.colors, paint.spots, out)
+    run_parallel(_paint, len(points), points, paint.look, paint.colors, paint.spots, out)

@@ -8,6 +8,7 @@ from functools import lru_cache
 import numba
 import numpy as np
 
+from ...render.threads import run_parallel
 from ..mannequin import build_mannequin
 from . import palette
 from .atlas import CHANNELS, body_texels, chart_grid, texel_window
@@ -114,7 +115,7 @@ def _paint_sheets(atlas: np.ndarray, identity: Identity, figure: Figure, size: i
         extra = np.stack([figure.hair.mask[low : high + 1], relief(points, style, identity.seed + 17)], axis=-1)
         fields = np.ascontiguousarray(np.concatenate([points, extra], axis=-1))
         window = np.empty_like(atlas[texel_window("hair", size)])
-        paint_hair(fields, *_chart_fields(fields, "hair", size), look, window)
+        run_parallel(paint_hair, len(window), fields, *_chart_fields(fields, "hair", size), look, window)
         atlas[texel_window("hair", size)] = window
         if figure.locks is not None:
             window = np.empty_like(atlas[texel_window("locks", size)])
@@ -129,7 +130,7 @@ def _paint_sheets(atlas: np.ndarray, identity: Identity, figure: Figure, size: i
     points = figure.cloth.points[low : high + 1]
     fields = np.ascontiguousarray(np.concatenate([points, thread_lengths(points)], axis=-1))
     window = np.empty_like(atlas[texel_window("cloth", size)])
-    paint_cloth(fields, *_chart_fields(fields, "cloth", size), cloth, window)
+    run_parallel(paint_cloth, len(window), fields, *_chart_fields(fields, "cloth", size), cloth, window)
     atlas[texel_window("cloth", size)] = window
     if figure.cloth.collar:
         window = np.empty_like(atlas[texel_window("collar", size)])

@@ -7,6 +7,7 @@ import math
 import numba
 import numpy as np
 
+from ...render.threads import run_parallel
 from .bust import Bust
 from .distance import signed_distance
 from .fields import smoothed, smoothstep
@@ -17,11 +18,10 @@ RAYS = 20
 REACH = 32.0  # mm; what is farther away takes no light
 
 
-@numba.njit(cache=True, parallel=True, fastmath=True)
-def _openness(points, normals, lobe, shape):
+@numba.njit(cache=True, fastmath=True, nogil=True)
+def _openness(points, normals, lobe, shape, result, begin, end):
     """Unoccluded share of a cosine lobe [RAYS, 3] around each normal, by marching through the sculpture."""
-    result = np.empty(len(points))
-    for i in numba.prange(len(points)):
+    for i in range(begin, end):
         nx, ny, nz = normals[i, 0], normals[i, 1], normals[i, 2]
         # A tangent frame without branches near the poles (Duff et al. 2017).
         sign = math.copysign(1.0, nz)
@@ -44,7 +44,6 @@ def _openness(points, normals, lobe, shape):
                     break
                 along += max(0.8 * value, 1.5)
         result[i] = 1.0 - lost / len(lobe)
-    return result
 
 
 def _cosine_lobe() -> np.ndarray:
@@ -73,7 +72,10 @@ def _skin_openness(skin: np.ndarray) -> np.ndarray:
     left = np.unique(source)
     normals = _vertex_normals(skin, topology.faces)
     values = np.ones(len(skin))
-    values[left] = _openness(skin[left], normals[left], _cosine_lobe(), np.zeros(SCULPT_COUNT))
+    openness = np.empty(len(left))
+    lobe, shape = _cosine_lobe(), np.zeros(SCULPT_COUNT)
+    run_parallel(_openness, len(left), skin[left], normals[left], lobe, shape, openness)
+    values[left] = openness
     values = values[source]
     return smoothed(topology.adjacency, values[:, None], 2, np.full(len(skin), 0.6))[:, 0]
 

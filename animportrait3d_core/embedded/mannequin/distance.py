@@ -12,6 +12,7 @@ import math
 import numba
 import numpy as np
 
+from ...render.threads import run_parallel
 from . import parameters
 
 EYE_CENTER = (32.0, 3.0, 63.8)
@@ -177,11 +178,9 @@ def signed_distance(x, y, z, shape):
     return d
 
 
-@numba.njit(cache=True, parallel=True, fastmath=True)
-def cast_rays(origins, directions, shape):
-    """Distance along each ray (from inside) to the first exit through the skin; origins, directions [N,3] float64."""
-    lengths = np.empty(origins.shape[0])
-    for i in numba.prange(origins.shape[0]):
+@numba.njit(cache=True, fastmath=True, nogil=True)
+def _cast(origins, directions, shape, lengths, begin, end):
+    for i in range(begin, end):
         ox, oy, oz = origins[i, 0], origins[i, 1], origins[i, 2]
         dx, dy, dz = directions[i, 0], directions[i, 1], directions[i, 2]
         inside, outside, inner, outer = 0.0, 4.0, -1.0, 0.0
@@ -204,4 +203,11 @@ def cast_rays(origins, directions, shape):
             if abs(value) < 1e-6:
                 inside, outside = middle, middle
         lengths[i] = 0.5 * (inside + outside)
+
+
+def cast_rays(origins: np.ndarray, directions: np.ndarray, shape: np.ndarray) -> np.ndarray:
+    """Distance [N] along each ray (from inside) to the first exit through the skin; origins, directions: [N, 3]
+    float64."""
+    lengths = np.empty(len(origins))
+    run_parallel(_cast, len(origins), origins, directions, shape, lengths)
     return lengths

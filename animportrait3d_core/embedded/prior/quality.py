@@ -12,7 +12,7 @@ from torch import Tensor
 from ...diffusion import Guidance
 from ...diffusion.sampling import SamplingSettings
 from ...errors import InvalidInput
-from ...files import atomic_write
+from ...previews import write_png
 from ...regions import IMAGE_REGIONS
 from ...similarity import psnr
 from ...training.guided_samples import draw_samples, spread_over_regions
@@ -76,8 +76,6 @@ def _mean_psnr(pictures: Tensor, truth: Tensor) -> float:
 
 def sample_sheet(guidance: Guidance, dataset: ShardDataset, path: str | Path, settings: QualitySettings) -> None:
     """Write a picture of samples: normals, labels, truth, controlled, another person's prompt, uncontrolled."""
-    from PIL import Image
-
     indices = spread_over_regions(dataset, settings.per_region)
     samples: list[Any] = [dataset[index] for index in indices.tolist()]
     condition = torch.stack([item.condition for item in samples]).float() / 255
@@ -89,9 +87,7 @@ def sample_sheet(guidance: Guidance, dataset: ShardDataset, path: str | Path, se
         sample_images(guidance, samples, settings, controlled=True, texts=others),
         sample_images(guidance, samples, settings, controlled=False),
     ]  # fmt: skip
-    sheet = torch.cat([torch.cat(list(row), 1) for row in rows], 0)
-    with atomic_write(path) as temporary:
-        Image.fromarray((sheet * 255).round().to(torch.uint8).numpy()).save(temporary)
+    write_png(torch.cat([torch.cat(list(row), 1) for row in rows], 0), path)
 
 
 def _prompts_of_others(samples: list[Any]) -> list[str]:

@@ -129,7 +129,7 @@ def _is_finished(folder: Path, settings: LoopSettings) -> bool:
     return bool(known["finished"]) and known["step"] == settings.steps
 
 
-def _report(stage: str, stages: Stages | None) -> Report | None:
+def report_of(stages: Stages | None, stage: str) -> Report | None:
     """The report of a stage's training, for who watches the stages."""
     progress = stage_of(stages, stage)
     return None if progress is None else lambda step, total, _: progress(step, total, None)
@@ -141,7 +141,7 @@ def _train_codec(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(run.seed)
         task = CodecTask(samples, run.codec)
-    report = _report(_CODEC, stages)
+    report = report_of(stages, _CODEC)
     result = train(task, run.loop_settings(_CODEC), folder, True, minutes, report, run.processes, run.device)
     task.model.load_state_dict(result.weights)
     save_codec(task.model, folder / "vae")
@@ -160,7 +160,7 @@ def _train_part(
     if previous is not None and not (folder / STATE_FILE).is_file():
         load_weights(networks, previous)
     task = PriorTask(networks, samples, codec, run.prior)
-    report = _report(stage, stages)
+    report = report_of(stages, stage)
     result = train(task, run.loop_settings(stage), folder, True, minutes, report, run.processes, run.device)
     networks.load_state_dict(result.weights)
     save_pipeline(networks, codec, tokenizer, folder / PIPELINE_FOLDER)
