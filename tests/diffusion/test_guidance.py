@@ -4,36 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
 from animportrait3d_core.diffusion import Guidance, NoiseSchedule, TextEmbedding
-from animportrait3d_core.diffusion.components import Components, load_controlnet, load_unet
-from animportrait3d_core.diffusion.diffusers_adapter import DiffusersGuidance, GuidanceFiles, load_guidance
+from animportrait3d_core.diffusion.components import Components
+from animportrait3d_core.diffusion.diffusers_adapter import DiffusersGuidance
 from animportrait3d_core.errors import InvalidInput, ShapeMismatch
-from tests.diffusion.toys import SIZE, WIDTH, save_toy, toy_text_encoder, toy_vae
+from tests.diffusion.toys import SIZE, WIDTH, load_toy, save_toy
 
 DATA = Path(__file__).parents[1] / "data"
-
-
-def load(folder, dtype=torch.float64, control=True, **files):
-    files = GuidanceFiles(folder, controlnet=folder / "controlnet" if control else None, **files)
-    return load_guidance(files, dtype=dtype)
-
-
-@pytest.fixture(scope="module")
-def toys(tmp_path_factory):
-    """Guidances of each kind, by name."""
-    kinds = {
-        "epsilon": {},
-        "v": {"prediction_type": "v_prediction", "zero_snr": True},
-        "prior": {
-            "prediction_type": "v_prediction", "zero_snr": True, "channels": 8, "tiny": True,
-            "addition_embed_type": "text", "addition_embed_type_num_heads": 4,
-        },
-    }  # fmt: skip
-    return {name: load(save_toy(tmp_path_factory.mktemp(name), **kind)) for name, kind in kinds.items()}
 
 
 def inputs(guidance, count=3, seed=0):
@@ -198,20 +178,6 @@ def test_it_draws_nothing_from_the_global_generator(toys):
 CASES = ("case00", "case04", "case06", "case10", "case14")
 
 
-@pytest.fixture(scope="module")
-def reference():
-    """The networks of the reference numbers; their text embeddings come with the numbers."""
-    folder = DATA / "ism_models"
-    unet = load_unet("test", folder / "unet")
-    control = load_controlnet("test", folder / "controlnet", unet)
-    text = toy_text_encoder(unet.config.cross_attention_dim)
-    with np.load(DATA / "ism_oracle.npz") as file:
-        numbers = {name: file[name] for name in file.files}
-        schedule = NoiseSchedule(torch.from_numpy(file["alphas_cumprod"]))
-    parts = Components(unet, toy_vae(), text, range(4), schedule, "epsilon")
-    return DiffusersGuidance(parts, control, dtype=torch.float64), numbers
-
-
 @pytest.mark.parametrize("case", CASES)
 def test_predictions_are_those_of_the_reference(reference, case):
     """Upstream's own inversion and guided call, in float64: noise at x_s without text, and the CFG batch at x_t."""
@@ -282,6 +248,6 @@ def test_bad_images_and_texts_are_named(toys):
 
 
 def test_a_condition_needs_a_controlnet(tmp_path):
-    guidance = load(save_toy(tmp_path), dtype=torch.float32, control=False)
+    guidance = load_toy(save_toy(tmp_path), dtype=torch.float32, control=False)
     with pytest.raises(InvalidInput, match="no ControlNet is loaded"):
         guidance.predict_noise(torch.zeros(1, 4, 8, 8), 5, guidance.encode_prompt([""]), torch.zeros(1, SIZE, SIZE, 4))

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import torch
 
+from animportrait3d_core.diffusion.diffusers_adapter import GuidanceFiles, load_guidance
+
 WORDS = ("<pad>", "<s>", "</s>", "<unk>", "a", "young", "man", "red", "hair", "front", "view")
 LENGTH, WIDTH, FACTOR, SIZE = 8, 32, 4, 32
 CONTROL_WIDTHS = (8, 8, 16)
@@ -104,3 +106,9 @@ def save_toy(folder: Path, prediction_type="epsilon", zero_snr=False, channels=4
     save_scheduler(folder / "scheduler", prediction_type, zero_snr)
     (folder / "model_index.json").write_text(json.dumps({"_class_name": "StableDiffusionPipeline"}))
     return folder
+
+
+def load_toy(folder, dtype=torch.float64, control=True, **files):
+    """The guidance of a toy's folder."""
+    files = GuidanceFiles(folder, controlnet=folder / "controlnet" if control else None, **files)
+    return load_guidance(files, dtype=dtype)
