@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -48,11 +49,22 @@ class Objective(Protocol):
         """Weighted terms (scalars) whose sum is minimised."""
 
 
+@dataclasses.dataclass(frozen=True)
+class Seen:
+    """What the cameras of one pose saw.
+
+    rendered: their images.  screen: [C, N, 2] gradients of the loss by the screen positions, per pixel.
+    """
+
+    rendered: GaussianImage
+    screen: Tensor
+
+
 class Hook(Protocol):
     """What is done to the table of Gaussians after a step, beside the optimiser's own work."""
 
-    def after_step(self, table: GaussianTable, step: int, rendered: GaussianImage, screen: Tensor) -> None:
-        """step: steps done.  screen: [C, N, 2] gradients of the loss by the screen positions, per pixel."""
+    def after_step(self, table: GaussianTable, step: int, seen: Sequence[Seen]) -> None:
+        """step: steps done.  seen: of each pose."""
 
 
 class Densifier:
@@ -62,11 +74,12 @@ class Densifier:
         """rest: [F] frames of all body faces at rest.  order: of the avatar's quaternions."""
         self._settings, self._rest, self._order, self._seed = settings, rest, order, seed
 
-    def after_step(self, table: GaussianTable, step: int, rendered: GaussianImage, screen: Tensor) -> None:
+    def after_step(self, table: GaussianTable, step: int, seen: Sequence[Seen]) -> None:
         """See `Hook`."""
-        size = (rendered.color.shape[2], rendered.color.shape[1])
-        for gradient, visible in zip(screen, rendered.info["visible"], strict=True):
-            gather_gradients(table, gradient, visible, size)
+        for one in seen:
+            size = (one.rendered.color.shape[2], one.rendered.color.shape[1])
+            for gradient, visible in zip(one.screen, one.rendered.info["visible"], strict=True):
+                gather_gradients(table, gradient, visible, size)
         if self._settings.due(step):
             with torch.no_grad():
                 densify(table, self._rest, self._settings, self._order, generator_at(self._seed, "densify", step))
@@ -113,16 +126,17 @@ class AvatarOptimizer:
         """One scene, one step of Adam, and what densification makes of it."""
         with torch.inference_mode(False), torch.enable_grad():
             scene = self.scenes.at(self.step_index, self._seed)
-            rendered = render_gaussians(self._posed(scene), scene.cameras, background=scene.background)
-            crops = Crops(rendered.color, rendered.alpha, scene)
-            losses = {**self.objective.losses(crops, self.step_index), **self._penalties(rendered)}
-            gradients, screen = self._gradients(torch.stack(list(losses.values())).sum(), rendered)
+            renders = self._render(scene)
+            colors, alphas = ([getattr(image, name) for image in renders] for name in ("color", "alpha"))
+            crops = Crops(torch.cat(colors), torch.cat(alphas), scene)
+            losses = {**self.objective.losses(crops, self.step_index), **self._penalties(renders)}
+            gradients, seen = self._gradients(torch.stack(list(losses.values())).sum(), renders)
             self._update(gradients)
             self.step_index += 1
             for hook in self._hooks:
-                hook.after_step(self._table, self.step_index, rendered, screen)
+                hook.after_step(self._table, self.step_index, seen)
         self.losses = {name: float(value.detach()) for name, value in losses.items()}
-        self.image = rendered.color[0].detach()
+        self.image = crops.images[0].detach()
 
     def key(self) -> dict[str, str]:
         """All that the end depends on, by parts."""
@@ -155,33 +169,47 @@ class AvatarOptimizer:
             self.step_index = int(state.values["step"])
             self._table.load_state_dict({name: value.to(self._device) for name, value in state.tensors.items()})
 
-    def _posed(self, scene: Scene) -> Gaussians:
+    def _render(self, scene: Scene) -> list[GaussianImage]:
+        """Images of the cameras of each pose."""
+        images = []
+        for pose, posed in enumerate(self._posed(scene)):
+            rows, background = scene.cameras_of(pose), scene.background
+            own = background if background.ndim == 1 else background[rows]
+            images.append(render_gaussians(posed, scene.cameras[rows], background=own))
+        return images
+
+    def _posed(self, scene: Scene) -> Iterator[Gaussians]:
+        """The Gaussians in each pose of a scene."""
         gaussians = self._table.gaussians()
         degree = min(sh_degree(gaussians.sh), self.step_index // self.stage.sh_interval)
         gaussians = dataclasses.replace(gaussians, sh=gaussians.sh[:, : (degree + 1) ** 2])
         rest, order = self._rest[self._table.binding], self._avatar.quaternion_order
         if scene.parameters is None:
-            return pose_gaussians(gaussians, rest, quaternion_order=order)
-        posed = self._rig.body(scene.parameters).vertices[0].detach()
-        frames = triangle_frames(posed, self._avatar.body.faces).to(self._device)
-        return pose_gaussians(gaussians, frames[self._table.binding], rest, order)
+            yield pose_gaussians(gaussians, rest, quaternion_order=order)
+            return
+        vertices = self._rig.body(scene.parameters).vertices if scene.vertices is None else scene.vertices
+        for posed in vertices.detach():
+            frames = triangle_frames(posed, self._avatar.body.faces).to(self._device)
+            yield pose_gaussians(gaussians, frames[self._table.binding], rest, order)
 
-    def _penalties(self, rendered: GaussianImage) -> dict[str, Tensor]:
+    def _penalties(self, renders: Sequence[GaussianImage]) -> dict[str, Tensor]:
         """What keeps Gaussians near their triangles and small."""
         rules, table = self.stage.regularizer, self._table
-        visible = rendered.info["visible"].any(dim=0)
+        visible = torch.cat([image.info["visible"] for image in renders]).any(dim=0)
         position = position_penalty(table.parameters["means"], table.anchor_means, visible, rules)
         scale = scale_penalty(table.parameters["log_scales"], table.anchor_log_scales, rules)
         return {"position": rules.position_weight * position, "scale": rules.scale_weight * scale}
 
-    def _gradients(self, loss: Tensor, rendered: GaussianImage) -> tuple[dict[str, Tensor], Tensor]:
-        """Gradients of the tables and of the screen positions [C, N, 2]; zeros where nothing was seen."""
-        tables, means2d = self._table.parameters, rendered.info["means2d"]
-        values = [*tables.values(), means2d]
+    def _gradients(self, loss: Tensor, renders: Sequence[GaussianImage]) -> tuple[dict[str, Tensor], list[Seen]]:
+        """Gradients of the tables, and of the screen positions of each pose; zeros where nothing was seen."""
+        tables = self._table.parameters
+        values = [*tables.values(), *(image.info["means2d"] for image in renders)]
         found = torch.autograd.grad(loss, values, allow_unused=True)
         filled = [torch.zeros_like(value) if grad is None else grad for grad, value in zip(found, values, strict=True)]
         # Back-ends differ in how they nest the rows of a camera.
-        return dict(zip(tables, filled)), filled[-1].reshape(len(rendered.color), len(self), 2)
+        screens = zip(renders, filled[len(tables) :], strict=True)
+        seen = [Seen(image, screen.reshape(len(image.color), len(self), 2)) for image, screen in screens]
+        return dict(zip(tables, filled)), seen
 
     def _update(self, gradients: dict[str, Tensor]) -> None:
         table, stage = self._table, self.stage

@@ -1,4 +1,4 @@
-"""What a step looks at: one pose of the avatar, and the cameras around it."""
+"""What a step looks at: poses of the avatar, and the cameras around them."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..cameras import Cameras
+from ..errors import InvalidInput
 from ..randomness import generator_at, shuffled_rows
 from ..views import Views
 
@@ -18,16 +19,41 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Scene:
-    """One pose and C cameras of one size, rendered in one call.
+    """P poses and C cameras of one size; those of one pose are rendered in one call.
 
-    background: [3] or [C, 3].  parameters: the pose (a batch of one), None for the avatar's rest pose.  rows: [C]
-    int64, what each camera shows in the objective's own order (the number of a view, of a region).
+    background: [3] or [C, 3].  parameters: P poses, None for the avatar's rest pose alone.  poses: [C] int64, which
+    pose each camera looks at, rising; None if there is but one.  vertices: [P, V, 3] of the body in these poses, if
+    they were needed before.  rows: [C] int64, what each camera shows in the objective's own order (the number of a
+    view, of a region).  conditions: [C, H, W, 4] condition maps, for objectives that ask for them.
     """
 
     cameras: Cameras
     background: Tensor
     parameters: BodyParameters | None = None
+    poses: Tensor | None = None
+    vertices: Tensor | None = None
     rows: Tensor | None = None
+    conditions: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        count = 1 if self.parameters is None else len(self.parameters)
+        if self.poses is None:
+            fits = count == 1
+        else:
+            counts = torch.unique_consecutive(self.poses)
+            fits = self.poses.shape == (len(self.cameras),) and counts.tolist() == list(range(count))
+        if not fits:
+            found = None if self.poses is None else self.poses.tolist()
+            raise InvalidInput(
+                f"Scene: {len(self.cameras)} cameras look at poses {found}, expected each of {count} poses, in order."
+            )
+
+    def cameras_of(self, pose: int) -> slice:
+        """Which cameras look at a pose."""
+        if self.poses is None:
+            return slice(0, len(self.cameras))
+        rows = (self.poses == pose).nonzero()[:, 0]
+        return slice(int(rows[0]), int(rows[-1]) + 1)
 
 
 class Scenes(Protocol):

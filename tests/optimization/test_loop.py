@@ -9,6 +9,7 @@ import torch
 
 from animportrait3d_core.avatar import RiggedAvatar, pose_avatar, render_avatar_views
 from animportrait3d_core.cameras import orbit_cameras
+from animportrait3d_core.errors import InvalidInput
 from animportrait3d_core.optimization import AvatarOptimizer, LearningRates, Scene, Stage, optimize_avatar
 from animportrait3d_core.parts import AvatarPart
 from animportrait3d_core.runs import STATE_FILE
@@ -90,6 +91,55 @@ def test_cameras_of_a_scene_are_rendered_together(start) -> None:
         alone = (left[name] + right[name]) / 2
         torch.testing.assert_close(value, alone, rtol=1e-4, atol=1e-6 * float(alone.abs().max()))
     assert not torch.allclose(left["optimizer.first.sh0"], right["optimizer.first.sh0"])
+
+
+def test_poses_of_a_scene_are_judged_together(start) -> None:
+    """One camera on each of two poses: the gradient is the mean of the two alone."""
+
+    class Poses(OpenMouths):
+        def __init__(self, avatar, jaws):
+            super().__init__(avatar)
+            self.jaws = jaws
+
+        def at(self, step, seed):
+            jaw = torch.tensor([[angle, 0.0, 0.0] for angle in self.jaws])
+            parameters = self.rest[[0] * len(self.jaws)].replace(jaw_pose=jaw)
+            return Scene(self.cameras[: len(self.jaws)], BLACK, parameters, torch.arange(len(self.jaws)))
+
+    def first_moments(scenes) -> dict[str, torch.Tensor]:
+        optimizer = AvatarOptimizer(start, STAGE, scenes, Paint(RED))
+        optimizer.step()
+        return {name: value for name, value in optimizer.state().tensors.items() if "optimizer.first" in name}
+
+    class Second(Poses):
+        def at(self, step, seed):
+            return dataclasses.replace(super().at(step, seed), cameras=self.cameras[1:])
+
+    both, left, right = (
+        first_moments(s) for s in (Poses(start, [0.1, 0.4]), Poses(start, [0.1]), Second(start, [0.4]))
+    )
+    for name, value in both.items():
+        alone = (left[name] + right[name]) / 2
+        torch.testing.assert_close(value, alone, rtol=1e-4, atol=1e-6 * float(alone.abs().max()))
+    posed = Poses(start, [0.1, 0.4]).at(0, 0)
+    with pytest.raises(InvalidInput, match="poses \\[1, 0\\], expected each of 2 poses, in order"):
+        dataclasses.replace(posed, poses=torch.tensor([1, 0]))
+    with pytest.raises(InvalidInput, match="poses None"):
+        dataclasses.replace(posed, poses=None)
+
+
+def test_a_body_that_was_posed_before_is_not_posed_again(start, monkeypatch) -> None:
+    class Posed(OpenMouths):
+        def at(self, step, seed):
+            scene = super().at(step, seed)
+            vertices = start.body(scene.parameters).vertices
+            return dataclasses.replace(scene, parameters=start.parameters, vertices=vertices)
+
+    wanted, found = painter(start), AvatarOptimizer(start, STAGE, Posed(start), Paint(RED))
+    wanted.step()
+    monkeypatch.setattr("animportrait3d_core.avatar.rig.AvatarRig.body", None)
+    found.step()
+    torch.testing.assert_close(found.image, wanted.image, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("stop", [1, 11, 24])
