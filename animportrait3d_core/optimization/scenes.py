@@ -24,7 +24,8 @@ class Scene:
     background: [3] or [C, 3].  parameters: P poses, None for the avatar's rest pose alone.  poses: [C] int64, which
     pose each camera looks at, rising; None if there is but one.  vertices: [P, V, 3] of the body in these poses, if
     they were needed before.  rows: [C] int64, what each camera shows in the objective's own order (the number of a
-    view, of a region).  conditions: [C, H, W, 4] condition maps, for objectives that ask for them.
+    view, of a region).  conditions: [C, H, W, 4] condition maps, for objectives that ask for them.  ignored: [C, H, W]
+    bool, pixels that are not to be judged.
     """
 
     cameras: Cameras
@@ -34,6 +35,7 @@ class Scene:
     vertices: Tensor | None = None
     rows: Tensor | None = None
     conditions: Tensor | None = None
+    ignored: Tensor | None = None
 
     def __post_init__(self) -> None:
         count = 1 if self.parameters is None else len(self.parameters)
