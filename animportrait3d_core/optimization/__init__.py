@@ -1,9 +1,10 @@
 """The one loop that trains an avatar, and what it is trained on.
 
 Here: `Stage` (what is done, as data), `Scenes` (poses and cameras of each step), `Objective` (what the pictures should
-be), the loop, and the objectives themselves. An objective gets rendered crops and gives losses; it knows nothing of
-rigs, optimisers, densification or saved states. Not here: the Gaussians and their tables (`avatar`), score rules
-(`diffusion`), networks that are trained (`training`).
+be), the loop, and the objectives themselves: `fit_views` (pictures at rest), `score_matching` (what a guidance asks
+for) and `edits` (what it made of a frozen copy), the latter two on `region_scenes`. An objective gets rendered crops
+and gives losses; it knows nothing of rigs, optimisers, densification or saved states. Not here: the Gaussians and their
+tables (`avatar`), score rules (`diffusion`), networks that are trained (`training`).
 """
 
 from .fit_views import FitViewsSettings, fit_to_views, views_optimizer

@@ -140,10 +140,8 @@ class AvatarOptimizer:
 
     def key(self) -> dict[str, str]:
         """All that the end depends on, by parts."""
-        start = self._avatar
-        rig = (start.binding, start.part_id, start.parameters, start.quaternion_order, start.body.fingerprint)
         return {
-            "avatar": fingerprint((start.gaussians, rig)), "stage": repr(self.stage), "seed": str(self._seed),
+            "avatar": fingerprint_of(self._avatar), "stage": repr(self.stage), "seed": str(self._seed),
             "scenes": self.scenes.fingerprint, "objective": self.objective.fingerprint,
         }  # fmt: skip
 
@@ -218,6 +216,12 @@ class AvatarOptimizer:
             for gradient in gradients.values():
                 gradient[frozen] = 0
         table.optimizer.step(table.parameters, gradients, stage.lrs.at(self.step_index, self.steps))
+
+
+def fingerprint_of(avatar: RiggedAvatar) -> str:
+    """Hash of all that an avatar looks like and how it moves."""
+    rig = (avatar.binding, avatar.part_id, avatar.parameters, avatar.quaternion_order, avatar.body.fingerprint)
+    return fingerprint((avatar.gaussians, rig))
 
 
 def optimize_avatar(

@@ -1,0 +1,182 @@
+"""Following edits: the avatar is trained on pictures that a guidance made of it as it was (SDEdit; eyes, refinement).
+
+The pictures come from a frozen copy of the avatar (paper equations 1 and 5; A1.6), so that they are made ahead, in
+batches, once: a stopped run finds them again, and a fit may look at each several times.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ..avatar.model import RiggedAvatar
+from ..avatar.rig import AvatarRig
+from ..diffusion.sampling import SamplingSettings, sample
+from ..errors import InvalidInput
+from ..fingerprints import fingerprint
+from ..progress import Stages, stage_of
+from ..render import render_gaussians
+from ..runs import RunState, automatic_run, carry_out
+from .loop import AvatarOptimizer, Crops, fingerprint_of, optimize_avatar
+from .region_guidance import RegionGuidance
+from .region_scenes import RegionScenes
+from .scenes import Scene
+from .stage import Stage
+
+
+@dataclasses.dataclass(frozen=True)
+class EditSettings:
+    """scenes: how many are edited; the fit goes around them.  sampling: of the edits, `strength` of how much.
+
+    l1_weight, l2_weight: of the mean absolute and squared difference to the edits.
+    """
+
+    scenes: int
+    sampling: SamplingSettings
+    l1_weight: float = 0.8
+    l2_weight: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.scenes < 1:
+            raise InvalidInput(f"EditSettings: {self.scenes} scenes, expected at least 1.")
+        if not (self.l1_weight > 0 or self.l2_weight > 0):
+            raise InvalidInput("EditSettings: both weights are 0, so that the edits would not be looked at.")
+
+
+class EditMaker:
+    """Edits of an avatar, one scene a step (`runs.Work`). Texts have no view word, as in the authors' code."""
+
+    def __init__(
+        self, avatar: RiggedAvatar, scenes: RegionScenes, asked: RegionGuidance, settings: EditSettings, seed: int = 0
+    ) -> None:
+        self._avatar, self._rig, self._scenes = avatar, AvatarRig(avatar), scenes
+        self._asked, self._settings, self._seed = asked, settings, seed
+        self.steps, self.step_index = settings.scenes, 0
+        self._edits: list[Tensor] = []
+        self.shown: Tensor | None = None
+        """The last scene's first crop beside its edit [H, 2 W, 3]."""
+
+    def key(self) -> dict[str, str]:
+        """All that the edits depend on, by parts."""
+        return {
+            "avatar": fingerprint_of(self._avatar), "scenes": self._scenes.fingerprint,
+            "guidance": self._asked.fingerprint, "settings": fingerprint(self._settings), "seed": str(self._seed),
+        }  # fmt: skip
+
+    def step(self) -> None:
+        """Edit the crops of one scene."""
+        with torch.inference_mode(False), torch.no_grad():
+            scene = self._scenes.at(self.step_index, self._seed)
+            images = self._render(scene).clamp(0, 1)
+            edited = self._edit(scene, images)
+            # As pictures are kept everywhere: a resumed run sees what an unbroken one does.
+            self._edits.append((edited.clamp(0, 1) * 255).round().to(torch.uint8).cpu())
+        self.shown = torch.cat([images[0].cpu(), edited[0].clamp(0, 1).cpu()], 1)
+        self.step_index += 1
+
+    def edits(self) -> list[Tensor]:
+        """Pictures [C, H, W, 3] in 0..1 of each scene done."""
+        return [edited.float() / 255 for edited in self._edits]
+
+    def optimizer(self, avatar: RiggedAvatar, stage: Stage, device: torch.device | str = "cpu") -> AvatarOptimizer:
+        """What trains an avatar on the edits, all of which must be made."""
+        scenes = RepeatedScenes(self._scenes, self.steps, self._seed)
+        objective = FollowEdits(self.edits(), self._settings, device)
+        return AvatarOptimizer(avatar, stage, scenes, objective, self._seed, device)
+
+    def state(self) -> RunState:
+        """The edits made so far."""
+        tensors = {f"scene_{number:05d}": edited for number, edited in enumerate(self._edits)}
+        return RunState(tensors, {"step": self.step_index})
+
+    def restore(self, state: RunState) -> None:
+        """Go on from a `state()` of edits with the same key."""
+        self.step_index = int(state.values["step"])
+        self._edits = [state.tensors[name] for name in sorted(state.tensors)]
+
+    def _render(self, scene: Scene) -> Tensor:
+        """Crops [C, H, W, 3] of the frozen avatar."""
+        images = []
+        for pose in range(1 if scene.parameters is None else len(scene.parameters)):
+            parameters = self._avatar.parameters if scene.parameters is None else scene.parameters[pose]
+            cameras = scene.cameras[scene.cameras_of(pose)]
+            images.append(render_gaussians(self._rig.pose(parameters), cameras, background=scene.background).color)
+        return torch.cat(images)
+
+    def _edit(self, scene: Scene, images: Tensor) -> Tensor:
+        asked, guidance = self._asked, self._asked.guidance
+        rows = [] if scene.rows is None else scene.rows.tolist()
+        noise, posterior = (
+            asked.noise(scene, self._seed, name, self.step_index) for name in ("edit", "edit's posterior")
+        )
+        edited = torch.empty_like(images)
+        for part, controlled in asked.parts(rows):
+            condition = scene.conditions[part] if controlled and scene.conditions is not None else None
+            start = guidance.encode(images[part], posterior[part])
+            text = asked.text([rows[k] for k in part.tolist()])
+            found = sample(guidance, self._settings.sampling, text, asked.negative, noise[part], condition, start)
+            edited[part] = guidance.decode(found).to(edited)
+        return edited
+
+
+class RepeatedScenes:
+    """The first `count` scenes of others, around and around."""
+
+    def __init__(self, scenes: RegionScenes, count: int, seed: int) -> None:
+        """seed: what the edits were made with."""
+        self._scenes, self._count, self._seed = scenes, count, seed
+        self.fingerprint = fingerprint(("repeated", scenes.fingerprint, count, seed))
+
+    def at(self, step: int, seed: int) -> Scene:
+        """The scene of a step."""
+        return self._scenes.at(step % self._count, self._seed)
+
+
+class FollowEdits:
+    """An `Objective`: crops become their edits."""
+
+    def __init__(self, edits: list[Tensor], settings: EditSettings, device: torch.device | str = "cpu") -> None:
+        """edits: [C, H, W, 3] of each of `RepeatedScenes`."""
+        self._edits, self._settings, self._device = edits, settings, torch.device(device)
+        self.fingerprint = fingerprint(("follow edits", edits, settings.l1_weight, settings.l2_weight))
+
+    def losses(self, crops: Crops, step: int) -> dict[str, Tensor]:
+        """Weighted means over all crops; what the scene ignores counts as equal."""
+        wanted = self._edits[step % len(self._edits)].to(self._device)
+        difference = crops.images - wanted
+        if crops.scene.ignored is not None:
+            difference = difference.masked_fill(crops.scene.ignored[..., None].to(difference.device), 0)
+        losses = {}
+        if self._settings.l1_weight:
+            losses["l1"] = self._settings.l1_weight * difference.abs().mean()
+        if self._settings.l2_weight:
+            losses["l2"] = self._settings.l2_weight * difference.square().mean()
+        return losses
+
+
+def follow_edits(
+    maker: EditMaker, avatar: RiggedAvatar, stage: Stage, runs: Path | None = None, stages: Stages | None = None,
+    device: torch.device | str = "cpu",
+) -> RiggedAvatar:  # fmt: skip
+    """Make the edits of a frozen avatar, then train `avatar` on them; both go on where they were stopped.
+
+    stages: progress of "edits" and of the stage's own name.
+    """
+    run = None if runs is None else automatic_run(runs, f"{stage.name}_edits", maker.key())
+    progress = stage_of(stages, "edits")
+
+    def report() -> None:
+        if progress is not None:
+            progress(maker.step_index, maker.steps, maker.shown)
+
+    carry_out(maker, run, report)
+    if run is not None:
+        run.save(maker)
+    optimizer = maker.optimizer(avatar, stage, device)
+    trained = optimize_avatar(optimizer, runs, stage_of(stages, stage.name))
+    if run is not None:
+        run.remove()
+    return trained

@@ -1,0 +1,55 @@
+"""A guidance that is asked about regions of one person: in which words, with the ControlNet or without, how many."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from ..conditioning import Prompts
+from ..diffusion import Guidance, TextEmbedding
+from ..errors import InvalidInput
+from ..fingerprints import fingerprint
+from ..randomness import generator_at
+from .region_scenes import RegionUse
+from .scenes import Scene
+
+
+class RegionGuidance:
+    """The guidance with the prompts of a person, for crops of `RegionScenes`; texts are encoded once."""
+
+    def __init__(
+        self, guidance: Guidance, prompts: Prompts, uses: tuple[RegionUse, ...], name: str, micro_batch: int = 16
+    ) -> None:
+        """name: changes with the guidance's weights; the end of a run depends on it.  micro_batch: crops per call."""
+        if micro_batch < 1:
+            raise InvalidInput(f"RegionGuidance: {micro_batch} crops per call, expected at least 1.")
+        self.guidance, self.uses = guidance, uses
+        self._prompts, self._micro_batch = prompts, micro_batch
+        self.negative, self.empty = (guidance.encode_prompt([text]) for text in (prompts.negative_prompt, ""))
+        self._embedded: dict[str, TextEmbedding] = {}
+        self.fingerprint = fingerprint((name, prompts, uses))
+
+    def text(self, rows: list[int], yaws: list[float] | None = None) -> TextEmbedding:
+        """What crops of the uses `rows` are told; with the yaws of their cameras, under their view words."""
+        seen: list[float | None] = [None] * len(rows) if yaws is None else [*yaws]
+        texts = [self._prompts.text(self.uses[row].region, yaw) for row, yaw in zip(rows, seen, strict=True)]
+        for text in texts:
+            if text not in self._embedded:
+                self._embedded[text] = self.guidance.encode_prompt([text])
+        return TextEmbedding(torch.cat([self._embedded[text].hidden_states for text in texts]))
+
+    def parts(self, rows: list[int]) -> Iterator[tuple[Tensor, bool]]:
+        """(positions of crops that are asked about together, whether with the ControlNet)."""
+        for controlled in (True, False):
+            chosen = [k for k, row in enumerate(rows) if self.uses[row].controlled == controlled]
+            for first in range(0, len(chosen), self._micro_batch):
+                yield torch.tensor(chosen[first : first + self._micro_batch]), controlled
+
+    def noise(self, scene: Scene, seed: int, *place: str | int) -> Tensor:
+        """Noise [C, channels, h, w] for all crops of a scene at once: a micro-batch changes nothing."""
+        guidance, cameras = self.guidance, scene.cameras
+        height, width = cameras.height // guidance.latent_factor, cameras.width // guidance.latent_factor
+        shape = (len(cameras), guidance.latent_channels, height, width)
+        return torch.randn(shape, generator=generator_at(seed, *place)).to(guidance.device)
