@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -20,13 +20,15 @@ class Views:
     """B pictures of one subject.
 
     images: [B, H, W, 3] float32 in 0..1, composited over `background` [3].  masks: [B, H, W] float32 coverage in 0..1.
-    cameras: B cameras of size W x H.
+    cameras: B cameras of size W x H.  body: [B, n] parameters of the body by name (`BodyParameters.to_tensors`), the
+    pose of each picture of a moving avatar; None where all show the rest pose.
     """
 
     images: Tensor
     masks: Tensor
     cameras: Cameras
     background: Tensor
+    body: Mapping[str, Tensor] | None = None
     schema_version: int = SCHEMA_VERSION
 
     def __post_init__(self) -> None:
@@ -34,6 +36,8 @@ class Views:
         check_shape("Views", "images", self.images, [batch, height, width, 3])
         check_shape("Views", "masks", self.masks, [batch, height, width])
         check_shape("Views", "background", self.background, [3])
+        for name, values in (self.body or {}).items():
+            check_shape("Views", f"body['{name}']", values, [batch, "n"])
 
     def __len__(self) -> int:
         return len(self.images)
@@ -42,8 +46,9 @@ class Views:
         """Views of the chosen cameras; an integer gives a batch of one."""
         if isinstance(index, int):
             index = [index]
+        body = None if self.body is None else {name: values[index] for name, values in self.body.items()}
         return dataclasses.replace(
-            self, images=self.images[index], masks=self.masks[index], cameras=self.cameras[index]
+            self, images=self.images[index], masks=self.masks[index], cameras=self.cameras[index], body=body
         )
 
     def to(self, device: Device = None, dtype: torch.dtype | None = None) -> Views:
@@ -63,7 +68,19 @@ def concatenate_views(parts: Sequence[Views]) -> Views:
         raise InvalidInput(f"concatenate_views: backgrounds {sorted(backgrounds)} differ; render all over one colour.")
     cameras = concatenate_cameras([part.cameras for part in parts])
     images, masks = torch.cat([part.images for part in parts]), torch.cat([part.masks for part in parts])
-    return Views(images, masks, cameras, parts[0].background)
+    return Views(images, masks, cameras, parts[0].background, _concatenate_bodies([part.body for part in parts]))
+
+
+def _concatenate_bodies(bodies: Sequence[Mapping[str, Tensor] | None]) -> dict[str, Tensor] | None:
+    moving = [body for body in bodies if body is not None]
+    if not moving:
+        return None
+    if len(moving) < len(bodies) or len({tuple(body) for body in moving}) != 1:
+        raise InvalidInput(
+            f"concatenate_views: {len(moving)} of {len(bodies)} parts carry the pose of each picture; "
+            "join views of one kind."
+        )
+    return {name: torch.cat([body[name] for body in moving]) for name in moving[0]}
 
 
 def replace_images(views: Views, images: Tensor, masks: Tensor | None = None) -> Views:

@@ -1,4 +1,5 @@
-"""AP3D_InitializeAvatar, AP3D_SaveAvatar, AP3D_LoadAvatar, AP3D_ExportAvatar: the avatar made, kept and handed on."""
+"""The avatar made, kept and handed on: AP3D_InitializeAvatar, AP3D_FitToViews, AP3D_SaveAvatar, AP3D_LoadAvatar,
+AP3D_ExportAvatar."""
 
 from __future__ import annotations
 
@@ -7,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 from . import host
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from animportrait3d_core.avatar import RiggedAvatar
     from animportrait3d_core.body.fit import BodyFit
     from animportrait3d_core.body.model import BodyModel
@@ -14,6 +17,20 @@ if TYPE_CHECKING:
     from animportrait3d_core.rigging.frames import QuaternionOrder
     from animportrait3d_core.rigging.points import RiggedPoints
     from animportrait3d_core.views import Views
+
+
+def beside_views(avatar: RiggedAvatar, views: Views) -> Tensor:
+    """A picture [1, H, W, 3]: five of the views above, the avatar as they see it below."""
+    import torch
+
+    from animportrait3d_core import previews
+    from animportrait3d_core.avatar import render_motion_views
+    from animportrait3d_core.body.parameters import BodyParameters
+
+    shown = views[list(range(0, len(views), max(1, len(views) // 5)))[:5]]
+    frames = avatar.parameters if shown.body is None else BodyParameters.from_tensors(shown.body)
+    rendered = render_motion_views(avatar, frames, shown.cameras, shown.background)
+    return previews.tile(torch.cat([shown.images, rendered.images]), columns=len(shown))[None]
 
 
 class InitializeAvatar:
@@ -84,15 +101,7 @@ class InitializeAvatar:
     ) -> dict[str, Any]:
         import dataclasses
 
-        import torch
-
-        from animportrait3d_core import previews
-        from animportrait3d_core.avatar import (
-            InitializeSettings,
-            initialize_avatar,
-            pose_avatar,
-            render_avatar_views,
-        )
+        from animportrait3d_core.avatar import InitializeSettings, initialize_avatar
         from animportrait3d_core.optimization import FitViewsSettings, fit_to_views
         from animportrait3d_core.render import gaussian_device
         from animportrait3d_core.views import concatenate_views
@@ -108,10 +117,57 @@ class InitializeAvatar:
         alignment = getattr(portrait, "alignment", None)
         metadata = {"seed": str(seed)} | ({"portrait_alignment": alignment.to_json()} if alignment else {})
         avatar = dataclasses.replace(avatar, metadata=metadata)
-        shown = views[list(range(0, len(views), max(1, len(views) // 5)))[:5]]
-        rendered = render_avatar_views(pose_avatar(avatar, avatar.parameters), shown.cameras, shown.background)
-        image = previews.tile(torch.cat([shown.images, rendered.images]), columns=len(shown))[None]
+        image = beside_views(avatar, views)
         return host.node_result(avatar, image, ui=host.preview_images(image, "avatar"))
+
+
+class FitToViews:
+    """An avatar follows pictures of itself, whoever made them."""
+
+    CATEGORY = "AnimPortrait3D/avatar"
+    DESCRIPTION = (
+        "Trains the avatar on views of it: pictures that any sampler, upscaler or painter has worked on between Render "
+        "Views and Replace View Images, at rest or in motion (the open form of the paper's refinement)."
+    )
+    SEARCH_ALIASES = ["refine avatar", "super-resolution", "img2img refinement"]
+    FUNCTION = "execute"
+    RETURN_TYPES = ("AP3D_AVATAR", "IMAGE")
+    RETURN_NAMES = ("avatar", "image")
+    OUTPUT_TOOLTIPS = ("The trained avatar.", "Above: the views. Below: the avatar.")
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        return {
+            "required": {
+                "avatar": ("AP3D_AVATAR", {"tooltip": "The avatar to train; it is copied."}),
+                "views": ("AP3D_VIEWS", {"tooltip": "What it should look like, at rest or each view in its own pose."}),
+                "iterations": (
+                    "INT",
+                    {"default": 300, "min": 1, "max": 100000, "step": 50, "tooltip": "Training steps, one view each."},
+                ),
+                "seed": (
+                    "INT",
+                    {
+                        "default": 0, "min": 0, "max": 2**32 - 1, "control_after_generate": True,
+                        "tooltip": "Order of the views, and splits.",
+                    },
+                ),
+            }
+        }  # fmt: skip
+
+    @host.plain_torch
+    def execute(self, avatar: RiggedAvatar, views: Views, iterations: int, seed: int) -> dict[str, Any]:
+        from animportrait3d_core.optimization import FitViewsSettings, fit_to_views
+        from animportrait3d_core.render import gaussian_device
+
+        settings = FitViewsSettings().with_stage(name="fit_to_views", iterations=iterations)
+        if views.body is not None:
+            # Views in motion show the mouth's inside; at rest nothing does, and it must stay as it is.
+            settings = settings.with_stage(frozen_parts=())
+        device, bar = gaussian_device(host.device()), host.ProgressBar(iterations)
+        trained = fit_to_views(avatar, views, settings, seed, bar, device, host.runs_folder())
+        image = beside_views(trained, views)
+        return host.node_result(trained, image, ui=host.preview_images(image, "avatar"))
 
 
 class SaveAvatar:
@@ -244,12 +300,14 @@ class ExportAvatar:
 
 NODE_CLASS_MAPPINGS = {
     "AP3D_InitializeAvatar": InitializeAvatar,
+    "AP3D_FitToViews": FitToViews,
     "AP3D_SaveAvatar": SaveAvatar,
     "AP3D_LoadAvatar": LoadAvatar,
     "AP3D_ExportAvatar": ExportAvatar,
 }
 NODE_DISPLAY_NAME_MAPPINGS = {
     "AP3D_InitializeAvatar": "Initialize Avatar",
+    "AP3D_FitToViews": "Fit To Views",
     "AP3D_SaveAvatar": "Save Avatar",
     "AP3D_LoadAvatar": "Load Avatar",
     "AP3D_ExportAvatar": "Export Avatar",

@@ -9,6 +9,7 @@ from . import host
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from animportrait3d_core.animation import Motion
     from animportrait3d_core.avatar import RiggedAvatar
     from animportrait3d_core.portrait.protocol import Portrait
     from animportrait3d_core.views import Views
@@ -28,8 +29,8 @@ class RenderViews:
 
     CATEGORY = "AnimPortrait3D/views"
     DESCRIPTION = (
-        "Renders the portrait, or the avatar in its rest pose, from a set of cameras around the head. The views carry "
-        "pictures, masks and cameras; the following nodes fit and train on them."
+        "Renders the portrait, or the avatar, from a set of cameras around the head. The views carry pictures, masks, "
+        "cameras and, with a motion, the pose of each; the following nodes fit and train on them."
     )
     SEARCH_ALIASES = ["multi-view", "turntable", "cameras"]
     FUNCTION = "execute"
@@ -54,17 +55,41 @@ class RenderViews:
                 ),
                 "size": ("INT", {"default": 256, "min": 32, "max": 2048, "step": 8, "tooltip": "Pixels per side."}),
                 "background": (list(BACKGROUNDS), {"default": "white", "tooltip": "What shows behind the subject."}),
-            }
+            },
+            "optional": {
+                "motion": (
+                    "AP3D_MOTION",
+                    {
+                        "tooltip": "Poses of an avatar: each view shows the next frame from the next camera, until all "
+                        "frames and all cameras were used. Without it the avatar is at rest."
+                    },
+                )
+            },
         }
 
     @host.plain_torch
-    def execute(self, subject: Portrait | RiggedAvatar, preset: str, size: int, background: str) -> dict[str, Any]:
-        from animportrait3d_core.avatar import RiggedAvatar, pose_avatar, render_avatar_views
+    def execute(
+        self,
+        subject: Portrait | RiggedAvatar,
+        preset: str,
+        size: int,
+        background: str,
+        motion: Motion | None = None,
+    ) -> dict[str, Any]:
+        from animportrait3d_core.avatar import RiggedAvatar, pose_avatar, render_avatar_views, render_motion_views
         from animportrait3d_core.cameras import view_preset
+        from animportrait3d_core.errors import InvalidInput
         from animportrait3d_core.portrait.views import render_views
 
         cameras, color = view_preset(preset, size), background_color(background)
-        if isinstance(subject, RiggedAvatar):
+        if motion is not None and not isinstance(subject, RiggedAvatar):
+            raise InvalidInput(
+                "AP3D_RenderViews: a motion is connected, but the subject is a static portrait; connect an avatar, or "
+                "leave the motion out."
+            )
+        if isinstance(subject, RiggedAvatar) and motion is not None:
+            views = render_motion_views(subject, motion.parameters, cameras, color, host.ProgressBar())
+        elif isinstance(subject, RiggedAvatar):
             views = render_avatar_views(pose_avatar(subject, subject.parameters), cameras, color)
         else:
             views = render_views(subject, cameras, color, progress=host.ProgressBar())

@@ -9,7 +9,7 @@ from .initialize import InitializeSettings, initialize_avatar
 from .io import load_avatar, save_avatar
 from .model import RiggedAvatar, body_frames, pose_gaussians
 from .regularize import RegularizerSettings
-from .rendering import render_avatar_views
+from .rendering import render_avatar_views, render_motion_views
 from .rig import AvatarRig, pose_avatar
 
 __all__ = [
@@ -24,5 +24,6 @@ __all__ = [
     "pose_avatar",
     "pose_gaussians",
     "render_avatar_views",
+    "render_motion_views",
     "save_avatar",
 ]

@@ -100,7 +100,7 @@ def views_optimizer(
         cameras = dataclasses.replace(
             views.cameras, world_to_camera=views.cameras.world_to_camera.clone(), K=views.cameras.K.clone()
         )
-        views = Views(images, masks, cameras, background)
+        views = dataclasses.replace(views, images=images, masks=masks, cameras=cameras, background=background)
     name = fingerprint(views)
     scenes = ViewScenes(views, name, random_background=settings.background == "random")
     return AvatarOptimizer(avatar, settings.stage, scenes, FitViews(views, settings, name), seed, device)
@@ -115,7 +115,7 @@ def fit_to_views(
     device: torch.device | str = "cpu",
     runs: Path | None = None,
 ) -> RiggedAvatar:
-    """Train the avatar's Gaussians on views of the portrait in the rest pose; body parameters stay as they are.
+    """Train the avatar's Gaussians on views of it, in the rest pose or each in its own; the body stays as it is.
 
     views: float32 pictures with masks.  seed: order of the views, random backgrounds and splits.  progress: called
     after each step, with the rendered view every `settings.stage.preview_interval` steps.  device: where it is trained

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from ..body.parameters import BodyParameters
 from ..cameras import Cameras
 from ..errors import InvalidInput
 from ..randomness import generator_at, shuffled_rows
 from ..views import Views
-
-if TYPE_CHECKING:
-    from ..body.parameters import BodyParameters
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +67,7 @@ class Scenes(Protocol):
 
 
 class ViewScenes:
-    """The cameras of views, one a step at rest, in a random order, each once per round."""
+    """The cameras of views and the poses that they saw, one a step, in a random order, each once per round."""
 
     def __init__(self, views: Views, fingerprint: str, random_background: bool = False) -> None:
         """fingerprint: of the views.  random_background: another colour each step, instead of the views' own."""
@@ -82,4 +80,7 @@ class ViewScenes:
         background = self._views.background
         if self._random_background:
             background = torch.rand(3, generator=generator_at(seed, "background", step)).to(background)
-        return Scene(self._views.cameras[rows], background, rows=rows)
+        parameters = None
+        if self._views.body is not None:
+            parameters = BodyParameters.from_tensors({name: value[rows] for name, value in self._views.body.items()})
+        return Scene(self._views.cameras[rows], background, parameters, rows=rows)

@@ -47,7 +47,7 @@ ARROWS = {
     "render runs surface torch_checkpoints views",
     "segmentation": "cameras meshes parts progress render views",
     "rigging": "body cameras devices head_frame mesh_queries meshes parts render rotations",
-    "avatar": "body cameras devices files gaussians parts render rigging rotations views",
+    "avatar": "body cameras devices files gaussians parts progress render rigging rotations views",
     "diffusion": "files model_weights progress randomness torch_checkpoints",
     "conditioning": "body cameras devices landmarks meshes render",
     "optimization": "avatar body cameras conditioning diffusion fingerprints gaussians parts progress randomness "
