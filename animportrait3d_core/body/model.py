@@ -34,7 +34,7 @@ _POSED_JOINTS = {  # parameter -> joint
     "left_eye_pose": JOINTS["left_eye"],
     "right_eye_pose": JOINTS["right_eye"],
 }
-_SHOULDERS = {16: -1.0, 17: 1.0}  # joint -> sign of the A-pose angle about z: the arms sink
+SHOULDERS = {16: -1.0, 17: 1.0}  # joint -> sign of the A-pose angle about z: the arms sink
 # Joints whose pose moves correctives; those of the pelvis do not exist, and the rest never bends.
 _CORRECTIVE_JOINTS = (12, 15, 22, 23, 24)
 EYELID_MODES = ("fixed", "paper")
@@ -110,7 +110,7 @@ class BodyModel:
             self._landmark_weights = assets.landmark_barycentric.to(tensors.template)
             angle = math.radians(assets.arm_angle_degrees)
             self._shoulders = {
-                joint: tensors.template.new_tensor([0.0, 0.0, sign * angle]) for joint, sign in _SHOULDERS.items()
+                joint: tensors.template.new_tensor([0.0, 0.0, sign * angle]) for joint, sign in SHOULDERS.items()
             }
         self._assets = assets
         self._eyelid_mode = eyelid_mode
@@ -387,7 +387,7 @@ def _crop_pose_correctives(layer: Any, assets: BodyAssets) -> tuple[Tensor, Tens
         return template, torch.zeros(0, 3 * len(kept))
     directions = layer.posedirs.reshape(NUM_JOINTS - 1, 9, count, 3)[:, :, kept]
     angle = math.radians(assets.arm_angle_degrees)
-    for joint, sign in _SHOULDERS.items():
+    for joint, sign in SHOULDERS.items():
         rotation = batch_rodrigues(torch.tensor([[0.0, 0.0, sign * angle]]))[0]
         template = template + torch.einsum("k,kvc->vc", (rotation - torch.eye(3)).reshape(9), directions[joint - 1])
     rows = directions[[joint - 1 for joint in _CORRECTIVE_JOINTS]]

@@ -1,0 +1,151 @@
+"""Body assets made from a body file alone: the mannequin's own assets are found again."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from animportrait3d_core.body.asset_making import make_body_assets
+from animportrait3d_core.body.lids import fitted_sphere
+from animportrait3d_core.body.surface_parts import components, edge_graph, enclosed_by, loop_through
+from animportrait3d_core.embedded.mannequin import build_mannequin
+from animportrait3d_core.embedded.mannequin.body_files import mannequin_assets, smplx_arrays
+from animportrait3d_core.errors import IncompatibleCheckpoint, InvalidInput
+from animportrait3d_core.regions import LABEL_TEETH
+
+OVERLAP = {"scalp": 0.8, "body": 0.8, "face": 0.8, "lips": 0.7, "eye_region": 0.7, "inner_cheek": 0.4}
+
+
+@pytest.fixture(scope="module")
+def arrays():
+    """The mannequin as a file of SMPL-X's layout; of its assets only the landmarks, which such a file holds."""
+    return smplx_arrays(build_mannequin())
+
+
+@pytest.fixture(scope="module")
+def truth():
+    return mannequin_assets(build_mannequin())
+
+
+@pytest.fixture(scope="module")
+def made(arrays):
+    return make_body_assets(arrays)
+
+
+def overlap(found: torch.Tensor, wanted: torch.Tensor) -> float:
+    """Faces in both over faces in either."""
+    return float((found & wanted).sum() / (found | wanted).sum())
+
+
+def places(assets, vertices):
+    corners = vertices[assets.vertex_ids[assets.faces[assets.landmark_faces]].numpy()]
+    return (corners * assets.landmark_barycentric.numpy()[..., None]).sum(axis=1)
+
+
+def test_the_mannequins_landmarks_are_found_again(made, truth, arrays):
+    found, wanted = places(made, arrays["v_template"]), places(truth, arrays["v_template"])
+    unit = np.linalg.norm(wanted[45] - wanted[36])
+    errors = np.linalg.norm(found - wanted, axis=1) / unit
+    assert errors.max() < 0.01, errors.round(4)
+
+
+def test_the_whole_bust_is_kept_and_eyeballs_are_pieces_of_their_own(made, truth):
+    assert torch.equal(made.vertex_ids, truth.vertex_ids) and torch.equal(made.faces, truth.faces)
+    assert made.winding_outward
+    for name in ("left_eyeball", "right_eyeball", "iris"):
+        assert torch.equal(made.face_regions[name], truth.face_regions[name]), name
+    no_tooth = truth.vertex_labels != np.float32(LABEL_TEETH)
+    torch.testing.assert_close(made.vertex_labels[no_tooth], truth.vertex_labels[no_tooth])
+
+
+@pytest.mark.parametrize("name", sorted(OVERLAP))
+def test_regions_of_the_skin_overlap_with_the_mannequins_own(made, truth, name):
+    assert overlap(made.face_regions[name], truth.face_regions[name]) > OVERLAP[name]
+
+
+def test_what_lies_behind_the_lips_is_the_mouth(made, truth):
+    inside = truth.face_regions["mouth_interior"] | truth.face_regions["teeth"]
+    assert overlap(made.face_regions["mouth_interior"], inside) > 0.9
+    assert not (made.face_regions["mouth_interior"] & made.face_regions["face"]).any()
+
+
+def covered(vertices: np.ndarray, faces: np.ndarray, center: np.ndarray, ends: np.ndarray) -> np.ndarray:
+    """Whether a ray from `center` through each end [n, 3] meets a face beyond it (Moeller and Trumbore)."""
+    a, b, c = (vertices[faces[:, k]] for k in range(3))
+    result = []
+    for ray in ends - center:
+        normal = np.cross(ray, c - a)
+        scale = (normal * (b - a)).sum(1)
+        scale = np.where(np.abs(scale) < 1e-15, np.inf, scale)
+        u = (normal * (center - a)).sum(1) / scale
+        second = np.cross(center - a, b - a)
+        v, t = second @ ray / scale, (second * (c - a)).sum(1) / scale
+        result.append(bool(((u >= -1e-9) & (v >= -1e-9) & (u + v <= 1 + 1e-9) & (t > 1.0)).any()))
+    return np.array(result)
+
+
+@pytest.mark.parametrize("side", [0, 1])
+def test_lids_close_over_the_eyeball(made, truth, arrays, side):
+    vertices, faces = arrays["v_template"], made.faces.numpy()
+    name = ("left_eyeball", "right_eyeball")[side]
+    ball = np.unique(faces[made.face_regions[name].numpy()])
+    center, radius = fitted_sphere(vertices[ball])
+    front = ball[(vertices[ball] - center)[:, 2] > 0.64 * radius]  # 50 degrees about the pupil
+    lid = made.face_regions["eye_region"] & ~made.face_regions["left_eyeball"] & ~made.face_regions["right_eyeball"]
+    skin = faces[lid.numpy()]
+    opened = covered(vertices, skin, center, vertices[front])
+    closed = covered(vertices + made.eyelid_offsets[side].numpy(), skin, center, vertices[front])
+    other = covered(vertices + made.eyelid_offsets[1 - side].numpy(), skin, center, vertices[front])
+    assert opened.mean() < 0.8 and np.array_equal(opened, other)
+    assert closed.all(), f"{(~closed).sum()} of {len(closed)} places of the eyeball stay bare"
+    assert np.abs(made.eyelid_offsets[side].numpy()[ball]).max() == 0
+    reach = np.linalg.norm(made.eyelid_offsets[side].numpy(), axis=1).max()
+    true_reach = np.linalg.norm(truth.eyelid_offsets[side].numpy(), axis=1).max()
+    assert 0.5 * true_reach < reach < 1.5 * true_reach
+
+
+def test_a_file_without_its_landmarks_is_refused(arrays):
+    with pytest.raises(IncompatibleCheckpoint, match=r"lmk_faces_idx` \[50\] .* expected \[51\]"):
+        make_body_assets(arrays | {"lmk_faces_idx": arrays["lmk_faces_idx"][:50]})
+
+
+def test_landmarks_of_another_order_are_refused(arrays):
+    turned = {name: arrays[name][::-1] for name in ("lmk_faces_idx", "lmk_bary_coords")}
+    with pytest.raises(InvalidInput, match="not in iBUG order"):
+        make_body_assets(arrays | turned)
+
+
+def test_a_body_without_eyeballs_is_refused(arrays):
+    weights = arrays["weights"].copy()
+    weights[:, 15] += weights[:, 23]
+    weights[:, 23] = 0
+    with pytest.raises(IncompatibleCheckpoint, match="no piece of the template follows joint 23"):
+        make_body_assets(arrays | {"weights": weights})
+
+
+def test_a_loop_cuts_a_tube_in_two():
+    """A closed tube of 8 rings of 6, its ring 3 as the loop: 3 rings on one side, 4 on the other."""
+    turn = np.arange(6) * np.pi / 3
+    rings = [np.stack([np.cos(turn), np.sin(turn), np.full(6, 0.5 * k)], axis=1) for k in range(8)]
+    vertices = np.concatenate(rings)
+    ids = np.arange(48).reshape(8, 6)
+    a, b, c, d = ids[:-1], np.roll(ids, -1, 1)[:-1], ids[1:], np.roll(ids, -1, 1)[1:]
+    faces = np.concatenate([np.stack([a, b, c], -1).reshape(-1, 3), np.stack([b, d, c], -1).reshape(-1, 3)])
+    graph = edge_graph(vertices, faces)
+    assert len(np.unique(components(graph))) == 1
+    loop = np.concatenate(loop_through(graph, [18, 20, 22]))
+    assert loop.tolist() == ids[3].tolist()
+    assert np.flatnonzero(enclosed_by(graph, loop, 47)).tolist() == list(range(18))
+    with pytest.raises(InvalidInput, match="no way along the surface"):
+        loop_through(edge_graph(np.concatenate([vertices, vertices]), np.concatenate([faces, faces + 48])), [0, 50])
+
+
+def test_a_sphere_is_fitted_to_a_part_of_it():
+    rng = np.random.default_rng(0)
+    rays = rng.normal(size=(200, 3))
+    rays = rays[rays[:, 2] > 0.2]
+    points = np.array([0.03, 0.31, 0.05]) + 0.012 * rays / np.linalg.norm(rays, axis=1, keepdims=True)
+    center, radius = fitted_sphere(points)
+    np.testing.assert_allclose(center, [0.03, 0.31, 0.05], atol=1e-9)
+    assert radius == pytest.approx(0.012, abs=1e-9)
