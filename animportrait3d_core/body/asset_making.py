@@ -15,12 +15,22 @@ import torch
 from scipy import sparse
 
 from ..errors import IncompatibleCheckpoint, InvalidInput
-from ..landmarks import LEFT_EYE, LEFT_OUTER_EYE, RIGHT_EYE, RIGHT_OUTER_EYE
+from ..landmarks import (
+    CHIN,
+    LEFT_EYE,
+    LEFT_OUTER_EYE,
+    MIRRORED_LANDMARKS,
+    MOUTH,
+    NOSE,
+    NUM_FACE_LANDMARKS,
+    RIGHT_BROW,
+    RIGHT_EYE,
+    RIGHT_OUTER_EYE,
+)
 from ..regions import LABEL_IRIS, LABEL_SCLERA
 from .assets import BodyAssets
 from .lids import EyeOpening, fitted_sphere, lid_offsets
-from .model import JOINTS, SHOULDERS
-from .reader import read_body_file
+from .reader import JOINTS, SHOULDERS, read_body_file
 from .skin_regions import skin_regions
 from .surface_parts import components, edge_graph, enclosed_by, loop_through
 
@@ -99,7 +109,7 @@ class _Crop:
 
 
 def _with_hanging_arms(arrays: Mapping[str, np.ndarray], angle: float) -> np.ndarray:
-    """Template [V, 3] whose arms are turned about the shoulders by `angle` radians; everything below follows rigidly."""
+    """Template [V, 3] whose arms are turned about the shoulders by `angle` radians, with all that hangs there."""
     template = arrays["v_template"].astype(np.float64)
     joints = arrays["J_regressor"] @ template
     parents = arrays["kintree_table"][0].astype(np.int64)
@@ -121,8 +131,8 @@ def _landmark_places(arrays: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.n
     static, contour = arrays["lmk_faces_idx"], arrays["dynamic_lmk_faces_idx"]
     if static.shape != (STATIC_LANDMARKS,) or contour.ndim != 2 or contour.shape[1] != CONTOUR_LANDMARKS:
         raise IncompatibleCheckpoint(
-            f"{_WHERE}: `lmk_faces_idx` {list(static.shape)} and `dynamic_lmk_faces_idx` {list(contour.shape)}, expected "
-            f"[{STATIC_LANDMARKS}] and [angles, {CONTOUR_LANDMARKS}]: use SMPL-X 1.1, which has its landmarks within."
+            f"{_WHERE}: `lmk_faces_idx` {list(static.shape)} and `dynamic_lmk_faces_idx` {list(contour.shape)}, "
+            f"expected [{STATIC_LANDMARKS}] and [angles, {CONTOUR_LANDMARKS}]: SMPL-X 1.1 has them."
         )
     faces = np.concatenate([contour[FRONTAL_CONTOUR], static]).astype(np.int64)
     weights = [arrays["dynamic_lmk_bary_coords"][FRONTAL_CONTOUR], arrays["lmk_bary_coords"]]
@@ -131,11 +141,15 @@ def _landmark_places(arrays: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.n
 
 def _check_order(landmarks: np.ndarray) -> None:
     right, left = landmarks[RIGHT_OUTER_EYE], landmarks[LEFT_OUTER_EYE]
-    if not (right[0] < left[0] and landmarks[8, 1] < landmarks[NOSE_TIP, 1] < 0.5 * (right[1] + left[1])):
+    mirrored = np.array(MIRRORED_LANDMARKS[:NUM_FACE_LANDMARKS])
+    across = landmarks[mirrored, 0] - landmarks[:, 0]
+    sides = np.concatenate([across[:8], across[RIGHT_BROW], across[31:33], across[RIGHT_EYE], across[[48, 49, 60]]])
+    heights = [landmarks[part, 1].mean() for part in (slice(CHIN, CHIN + 1), MOUTH, NOSE, RIGHT_EYE, RIGHT_BROW)]
+    if not ((sides > 0).all() and (np.diff(heights) > 0).all()):
         raise InvalidInput(
-            f"{_WHERE}: the file's landmarks are not in iBUG order with the face to +z and y up: outer eye corners at x "
-            f"= {right[0]:.3f} and {left[0]:.3f} m, chin, nose and eyes at y = {landmarks[8, 1]:.3f}, "
-            f"{landmarks[NOSE_TIP, 1]:.3f} and {right[1]:.3f} m."
+            f"{_WHERE}: the file's landmarks are not in iBUG order with the face to +z and y up: outer eye corners at "
+            f"x = {right[0]:.3f} and {left[0]:.3f} m, chin, mouth, nose, right eye and right brow at y = "
+            f"{', '.join(f'{height:.3f}' for height in heights)} m, expected each above the one before."
         )
 
 
@@ -166,8 +180,8 @@ class _Head:
         mask = (follows > 0.5)[self._pieces] & ~self._skin
         if mask.sum() < 20:
             raise IncompatibleCheckpoint(
-                f"{_WHERE}: no piece of the template follows joint {joint} (an eye), expected an eyeball apart from the "
-                "skin, as SMPL-X has."
+                f"{_WHERE}: no piece of the template follows joint {joint} (an eye), expected an eyeball apart from "
+                "the skin, as SMPL-X has."
             )
         return mask
 

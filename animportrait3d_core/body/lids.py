@@ -11,7 +11,8 @@ import dataclasses
 
 import numpy as np
 
-SEAM_SHARE = 0.25  # where the lids meet, from the lower border to the upper one: the upper lid does most of the way
+SEAM_SHARE = 0.2  # where the lids meet, from the lower border to the upper one: the upper lid does most of the way
+OVERLAP = np.deg2rad(1.0)  # of the closed lids in the middle: no ray slips between borders of different vertices
 UPPER_SPAN, LOWER_SPAN = np.deg2rad(60.0), np.deg2rad(45.0)  # behind the border, where the skin rests
 CLEARANCE = 1.05  # of the eyeball's radius: between two vertices that far out, the skin stays off the eyeball
 NEAR, FAR = 1.35, 2.4  # of the eyeball's radius: up to the first all skin turns, from the second none
@@ -79,7 +80,8 @@ def _turns(
     above = angle > 0.5 * (upper + lower)
     above[eye.upper] = True
     above[eye.lower[1:-1]] = False
-    turn = np.where(above, seam - upper, seam - lower)
+    overlap = OVERLAP * np.clip((upper - lower) / (10 * OVERLAP), 0, 1)
+    turn = np.where(above, seam - overlap - upper, seam - lower)
     beyond = np.where(above, (angle - upper) / UPPER_SPAN, (lower - angle) / LOWER_SPAN)
     distance = np.linalg.norm(relative, axis=1) / eye.radius
     share = _falling(beyond, 0.0, 1.0) * _falling(distance, NEAR, FAR)

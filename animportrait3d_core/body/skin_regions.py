@@ -8,13 +8,15 @@ from __future__ import annotations
 import numpy as np
 
 from ..landmarks import CHIN, LEFT_OUTER_EYE, RIGHT_OUTER_EYE
+from .reader import JOINTS
 
 HAIRLINE_SHARE = 0.8  # of the distance from nose base to chin, above the brows
-FACE_AZIMUTH = 72.0  # degrees; behind it are temples and ears
+FACE_AZIMUTH = 77.0  # degrees; behind it are temples and ears
 LIP_DEPTH = 0.045  # of the outer-eye distance: how far the lips' red reaches in behind their border
 LID_HALF_AXES = (0.78, 0.5)  # of the eye's width: ellipse of the lids' skin
 CHEEK_HALF_AXES = (0.17, 0.25)  # of the outer-eye distance: ellipse between mouth corner and jaw
-HEAD_JOINTS = (12, 15, 22, 23, 24)  # neck, head, jaw, eyes
+HEAD_JOINTS = [JOINTS[name] for name in ("neck", "head", "jaw", "left_eye", "right_eye")]
+NECK_SHARE = 0.7  # of the weight that these joints have, down to where the neck ends
 
 
 def skin_regions(
@@ -41,7 +43,7 @@ def skin_regions(
     lips = _inside(vertices, landmarks[48:60]) & (vertices[:, 2] > landmarks[[48, 54], 2].min() - 0.1 * unit)
     return {
         "scalp": scalp & ~face,
-        "body": (head < 0.5) & ~face,
+        "body": (head < NECK_SHARE) & ~face,
         "face": face,
         "lips": (lips & face) | (mouth_gap < LIP_DEPTH * unit),
         "eye_region": _lids(vertices, landmarks, middle, unit),
@@ -55,13 +57,14 @@ def _azimuth(points: np.ndarray, middle: np.ndarray, unit: float) -> np.ndarray:
 
 
 def _hairline(azimuth: np.ndarray, landmarks: np.ndarray, middle: np.ndarray) -> np.ndarray:
-    """Height above which the skin is scalp: over the forehead, down before the ear, over it and down to the nape."""
+    """Height above which the skin is scalp: over the forehead, down before the ear, over it and down to the nape.
+
+    Ears reach from the height of the brows to that of the nose's base (a rule of portrait drawing).
+    """
     brow, nose = landmarks[17:27, 1].max(), landmarks[33, 1]
-    mouth, chin = landmarks[[48, 54], 1].mean(), landmarks[CHIN, 1]
-    hairline = brow + HAIRLINE_SHARE * (nose - chin)
-    eyes = middle[1]
-    heights = (hairline, hairline, brow, eyes, eyes, nose, mouth)
-    return np.interp(azimuth, (0, 30, 60, 75, 100, 130, 180), heights)
+    hairline, eyes = brow + HAIRLINE_SHARE * (nose - landmarks[CHIN, 1]), middle[1]
+    heights = (hairline, hairline, 0.5 * (hairline + brow), brow, eyes, brow, brow, 0.5 * (eyes + nose), nose)
+    return np.interp(azimuth, (0, 30, 55, 75, 88, 94, 128, 132, 180), heights)
 
 
 def _inside(points: np.ndarray, polygon: np.ndarray) -> np.ndarray:

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
+
 import numpy as np
 import pytest
 import torch
 
 from animportrait3d_core.body.asset_making import make_body_assets
+from animportrait3d_core.body.assets import load_body_assets
 from animportrait3d_core.body.lids import fitted_sphere
+from animportrait3d_core.body.model import load_body_model
 from animportrait3d_core.body.surface_parts import components, edge_graph, enclosed_by, loop_through
+from animportrait3d_core.cli import main
 from animportrait3d_core.embedded.mannequin import build_mannequin
 from animportrait3d_core.embedded.mannequin.body_files import mannequin_assets, smplx_arrays
 from animportrait3d_core.errors import IncompatibleCheckpoint, InvalidInput
 from animportrait3d_core.regions import LABEL_TEETH
 
-OVERLAP = {"scalp": 0.8, "body": 0.8, "face": 0.8, "lips": 0.7, "eye_region": 0.7, "inner_cheek": 0.4}
+OVERLAP = {"scalp": 0.8, "body": 0.75, "face": 0.9, "lips": 0.7, "eye_region": 0.7, "inner_cheek": 0.4}
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +87,7 @@ def covered(vertices: np.ndarray, faces: np.ndarray, center: np.ndarray, ends: n
         u = (normal * (center - a)).sum(1) / scale
         second = np.cross(center - a, b - a)
         v, t = second @ ray / scale, (second * (c - a)).sum(1) / scale
-        result.append(bool(((u >= -1e-9) & (v >= -1e-9) & (u + v <= 1 + 1e-9) & (t > 1.0)).any()))
+        result.append(bool(((u >= 0) & (v >= 0) & (u + v <= 1) & (t > 1.0)).any()))
     return np.array(result)
 
 
@@ -92,12 +98,12 @@ def test_lids_close_over_the_eyeball(made, truth, arrays, side):
     ball = np.unique(faces[made.face_regions[name].numpy()])
     center, radius = fitted_sphere(vertices[ball])
     front = ball[(vertices[ball] - center)[:, 2] > 0.64 * radius]  # 50 degrees about the pupil
-    lid = made.face_regions["eye_region"] & ~made.face_regions["left_eyeball"] & ~made.face_regions["right_eyeball"]
-    skin = faces[lid.numpy()]
+    no_ball = ~(made.face_regions["left_eyeball"] | made.face_regions["right_eyeball"]).numpy()
+    skin = faces[no_ball & (np.linalg.norm(vertices[faces].mean(axis=1) - center, axis=1) < 6 * radius)]
     opened = covered(vertices, skin, center, vertices[front])
     closed = covered(vertices + made.eyelid_offsets[side].numpy(), skin, center, vertices[front])
     other = covered(vertices + made.eyelid_offsets[1 - side].numpy(), skin, center, vertices[front])
-    assert opened.mean() < 0.8 and np.array_equal(opened, other)
+    assert opened.mean() < 0.5 and np.array_equal(opened, other)
     assert closed.all(), f"{(~closed).sum()} of {len(closed)} places of the eyeball stay bare"
     assert np.abs(made.eyelid_offsets[side].numpy()[ball]).max() == 0
     reach = np.linalg.norm(made.eyelid_offsets[side].numpy(), axis=1).max()
@@ -149,3 +155,43 @@ def test_a_sphere_is_fitted_to_a_part_of_it():
     center, radius = fitted_sphere(points)
     np.testing.assert_allclose(center, [0.03, 0.31, 0.05], atol=1e-9)
     assert radius == pytest.approx(0.012, abs=1e-9)
+
+
+def test_the_loaded_body_blinks_and_takes_part_in_posing(arrays, tmp_path):
+    """Through the door users take: a body file alone, no assets file beside it."""
+    np.savez(tmp_path / "SMPLX_NEUTRAL.npz", **arrays)
+    body = load_body_model(tmp_path / "SMPLX_NEUTRAL.npz")
+    neutral = body.neutral_parameters()
+    shut = body(dataclasses.replace(neutral, eyelids=torch.ones(1, 2))).landmarks[0]
+    opened = body(neutral).landmarks[0]
+    for eye in (slice(36, 42), slice(42, 48)):
+        gap = (opened[eye][[1, 2]] - opened[eye][[5, 4]]).norm(dim=1).max()
+        assert float(gap) > 0.008
+        assert float((shut[eye][[1, 2]] - shut[eye][[5, 4]]).norm(dim=1).max()) < 0.05 * float(gap)
+    bare = load_body_model(tmp_path / "SMPLX_NEUTRAL.npz", eyelid_mode="paper")
+    assert bare.fingerprint != body.fingerprint and not body.redistributable
+
+
+def test_the_command_writes_what_the_loader_reads(arrays, made, tmp_path, capsys):
+    np.savez(tmp_path / "SMPLX_NEUTRAL.npz", **arrays)
+    assert main(["convert", "body-assets", str(tmp_path / "SMPLX_NEUTRAL.npz"), "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["file"] == str(tmp_path / "SMPLX_NEUTRAL.safetensors") and report["vertices"] == len(made.vertex_ids)
+    read = load_body_assets(report["file"])
+    assert torch.equal(read.eyelid_offsets, made.eyelid_offsets) and torch.equal(read.faces, made.faces)
+    assert report["regions"] == {name: int(mask.sum()) for name, mask in read.face_regions.items()}
+
+
+def test_the_order_of_vertices_and_faces_means_nothing(arrays, made):
+    """The same body with its vertices and faces shuffled: the same landmarks, lids and regions at their places."""
+    rng = np.random.default_rng(5)
+    order, turn = rng.permutation(len(arrays["v_template"])), rng.permutation(len(arrays["f"]))
+    new_place, new_face = np.argsort(order), np.argsort(turn)
+    shuffled = arrays | {name: arrays[name][order] for name in ("v_template", "weights", "shapedirs", "posedirs")}
+    shuffled |= {"J_regressor": arrays["J_regressor"][:, order], "f": new_place[arrays["f"]][turn].astype(np.uint32)}
+    shuffled |= {name: new_face[arrays[name]] for name in ("lmk_faces_idx", "dynamic_lmk_faces_idx")}
+    again = make_body_assets(shuffled)
+    np.testing.assert_allclose(places(again, shuffled["v_template"]), places(made, arrays["v_template"]), atol=1e-9)
+    torch.testing.assert_close(again.eyelid_offsets[:, new_place], made.eyelid_offsets, atol=1e-7, rtol=0)
+    for name, mask in made.face_regions.items():
+        assert torch.equal(again.face_regions[name][new_face], mask), name
