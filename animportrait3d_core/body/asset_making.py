@@ -96,7 +96,7 @@ class _Crop:
 
     def __init__(self, arrays: Mapping[str, np.ndarray], arm_angle_degrees: float) -> None:
         template, faces = arrays["v_template"].astype(np.float64), arrays["f"].astype(np.int64)
-        posed = _with_hanging_arms(arrays, np.deg2rad(arm_angle_degrees))
+        posed = with_hanging_arms(arrays, np.deg2rad(arm_angle_degrees))
         whole = (posed[:, 1] >= CROP_HEIGHT)[faces].all(axis=1)
         self.kept = np.unique(faces[whole])
         position = np.full(len(template), -1)
@@ -108,7 +108,7 @@ class _Crop:
         self.winding_outward = bool(np.einsum("fc,fc->", a, np.cross(b, c)) > 0)
 
 
-def _with_hanging_arms(arrays: Mapping[str, np.ndarray], angle: float) -> np.ndarray:
+def with_hanging_arms(arrays: Mapping[str, np.ndarray], angle: float) -> np.ndarray:
     """Template [V, 3] whose arms are turned about the shoulders by `angle` radians, with all that hangs there."""
     template = arrays["v_template"].astype(np.float64)
     joints = arrays["J_regressor"] @ template

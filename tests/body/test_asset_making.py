@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from animportrait3d_core.body.asset_making import make_body_assets
+from animportrait3d_core.body.asset_making import make_body_assets, with_hanging_arms
 from animportrait3d_core.body.assets import load_body_assets
 from animportrait3d_core.body.lids import fitted_sphere
-from animportrait3d_core.body.model import load_body_model
+from animportrait3d_core.body.model import load_body_model, make_smplx_layer
 from animportrait3d_core.body.surface_parts import components, edge_graph, enclosed_by, loop_through
 from animportrait3d_core.cli import main
 from animportrait3d_core.embedded.mannequin import build_mannequin
@@ -282,3 +282,24 @@ def test_arms_that_hang_low_are_cut_off_and_arms_held_out_are_kept(nearer):
 def test_landmarks_under_the_crop_are_refused(arrays):
     with pytest.raises(InvalidInput, match=r"landmarks \[.*\] lie under the crop at y = -0.1 m"):
         make_body_assets(arrays | {"v_template": arrays["v_template"] - [0, 0.5, 0]})
+
+
+def test_hanging_arms_are_those_of_the_smplx_package(make_arrays):
+    """Random weights and joints; without pose correctives, which move no vertex across the crop."""
+    arrays = make_arrays(correctives=False)
+    arrays["posedirs"][0, 0, 0] = 1e-20  # a file without any correctives has no room for them in the layer
+    pose = torch.zeros(1, 63)
+    pose[0, 3 * 15 + 2], pose[0, 3 * 16 + 2] = -np.pi / 3, np.pi / 3  # body_pose begins with joint 1
+    hands = {f"{side}_hand_pose": torch.zeros(1, 45) for side in ("left", "right")}
+    wanted = make_smplx_layer(arrays)(body_pose=pose, **hands).vertices[0].detach().numpy()
+    assert np.abs(wanted - arrays["v_template"]).max() > 0.02
+    np.testing.assert_allclose(with_hanging_arms(arrays, np.pi / 3), wanted, atol=2e-6)
+
+
+def test_the_node_makes_assets_of_a_body_file_that_has_none(arrays, made, run_context, run_node):
+    folder = run_context.models_directory / "smplx"
+    folder.mkdir(parents=True)
+    np.savez(folder / "SMPLX_NEUTRAL.npz", **arrays)
+    chosen = run_node("AP3D_LoadSMPLX", body="SMPLX_NEUTRAL.npz", assets="(made from the body file)")
+    assert torch.equal(chosen.body.assets.eyelid_offsets, made.eyelid_offsets)
+    assert float(chosen.image.std()) > 0.05
