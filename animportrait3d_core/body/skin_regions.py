@@ -27,7 +27,7 @@ def skin_regions(
     vertices: [V, 3] metres.  weights: [V, 55].  landmarks: [68 or 70, 3] on the template.  mouth_gap: [V] distance to
     the border of the mouth's opening, metres, for what lies behind it.
     """
-    unit = np.linalg.norm(landmarks[LEFT_OUTER_EYE] - landmarks[RIGHT_OUTER_EYE])
+    unit = float(np.linalg.norm(landmarks[LEFT_OUTER_EYE] - landmarks[RIGHT_OUTER_EYE]))
     middle = 0.5 * (landmarks[LEFT_OUTER_EYE] + landmarks[RIGHT_OUTER_EYE])
     y = vertices[:, 1]
     azimuth = _azimuth(vertices, middle, unit)
@@ -84,7 +84,7 @@ def _ellipse(points: np.ndarray, center: np.ndarray, half_axes: tuple[float, flo
 def _lids(vertices: np.ndarray, landmarks: np.ndarray, middle: np.ndarray, unit: float) -> np.ndarray:
     mask = np.zeros(len(vertices), dtype=bool)
     for eye in (landmarks[36:42], landmarks[42:48]):
-        width = np.linalg.norm(eye[3] - eye[0])
+        width = float(np.linalg.norm(eye[3] - eye[0]))
         mask |= _ellipse(vertices, 0.5 * (eye[0] + eye[3]), (LID_HALF_AXES[0] * width, LID_HALF_AXES[1] * width))
     return mask & (vertices[:, 2] > middle[2] - 0.2 * unit)
 
