@@ -13,9 +13,9 @@ import numpy as np
 
 SEAM_SHARE = 0.2  # where the lids meet, from the lower border to the upper one: the upper lid does most of the way
 OVERLAP = np.deg2rad(1.0)  # of the closed lids in the middle: no ray slips between borders of different vertices
-UPPER_SPAN, LOWER_SPAN = np.deg2rad(60.0), np.deg2rad(45.0)  # behind the border, where the skin rests
+SPAN = np.deg2rad(45.0)  # behind the border, where the skin rests
 CLEARANCE = 1.05  # of the eyeball's radius: between two vertices that far out, the skin stays off the eyeball
-NEAR, FAR = 1.35, 2.4  # of the eyeball's radius: up to the first all skin turns, from the second none
+NEAR, FAR = 1.3, 2.2  # of the eyeball's radius: up to the first all skin turns, from the second none
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,7 +82,7 @@ def _turns(
     above[eye.lower[1:-1]] = False
     overlap = OVERLAP * np.clip((upper - lower) / (10 * OVERLAP), 0, 1)
     turn = np.where(above, seam - overlap - upper, seam - lower)
-    beyond = np.where(above, (angle - upper) / UPPER_SPAN, (lower - angle) / LOWER_SPAN)
+    beyond = np.where(above, angle - upper, lower - angle) / SPAN
     distance = np.linalg.norm(relative, axis=1) / eye.radius
     share = _falling(beyond, 0.0, 1.0) * _falling(distance, NEAR, FAR)
     share = np.where(relative[:, 2] > -0.5 * eye.radius, share, 0.0)

@@ -15,7 +15,7 @@ from animportrait3d_core.body.lids import fitted_sphere
 from animportrait3d_core.body.model import load_body_model, make_smplx_layer
 from animportrait3d_core.body.surface_parts import components, edge_graph, enclosed_by, loop_through
 from animportrait3d_core.cli import main
-from animportrait3d_core.embedded.mannequin import build_mannequin
+from animportrait3d_core.embedded.mannequin import build_mannequin, identity_skin_displacement
 from animportrait3d_core.embedded.mannequin.body_files import mannequin_assets, smplx_arrays
 from animportrait3d_core.errors import IncompatibleCheckpoint, InvalidInput
 from animportrait3d_core.regions import LABEL_TEETH
@@ -114,6 +114,20 @@ def test_lids_close_over_the_eyeball(made, truth, arrays, side):
     assert not closed.any(), f"{closed.sum()} of {len(closed)} places of the eyeball stay bare"
     reach, wanted = (float(assets.eyelid_offsets[side].norm(dim=1).max()) for assets in (made, truth))
     assert 0.7 * wanted < reach < 1.3 * wanted
+    before = places(made, arrays["v_template"])
+    moved = places(made, arrays["v_template"] + made.eyelid_offsets[side].numpy()) - before
+    unit = np.linalg.norm(before[45] - before[36])
+    assert np.linalg.norm(moved[17:36], axis=1).max() < 0.01 * unit, "brows and nose stay"
+
+
+@pytest.mark.parametrize("seed", [1, 4, 9])
+def test_lids_of_other_people_close_too(arrays, seed):
+    """Templates of another shape: eyes of other sizes and places."""
+    vertices = arrays["v_template"] + identity_skin_displacement(seed)
+    found = make_body_assets(arrays | {"v_template": vertices})
+    for side in (0, 1):
+        opened, closed = bare_places(found, vertices, side)
+        assert opened.any() and not closed.any(), f"{closed.sum()} of {len(closed)} places stay bare"
 
 
 def test_a_file_without_its_landmarks_is_refused(arrays):
