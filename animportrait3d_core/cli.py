@@ -26,6 +26,7 @@ from .commands.common import (
     set_threads,
     to_path,
 )
+from .commands.convert import add_convert
 from .commands.embedded import add_embedded
 from .errors import AnimPortraitError, InvalidInput, MissingExtension, MissingModelFile
 from .workflow.report import LOGGER_NAME
@@ -110,6 +111,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_doctor(commands, common)
     _add_bench(commands, common)
     _add_evaluate(commands, common)
+    add_convert(commands, common)
     add_embedded(commands, common)
     _add_train_network(commands, common)
     _add_train_controlnet(commands, common)

@@ -22,6 +22,7 @@ EMBEDDED_BODY = "embedded mannequin"
 BODY_SUFFIXES = (".npz", ".pkl", ".zip")
 ASSET_SUFFIXES = (".safetensors",)
 NO_ASSETS = "(those of the embedded mannequin)"
+MADE_ASSETS = "(made from the body file)"
 SMPLX_HINT = (
     "SMPL-X is obtained from smpl-x.is.tue.mpg.de after registration, for non-commercial research; the embedded "
     "mannequin works without it."
@@ -56,7 +57,7 @@ class LoadSMPLX:
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
         bodies = [EMBEDDED_BODY, *host.model_files("smplx", BODY_SUFFIXES)]
-        assets = [NO_ASSETS, *host.model_files("smplx", ASSET_SUFFIXES)]
+        assets = [NO_ASSETS, MADE_ASSETS, *host.model_files("smplx", ASSET_SUFFIXES)]
         return {
             "required": {
                 "body": (
@@ -71,7 +72,8 @@ class LoadSMPLX:
                     assets,
                     {
                         "default": NO_ASSETS,
-                        "tooltip": "Head crop, eyelids, landmarks and regions for a SMPL-X file (safetensors).",
+                        "tooltip": "Head crop, eyelids, landmarks and regions for a SMPL-X file (safetensors); without "
+                        "one they are made from the body file itself.",
                         **host.model_file_option("smplx", ASSET_SUFFIXES),
                     },
                 ),
@@ -87,7 +89,7 @@ class LoadSMPLX:
 
     @classmethod
     def IS_CHANGED(cls, body: str, assets: str, **inputs: Any) -> str:
-        names = [name for name in (body, assets) if name not in (EMBEDDED_BODY, NO_ASSETS)]
+        names = [name for name in (body, assets) if name not in (EMBEDDED_BODY, NO_ASSETS, MADE_ASSETS)]
         return "\n".join([body, *(host.model_file_stamp("AP3D_LoadSMPLX", "smplx", name) for name in names)])
 
     @host.plain_torch
@@ -103,7 +105,8 @@ class LoadSMPLX:
             body_path, assets_path = mannequin_body_files()
         else:
             body_path = host.model_file("AP3D_LoadSMPLX", "smplx", body)
-            assets_path = None if assets == NO_ASSETS else host.model_file("AP3D_LoadSMPLX", "smplx", assets)
+            made = assets in (NO_ASSETS, MADE_ASSETS)
+            assets_path = None if made else host.model_file("AP3D_LoadSMPLX", "smplx", assets)
         model = load_body_model(body_path, assets_path, eyelid_mode=eyelid_mode)
         vertices = model(standard_placement(model)).vertices[0]
         image = previews.shaded_mesh(vertices, model.faces_outward, previews.preview_cameras(320))

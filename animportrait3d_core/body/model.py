@@ -19,13 +19,12 @@ import torch
 from torch import Tensor
 
 from ..devices import Device, moved
-from ..errors import IncompatibleCheckpoint, InvalidInput, MissingModelFile, ShapeMismatch
+from ..errors import IncompatibleCheckpoint, InvalidInput, ShapeMismatch
 from ..files import temporary_directory
 from .assets import BodyAssets, assets_from_tensors, assets_to_tensors, load_body_assets, ordinary_tensor
 from .parameters import BodyParameters
-from .reader import NUM_JOINTS, SHAPE_FLAVOURS, read_body_file
+from .reader import JOINTS, NUM_JOINTS, SHAPE_FLAVOURS, SHOULDERS, read_body_file
 
-JOINTS = {"pelvis": 0, "spine": 9, "neck": 12, "head": 15, "jaw": 22, "left_eye": 23, "right_eye": 24}
 _POSED_JOINTS = {  # parameter -> joint
     "global_orient": JOINTS["pelvis"],
     "neck_pose": JOINTS["neck"],
@@ -34,7 +33,6 @@ _POSED_JOINTS = {  # parameter -> joint
     "left_eye_pose": JOINTS["left_eye"],
     "right_eye_pose": JOINTS["right_eye"],
 }
-_SHOULDERS = {16: -1.0, 17: 1.0}  # joint -> sign of the A-pose angle about z: the arms sink
 # Joints whose pose moves correctives; those of the pelvis do not exist, and the rest never bends.
 _CORRECTIVE_JOINTS = (12, 15, 22, 23, 24)
 EYELID_MODES = ("fixed", "paper")
@@ -110,7 +108,7 @@ class BodyModel:
             self._landmark_weights = assets.landmark_barycentric.to(tensors.template)
             angle = math.radians(assets.arm_angle_degrees)
             self._shoulders = {
-                joint: tensors.template.new_tensor([0.0, 0.0, sign * angle]) for joint, sign in _SHOULDERS.items()
+                joint: tensors.template.new_tensor([0.0, 0.0, sign * angle]) for joint, sign in SHOULDERS.items()
             }
         self._assets = assets
         self._eyelid_mode = eyelid_mode
@@ -291,21 +289,15 @@ def load_body_model(
 ) -> BodyModel:
     """A posable body from a SMPL-X file and its body assets.
 
-    path: .npz, .pkl or .zip (see `read_body_file`).  assets_path: safetensors file of `save_body_assets`.  eyelid_mode:
-    'fixed' or 'paper'.  arm_angle_degrees: A-pose of the arms; None takes the assets' own value (upstream: 60).
+    path: .npz, .pkl or .zip (see `read_body_file`).  assets_path: safetensors file of `save_body_assets`; None makes
+    them from the body file (`make_body_assets`).  eyelid_mode: 'fixed' or 'paper'.  arm_angle_degrees: A-pose of the
+    arms; None takes the assets' own value (upstream: 60).
 
-    Raises what `read_body_file` and `load_body_assets` raise, and `MissingModelFile` if no assets are given.
+    Raises what `read_body_file` and `load_body_assets` or `make_body_assets` raise.
     """
-    if assets_path is None:
-        raise MissingModelFile(
-            f"load_body_model: no body assets for '{path}'. A body file has neither head crop, eyelids, landmarks nor "
-            "regions: pass assets_path, a safetensors file with `body_assets` metadata made for this template "
-            "(vertex_ids, faces, eyelid_offsets, landmark_faces, landmark_barycentric, face_regions.*, vertex_labels). "
-            "The embedded mannequin brings its own and works without further files."
-        )
     with torch.inference_mode(False), torch.no_grad():
         arrays = read_body_file(path)
-        assets = load_body_assets(assets_path)
+        assets = _assets_of(arrays, assets_path)
         if arm_angle_degrees is not None:
             assets = dataclasses.replace(assets, arm_angle_degrees=float(arm_angle_degrees))
         last = int(assets.vertex_ids.max())
@@ -315,6 +307,14 @@ def load_body_model(
                 f"{len(arrays['v_template'])} vertices: body file and assets belong to different models."
             )
         return BodyModel(_tensors_of_layer(arrays, assets), assets, eyelid_mode)
+
+
+def _assets_of(arrays: Mapping[str, Any], assets_path: str | Path | None) -> BodyAssets:
+    if assets_path is not None:
+        return load_body_assets(assets_path)
+    from .asset_making import make_body_assets  # brings scipy, which few need
+
+    return make_body_assets(arrays)
 
 
 def make_smplx_layer(arrays: Mapping[str, Any]) -> Any:
@@ -387,7 +387,7 @@ def _crop_pose_correctives(layer: Any, assets: BodyAssets) -> tuple[Tensor, Tens
         return template, torch.zeros(0, 3 * len(kept))
     directions = layer.posedirs.reshape(NUM_JOINTS - 1, 9, count, 3)[:, :, kept]
     angle = math.radians(assets.arm_angle_degrees)
-    for joint, sign in _SHOULDERS.items():
+    for joint, sign in SHOULDERS.items():
         rotation = batch_rodrigues(torch.tensor([[0.0, 0.0, sign * angle]]))[0]
         template = template + torch.einsum("k,kvc->vc", (rotation - torch.eye(3)).reshape(9), directions[joint - 1])
     rows = directions[[joint - 1 for joint in _CORRECTIVE_JOINTS]]

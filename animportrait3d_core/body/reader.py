@@ -23,6 +23,8 @@ BODY_FILE_HINT = (
 )
 MIN_VERTICES = 9930  # the smplx package indexes vertices up to 9929
 NUM_JOINTS = 55
+JOINTS = {"pelvis": 0, "spine": 9, "neck": 12, "head": 15, "jaw": 22, "left_eye": 23, "right_eye": 24}
+SHOULDERS = {16: -1.0, 17: 1.0}  # joint -> sign of the A-pose angle about z: the arms sink
 NUM_POSE_FEATURES = 9 * (NUM_JOINTS - 1)
 SHAPE_FLAVOURS = {20: (10, 10), 400: (300, 100)}  # columns of shapedirs -> (betas, expression coefficients)
 MAX_MEMBER_BYTES = 1 << 31

@@ -9,7 +9,7 @@ import torch
 from animportrait3d_core.body.assets import load_body_assets, save_body_assets
 from animportrait3d_core.body.model import BodyModel, load_body_model
 from animportrait3d_core.body.parameters import BodyParameters
-from animportrait3d_core.errors import IncompatibleCheckpoint, InvalidInput, MissingModelFile, ShapeMismatch
+from animportrait3d_core.errors import IncompatibleCheckpoint, InvalidInput, ShapeMismatch
 from animportrait3d_core.rotations import axis_angle_to_matrix
 
 
@@ -227,8 +227,8 @@ def test_parameters_of_another_body_are_refused(body):
         body(BodyParameters.neutral(1, 300, 100))
 
 
-def test_missing_assets_are_explained(body_files):
-    with pytest.raises(MissingModelFile, match="assets_path.*eyelid_offsets.*mannequin"):
+def test_without_an_assets_file_they_are_made_from_the_body_and_its_landmarks_must_fit(body_files):
+    with pytest.raises(InvalidInput, match="make_body_assets: the file's landmarks are not in iBUG order"):
         load_body_model(body_files[0])
 
 

@@ -65,7 +65,7 @@ ARROWS = {
     "evaluation": "animation avatar body cameras embedded head_frame landmarks mesh_queries meshes parts portrait "
     "progress regions render rigging similarity",
     "workflow": "devices files fingerprints progress",
-    "commands": "embedded training workflow",
+    "commands": "body embedded training workflow",
     "cli": "avatar body commands doctor embedded evaluation files mesh_files networks portrait training workflow",
     "__main__": "cli",
 }
