@@ -110,7 +110,14 @@ class LoadSMPLX:
         model = load_body_model(body_path, assets_path, eyelid_mode=eyelid_mode)
         vertices = model(standard_placement(model)).vertices[0]
         image = previews.shaded_mesh(vertices, model.faces_outward, previews.preview_cameras(320))
-        return host.node_result(model, image, ui=host.preview_images(image, "body"))
+        ui = host.preview_images(image, "body")
+        if assets_path is None:
+            found = model.assets
+            words = f"Body assets were made from '{body}': {len(found.vertex_ids)} vertices, {len(found.faces)} faces."
+            if not bool(found.face_regions["teeth"].any()):
+                words += " It has no teeth, so that the avatar's mouth will have none."
+            ui |= {"text": [words]}
+        return host.node_result(model, image, ui=ui)
 
 
 class FitSMPLX:

@@ -317,3 +317,5 @@ def test_the_node_makes_assets_of_a_body_file_that_has_none(arrays, made, run_co
     chosen = run_node("AP3D_LoadSMPLX", body="SMPLX_NEUTRAL.npz", assets="(made from the body file)")
     assert torch.equal(chosen.body.assets.eyelid_offsets, made.eyelid_offsets)
     assert float(chosen.image.std()) > 0.05
+    (said,) = chosen.ui["text"]
+    assert "made from 'SMPLX_NEUTRAL.npz'" in said and "no teeth" in said
