@@ -123,16 +123,21 @@ class EditMaker:
 
 
 class RepeatedScenes:
-    """The first `count` scenes of others, around and around."""
+    """The first `count` scenes of others, around and around; each is made once."""
 
     def __init__(self, scenes: RegionScenes, count: int, seed: int) -> None:
         """seed: what the edits were made with."""
         self._scenes, self._count, self._seed = scenes, count, seed
+        self._known: dict[int, Scene] = {}
         self.fingerprint = fingerprint(("repeated", scenes.fingerprint, count, seed))
 
     def at(self, step: int, seed: int) -> Scene:
         """The scene of a step."""
-        return self._scenes.at(step % self._count, self._seed)
+        number = step % self._count
+        if number not in self._known:
+            # A fit asks for no condition maps, which are the larger part of a scene.
+            self._known[number] = dataclasses.replace(self._scenes.at(number, self._seed), conditions=None)
+        return self._known[number]
 
 
 class FollowEdits:

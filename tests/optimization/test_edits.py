@@ -139,6 +139,18 @@ def test_a_stopped_run_makes_nothing_twice_and_ends_equal(start, tmp_path, monke
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_fit_poses_each_scene_once(start) -> None:
+    work, made = maker(start), []
+    for _ in range(SETTINGS.scenes):
+        work.step()
+    at = work._scenes.at
+    work._scenes.at = lambda step, seed: made.append(step) or at(step, seed)
+    optimizer = work.optimizer(start, STAGE)
+    for _ in range(7):
+        optimizer.step()
+    assert made == [0, 1, 2]
+
+
 def test_other_inputs_have_another_key(start) -> None:
     known = maker(start).key()
     moved = dataclasses.replace(
