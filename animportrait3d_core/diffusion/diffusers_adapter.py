@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from ..errors import InvalidInput, MissingModelFile, ShapeMismatch, check_shape
+from ..fingerprints import fingerprint
 from .codec import LatentCodec
 from .components import Components, check_components, frozen, load_controlnet, load_folder, load_vae
 from .families import family_of_width
 from .guidance import Prediction, TextEmbedding, guided
 from .lora import add_lora
-from .model_files import Model
+from .model_files import Model, read_config
 from .single_file import load_single_file, load_single_file_vae
 
 _WHERE = "load_guidance"
+SETTINGS_FILE = "guidance.json"
+"""In a diffusers folder, optional: what its maker knows of it and no file of diffusers has a place for."""
+USUAL_GUIDANCE_SCALE = 7.5
+"""Of Stable Diffusion."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,6 +57,7 @@ class DiffusersGuidance:
         conditioning_scale: float = 1.0,
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
+        guidance_scale: float = USUAL_GUIDANCE_SCALE,
     ) -> None:
         check_components(_WHERE, parts)
         self.device, self.dtype = torch.device(device), dtype
@@ -59,7 +66,7 @@ class DiffusersGuidance:
         # It runs once per prompt; not every version of transformers can mask in other types.
         self.text_encoder = frozen(parts.text_encoder, self.device, torch.float32)
         self.controlnet = None if controlnet is None else frozen(controlnet, self.device, dtype)
-        self.conditioning_scale = conditioning_scale
+        self.conditioning_scale, self.guidance_scale = conditioning_scale, guidance_scale
         self.tokenizer = parts.tokenizer
         self._codec = LatentCodec(self.vae)
         config = self.unet.config
@@ -68,6 +75,13 @@ class DiffusersGuidance:
         self.latent_factor = self._codec.factor
         self.image_size = int(config.get("sample_size") or 64) * self.latent_factor
         self.alphas_cumprod = self.schedule.alphas_cumprod
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """See `Guidance`. Reads all weights once."""
+        models = (self.unet, self.vae, self.text_encoder, self.controlnet)
+        kinds = (self.prediction_type, self.conditioning_scale, str(self.dtype), self.latent_scale)
+        return fingerprint((models, kinds, self.alphas_cumprod, self.tokenizer.get_vocab()))
 
     def summary(self) -> str:
         """What this guidance is, in three lines."""
@@ -187,4 +201,17 @@ def load_guidance(
         control = None if files.controlnet is None else load_controlnet(_WHERE, Path(files.controlnet), parts.unet)
         for file, strength in files.loras:
             add_lora(_WHERE, parts, Path(file), strength)
-        return DiffusersGuidance(parts, control, files.conditioning_scale, device, dtype)
+        scale = _guidance_scale(path)
+        return DiffusersGuidance(parts, control, files.conditioning_scale, device, dtype, scale)
+
+
+def _guidance_scale(path: Path) -> float:
+    """What the settings of a folder say; Stable Diffusion's where there are none."""
+    if not (path / SETTINGS_FILE).is_file():
+        return USUAL_GUIDANCE_SCALE
+    found = read_config(_WHERE, path, SETTINGS_FILE).get("guidance_scale")
+    if not isinstance(found, (int, float)) or not found >= 1:
+        raise InvalidInput(
+            f"{_WHERE}: '{path / SETTINGS_FILE}' has guidance_scale {found!r}, expected a number of at least 1."
+        )
+    return float(found)

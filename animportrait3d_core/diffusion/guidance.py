@@ -57,7 +57,8 @@ class Guidance(Protocol):
 
     family: "sd15", "sd2", or "sd-" and the width of the text embedding.  latent_channels: C.  latent_scale: by what
     the autoencoder's latents are multiplied.  latent_factor: side of an image over that of its latents.  image_size:
-    pixels the model was trained for.  alphas_cumprod: [T] float32 on the CPU.
+    pixels the model was trained for.  alphas_cumprod: [T] float32 on the CPU.  guidance_scale: with which its samples
+    are best.  fingerprint: changes with everything that answers depend on.
 
     images: [B, H, W, 3] in 0..1.  latents: [B, C, H / factor, W / factor], scaled.  timesteps: 0 <= t < T, an int for
     all, or [B] integers.  condition: [B, H, W, 4] in 0..1 (normals and label), one for all if B is 1, or None: a call
@@ -69,9 +70,14 @@ class Guidance(Protocol):
     latent_scale: float
     latent_factor: int
     image_size: int
+    guidance_scale: float
     alphas_cumprod: Tensor
     device: torch.device
     dtype: torch.dtype
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of weights and settings."""
 
     def encode_prompt(self, texts: list[str]) -> TextEmbedding:
         """Embeddings of some texts; the empty text is the unconditional one."""

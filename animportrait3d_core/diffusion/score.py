@@ -102,6 +102,17 @@ class Score(NamedTuple):
     wanted: Tensor
 
 
+def evaluations(times: tuple[int, int, int], settings: ScoreSettings) -> int:
+    """How often a rule asks the networks about one picture at (t, s, s0), each half of a guided call counted.
+
+    >>> evaluations((300, 200, 50), ScoreSettings()), evaluations((300, 200, 50), ScoreSettings("fast"))
+    (6, 3)
+    """
+    _, s, s0 = times
+    inversion = {"ism": len(_distinct(inversion_path(s, s0, settings.stride))), "fast": 1}
+    return inversion.get(settings.rule, 0) + 2
+
+
 def inversion_path(s: int, s0: int, stride: int) -> list[int]:
     """Timesteps from s0 to s at which inversion asks, s0 and s included.
 

@@ -7,6 +7,7 @@ batches, once: a stopped run finds them again, and a fit may look at each severa
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -14,12 +15,13 @@ from torch import Tensor
 
 from ..avatar.model import RiggedAvatar
 from ..avatar.rig import AvatarRig
+from ..diffusion.perceptual import LatentDistance, PerceptualDistance
 from ..diffusion.sampling import SamplingSettings, sample
 from ..errors import InvalidInput
 from ..fingerprints import fingerprint
 from ..progress import Stages, stage_of
 from ..render import render_gaussians
-from ..runs import RunState, automatic_run, carry_out
+from ..runs import Run, RunState, automatic_run, carry_out
 from .loop import AvatarOptimizer, Crops, fingerprint_of, optimize_avatar
 from .region_guidance import RegionGuidance
 from .region_scenes import RegionScenes
@@ -31,19 +33,21 @@ from .stage import Stage
 class EditSettings:
     """scenes: how many are edited; the fit goes around them.  sampling: of the edits, `strength` of how much.
 
-    l1_weight, l2_weight: of the mean absolute and squared difference to the edits.
+    l1_weight, l2_weight: of the mean absolute and squared difference to the edits.  perceptual_weight: of the distance
+    of their latents.
     """
 
     scenes: int
     sampling: SamplingSettings
     l1_weight: float = 0.8
     l2_weight: float = 0.0
+    perceptual_weight: float = 0.0
 
     def __post_init__(self) -> None:
         if self.scenes < 1:
             raise InvalidInput(f"EditSettings: {self.scenes} scenes, expected at least 1.")
-        if not (self.l1_weight > 0 or self.l2_weight > 0):
-            raise InvalidInput("EditSettings: both weights are 0, so that the edits would not be looked at.")
+        if not max(self.l1_weight, self.l2_weight, self.perceptual_weight) > 0:
+            raise InvalidInput("EditSettings: all weights are 0, so that the edits would not be looked at.")
 
 
 class EditMaker:
@@ -84,7 +88,8 @@ class EditMaker:
     def optimizer(self, avatar: RiggedAvatar, stage: Stage, device: torch.device | str = "cpu") -> AvatarOptimizer:
         """What trains an avatar on the edits, all of which must be made."""
         scenes = RepeatedScenes(self._scenes, self.steps, self._seed)
-        objective = FollowEdits(self.edits(), self._settings, device)
+        perceptual = LatentDistance(self._asked.guidance) if self._settings.perceptual_weight else None
+        objective = FollowEdits(self.edits(), self._settings, perceptual, device)
         return AvatarOptimizer(avatar, stage, scenes, objective, self._seed, device)
 
     def state(self) -> RunState:
@@ -143,32 +148,43 @@ class RepeatedScenes:
 class FollowEdits:
     """An `Objective`: crops become their edits."""
 
-    def __init__(self, edits: list[Tensor], settings: EditSettings, device: torch.device | str = "cpu") -> None:
-        """edits: [C, H, W, 3] of each of `RepeatedScenes`."""
+    def __init__(
+        self,
+        edits: list[Tensor],
+        settings: EditSettings,
+        perceptual: PerceptualDistance | None = None,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        """edits: [C, H, W, 3] of each of `RepeatedScenes`.  perceptual: where the settings give it a weight."""
         self._edits, self._settings, self._device = edits, settings, torch.device(device)
-        self.fingerprint = fingerprint(("follow edits", edits, settings.l1_weight, settings.l2_weight))
+        self._perceptual = perceptual
+        weights = (settings.l1_weight, settings.l2_weight, settings.perceptual_weight)
+        self.fingerprint = fingerprint(("follow edits", edits, weights, perceptual and perceptual.name))
 
     def losses(self, crops: Crops, step: int) -> dict[str, Tensor]:
         """Weighted means over all crops; what the scene ignores counts as equal."""
-        wanted = self._edits[step % len(self._edits)].to(self._device)
-        difference = crops.images - wanted
+        images, wanted = crops.images, self._edits[step % len(self._edits)].to(self._device)
         if crops.scene.ignored is not None:
-            difference = difference.masked_fill(crops.scene.ignored[..., None].to(difference.device), 0)
-        losses = {}
+            ignored = crops.scene.ignored[..., None].to(images.device)
+            # Equal, and no way for a gradient: neither side is asked to look like the other there.
+            images = torch.where(ignored, wanted, images)
+        difference, losses = images - wanted, {}
         if self._settings.l1_weight:
             losses["l1"] = self._settings.l1_weight * difference.abs().mean()
         if self._settings.l2_weight:
             losses["l2"] = self._settings.l2_weight * difference.square().mean()
+        if self._perceptual is not None:
+            losses["perceptual"] = self._settings.perceptual_weight * self._perceptual(images, wanted)
         return losses
 
 
 def follow_edits(
     maker: EditMaker, avatar: RiggedAvatar, stage: Stage, runs: Path | None = None, stages: Stages | None = None,
-    device: torch.device | str = "cpu",
+    device: torch.device | str = "cpu", at_end: Callable[[Run], None] = Run.remove,
 ) -> RiggedAvatar:  # fmt: skip
     """Make the edits of a frozen avatar, then train `avatar` on them; both go on where they were stopped.
 
-    stages: progress of "edits" and of the stage's own name.
+    stages: progress of "edits" and of the stage's own name.  at_end: see `optimize_avatar`.
     """
     run = None if runs is None else automatic_run(runs, f"{stage.name}_edits", maker.key())
     progress = stage_of(stages, "edits")
@@ -181,7 +197,7 @@ def follow_edits(
     if run is not None:
         run.save(maker)
     optimizer = maker.optimizer(avatar, stage, device)
-    trained = optimize_avatar(optimizer, runs, stage_of(stages, stage.name))
+    trained = optimize_avatar(optimizer, runs, stage_of(stages, stage.name), at_end=at_end)
     if run is not None:
-        run.remove()
+        at_end(run)
     return trained

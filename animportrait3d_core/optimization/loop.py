@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+import logging
+import math
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -22,9 +24,13 @@ from ..progress import Progress
 from ..randomness import generator_at, seed_at
 from ..render import GaussianImage, render_gaussians
 from ..rigging import QuaternionOrder, TriangleFrames, triangle_frames
-from ..runs import RunState, automatic_run, carry_out
+from ..runs import Run, RunState, automatic_run, carry_out
 from .scenes import Scene, Scenes
 from .stage import Stage
+
+LOGGER = logging.getLogger("animportrait3d")
+MOST_SKIPPED = 10
+"""Steps in a row without finite numbers, after which a stage ends: the next ones would have none either."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,7 +114,10 @@ class AvatarOptimizer:
         self.steps, self.step_index = stage.iterations, 0
         self.losses: dict[str, float] = {}
         self.image: Tensor | None = None
-        """Of the last step: terms of the loss, and the first crop [H, W, 3]."""
+        self.scene: Scene | None = None
+        """Of the last step: terms of the loss, the first crop [H, W, 3], and what was looked at."""
+        self.skipped = self._skipped_in_a_row = 0
+        """Steps that changed nothing, because a loss or a gradient was not finite."""
         self._avatar, self._seed = avatar, seed_at(seed, stage.name)
         with torch.inference_mode(False), torch.no_grad():
             self._device = torch.device(device)
@@ -131,12 +140,13 @@ class AvatarOptimizer:
             crops = Crops(torch.cat(colors), torch.cat(alphas), scene)
             losses = {**self.objective.losses(crops, self.step_index), **self._penalties(renders)}
             gradients, seen = self._gradients(torch.stack(list(losses.values())).sum(), renders)
-            self._update(gradients)
+            self.losses = {name: float(value.detach()) for name, value in losses.items()}
             self.step_index += 1
-            for hook in self._hooks:
-                hook.after_step(self._table, self.step_index, seen)
-        self.losses = {name: float(value.detach()) for name, value in losses.items()}
-        self.image = crops.images[0].detach()
+            if self._are_finite(gradients):
+                self._update(gradients)
+                for hook in self._hooks:
+                    hook.after_step(self._table, self.step_index, seen)
+        self.image, self.scene = crops.images[0].detach(), scene
 
     def key(self) -> dict[str, str]:
         """All that the end depends on, by parts."""
@@ -159,12 +169,15 @@ class AvatarOptimizer:
 
     def state(self) -> RunState:
         """The table of Gaussians with its optimiser, and the step."""
-        return RunState(self._table.state_dict(), {"step": self.step_index})
+        values = {"step": self.step_index, "skipped": self.skipped, "in a row": self._skipped_in_a_row}
+        return RunState(self._table.state_dict(), values)
 
     def restore(self, state: RunState) -> None:
         """Go on from a `state()` of the same avatar, stage, scenes, objective and seed."""
         with torch.inference_mode(False):
-            self.step_index = int(state.values["step"])
+            self.step_index, self.skipped, self._skipped_in_a_row = (
+                int(state.values[name]) for name in ("step", "skipped", "in a row")
+            )
             self._table.load_state_dict({name: value.to(self._device) for name, value in state.tensors.items()})
 
     def _render(self, scene: Scene) -> list[GaussianImage]:
@@ -209,13 +222,29 @@ class AvatarOptimizer:
         seen = [Seen(image, screen.reshape(len(image.color), len(self), 2)) for image, screen in screens]
         return dict(zip(tables, filled)), seen
 
+    def _are_finite(self, gradients: dict[str, Tensor]) -> bool:
+        """Whether the step counts. One that does not is passed over, as mixed precision overflows now and then."""
+        sums = torch.stack([gradient.sum() for gradient in gradients.values()])
+        if math.isfinite(sum(self.losses.values())) and bool(torch.isfinite(sums).all()):
+            self._skipped_in_a_row = 0
+            return True
+        self.skipped, self._skipped_in_a_row = self.skipped + 1, self._skipped_in_a_row + 1
+        if self._skipped_in_a_row >= MOST_SKIPPED:
+            bad = [name for name, value in self.losses.items() if not math.isfinite(value)] or ["a gradient"]
+            raise InvalidInput(
+                f"{self.stage.name}: {', '.join(bad)} was not finite in {MOST_SKIPPED} steps in a row, up to step "
+                f"{self.step_index}. A model in float16 may have overflowed: load it in float32 or bfloat16, or with a "
+                "VAE that is made for float16."
+            )
+        return False
+
     def _update(self, gradients: dict[str, Tensor]) -> None:
         table, stage = self._table, self.stage
         if stage.frozen_parts:
             frozen = torch.isin(table.part_id, table.part_id.new_tensor(stage.frozen_parts))
             for gradient in gradients.values():
                 gradient[frozen] = 0
-        table.optimizer.step(table.parameters, gradients, stage.lrs.at(self.step_index, self.steps))
+        table.optimizer.step(table.parameters, gradients, stage.lrs.at(self.step_index - 1, self.steps))
 
 
 def fingerprint_of(avatar: RiggedAvatar) -> str:
@@ -224,14 +253,24 @@ def fingerprint_of(avatar: RiggedAvatar) -> str:
     return fingerprint((avatar.gaussians, rig))
 
 
+def first_crop(optimizer: AvatarOptimizer) -> Tensor | None:
+    """What a step is shown by: its first crop [H, W, 3] in 0..1."""
+    return None if optimizer.image is None else optimizer.image.clamp(0, 1).cpu()
+
+
 def optimize_avatar(
-    optimizer: AvatarOptimizer, runs: Path | None = None, progress: Progress | None = None
+    optimizer: AvatarOptimizer,
+    runs: Path | None = None,
+    progress: Progress | None = None,
+    picture: Callable[[AvatarOptimizer], Tensor | None] | None = None,
+    at_end: Callable[[Run], None] = Run.remove,
 ) -> RiggedAvatar:
     """Carry a stage out to its end.
 
     runs: folder of unfinished runs (`runs.automatic_run`); a stage that was stopped there goes on where it was. None:
     it begins anew each time.  progress: called after each step, with an image every `stage.preview_interval` steps;
-    what it raises stops the stage, and its state is kept.
+    what it raises stops the stage, and its state is kept.  picture: the image, the step's first crop if None.
+    at_end: what is done with the finished run; stages of several passes keep it until the last one is done.
     """
     stage = optimizer.stage
     run = None if runs is None else automatic_run(runs, stage.name, optimizer.key())
@@ -240,11 +279,15 @@ def optimize_avatar(
         if progress is not None:
             done = optimizer.step_index
             shown = done % stage.preview_interval == 0 or done == stage.iterations
-            image = optimizer.image.clamp(0, 1).cpu() if shown and optimizer.image is not None else None
-            progress(done, stage.iterations, image)
+            progress(done, stage.iterations, (picture or first_crop)(optimizer) if shown else None)
 
     carry_out(optimizer, run, report)
     avatar = optimizer.avatar()
+    if optimizer.skipped:
+        LOGGER.warning(
+            "%s: %d of %d steps were passed over, because a loss or a gradient was not finite.",
+            stage.name, optimizer.skipped, stage.iterations,
+        )  # fmt: skip
     if run is not None:
-        run.remove()
+        at_end(run)
     return avatar

@@ -20,16 +20,16 @@ class RegionGuidance:
     """The guidance with the prompts of a person, for crops of `RegionScenes`; texts are encoded once."""
 
     def __init__(
-        self, guidance: Guidance, prompts: Prompts, uses: tuple[RegionUse, ...], name: str, micro_batch: int = 16
+        self, guidance: Guidance, prompts: Prompts, uses: tuple[RegionUse, ...], micro_batch: int = 16
     ) -> None:
-        """name: changes with the guidance's weights; the end of a run depends on it.  micro_batch: crops per call."""
+        """micro_batch: crops per call."""
         if micro_batch < 1:
             raise InvalidInput(f"RegionGuidance: {micro_batch} crops per call, expected at least 1.")
         self.guidance, self.uses = guidance, uses
         self._prompts, self._micro_batch = prompts, micro_batch
         self.negative, self.empty = (guidance.encode_prompt([text]) for text in (prompts.negative_prompt, ""))
         self._embedded: dict[str, TextEmbedding] = {}
-        self.fingerprint = fingerprint((name, prompts, uses))
+        self.fingerprint = fingerprint((guidance.fingerprint, prompts, uses))
 
     def text(self, rows: list[int], yaws: list[float] | None = None) -> TextEmbedding:
         """What crops of the uses `rows` are told; with the yaws of their cameras, under their view words."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -60,6 +61,22 @@ class CameraRanges:
 
     yaws: tuple[tuple[float, float, float], ...] = ((1.0, -75.0, 75.0),)
     pitches: tuple[float, float] = (70.0, 110.0)
+
+    def share_seeing(self, region: CropRegion) -> float:
+        """Share of the cameras that see a region of a head that is not turned, 0..1.
+
+        >>> from animportrait3d_core.conditioning import CROP_REGIONS
+        >>> CameraRanges(((0.7, -90.0, 90.0), (0.3, 90.0, 270.0))).share_seeing(CROP_REGIONS["left eye"])
+        0.4666666666666667
+        """
+        seen = 0.0
+        for share, low, high in self.yaws:
+            # A range may go around the back: the region is met again a turn further on.
+            first, last = region.yaws
+            spans = [(first, last)] if math.isinf(first) else [(first + turn, last + turn) for turn in (-360, 0, 360)]
+            overlap = sum(max(0.0, min(high, end) - max(low, begin)) for begin, end in spans)
+            seen += share * min(1.0, overlap / (high - low))
+        return seen
 
     def draw(self, generator: np.random.Generator) -> Cameras:
         """One camera with a frame of FRAME_SIZE pixels."""

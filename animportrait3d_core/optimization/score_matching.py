@@ -52,6 +52,13 @@ class ScoreMatching:
         pull = ((crops.images - crops.images.detach()) * gradient).sum()
         return {"score": pull + gradient.abs().mean()}
 
+    def picture(self) -> Tensor | None:
+        """What the guidance would make of the last step's first crop [H, W, 3] in 0..1."""
+        if self.wanted is None:
+            return None
+        with torch.inference_mode(False), torch.no_grad():
+            return self._asked.guidance.decode(self.wanted)[0].float().clamp(0, 1).cpu()
+
     def _gradient(
         self, crops: Crops, part: Tensor, controlled: bool, noises: tuple[Tensor, Tensor], step: int
     ) -> Tensor:

@@ -48,7 +48,7 @@ ARROWS = {
     "segmentation": "cameras meshes parts progress render views",
     "rigging": "body cameras devices head_frame mesh_queries meshes parts render rotations",
     "avatar": "body cameras devices files gaussians parts progress render rigging rotations views",
-    "diffusion": "files model_weights progress randomness torch_checkpoints",
+    "diffusion": "files fingerprints model_weights progress randomness torch_checkpoints",
     "conditioning": "body cameras devices landmarks meshes render",
     "optimization": "avatar body cameras conditioning diffusion fingerprints gaussians parts progress randomness "
     "render rigging runs similarity views",

@@ -31,7 +31,7 @@ def start(make_avatar):
 def maker(avatar, guidance=None, settings=SETTINGS, uses=USES, **changes):
     front = CameraRanges(((1.0, -10.0, 10.0),))
     scenes = RegionScenes(avatar, DrawnStates(avatar.parameters, "face"), uses, SIZE, front, **changes)
-    return EditMaker(avatar, scenes, RegionGuidance(guidance or Wishes(), PROMPTS, uses, "wishes"), settings)
+    return EditMaker(avatar, scenes, RegionGuidance(guidance or Wishes(), PROMPTS, uses), settings)
 
 
 class Mirror(Wishes):
@@ -165,5 +165,5 @@ def test_other_inputs_have_another_key(start) -> None:
 def test_settings_that_ask_for_nothing_are_refused() -> None:
     with pytest.raises(InvalidInput, match="0 scenes"):
         dataclasses.replace(SETTINGS, scenes=0)
-    with pytest.raises(InvalidInput, match="both weights are 0"):
+    with pytest.raises(InvalidInput, match="all weights are 0"):
         dataclasses.replace(SETTINGS, l1_weight=0.0)

@@ -38,7 +38,7 @@ def scenes_of(avatar, uses=USES, kind="face", **changes):
 
 
 def matching(guidance=None, uses=USES, rule="sds", iterations=20, micro_batch=16, **changes):
-    asked = RegionGuidance(guidance or Wishes(), PROMPTS, uses, "wishes", micro_batch)
+    asked = RegionGuidance(guidance or Wishes(), PROMPTS, uses, micro_batch)
     settings = ScoreMatchingSettings(IntervalSchedule(300, iterations), ScoreSettings(rule), **changes)
     return ScoreMatching(asked, settings)
 

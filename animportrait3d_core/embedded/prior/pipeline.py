@@ -13,6 +13,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from ...diffusion.components import load_controlnet, load_text_encoder, load_unet, load_vae
+from ...diffusion.diffusers_adapter import SETTINGS_FILE
 from ...diffusion.model_files import CONFIG_FILE, Model
 from ...errors import IncompatibleCheckpoint
 from ...files import write_json, write_safetensors
@@ -20,6 +21,8 @@ from .networks import SCHEDULER_CONFIG, PriorNetworks
 from .vocabulary import save_tokenizer
 
 CONTROLNET_FOLDER = "controlnet"
+GUIDANCE_SCALE = 2.0
+"""With which the prior's samples are best."""
 _WHERE = "embedded prior"
 _WEIGHTS = "diffusion_pytorch_model.safetensors"
 _INDEX: dict[str, Any] = {
@@ -56,6 +59,7 @@ def save_pipeline(networks: PriorNetworks, codec_folder: Path, tokenizer: Any, f
     save_tokenizer(tokenizer, folder / "tokenizer")
     (folder / "scheduler").mkdir(parents=True, exist_ok=True)
     write_json(folder / "scheduler" / "scheduler_config.json", SCHEDULER_CONFIG)
+    write_json(folder / SETTINGS_FILE, {"guidance_scale": GUIDANCE_SCALE})
     write_json(folder / "model_index.json", _INDEX)
 
 

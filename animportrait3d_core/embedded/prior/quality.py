@@ -17,6 +17,7 @@ from ...regions import IMAGE_REGIONS
 from ...similarity import psnr
 from ...training.guided_samples import draw_samples, spread_over_regions
 from ...training.shards import Sample, ShardDataset
+from .pipeline import GUIDANCE_SCALE
 
 _BATCH = 16
 
@@ -26,7 +27,7 @@ class QualitySettings:
     """per_region: held-out pictures of each region.  sampling: of all of them; the noise has a fixed seed."""
 
     per_region: int = 6
-    sampling: SamplingSettings = SamplingSettings(num_inference_steps=20, guidance_scale=2.0)
+    sampling: SamplingSettings = SamplingSettings(num_inference_steps=20, guidance_scale=GUIDANCE_SCALE)
     seed: int = 0
 
 

@@ -1,0 +1,187 @@
+"""Dynamic optimization (paper 3.2): stages that ask a guidance about the moving avatar, as data and in work.
+
+A stage is one pass or several. A pass says which regions are asked about, in which poses, from where, by which rule
+(`score_matching` or `edits`), and which Gaussians may change. `presets` holds those of the method.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from ..avatar.model import RiggedAvatar
+from ..body.parameters import BodyParameters
+from ..conditioning import Prompts, StateRanges
+from ..diffusion import Guidance, NoiseSchedule
+from ..diffusion.score import evaluations
+from ..errors import InvalidInput
+from ..parts import AVATAR_PARTS
+from ..progress import Stages, stage_of
+from ..randomness import seed_at
+from ..runs import Run
+from .edits import EditMaker, EditSettings, follow_edits
+from .loop import AvatarOptimizer, optimize_avatar
+from .region_guidance import RegionGuidance
+from .region_scenes import CameraRanges, DrawnStates, RecordedStates, RegionScenes, RegionUse, States
+from .score_matching import ScoreMatching, ScoreMatchingSettings
+from .stage import Stage
+
+if TYPE_CHECKING:
+    from ..parts import AvatarPart
+
+OPEN_JAW = 0.1
+"""Radians about x from which on a mouth counts as open (the authors' number)."""
+_FULL_POSES = ("bust", "face")
+
+
+@dataclasses.dataclass(frozen=True)
+class RegionPass:
+    """One pass of a stage.
+
+    stage: its schedule; the parts it leaves alone.  kind: of `regions.IMAGE_REGIONS`, what the poses are for.  uses:
+    regions and how they are asked about.  asks: the rule.  poses: in each step, with a camera on each.
+    """
+
+    stage: Stage
+    kind: str
+    uses: tuple[RegionUse, ...]
+    asks: ScoreMatchingSettings | EditSettings
+    cameras: CameraRanges = CameraRanges()
+    poses: int = 1
+
+    def __post_init__(self) -> None:
+        if isinstance(self.asks, ScoreMatchingSettings) and self.asks.intervals.iterations != self.stage.iterations:
+            raise InvalidInput(
+                f"{self.stage.name}: timesteps for {self.asks.intervals.iterations} steps of {self.stage.iterations}."
+            )
+
+    @property
+    def crops(self) -> float:
+        """Crops of one scene, on average."""
+        return self.poses * sum(self.cameras.share_seeing(use.region) for use in self.uses)
+
+    def evaluations(self, schedule: NoiseSchedule) -> int:
+        """About how often the networks are asked about one picture, each half of a guided call counted.
+
+        schedule: of the guidance.
+        """
+        if isinstance(self.asks, EditSettings):
+            sampling = self.asks.sampling
+            each = len(sampling.timesteps(schedule)) * (1 if sampling.guidance_scale == 1 else 2)
+            return round(self.crops * self.asks.scenes * each)
+        asks = self.asks
+        steps = range(self.stage.iterations)
+        return round(self.crops * sum(evaluations(asks.intervals.at(step), asks.score) for step in steps))
+
+    def longer(self, factor: float) -> RegionPass:
+        """The same pass in `factor` times as many steps, and scenes for edits."""
+        iterations = max(1, round(self.stage.iterations * factor))
+        stage = dataclasses.replace(self.stage, iterations=iterations)
+        if isinstance(self.asks, EditSettings):
+            asks: EditSettings | ScoreMatchingSettings = dataclasses.replace(
+                self.asks, scenes=max(1, round(self.asks.scenes * factor))
+            )
+        else:
+            intervals = self.asks.intervals
+            shrinking = max(1, round(intervals.interval_steps * factor))
+            asks = dataclasses.replace(
+                self.asks,
+                intervals=dataclasses.replace(intervals, iterations=iterations, interval_steps=shrinking),
+            )
+        return dataclasses.replace(self, stage=stage, asks=asks)
+
+
+def optimize_regions(
+    avatar: RiggedAvatar,
+    guidance: Guidance,
+    prompts: Prompts,
+    passes: tuple[RegionPass, ...],
+    motion: BodyParameters | None = None,
+    seed: int = 0,
+    runs: Path | None = None,
+    stages: Stages | None = None,
+    device: torch.device | str = "cpu",
+    micro_batch: int = 16,
+) -> RiggedAvatar:
+    """Carry the passes of a stage out, one after the other.
+
+    motion: [T] poses of the avatar's body to draw from; random ones if None.  runs: folder of unfinished runs
+    (`optimize_avatar`).  stages: progress by the name of each pass; edits have one of their own, "edits".  device:
+    where Gaussians are rendered; the guidance is wherever it was loaded.  micro_batch: crops of a call; the result
+    does not depend on it but for rounding. Raises `InvalidInput` for avatars without the parts of a pass, and for a
+    motion without open mouths where mouths are learned.
+    """
+    finished: list[Run] = []
+    for one in passes:
+        _check_parts(avatar, one)
+        states = states_of(one, avatar, motion)
+        scenes = RegionScenes(avatar, states, one.uses, guidance.image_size, one.cameras, one.poses)
+        asked = RegionGuidance(guidance, prompts, one.uses, micro_batch)
+        own = seed_at(seed, one.stage.name)
+        if isinstance(one.asks, EditSettings):
+            maker = EditMaker(avatar, scenes, asked, one.asks, own)
+            avatar = follow_edits(maker, avatar, one.stage, runs, stages, device, finished.append)
+        else:
+            objective = ScoreMatching(asked, one.asks, own)
+            optimizer = AvatarOptimizer(avatar, one.stage, scenes, objective, own, device)
+            progress = stage_of(stages, one.stage.name)
+            picture = functools.partial(_strip, objective)
+            avatar = optimize_avatar(optimizer, runs, progress, picture, finished.append)
+    for run in finished:
+        run.remove()
+    return avatar
+
+
+def states_of(one: RegionPass, avatar: RiggedAvatar, motion: BodyParameters | None) -> States:
+    """Where the poses of a pass come from. Eyes and mouths are learned on an upright head, as in the authors' code."""
+    ranges = StateRanges(expressions=avatar.parameters.expression.shape[1])
+    if motion is None:
+        return DrawnStates(avatar.parameters, one.kind, ranges)
+    if one.kind == "mouth":
+        is_open = motion.jaw_pose[:, 0] > OPEN_JAW
+        if not bool(is_open.any()):
+            raise InvalidInput(
+                f"{one.stage.name}: the motion's {len(motion)} frames have jaws open by at most "
+                f"{float(motion.jaw_pose[:, 0].max()):.2f} rad, expected one of more than {OPEN_JAW}; choose a motion "
+                "that speaks or yawns, or none."
+            )
+        motion = motion[is_open.nonzero()[:, 0].tolist()]
+    if one.kind not in _FULL_POSES:
+        rest = avatar.parameters
+        motion = motion.replace(
+            neck_pose=rest.neck_pose.expand(len(motion), -1), head_pose=rest.head_pose.expand(len(motion), -1)
+        )
+    return RecordedStates(motion, ranges)
+
+
+def parts_but(*free: AvatarPart) -> tuple[int, ...]:
+    """All other parts: what a pass over these few leaves alone."""
+    return tuple(part for part in range(len(AVATAR_PARTS)) if part not in free)
+
+
+def _check_parts(avatar: RiggedAvatar, one: RegionPass) -> None:
+    """Some Gaussians must be free to follow."""
+    frozen = torch.tensor(one.stage.frozen_parts, dtype=avatar.part_id.dtype)
+    if bool(torch.isin(avatar.part_id, frozen).all()):
+        free = [name for part, name in enumerate(AVATAR_PARTS) if part not in one.stage.frozen_parts]
+        raise InvalidInput(
+            f"{one.stage.name}: the avatar has no Gaussians of {', '.join(free)}, which are all that this stage "
+            "changes; rig points to these regions (AP3D_RigPoints), or leave the stage out."
+        )
+
+
+def _strip(asks: ScoreMatching, work: AvatarOptimizer) -> Tensor | None:
+    """What a step is shown by [S, n S, 3]: a crop, its normals and labels, and what the guidance would make of it."""
+    if work.image is None or work.scene is None:
+        return None
+    tiles = [work.image.clamp(0, 1).cpu()]
+    if work.scene.conditions is not None:
+        condition = work.scene.conditions[0].cpu()
+        tiles += [condition[..., :3], condition[..., 3:].expand(-1, -1, 3)]
+    picture = asks.picture()
+    return torch.cat(tiles if picture is None else [*tiles, picture], dim=1)
