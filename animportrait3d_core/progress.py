@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,29 @@ Report = Callable[[int, int, Mapping[str, float]], None]
 
 Stages = Callable[[str], Progress]
 """stages(name): the progress of one named stage of work that has several; each stage counts from its own first step."""
+
+
+class TimeLeft:
+    """How long work that goes on at the same pace will still take; nothing is said of its first seconds."""
+
+    WAIT = 5.0
+
+    def __init__(self) -> None:
+        self._first: tuple[float, int] | None = None
+        self._last = 0
+
+    def text(self, step: int, total: int) -> str:
+        """ "1:05 left", or "" where that cannot be known. A step before the last one begins other work."""
+        now = time.monotonic()
+        if self._first is None or step < self._last:
+            self._first = (now, step)
+        self._last = step
+        begun, first = self._first
+        if now - begun < self.WAIT or step <= first or step >= total:
+            return ""
+        seconds = round((now - begun) / (step - first) * (total - step))
+        minutes, seconds = divmod(seconds, 60)
+        return f"{minutes}:{seconds:02} left" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min left"
 
 
 def stage_of(stages: Stages | None, name: str) -> Progress | None:

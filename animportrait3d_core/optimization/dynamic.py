@@ -15,12 +15,14 @@ import torch
 from torch import Tensor
 
 from ..avatar.model import RiggedAvatar
+from ..avatar.rig import AvatarRig
 from ..body.parameters import BodyParameters
 from ..conditioning import Prompts, StateRanges
 from ..diffusion import Guidance, NoiseSchedule
 from ..diffusion.score import evaluations
 from ..errors import InvalidInput
 from ..parts import AVATAR_PARTS
+from ..previews import tile
 from ..progress import Stages, stage_of
 from ..randomness import seed_at
 from ..runs import Run
@@ -28,6 +30,7 @@ from .edits import EditMaker, EditSettings, follow_edits
 from .loop import AvatarOptimizer, optimize_avatar
 from .region_guidance import RegionGuidance
 from .region_scenes import CameraRanges, DrawnStates, RecordedStates, RegionScenes, RegionUse, States
+from .scenes import render_scene
 from .score_matching import ScoreMatching, ScoreMatchingSettings
 from .stage import Stage
 
@@ -37,6 +40,7 @@ if TYPE_CHECKING:
 OPEN_JAW = 0.1
 """Radians about x from which on a mouth counts as open (the authors' number)."""
 _FULL_POSES = ("bust", "face")
+_SHOWN = 6
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,7 +143,7 @@ def optimize_regions(
 
 def states_of(one: RegionPass, avatar: RiggedAvatar, motion: BodyParameters | None) -> States:
     """Where the poses of a pass come from. Eyes and mouths are learned on an upright head, as in the authors' code."""
-    ranges = StateRanges(expressions=avatar.parameters.expression.shape[1])
+    ranges = _ranges(avatar)
     if motion is None:
         return DrawnStates(avatar.parameters, one.kind, ranges)
     if one.kind == "mouth":
@@ -162,6 +166,25 @@ def states_of(one: RegionPass, avatar: RiggedAvatar, motion: BodyParameters | No
 def parts_but(*free: AvatarPart) -> tuple[int, ...]:
     """All other parts: what a pass over these few leaves alone."""
     return tuple(part for part in range(len(AVATAR_PARTS)) if part not in free)
+
+
+def before_and_after(before: RiggedAvatar, after: RiggedAvatar, one: RegionPass, size: int = 192) -> Tensor:
+    """A picture [H, W, 3]: crops of a pass's regions in random poses, of one avatar above, of the other below."""
+    states = DrawnStates(before.parameters, one.kind, _ranges(before))
+    scenes = RegionScenes(before, states, one.uses, size, CameraRanges(((1.0, -25.0, 25.0),)))
+    rows: tuple[list[Tensor], list[Tensor]] = ([], [])
+    with torch.inference_mode(False), torch.no_grad():
+        rigs = [AvatarRig(avatar) for avatar in (before, after)]
+        for number in range(_SHOWN):
+            scene = scenes.at(number, 0)
+            shown = number % len(scene.cameras)
+            for row, rig in zip(rows, rigs, strict=True):
+                row.append(render_scene(rig, scene)[shown])
+    return tile(torch.stack([*rows[0], *rows[1]]), _SHOWN)
+
+
+def _ranges(avatar: RiggedAvatar) -> StateRanges:
+    return StateRanges(expressions=avatar.parameters.expression.shape[1])
 
 
 def _check_parts(avatar: RiggedAvatar, one: RegionPass) -> None:

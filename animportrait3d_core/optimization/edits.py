@@ -20,12 +20,11 @@ from ..diffusion.sampling import SamplingSettings, sample
 from ..errors import InvalidInput
 from ..fingerprints import fingerprint
 from ..progress import Stages, stage_of
-from ..render import render_gaussians
 from ..runs import Run, RunState, automatic_run, carry_out
 from .loop import AvatarOptimizer, Crops, fingerprint_of, optimize_avatar
 from .region_guidance import RegionGuidance
 from .region_scenes import RegionScenes
-from .scenes import Scene
+from .scenes import Scene, render_scene
 from .stage import Stage
 
 
@@ -74,7 +73,7 @@ class EditMaker:
         """Edit the crops of one scene."""
         with torch.inference_mode(False), torch.no_grad():
             scene = self._scenes.at(self.step_index, self._seed)
-            images = self._render(scene).clamp(0, 1)
+            images = render_scene(self._rig, scene)
             edited = self._edit(scene, images)
             # As pictures are kept everywhere: a resumed run sees what an unbroken one does.
             self._edits.append((edited.clamp(0, 1) * 255).round().to(torch.uint8).cpu())
@@ -101,15 +100,6 @@ class EditMaker:
         """Go on from a `state()` of edits with the same key."""
         self.step_index = int(state.values["step"])
         self._edits = [state.tensors[name] for name in sorted(state.tensors)]
-
-    def _render(self, scene: Scene) -> Tensor:
-        """Crops [C, H, W, 3] of the frozen avatar."""
-        images = []
-        for pose in range(1 if scene.parameters is None else len(scene.parameters)):
-            parameters = self._avatar.parameters if scene.parameters is None else scene.parameters[pose]
-            cameras = scene.cameras[scene.cameras_of(pose)]
-            images.append(render_gaussians(self._rig.pose(parameters), cameras, background=scene.background).color)
-        return torch.cat(images)
 
     def _edit(self, scene: Scene, images: Tensor) -> Tensor:
         asked, guidance = self._asked, self._asked.guidance

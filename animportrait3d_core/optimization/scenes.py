@@ -8,10 +8,12 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from ..avatar.rig import AvatarRig
 from ..body.parameters import BodyParameters
 from ..cameras import Cameras
 from ..errors import InvalidInput
 from ..randomness import generator_at, shuffled_rows
+from ..render import render_gaussians
 from ..views import Views
 
 
@@ -54,6 +56,17 @@ class Scene:
             return slice(0, len(self.cameras))
         rows = (self.poses == pose).nonzero()[:, 0]
         return slice(int(rows[0]), int(rows[-1]) + 1)
+
+
+def render_scene(rig: AvatarRig, scene: Scene) -> Tensor:
+    """What the cameras of a scene see of an avatar that does not change: [C, H, W, 3] in 0..1."""
+    images = []
+    for pose in range(1 if scene.parameters is None else len(scene.parameters)):
+        rows, background = scene.cameras_of(pose), scene.background
+        parameters = rig.avatar.parameters if scene.parameters is None else scene.parameters[pose]
+        own = background if background.ndim == 1 else background[rows]
+        images.append(render_gaussians(rig.pose(parameters), scene.cameras[rows], background=own).color)
+    return torch.cat(images).clamp(0, 1)
 
 
 class Scenes(Protocol):

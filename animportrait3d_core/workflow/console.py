@@ -6,7 +6,7 @@ import sys
 import time
 from typing import Any, TextIO
 
-from ..progress import Progress
+from ..progress import Progress, TimeLeft
 from .report import NodeRecord
 
 SECONDS_BETWEEN_LINES = 10.0
@@ -20,6 +20,7 @@ class ProgressBar:
         self.stream = stream or sys.stderr
         self._bar: Any = None
         self._stage = ""
+        self._left = TimeLeft()
         self._last_line = float("-inf")
 
     def stage(self, name: str) -> Progress:
@@ -30,15 +31,17 @@ class ProgressBar:
         """Move the bar; it appears with the first step of a stage."""
         if self.quiet:
             return
-        if not self.stream.isatty():
-            if time.monotonic() - self._last_line > SECONDS_BETWEEN_LINES:
-                self.print_line(f"{stage}: {step}/{steps}")
-            return
-        if self._bar is None or stage != self._stage:
+        if stage != self._stage:
             self.close()
+            self._stage, self._left = stage, TimeLeft()
+        if not self.stream.isatty():
+            left = self._left.text(step, steps)
+            if time.monotonic() - self._last_line > SECONDS_BETWEEN_LINES:
+                self.print_line(f"{stage}: {step}/{steps}" + (f", {left}" if left else ""))
+            return
+        if self._bar is None:
             from tqdm import tqdm
 
-            self._stage = stage
             self._bar = tqdm(total=steps, desc=stage, file=self.stream, leave=False)
         self._bar.total = steps
         self._bar.update(step - self._bar.n)

@@ -6,7 +6,7 @@ Inside ComfyUI these functions speak to the server; inside the headless runner t
 
 from __future__ import annotations
 
-from .environment import check_interrupt, device, in_comfyui, report_metrics, warn
+from .environment import check_interrupt, device, in_comfyui, report_metrics, say, warn
 from .folders import (
     SavePath,
     clip_tokenizer_folder,
@@ -62,6 +62,7 @@ __all__ = [
     "report_metrics",
     "runs_folder",
     "save_path",
+    "say",
     "stamp_of",
     "temp_folder",
     "warn",

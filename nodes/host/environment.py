@@ -52,6 +52,11 @@ def device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
+def say(where: str, text: str) -> None:
+    """Tell what is about to be done, in the log."""
+    LOGGER.info("%s: %s", where, text)
+
+
 def warn(where: str, warnings: Iterable[str]) -> list[str]:
     """Tell the user although work goes on: in the log, which the headless runner prints and keeps in `report.json`.
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from animportrait3d_core.progress import TimeLeft
+
 from .environment import check_interrupt, comfy_module, context
 from .images import to_pil
 
 # A picture costs tens of kilobytes on the websocket and an encoding here: show a few per second.
 SECONDS_BETWEEN_IMAGES = 0.3
+SECONDS_BETWEEN_TEXTS = 1.0
 PREVIEW_SIZE = 512
 
 
@@ -20,9 +23,11 @@ class ProgressBar:
     in 0..1. Hand it to core as the `progress` argument.
     """
 
-    def __init__(self, total: int = 1, node_id: str | None = None) -> None:
+    def __init__(self, total: int = 1, node_id: str | None = None, told: str = "") -> None:
+        """told: in the host, the node says this while it works, and how much time is left."""
         self.total = max(int(total), 1)
-        self._last_image = float("-inf")
+        self._told, self._left = told, TimeLeft()
+        self._last_image = self._last_text = float("-inf")
         utilities = comfy_module("comfy.utils")
         self._bar = utilities.ProgressBar(self.total, node_id=node_id) if utilities is not None else None
 
@@ -36,6 +41,18 @@ class ProgressBar:
         check_interrupt()
         image = ("JPEG", to_pil(preview).convert("RGB"), PREVIEW_SIZE) if preview is not None else None
         self._bar.update_absolute(step, self.total, image)
+        if self._told:
+            self._tell(step)
+
+    def _tell(self, step: int) -> None:
+        """The words under the node; hosts from 0.3.40 on can show them."""
+        left, now = self._left.text(step, self.total), time.monotonic()
+        server: Any = getattr(getattr(comfy_module("server"), "PromptServer", None), "instance", None)
+        if not hasattr(server, "send_progress_text") or now - self._last_text < SECONDS_BETWEEN_TEXTS:
+            return
+        self._last_text = now
+        parts = [self._told, f"{step} of {self.total}", left]
+        server.send_progress_text("\n".join(part for part in parts if part), server.last_node_id)
 
     def _image_is_due(self, step: int) -> bool:
         now = time.monotonic()

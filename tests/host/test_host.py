@@ -118,6 +118,32 @@ def test_the_bar_speaks_to_comfyui_and_limits_pictures(host, comfyui):
         host.check_interrupt()
 
 
+def test_the_bar_tells_how_much_is_left(host, comfyui, monkeypatch):
+    said, clock = [], [0.0]
+    server = types.ModuleType("server")
+    instance = types.SimpleNamespace(
+        last_node_id="12", send_progress_text=lambda text, node: said.append((node, text.split("\n")))
+    )
+    server.PromptServer = types.SimpleNamespace(instance=instance)
+    monkeypatch.setitem(sys.modules, "server", server)
+    monkeypatch.setattr("time.monotonic", lambda: clock[0])
+    bar = host.ProgressBar(told="mouth, about 2,000 evaluations")
+    for step in range(1, 41):
+        clock[0] += 2.0
+        bar(step, 100)
+    first = "mouth, about 2,000 evaluations"
+    assert said[0] == ("12", [first, "1 of 100"])  # no guess from one step
+    assert said[-1] == ("12", [first, "40 of 100", "2:00 left"])
+    bar(1, 10)  # the next pass
+    assert said[-1][1] == [first, "40 of 100", "2:00 left"]  # too soon after the last words
+    clock[0] += 2.0
+    bar(2, 10)
+    assert said[-1][1] == [first, "2 of 10"]
+    instance.send_progress_text = None
+    del instance.send_progress_text
+    bar(3, 10)  # an older host
+
+
 def test_plain_torch_makes_autograd_work_and_spares_plain_tensors(host):
     @dataclasses.dataclass(frozen=True)
     class Value:

@@ -50,8 +50,8 @@ ARROWS = {
     "avatar": "body cameras devices files gaussians parts progress render rigging rotations views",
     "diffusion": "files fingerprints model_weights progress randomness torch_checkpoints",
     "conditioning": "body cameras devices landmarks meshes render",
-    "optimization": "avatar body cameras conditioning diffusion fingerprints gaussians parts progress randomness "
-    "render rigging runs similarity views",
+    "optimization": "avatar body cameras conditioning diffusion fingerprints gaussians parts previews progress "
+    "randomness render rigging runs similarity views",
     "animation": "avatar body cameras files progress render rotations",
     "export": "avatar body files gaussians parts rigging rotations",
     "training": "devices diffusion files fingerprints landmarks networks parts previews progress randomness regions "

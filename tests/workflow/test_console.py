@@ -69,3 +69,19 @@ def test_a_stage_is_a_progress_callback():
         fit(4, 4, None)
         bar.stage("measure")(1, 2, None)
     assert "fit" in terminal.getvalue() and "measure" in terminal.getvalue()
+
+
+def test_a_log_says_how_long_a_node_will_take(monkeypatch):
+    monkeypatch.setattr(console, "SECONDS_BETWEEN_LINES", -1.0)
+    clock = [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: clock[0])
+    log = io.StringIO()
+    bar = console.ProgressBar(stream=log)
+    for step in range(1, 5):
+        bar.show(step, 1000, "optimize")
+        clock[0] += 4.0
+    bar.show(1, 1000, "refine")
+    assert log.getvalue().splitlines() == [
+        "optimize: 1/1000", "optimize: 2/1000", "optimize: 3/1000, 1 h 6 min left", "optimize: 4/1000, 1 h 6 min left",
+        "refine: 1/1000",
+    ]  # fmt: skip

@@ -1,0 +1,223 @@
+"""AP3D_PretrainEyes, AP3D_PretrainMouth, AP3D_ISMOptimize, AP3D_SDEditRefine: dynamic optimization (paper, 3.2)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from . import host
+
+if TYPE_CHECKING:
+
+    from animportrait3d_core.animation import Motion
+    from animportrait3d_core.avatar import RiggedAvatar
+    from animportrait3d_core.conditioning import Prompts
+    from animportrait3d_core.diffusion import Guidance
+    from animportrait3d_core.optimization.dynamic import RegionPass
+
+
+class DynamicStage:
+    """What the four nodes have in common."""
+
+    CATEGORY = "AnimPortrait3D/optimization"
+    FUNCTION = "execute"
+    RETURN_TYPES = ("AP3D_AVATAR", "IMAGE")
+    RETURN_NAMES = ("avatar", "image")
+    OUTPUT_TOOLTIPS = ("The avatar after this stage.", "Above: before. Below: after, in the same poses.")
+    STAGE = ""
+    OWN_INPUTS: dict[str, Any] = {}
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        from animportrait3d_core.optimization.presets import PRESETS
+
+        return {
+            "required": {
+                "avatar": ("AP3D_AVATAR", {"tooltip": "The avatar to work on; it is copied."}),
+                "guidance": ("AP3D_GUIDANCE", {"tooltip": "The diffusion model that knows how people look."}),
+                "prompts": ("AP3D_PROMPTS", {"tooltip": "What this person looks like."}),
+                "preset": (
+                    list(PRESETS),
+                    {
+                        "default": "standard",
+                        "tooltip": "standard: minutes on a CPU with the embedded prior. draft: a third of it. paper: "
+                        "the authors' numbers, for a GPU.",
+                    },
+                ),
+                "length": (
+                    "FLOAT",
+                    {
+                        "default": 1.0, "min": 0.01, "max": 10.0, "step": 0.05, "round": False,
+                        "tooltip": "How many steps, as a multiple of the preset's.",
+                    },
+                ),
+                "guidance_scale": (
+                    "FLOAT",
+                    {
+                        "default": 0.0, "min": 0.0, "max": 100.0, "step": 0.5, "round": False,
+                        "tooltip": "How strongly the text is followed; 0: what the model is best with. The presets "
+                        "take it in proportion where they ask more strongly.",
+                    },
+                ),
+                **cls.OWN_INPUTS,
+                "seed": (
+                    "INT",
+                    {
+                        "default": 0, "min": 0, "max": 2**32 - 1, "control_after_generate": True,
+                        "tooltip": "Of poses, cameras and noise.",
+                    },
+                ),
+            },
+            "optional": {
+                "motion": (
+                    "AP3D_MOTION",
+                    {"tooltip": "Poses to learn in, with gaze and lids drawn anew. Without: random ones."},
+                )
+            },
+        }  # fmt: skip
+
+    @host.plain_torch
+    def execute(
+        self,
+        avatar: RiggedAvatar,
+        guidance: Guidance,
+        prompts: Prompts,
+        preset: str,
+        length: float,
+        guidance_scale: float,
+        seed: int,
+        motion: Motion | None = None,
+        **own: Any,
+    ) -> dict[str, Any]:
+        from animportrait3d_core.diffusion import NoiseSchedule
+        from animportrait3d_core.optimization.dynamic import before_and_after, optimize_regions
+        from animportrait3d_core.optimization.presets import dynamic_stage
+        from animportrait3d_core.render import gaussian_device
+
+        passes = dynamic_stage(self.STAGE, preset, guidance_scale or guidance.guidance_scale)
+        passes = tuple(self.changed(one.longer(length), **own) for one in passes)
+        count = sum(one.evaluations(NoiseSchedule(guidance.alphas_cumprod)) for one in passes)
+        cost = f"about {count:,} evaluations of the model"
+        host.say(f"AP3D_{type(self).__name__}", cost)
+        trained = optimize_regions(
+            avatar, guidance, prompts, passes, None if motion is None else motion.parameters, seed,
+            host.runs_folder(), lambda name: host.ProgressBar(told=f"{name}, {cost}"), gaussian_device(host.device()),
+        )  # fmt: skip
+        image = before_and_after(avatar, trained, passes[0])[None]
+        return host.node_result(trained, image, ui={**host.preview_images(image, self.STAGE), "text": [cost]})
+
+    @staticmethod
+    def changed(one: RegionPass, **own: Any) -> RegionPass:
+        """A pass with the node's own inputs."""
+        raise NotImplementedError
+
+
+class Distillation(DynamicStage):
+    """The stages that follow the scores of the model."""
+
+    OWN_INPUTS = {
+        "score_rule": (
+            ["ism", "fast", "csd", "sds"],
+            {
+                "default": "ism",
+                "tooltip": "ism: Interval Score Matching, the paper's. fast: its inversion in one step, half the "
+                "cost. csd, sds: the text alone, and the oldest rule.",
+            },
+        )
+    }
+
+    @staticmethod
+    def changed(one: RegionPass, **own: Any) -> RegionPass:
+        """See `DynamicStage`; a pass of edits has no score rule."""
+        import dataclasses
+
+        from animportrait3d_core.optimization.score_matching import ScoreMatchingSettings
+
+        if not isinstance(one.asks, ScoreMatchingSettings):
+            return one
+        score = dataclasses.replace(one.asks.score, rule=own["score_rule"])
+        return dataclasses.replace(one, asks=dataclasses.replace(one.asks, score=score))
+
+
+class Editing(DynamicStage):
+    """The stages that follow pictures which the model has edited."""
+
+    OWN_INPUTS = {
+        "strength": (
+            "FLOAT",
+            {
+                "default": 0.0, "min": 0.0, "max": 1.0, "step": 0.05, "round": False,
+                "tooltip": "How much the model may change in its edits (denoise); 0: the stage's own, 0.9 for eyes, "
+                "0.3 for the refinement.",
+            },
+        )
+    }  # fmt: skip
+
+    @staticmethod
+    def changed(one: RegionPass, **own: Any) -> RegionPass:
+        """See `DynamicStage`."""
+        import dataclasses
+
+        from animportrait3d_core.optimization.edits import EditSettings
+
+        if not own["strength"] or not isinstance(one.asks, EditSettings):
+            return one
+        sampling = dataclasses.replace(one.asks.sampling, strength=own["strength"])
+        return dataclasses.replace(one, asks=dataclasses.replace(one.asks, sampling=sampling))
+
+
+class PretrainEyes(Editing):
+    """Eyes and lids."""
+
+    DESCRIPTION = (
+        "Teaches the avatar its eyes: crops of them, open and closed, are edited by the model under the body's "
+        "normals and labels, and lids and eyeballs follow (SDEdit; paper, section 3.2.2)."
+    )
+    SEARCH_ALIASES = ["SDEdit", "eyes", "eyelids", "blink"]
+    STAGE = "eyes"
+
+
+class PretrainMouth(Distillation):
+    """Teeth, the mouth's inside and lips."""
+
+    DESCRIPTION = (
+        "Teaches the avatar its mouth, of which the static portrait shows nothing: crops of open mouths follow the "
+        "model's scores under the body's normals and labels (Interval Score Matching; paper, section 3.2.2)."
+    )
+    SEARCH_ALIASES = ["ISM", "score distillation", "teeth", "mouth", "SDS"]
+    STAGE = "mouth"
+
+
+class ISMOptimize(Distillation):
+    """The whole avatar."""
+
+    DESCRIPTION = (
+        "Works on the whole avatar in motion: face, eyes and mouth with the ControlNet, the whole picture without, "
+        "all by Interval Score Matching (paper, section 3.2.3)."
+    )
+    SEARCH_ALIASES = ["ISM", "score distillation", "dynamic avatar optimization", "SDS"]
+    STAGE = "full"
+
+
+class SDEditRefine(Editing):
+    """The last stage."""
+
+    DESCRIPTION = (
+        "Refines the avatar: pictures of it in motion are edited a little by the model, without the ControlNet, and "
+        "the avatar follows them (paper, section 3.2.4)."
+    )
+    SEARCH_ALIASES = ["SDEdit", "refine", "img2img", "details"]
+    STAGE = "refine"
+
+
+NODE_CLASS_MAPPINGS = {
+    "AP3D_PretrainEyes": PretrainEyes,
+    "AP3D_PretrainMouth": PretrainMouth,
+    "AP3D_ISMOptimize": ISMOptimize,
+    "AP3D_SDEditRefine": SDEditRefine,
+}
+NODE_DISPLAY_NAME_MAPPINGS = {
+    "AP3D_PretrainEyes": "Pretrain Eyes",
+    "AP3D_PretrainMouth": "Pretrain Mouth",
+    "AP3D_ISMOptimize": "ISM Optimize",
+    "AP3D_SDEditRefine": "SDEdit Refine",
+}
