@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 from . import host
 
 if TYPE_CHECKING:
-
     from animportrait3d_core.animation import Motion
     from animportrait3d_core.avatar import RiggedAvatar
     from animportrait3d_core.conditioning import Prompts
@@ -88,14 +87,13 @@ class DynamicStage:
         motion: Motion | None = None,
         **own: Any,
     ) -> dict[str, Any]:
-        from animportrait3d_core.diffusion import NoiseSchedule
         from animportrait3d_core.optimization.dynamic import before_and_after, optimize_regions
         from animportrait3d_core.optimization.presets import dynamic_stage
         from animportrait3d_core.render import gaussian_device
 
         passes = dynamic_stage(self.STAGE, preset, guidance_scale or guidance.guidance_scale)
         passes = tuple(self.changed(one.longer(length), **own) for one in passes)
-        count = sum(one.evaluations(NoiseSchedule(guidance.alphas_cumprod)) for one in passes)
+        count = sum(one.evaluations() for one in passes)
         cost = f"about {count:,} evaluations of the model"
         host.say(f"AP3D_{type(self).__name__}", cost)
         trained = optimize_regions(

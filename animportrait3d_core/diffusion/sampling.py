@@ -1,4 +1,4 @@
-"""Pictures from a guidance: DDIM without noise of its own, from pure noise or from a picture (SDEdit)."""
+"""Pictures from a guidance, from pure noise or from a picture (SDEdit)."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from ..errors import InvalidInput, ShapeMismatch, check_finite
 from ..progress import Progress
 from ..randomness import generator_at
 from .guidance import CONTROL_CHANNELS, Guidance, Prediction, TextEmbedding
+from .samplers import DDIM, DDIMSampler, DiffusersSampler, Sampler
 from .schedule import NoiseSchedule, Spacing
 
 _PREVIEWS = 5  # pictures on the way; large autoencoders take as long as some steps
@@ -20,23 +21,37 @@ _PREVIEWS = 5  # pictures on the way; large autoencoders take as long as some st
 class SamplingSettings:
     """num_inference_steps: of the whole way.  guidance_scale: 1 calls the model once a step, without a negative prompt.
 
-    strength: share of the way that is gone, from the end; 1 begins with pure noise.
+    strength: share of the way that is gone, from the end; 1 begins with pure noise.  scheduler: "ddim", or the name of
+    a scheduler class of diffusers, which needs no more than one call a step.
     """
 
     num_inference_steps: int = 20
     guidance_scale: float = 7.5
     strength: float = 1.0
     spacing: Spacing = "trailing"
+    scheduler: str = DDIM
 
-    def timesteps(self, schedule: NoiseSchedule) -> list[int]:
-        """Falling timesteps of the calls. Raises `InvalidInput` when there is none."""
+    @property
+    def calls(self) -> int:
+        """Steps that are gone. Raises `InvalidInput` when there is none."""
         count = int(self.num_inference_steps * self.strength + 1e-9)
         if not 0 < self.strength <= 1 or count < 1:
             raise InvalidInput(
                 f"sample: strength {self.strength} of {self.num_inference_steps} steps, expected more than 0, at most "
                 "1, and at least one step."
             )
-        return schedule.sampling_timesteps(self.num_inference_steps, self.spacing)[-count:]
+        return count
+
+    def sampler(self, schedule: NoiseSchedule, generator: torch.Generator | None = None) -> Sampler:
+        """The way along a guidance's schedule.  generator: of schedulers that draw noise on the way, LCM's for one."""
+        if self.scheduler == DDIM:
+            return DDIMSampler(schedule, self.timesteps(schedule))
+        drawn = generator or torch.Generator().manual_seed(0)
+        return DiffusersSampler(self.scheduler, schedule, self.num_inference_steps, self.calls, self.spacing, drawn)
+
+    def timesteps(self, schedule: NoiseSchedule) -> list[int]:
+        """Falling timesteps of DDIM's calls. Raises `InvalidInput` when there is none."""
+        return schedule.sampling_timesteps(self.num_inference_steps, self.spacing)[-self.calls :]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,21 +81,22 @@ def sample(
     condition: Tensor | None = None,
     start: Tensor | None = None,
     progress: Progress | None = None,
+    generator: torch.Generator | None = None,
 ) -> Tensor:
-    """Clean latents [B, C, h, w] from noise of that shape (Song et al. 2021, eta 0).
+    """Clean latents [B, C, h, w] from noise of that shape.
 
     start: latents to begin from in place of pure noise; they get the noise of the first timestep (SDEdit, Meng et al.
     2022). Without them `settings.strength` must be 1.  progress: called after each step, a few times with the first
-    picture as the model sees it then.
+    picture as the model sees it then.  generator: of schedulers that draw noise on the way.
     """
-    schedule = NoiseSchedule(guidance.alphas_cumprod)
-    steps = settings.timesteps(schedule)
+    sampler = settings.sampler(NoiseSchedule(guidance.alphas_cumprod), generator)
+    steps = sampler.timesteps
     if start is None and settings.strength != 1:
         raise InvalidInput(f"sample: strength {settings.strength} without latents to begin from; give them, or use 1.")
-    latents = noise if start is None else schedule.add_noise(start, noise, steps[0])
-    for done, (step, following) in enumerate(zip(steps, [*steps[1:], None]), start=1):
-        found = _predict(guidance, settings, latents, step, text, negative, condition)
-        latents = found.x0 if following is None else schedule.ddim_step(found.eps, found.x0, following)
+    latents = sampler.begin(noise, start)
+    for done, step in enumerate(steps, start=1):
+        found = _predict(guidance, settings, sampler.asked(latents, done - 1), step, text, negative, condition)
+        latents = sampler.advance(found, latents, done - 1)
         if progress is not None:
             shown = done % max(1, len(steps) // _PREVIEWS) == 0
             progress(done, len(steps), guidance.decode(found.x0[:1])[0].cpu() if shown else None)
@@ -106,7 +122,7 @@ def sample_pictures(
         _check_condition(condition, settings.count, (height, width))
     text, negative = guidance.encode_prompt([prompt]), guidance.encode_prompt([negative_prompt])
     noise = _noise_of_pictures(guidance, settings, height, width)
-    steps = len(settings.sampling.timesteps(NoiseSchedule(guidance.alphas_cumprod)))
+    steps = settings.sampling.calls
     conditions = None if condition is None else condition.expand(settings.count, -1, -1, -1)
     pictures: list[Tensor] = []
     for first in range(0, settings.count, settings.batch):
@@ -115,6 +131,7 @@ def sample_pictures(
         latents = sample(
             guidance, settings.sampling, text, negative, noise[chosen],
             None if conditions is None else conditions[chosen], progress=report,
+            generator=generator_at(settings.seed, "on the way", first),
         )  # fmt: skip
         pictures.append(guidance.decode(latents).float().cpu())
     return torch.cat(pictures)

@@ -18,7 +18,7 @@ from ..avatar.model import RiggedAvatar
 from ..avatar.rig import AvatarRig
 from ..body.parameters import BodyParameters
 from ..conditioning import Prompts, StateRanges
-from ..diffusion import Guidance, NoiseSchedule
+from ..diffusion import Guidance
 from ..diffusion.score import evaluations
 from ..errors import InvalidInput
 from ..parts import AVATAR_PARTS
@@ -69,14 +69,11 @@ class RegionPass:
         """Crops of one scene, on average."""
         return self.poses * sum(self.cameras.share_seeing(use.region) for use in self.uses)
 
-    def evaluations(self, schedule: NoiseSchedule) -> int:
-        """About how often the networks are asked about one picture, each half of a guided call counted.
-
-        schedule: of the guidance.
-        """
+    def evaluations(self) -> int:
+        """About how often the networks are asked about one picture, each half of a guided call counted."""
         if isinstance(self.asks, EditSettings):
             sampling = self.asks.sampling
-            each = len(sampling.timesteps(schedule)) * (1 if sampling.guidance_scale == 1 else 2)
+            each = sampling.calls * (1 if sampling.guidance_scale == 1 else 2)
             return round(self.crops * self.asks.scenes * each)
         asks = self.asks
         steps = range(self.stage.iterations)

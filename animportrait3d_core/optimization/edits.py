@@ -20,6 +20,7 @@ from ..diffusion.sampling import SamplingSettings, sample
 from ..errors import InvalidInput
 from ..fingerprints import fingerprint
 from ..progress import Stages, stage_of
+from ..randomness import generator_at
 from ..runs import Run, RunState, automatic_run, carry_out
 from .loop import AvatarOptimizer, Crops, fingerprint_of, optimize_avatar
 from .region_guidance import RegionGuidance
@@ -112,7 +113,10 @@ class EditMaker:
             condition = scene.conditions[part] if controlled and scene.conditions is not None else None
             start = guidance.encode(images[part], posterior[part])
             text = asked.text([rows[k] for k in part.tolist()])
-            found = sample(guidance, self._settings.sampling, text, asked.negative, noise[part], condition, start)
+            found = sample(
+                guidance, self._settings.sampling, text, asked.negative, noise[part], condition, start,
+                generator=generator_at(self._seed, "on the way", self.step_index, int(part[0])),
+            )  # fmt: skip
             edited[part] = guidance.decode(found).to(edited)
         return edited
 

@@ -159,3 +159,98 @@ def test_a_guidance_says_what_it_is(guidance, controlled):
     assert first == "family sd-32, prediction epsilon, 4 latent channels, pictures of 32 pixels"
     assert control == "ControlNet of 4 condition channels, strength 1" and where == "on cpu, float64"
     assert guidance.prediction_type in guidance.summary() and "no ControlNet" in guidance.summary()
+
+
+SCHEDULERS = (
+    "DDIMScheduler", "DPMSolverMultistepScheduler", "EulerDiscreteScheduler", "EulerAncestralDiscreteScheduler",
+    "UniPCMultistepScheduler", "LCMScheduler",
+)  # fmt: skip
+
+
+def as_a_pipeline_does(guidance, name, noise, text, negative, scale, steps, kept, start):
+    """The loop of diffusers' pipelines, with the model's own kind of prediction."""
+    import diffusers
+
+    scheduler = getattr(diffusers, name).from_config({
+        "num_train_timesteps": 1000, "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear",
+        "prediction_type": guidance.prediction_type, "timestep_spacing": "trailing", "clip_sample": False,
+        "set_alpha_to_one": True, "original_inference_steps": 1000,
+    })  # fmt: skip
+    scheduler.set_timesteps(steps)
+    times = scheduler.timesteps[len(scheduler.timesteps) - kept :]
+    if hasattr(scheduler, "set_begin_index"):
+        scheduler.set_begin_index(len(scheduler.timesteps) - kept)
+    latents = noise * scheduler.init_noise_sigma if start is None else scheduler.add_noise(start, noise, times[:1])
+    for time in times:
+        shown = scheduler.scale_model_input(latents, time)
+        both = [
+            guidance.unet(shown, time, words.hidden_states.expand(2, -1, -1).double()).sample
+            for words in (negative, text)
+        ]
+        output = both[0] + scale * (both[1] - both[0])
+        drawn = {"generator": torch.Generator().manual_seed(5)} if "Ancestral" in name or "LCM" in name else {}
+        latents = scheduler.step(output, time, latents, **drawn).prev_sample
+    return latents
+
+
+@pytest.mark.parametrize("strength", [1.0, 0.5])
+@pytest.mark.parametrize("name", SCHEDULERS)
+def test_schedulers_of_diffusers_do_what_they_do_in_its_pipelines(tmp_path, name, strength):
+    guidance = load_guidance(GuidanceFiles(save_toy(tmp_path, prediction_type="epsilon")), dtype=torch.float64)
+    noise, text, negative = noise_and_text(guidance)
+    start = None if strength == 1 else 0.5 * noise.flip(0)
+    settings = SamplingSettings(8, 2.0, strength, scheduler=name)
+    with torch.no_grad():
+        wanted = as_a_pipeline_does(guidance, name, noise, text, negative, 2.0, 8, settings.calls, start)
+
+    sampler_noise = torch.Generator().manual_seed(5)
+    if "Ancestral" in name or "LCM" in name:
+        state = sampler_noise.get_state()  # the same noise in every step, as the loop above has it
+        sampler = settings.sampler(guidance.schedule, sampler_noise)
+        latents = sampler.begin(noise, start)
+        for index, step in enumerate(sampler.timesteps):
+            sampler_noise.set_state(state)
+            shown = sampler.asked(latents, index)
+            found = guidance.predict_guided_noise(shown, step, text, negative, 2.0)
+            latents = sampler.advance(found, latents, index)
+        found = latents
+    else:
+        found = sample(guidance, settings, text, negative, noise, start=start)
+    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
+
+
+def test_a_scheduler_goes_without_signal_at_the_end(tmp_path):
+    folder = save_toy(tmp_path, prediction_type="v_prediction", zero_snr=True)
+    guidance = load_guidance(GuidanceFiles(folder), dtype=torch.float64)
+    noise, text, negative = noise_and_text(guidance)
+    ours = sample(guidance, SamplingSettings(12, 2.0), text, negative, noise)
+    for name in SCHEDULERS:
+        found = sample(guidance, SamplingSettings(12, 2.0, scheduler=name), text, negative, noise)
+        assert bool(torch.isfinite(found).all()), name
+        if name == "DDIMScheduler":  # its first step has a signal of 2.4e-4, the least that schedulers can divide by
+            assert float((found - ours).abs().max()) < 20 * 2.4e-4
+
+
+def test_a_drawn_way_is_the_same_for_the_same_generator(guidance):
+    noise, text, negative = noise_and_text(guidance)
+    settings = SamplingSettings(4, 1.0, scheduler="LCMScheduler")
+    runs = [
+        sample(guidance, settings, text, negative, noise, generator=torch.Generator().manual_seed(seed))
+        for seed in (1, 1, 2)
+    ]
+    assert torch.equal(runs[0], runs[1]) and not torch.equal(runs[0], runs[2])
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("Euler", "expected ddim or a scheduler class of diffusers"),
+        ("HeunDiscreteScheduler", "asks the model more than once a step"),
+        ("FlowMatchEulerDiscreteScheduler", "not for models of noise"),
+        ("UNet2DConditionModel", "expected ddim or a scheduler class"),
+    ],
+)
+def test_other_schedulers_are_refused(guidance, name, message):
+    noise, text, negative = noise_and_text(guidance)
+    with pytest.raises(InvalidInput, match=message):
+        sample(guidance, SamplingSettings(4, 1.0, scheduler=name), text, negative, noise)

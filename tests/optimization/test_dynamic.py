@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from animportrait3d_core.body.parameters import stack_parameters
-from animportrait3d_core.diffusion import NoiseSchedule, Prediction
+from animportrait3d_core.diffusion import Prediction
 from animportrait3d_core.errors import InvalidInput
 from animportrait3d_core.optimization.dynamic import OPEN_JAW, optimize_regions, states_of
 from animportrait3d_core.optimization.edits import EditSettings
@@ -20,7 +20,6 @@ from animportrait3d_core.parts import AvatarPart
 from tests.optimization.wishes import PROMPTS, Wishes
 
 STAGES = ("eyes", "mouth", "full", "refine")
-SCHEDULE = NoiseSchedule.stable_diffusion()
 FRONT = CameraRanges(((1.0, -10.0, 10.0),))
 
 
@@ -51,7 +50,7 @@ def test_paper_has_the_authors_numbers() -> None:
     assert ism.asks.intervals.at(399)[0] - ism.asks.intervals.at(399)[1] == 51
     assert full.crops == pytest.approx(10.0) and ism.crops == pytest.approx(3.0)  # 0.7 (2 + 4/3) + 1 for each of three
     # method: 3221 calls in the inversions of 1000 steps, less 127 that repeat another; and the two of the guided one
-    assert full.evaluations(SCHEDULE) == pytest.approx(10 * (3221 - 127 + 2000), rel=1e-3)
+    assert full.evaluations() == pytest.approx(10 * (3221 - 127 + 2000), rel=1e-3)
     assert all(use.controlled for use in (*eyes.uses, *ism.uses)) and not any(use.controlled for use in refine.uses)
     assert [use.controlled for use in full.uses] == [False, True, True, True, True]
 
@@ -59,7 +58,7 @@ def test_paper_has_the_authors_numbers() -> None:
 @pytest.mark.parametrize("stage", STAGES)
 def test_presets_differ_in_length_only_by_what_they_say(stage) -> None:
     (standard,), (draft,) = (dynamic_stage(stage, preset, 2.0) for preset in ("standard", "draft"))
-    ratio = draft.evaluations(SCHEDULE) / standard.evaluations(SCHEDULE)
+    ratio = draft.evaluations() / standard.evaluations()
     assert ratio == pytest.approx(DRAFT, rel=0.03)
     assert draft.stage.frozen_parts == standard.stage.frozen_parts and draft.uses == standard.uses
     if not isinstance(draft.asks, EditSettings):
@@ -73,7 +72,7 @@ def test_the_cost_that_is_told_is_the_cost(start, stage) -> None:
     optimize_regions(start, guidance, PROMPTS, passes)
     guided = len(guidance.texts)
     asked = sum(pictures for _, _, pictures in guidance.calls) + guided  # a guided call asks twice
-    assert asked == passes[0].evaluations(SCHEDULE)
+    assert asked == passes[0].evaluations()
 
 
 @pytest.mark.parametrize(
