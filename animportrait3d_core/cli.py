@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import __version__
+from .commands.ablation import add_ablation_options, run_table
 from .commands.common import (
     EXIT_BUG,
     EXIT_DONE,
@@ -28,7 +29,7 @@ from .commands.common import (
 )
 from .commands.convert import add_convert
 from .commands.embedded import add_embedded
-from .errors import AnimPortraitError, InvalidInput, MissingExtension, MissingModelFile
+from .errors import AnimPortraitError, InvalidInput, MissingExtension, MissingModelFile, machine_trouble
 from .workflow.report import LOGGER_NAME
 
 if TYPE_CHECKING:
@@ -52,6 +53,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except AnimPortraitError as error:
         return _fail(options, EXIT_WRONG_INPUT, type(error).__name__, str(error))
     except Exception as error:  # the last resort of a program: one message instead of a traceback
+        trouble = machine_trouble(error)
+        if trouble is not None:
+            return _fail(options, EXIT_WRONG_INPUT, type(error).__name__, trouble)
         hint = "This is a bug; run again with --debug and report what it prints."
         return _fail(options, EXIT_BUG, type(error).__name__, f"{type(error).__name__}: {error}. {hint}")
 
@@ -154,7 +158,7 @@ def _add_bench(commands: argparse._SubParsersAction, common: argparse.ArgumentPa
 
 def _add_evaluate(commands: argparse._SubParsersAction, common: argparse.ArgumentParser) -> None:
     evaluate = commands.add_parser("evaluate", parents=[common], help="measure an avatar")
-    evaluate.add_argument("avatar", type=to_path, help="an avatar.safetensors")
+    evaluate.add_argument("avatar", type=to_path, nargs="?", help="an avatar.safetensors")
     evaluate.add_argument(
         "--portrait", help="the portrait it was made of: a shipped one's name, or a trigrid or mesh file"
     )
@@ -162,6 +166,7 @@ def _add_evaluate(commands: argparse._SubParsersAction, common: argparse.Argumen
     evaluate.add_argument("--identity", help="name of the embedded identity behind it, for measures against the truth")
     evaluate.add_argument("--size", type=int, default=256, help="pixels per side of the pictures (default: 256)")
     evaluate.add_argument("--output", type=to_path, help="file for the metrics (JSON)")
+    add_ablation_options(evaluate)
     evaluate.set_defaults(command=_evaluate)
 
 
@@ -281,6 +286,11 @@ def _evaluate(options: argparse.Namespace) -> int:
     from .files import write_json
     from .workflow.console import ProgressBar
 
+    if options.ablation is not None:
+        with ProgressBar(quiet=options.quiet or options.json) as bar:
+            return run_table(options, _landmark_detector(), bar.stage)
+    if options.avatar is None:
+        raise InvalidInput("evaluate: nothing to measure; give an avatar.safetensors, or --ablation FOLDER.")
     if options.size < 64:
         raise InvalidInput(f"evaluate: --size {options.size}, expected at least 64 pixels.")
     avatar = load_avatar(options.avatar)

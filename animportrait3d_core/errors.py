@@ -6,6 +6,7 @@ and ends with what to do about it.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -35,6 +36,32 @@ class MissingModelFile(AnimPortraitError):
 
 class MissingExtension(AnimPortraitError):
     """An optional package that is absent or does not work: the message names the command and what works without it."""
+
+
+def machine_trouble(error: BaseException) -> str | None:
+    """What is wrong with the machine rather than with us or the input, and what to do; None for any other error.
+
+    >>> machine_trouble(OSError(errno.ENOSPC, "No space left on device"))
+    'No space left on device: make room on the disk and run the same again.'
+    >>> machine_trouble(ValueError("a bug")) is None
+    True
+    """
+    text = str(error)
+    words = ("can't allocate memory", "not enough memory", "out of memory", "can't start new thread")
+    if isinstance(error, MemoryError) or any(word in text for word in words):
+        said = text or "no more memory"
+        return (
+            f"{said}: the machine, or a limit set for this process, has no more memory. Close other programs, raise "
+            "the limit (ulimit -v), or ask for less: fewer or smaller views, a smaller resolution, fewer points."
+        )
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", -1)):
+        return f"{error.strerror}: make room on the disk and run the same again."
+    if isinstance(error, OSError) and error.errno in (errno.EROFS, errno.EACCES) and error.filename:
+        return (
+            f"'{error.filename}': {error.strerror}. Choose a folder that can be written (--output), or set "
+            "ANIMPORTRAIT3D_CACHE to one."
+        )
+    return None
 
 
 def check_shape(where: str, name: str, value: object, expected: Sequence[int | str]) -> None:

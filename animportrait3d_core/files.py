@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
+import logging
 import os
 import platform
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from .errors import InvalidInput, MissingModelFile
+
+LOGGER = logging.getLogger("animportrait3d")
+
+
+NO_ROOM = frozenset(getattr(errno, name) for name in ("ENOSPC", "EDQUOT", "EFBIG", "EROFS") if hasattr(errno, name))
+"""Errors of a disk that takes no more."""
 
 
 @contextlib.contextmanager
@@ -38,6 +46,13 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)
         temporary.replace(path)
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        raise InvalidInput(
+            f"atomic_write: cannot write '{path}' ({error.strerror}). Make room on the disk and run the same again; "
+            "what was there before is whole."
+        ) from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -76,17 +91,97 @@ def _is_alive(process: int) -> bool:
 
 
 def cache_directory() -> Path:
-    """Folder for things that can be made again: $ANIMPORTRAIT3D_CACHE, else ~/.cache/animportrait3d. Created."""
+    """Folder for things that can be made again, created: $ANIMPORTRAIT3D_CACHE, else ~/.cache/animportrait3d.
+
+    Where there is no home folder, or none that can be written, a private folder among the temporary files; a warning
+    says so once. Raises `InvalidInput` where none can be written.
+    """
     configured = os.environ.get("ANIMPORTRAIT3D_CACHE")
-    directory = Path(configured) if configured else Path.home() / ".cache" / "animportrait3d"
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
+    if configured:
+        wanted = Path(os.path.expanduser(configured))
+        reason = _why_not_writable(wanted)
+        if reason is None:
+            return wanted
         raise InvalidInput(
-            f"cache_directory: cannot create '{directory}' ({error.strerror}); "
-            "set ANIMPORTRAIT3D_CACHE to a folder that can be written."
-        ) from error
-    return directory
+            f"cache_directory: cannot write into '{wanted}' ({reason}); set ANIMPORTRAIT3D_CACHE to a folder that can "
+            "be written."
+        )
+    wanted = Path(os.path.expanduser("~")) / ".cache" / "animportrait3d"
+    reason = _why_not_writable(wanted) if wanted.is_absolute() else "this user has no home folder"
+    return wanted if reason is None else _temporary_cache(f"'{wanted}': {reason}")
+
+
+def _temporary_cache(reason: str) -> Path:
+    """A folder of this user's own among the temporary files. reason: why it is not the usual one."""
+    user = os.getuid() if hasattr(os, "getuid") else "user"
+    folder = Path(tempfile.gettempdir()) / f"ap3d-cache-{user}"
+    problem = _why_not_writable(folder)
+    if problem is None and hasattr(os, "getuid") and folder.stat().st_uid != user:
+        problem = "it belongs to another user"
+    if problem is not None:
+        raise InvalidInput(
+            f"cache_directory: no folder for things made once: {reason}; '{folder}': {problem}. Set "
+            "ANIMPORTRAIT3D_CACHE to a folder that can be written."
+        )
+    if reason not in _TOLD:
+        _TOLD.add(reason)
+        LOGGER.warning(
+            "%s. What is made once is kept in '%s', which may be emptied: set ANIMPORTRAIT3D_CACHE to a folder that "
+            "stays.", reason, folder,
+        )  # fmt: skip
+    return folder
+
+
+_TOLD: set[str] = set()
+
+
+def _why_not_writable(folder: Path) -> str | None:
+    """None if the folder is there, or was made now, and can be written."""
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        return error.strerror or type(error).__name__
+    return None if os.access(folder, os.W_OK | os.X_OK) else "it cannot be written"
+
+
+_SUMS = ".sums.json"
+_SEEN: dict[Path, tuple[int, int]] = {}
+"""Size and time of files that this process has checked."""
+
+
+def made_files(folder: Path, names: Sequence[str], make: Callable[[], object]) -> list[Path]:
+    """Files that can be made again: `make` is called where one is absent, or is no longer as it was written.
+
+    Their SHA-256 are kept beside them, in a file named by the first.
+    """
+    paths = [folder / name for name in names]
+    if not _are_whole(paths):
+        folder.mkdir(parents=True, exist_ok=True)
+        make()
+        write_json(_sums_of(paths), {path.name: sha256_of_file(path) for path in paths})
+        _SEEN.update({path: _stamp(path) for path in paths})
+    return paths
+
+
+def _are_whole(paths: Sequence[Path]) -> bool:
+    try:
+        if all(_SEEN.get(path) == _stamp(path) for path in paths):
+            return True
+        sums = json.loads(_sums_of(paths).read_text(encoding="utf-8"))
+        whole = all(sha256_of_file(path) == sums[path.name] for path in paths)
+        _SEEN.update({path: _stamp(path) for path in paths if whole})
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    return whole
+
+
+def _sums_of(paths: Sequence[Path]) -> Path:
+    return paths[0].with_name(f".{paths[0].name}{_SUMS}")
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_size, status.st_mtime_ns
 
 
 GIT_LFS = b"version https://git-lfs.github.com/spec/"

@@ -9,12 +9,14 @@ alone writes.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
 import logging
 import math
 import shutil
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -27,7 +29,7 @@ from .errors import InvalidInput
 from .files import read_safetensors, write_safetensors
 
 LOGGER = logging.getLogger("animportrait3d")
-STATE_FILE, LOG_FILE = "state.safetensors", "log.jsonl"
+STATE_FILE, LOG_FILE, LOCK_FILE = "state.safetensors", "log.jsonl", "lock"
 SAVE_SECONDS = 1.0
 """No state is saved sooner after the last one."""
 SAVE_SHARE = 0.02
@@ -153,6 +155,21 @@ class Run:
                 "then go on from the last state."
             ) from error
 
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Nobody else works in the folder meanwhile; raises `InvalidInput` if somebody does. A kill frees it."""
+        if not self.processes.is_first:
+            yield
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with open(self.folder / LOCK_FILE, "ab") as stream:
+            if not _take(stream.fileno()):
+                raise InvalidInput(
+                    f"{self.where}: the run in '{self.folder}' is at work in another process; wait for its end, stop "
+                    "it, or choose another folder."
+                )
+            yield
+
     def remove(self) -> None:
         """Delete the folder: the work is done and its result in other hands."""
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -177,6 +194,25 @@ class Run:
         file = self.folder / LOG_FILE
         if file.is_file() and self.processes.is_first:
             file.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+
+
+def _take(file: int) -> bool:
+    """Lock an open file until it is closed; False if another one has it locked."""
+    try:
+        if sys.platform == "win32":
+            import msvcrt
+
+            msvcrt.locking(file, msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        return False
+    except OSError as error:
+        # Some network folders know no locks; a run there is guarded by nobody, as before.
+        LOGGER.warning("A run cannot be guarded against others (%s): start none twice.", error.strerror)
+    return True
 
 
 def read_log(folder: str | Path) -> Iterator[dict[str, float]]:
@@ -212,8 +248,14 @@ def carry_out(
 ) -> None:
     """Do what is left of the work, for at most `seconds`; with a run, from its state on and with states on the way.
 
-    report: called after each step. What it raises ends the work; its last step is saved before.
+    report: called after each step. What it raises ends the work; its last step is saved before. Raises `InvalidInput`
+    if another process is at work in the run's folder.
     """
+    with contextlib.nullcontext() if run is None else run.locked():
+        _carry_out(work, run, report, seconds)
+
+
+def _carry_out(work: Work, run: Run | None, report: Callable[[], None] | None, seconds: float) -> None:
     processes = Processes() if run is None else run.processes
     if run is not None and run.resume(work) and processes.is_first:
         LOGGER.info("%s: goes on at step %d of %d, where it was stopped.", run.where, work.step_index, work.steps)

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from animportrait3d_core.conditioning import Prompts
     from animportrait3d_core.diffusion import Guidance
     from animportrait3d_core.optimization.dynamic import RegionPass
+    from animportrait3d_core.views import Views
 
 
 class DynamicStage:
@@ -70,7 +71,18 @@ class DynamicStage:
                 "motion": (
                     "AP3D_MOTION",
                     {"tooltip": "Poses to learn in, with gaze and lids drawn anew. Without: random ones."},
-                )
+                ),
+                "portrait_views": (
+                    "AP3D_VIEWS",
+                    {"tooltip": "Views of the portrait that the avatar goes on looking like at rest."},
+                ),
+                "portrait_weight": (
+                    "FLOAT",
+                    {
+                        "default": 1.0, "min": 0.01, "max": 100.0, "step": 0.1, "round": False,
+                        "tooltip": "How firmly it stays like them.",
+                    },
+                ),
             },
         }  # fmt: skip
 
@@ -85,8 +97,11 @@ class DynamicStage:
         guidance_scale: float,
         seed: int,
         motion: Motion | None = None,
+        portrait_views: Views | None = None,
+        portrait_weight: float = 1.0,
         **own: Any,
     ) -> dict[str, Any]:
+        from animportrait3d_core.optimization.anchor import Anchor
         from animportrait3d_core.optimization.dynamic import before_and_after, optimize_regions
         from animportrait3d_core.optimization.presets import dynamic_stage
         from animportrait3d_core.render import gaussian_device
@@ -96,9 +111,11 @@ class DynamicStage:
         count = sum(one.evaluations() for one in passes)
         cost = f"about {count:,} evaluations of the model"
         host.say(f"AP3D_{type(self).__name__}", cost)
+        anchor = None if portrait_views is None else Anchor(portrait_views, portrait_weight)
         trained = optimize_regions(
             avatar, guidance, prompts, passes, None if motion is None else motion.parameters, seed,
             host.runs_folder(), lambda name: host.ProgressBar(told=f"{name}, {cost}"), gaussian_device(host.device()),
+            anchor=anchor,
         )  # fmt: skip
         image = before_and_after(avatar, trained, passes[0])[None]
         return host.node_result(trained, image, ui={**host.preview_images(image, self.STAGE), "text": [cost]})

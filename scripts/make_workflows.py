@@ -322,12 +322,73 @@ def look_at_guidance(graph: WorkflowBuilder) -> None:
             )
 
 
+SECOND_STAGE_NOTE = """**The second stage of AnimPortrait3D** (paper, section 3.2): a saved avatar learns to blink and
+to open its mouth from a diffusion model.
+
+Put the `avatar.safetensors` of a first stage into the input folder. Choose your own model in *Load Guidance*, and
+describe the person in *Prompts*. Each stage can be run on its own, and a stopped one goes on where it was."""
+DYNAMIC_STAGES = (  # node, heading, note
+    ("AP3D_PretrainEyes", "Eyes", "Crops of the eyes are edited by the model, and lids and eyeballs follow."),
+    ("AP3D_PretrainMouth", "Mouth", "Teeth and the inside of the mouth, which the portrait never showed."),
+    ("AP3D_ISMOptimize", "Whole avatar", "Face, eyes, mouth and the whole picture, together and in motion."),
+    ("AP3D_SDEditRefine", "Refinement", "Small edits of the moving avatar, for detail."),
+)
+
+
+def second_stage(graph: WorkflowBuilder) -> None:
+    """A saved avatar learns its eyes and its mouth from a diffusion model."""
+    with graph.stage("1 Avatar and model", SECOND_STAGE_NOTE):
+        loaded = graph.add("AP3D_LoadAvatar")
+        guidance = graph.add("AP3D_LoadGuidance", text_lines=4)
+        prompts = graph.add("AP3D_Prompts", prompt=loaded["prompt"], text_lines=8)
+    stages = _dynamic(graph, 2, loaded, guidance, prompts)
+    avatar = stages[-1]
+    with graph.stage("6 Result", "Before above, after below, stage by stage. Films lie in the output folder."):
+        graph.add("AP3D_SaveAvatar", avatar=avatar["avatar"], filename="avatar_dynamic", text_lines=1)
+        _turntable(graph, avatar)
+        stress = graph.add("AP3D_LoadMotion", avatar=avatar["avatar"], motion="stress clip", title="Stress Clip")
+        graph.add(
+            "AP3D_AnimateAvatar",
+            avatar=avatar["avatar"],
+            motion=stress["motion"],
+            filename="stress_clip",
+            title="Animate",
+            shows_picture=True,
+        )
+        rows = {f"row_{number}": stage["image"] for number, stage in enumerate(stages, start=1)}
+        captions = "\n".join(heading for _, heading, _ in DYNAMIC_STAGES)
+        graph.add(
+            "AP3D_ContactSheet", **rows, columns=1, tile_size=1024, lines=4, captions=captions, shows_picture=True
+        )
+
+
+def _dynamic(
+    graph: WorkflowBuilder, number: int, avatar: BuiltNode, guidance: BuiltNode, prompts: BuiltNode
+) -> list[BuiltNode]:
+    """The four stages of dynamic optimization, one after the other, counted from `number`."""
+    stages = [avatar]
+    for node, heading, note in DYNAMIC_STAGES:
+        with graph.stage(f"{number + len(stages) - 1} {heading}", note):
+            stages.append(
+                graph.add(
+                    node,
+                    avatar=stages[-1]["avatar"],
+                    guidance=guidance["guidance"],
+                    prompts=prompts["prompts"],
+                    shows_picture=True,
+                    text_lines=1,
+                )
+            )
+    return stages[1:]
+
+
 WORKFLOWS: dict[str, Callable[[WorkflowBuilder], None]] = {
     "health_check": health_check,
     "quickstart": quickstart,
     "initialization": initialization,
     "mesh_portrait": mesh_portrait,
     "look_at_guidance": look_at_guidance,
+    "second_stage": second_stage,
 }
 
 

@@ -11,6 +11,7 @@ import torch
 from animportrait3d_core.errors import InvalidInput
 from animportrait3d_core.runs import (
     DAYS_KEPT,
+    LOCK_FILE,
     LOG_FILE,
     STATE_FILE,
     Processes,
@@ -79,6 +80,23 @@ def test_what_a_step_raises_leaves_the_last_state(tmp_path):
     again = Sum()
     carry_out(again, Run(tmp_path, "sum", {}))
     assert again.total.item() == 21
+
+
+def test_one_process_at_a_time_works_in_a_folder(tmp_path):
+    refused = []
+
+    def report():
+        with pytest.raises(InvalidInput, match="at work in another process; wait for its end"):
+            carry_out(Sum(), Run(tmp_path, "sum", {}))
+        refused.append(True)
+
+    carry_out(Sum(2), Run(tmp_path, "sum", {}), report)
+    assert refused == [True, True]
+    again = Sum(2)
+    carry_out(again, Run(tmp_path, "sum", {}))
+    assert again.total.item() == 3
+    # Of processes that do one piece of work together only the first guards it.
+    carry_out(Sum(2), Run(tmp_path, "sum", {}, processes=Processes(is_first=False)))
 
 
 @pytest.mark.parametrize(
@@ -196,7 +214,7 @@ def test_a_state_that_the_disk_does_not_take_leaves_the_last_one(tmp_path, small
 
     with small_disk(4096), pytest.raises(InvalidInput, match="cannot write .* MB of '.*state.safetensors'.*Make room"):
         carry_out(Growing(), Run(tmp_path, "sum", {}, save_seconds=0))
-    assert [file.name for file in tmp_path.iterdir()] == [STATE_FILE]
+    assert {file.name for file in tmp_path.iterdir()} == {STATE_FILE, LOCK_FILE}
     again = Sum()
     assert Run(tmp_path, "sum", {}).resume(again) and again.step_index == 1
     run = Run(tmp_path, "sum", {})

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import os
 from pathlib import Path
 
 from ..errors import InvalidInput
@@ -11,7 +13,10 @@ EXIT_DONE, EXIT_BUG, EXIT_WRONG_INPUT, EXIT_MISSING, EXIT_INTERRUPTED = 0, 1, 2,
 
 def to_path(text: str) -> Path:
     """A path of the command line; shells leave the ~ of --output=~/x to us."""
-    return Path(text).expanduser() if text.startswith("~") else Path(text)
+    path = os.path.expanduser(text)
+    if path.startswith("~"):
+        raise argparse.ArgumentTypeError(f"'{text}': there is no such home folder; write the whole path")
+    return Path(path)
 
 
 def set_threads(where: str, threads: int | None) -> None:

@@ -22,6 +22,8 @@ from .single_file import load_single_file, load_single_file_vae
 _WHERE = "load_guidance"
 SETTINGS_FILE = "guidance.json"
 """In a diffusers folder, optional: what its maker knows of it and no file of diffusers has a place for."""
+CONTROLNET_FOLDER = "controlnet"
+"""Where a diffusers folder has one."""
 USUAL_GUIDANCE_SCALE = 7.5
 """Of Stable Diffusion."""
 

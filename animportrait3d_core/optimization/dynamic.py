@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,11 +27,12 @@ from ..previews import tile
 from ..progress import Stages, stage_of
 from ..randomness import seed_at
 from ..runs import Run
+from .anchor import Anchor, anchored_optimizer
 from .edits import EditMaker, EditSettings, follow_edits
 from .loop import AvatarOptimizer, optimize_avatar
 from .region_guidance import RegionGuidance
 from .region_scenes import CameraRanges, DrawnStates, RecordedStates, RegionScenes, RegionUse, States
-from .scenes import render_scene
+from .scenes import Scenes, render_scene
 from .score_matching import ScoreMatching, ScoreMatchingSettings
 from .stage import Stage
 
@@ -108,28 +110,33 @@ def optimize_regions(
     stages: Stages | None = None,
     device: torch.device | str = "cpu",
     micro_batch: int = 16,
+    anchor: Anchor | None = None,
+    change_scenes: Callable[[Scenes], Scenes] | None = None,
 ) -> RiggedAvatar:
     """Carry the passes of a stage out, one after the other.
 
     motion: [T] poses of the avatar's body to draw from; random ones if None.  runs: folder of unfinished runs
     (`optimize_avatar`).  stages: progress by the name of each pass; edits have one of their own, "edits".  device:
     where Gaussians are rendered; the guidance is wherever it was loaded.  micro_batch: crops of a call; the result
-    does not depend on it but for rounding. Raises `InvalidInput` for avatars without the parts of a pass, and for a
-    motion without open mouths where mouths are learned.
+    does not depend on it but for rounding.  anchor: views of the portrait that must stay.  change_scenes: what
+    is looked at in place of the scenes of each pass. Raises `InvalidInput` for avatars without the parts of a pass, and
+    for a motion without open mouths where mouths are learned.
     """
     finished: list[Run] = []
+    near = None if anchor is None else anchor.resized(guidance.image_size)
     for one in passes:
         _check_parts(avatar, one)
         states = states_of(one, avatar, motion)
-        scenes = RegionScenes(avatar, states, one.uses, guidance.image_size, one.cameras, one.poses)
+        scenes: Scenes = RegionScenes(avatar, states, one.uses, guidance.image_size, one.cameras, one.poses)
+        scenes = scenes if change_scenes is None else change_scenes(scenes)
         asked = RegionGuidance(guidance, prompts, one.uses, micro_batch)
         own = seed_at(seed, one.stage.name)
         if isinstance(one.asks, EditSettings):
             maker = EditMaker(avatar, scenes, asked, one.asks, own)
-            avatar = follow_edits(maker, avatar, one.stage, runs, stages, device, finished.append)
+            avatar = follow_edits(maker, avatar, one.stage, runs, stages, device, finished.append, near)
         else:
             objective = ScoreMatching(asked, one.asks, own)
-            optimizer = AvatarOptimizer(avatar, one.stage, scenes, objective, own, device)
+            optimizer = anchored_optimizer(avatar, one.stage, scenes, objective, near, own, device)
             progress = stage_of(stages, one.stage.name)
             picture = functools.partial(_strip, objective)
             avatar = optimize_avatar(optimizer, runs, progress, picture, finished.append)

@@ -22,10 +22,10 @@ from ..fingerprints import fingerprint
 from ..progress import Stages, stage_of
 from ..randomness import generator_at
 from ..runs import Run, RunState, automatic_run, carry_out
+from .anchor import Anchor, anchored_optimizer
 from .loop import AvatarOptimizer, Crops, fingerprint_of, optimize_avatar
 from .region_guidance import RegionGuidance
-from .region_scenes import RegionScenes
-from .scenes import Scene, render_scene
+from .scenes import Scene, Scenes, render_scene
 from .stage import Stage
 
 
@@ -54,7 +54,7 @@ class EditMaker:
     """Edits of an avatar, one scene a step (`runs.Work`). Texts have no view word, as in the authors' code."""
 
     def __init__(
-        self, avatar: RiggedAvatar, scenes: RegionScenes, asked: RegionGuidance, settings: EditSettings, seed: int = 0
+        self, avatar: RiggedAvatar, scenes: Scenes, asked: RegionGuidance, settings: EditSettings, seed: int = 0
     ) -> None:
         self._avatar, self._rig, self._scenes = avatar, AvatarRig(avatar), scenes
         self._asked, self._settings, self._seed = asked, settings, seed
@@ -85,12 +85,14 @@ class EditMaker:
         """Pictures [C, H, W, 3] in 0..1 of each scene done."""
         return [edited.float() / 255 for edited in self._edits]
 
-    def optimizer(self, avatar: RiggedAvatar, stage: Stage, device: torch.device | str = "cpu") -> AvatarOptimizer:
+    def optimizer(
+        self, avatar: RiggedAvatar, stage: Stage, device: torch.device | str = "cpu", anchor: Anchor | None = None
+    ) -> AvatarOptimizer:
         """What trains an avatar on the edits, all of which must be made."""
         scenes = RepeatedScenes(self._scenes, self.steps, self._seed)
         perceptual = LatentDistance(self._asked.guidance) if self._settings.perceptual_weight else None
         objective = FollowEdits(self.edits(), self._settings, perceptual, device)
-        return AvatarOptimizer(avatar, stage, scenes, objective, self._seed, device)
+        return anchored_optimizer(avatar, stage, scenes, objective, anchor, self._seed, device)
 
     def state(self) -> RunState:
         """The edits made so far."""
@@ -124,7 +126,7 @@ class EditMaker:
 class RepeatedScenes:
     """The first `count` scenes of others, around and around; each is made once."""
 
-    def __init__(self, scenes: RegionScenes, count: int, seed: int) -> None:
+    def __init__(self, scenes: Scenes, count: int, seed: int) -> None:
         """seed: what the edits were made with."""
         self._scenes, self._count, self._seed = scenes, count, seed
         self._known: dict[int, Scene] = {}
@@ -174,7 +176,7 @@ class FollowEdits:
 
 def follow_edits(
     maker: EditMaker, avatar: RiggedAvatar, stage: Stage, runs: Path | None = None, stages: Stages | None = None,
-    device: torch.device | str = "cpu", at_end: Callable[[Run], None] = Run.remove,
+    device: torch.device | str = "cpu", at_end: Callable[[Run], None] = Run.remove, anchor: Anchor | None = None,
 ) -> RiggedAvatar:  # fmt: skip
     """Make the edits of a frozen avatar, then train `avatar` on them; both go on where they were stopped.
 
@@ -190,7 +192,7 @@ def follow_edits(
     carry_out(maker, run, report)
     if run is not None:
         run.save(maker)
-    optimizer = maker.optimizer(avatar, stage, device)
+    optimizer = maker.optimizer(avatar, stage, device, anchor)
     trained = optimize_avatar(optimizer, runs, stage_of(stages, stage.name), at_end=at_end)
     if run is not None:
         at_end(run)

@@ -165,6 +165,7 @@ def assert_same_portrait(first, second) -> None:
 
 def test_an_interrupted_fit_ends_as_an_uninterrupted_one(views, tmp_path) -> None:
     whole = fit_trigrid(views, np.random.default_rng(7), SMALL)
+
     class Stop(Exception):
         pass
 

@@ -146,9 +146,7 @@ def test_pixels_outside_the_mask_are_not_looked_at(ball: Mesh, views: Views) -> 
     painted = dataclasses.replace(half, images=images)
     assert same(train_color_field(ball, half, short, 0), train_color_field(ball, painted, short, 0))
     trusting = dataclasses.replace(short, mask_threshold=0.0)
-    assert not same(
-        train_color_field(ball, half, trusting, 0), train_color_field(ball, painted, trusting, 0)
-    )
+    assert not same(train_color_field(ball, half, trusting, 0), train_color_field(ball, painted, trusting, 0))
 
 
 def test_observations_are_the_visible_surface_with_its_colours(ball: Mesh, views: Views) -> None:

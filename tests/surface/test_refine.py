@@ -207,8 +207,7 @@ def test_the_loss_has_the_gradient_of_its_differences() -> None:
         (gradient,) = torch.autograd.grad(run.loss(vertices, connectivity, mesh.vertices), vertices)
         for name, motion in motions.items():
             ahead, behind = (
-                run.loss(mesh.vertices + sign * 0.02 * motion, connectivity, mesh.vertices).item()
-                for sign in (1, -1)
+                run.loss(mesh.vertices + sign * 0.02 * motion, connectivity, mesh.vertices).item() for sign in (1, -1)
             )
             expected = pytest.approx((ahead - behind) / 0.04, rel=0.1)
             assert float((gradient * motion).sum()) == expected, (name, term)

@@ -231,9 +231,7 @@ def test_one_step_is_adamw_and_the_average_follows(tmp_path):
         def losses(self, model, batch, generator):
             return {"w": model.weight.sum()}
 
-    settings = LoopSettings(
-        steps=100, lr=0.1, warmup_steps=0, weight_decay=0.5, ema_decay=0.9, final_share=1.0
-    )
+    settings = LoopSettings(steps=100, lr=0.1, warmup_steps=0, weight_decay=0.5, ema_decay=0.9, final_share=1.0)
     trainer = Trainer(Task(), settings)
     trainer.step()
     first = 3 - 0.1 * (1 + 0.5 * 3)

@@ -10,7 +10,7 @@ import torch
 
 from ...body.parameters import BodyParameters
 from ...errors import InvalidInput
-from ...files import cache_directory, write_json
+from ...files import cache_directory, made_files, write_json
 from ...fingerprints import source_fingerprint
 from ...landmarks import NUM_FACE_LANDMARKS
 from ...mesh_files import save_mesh
@@ -131,7 +131,6 @@ def embedded_portrait_files(name: str, cache_dir: str | Path | None = None) -> t
     """
     folder = Path(cache_dir) if cache_dir is not None else cache_directory()
     folder = folder / "identities" / code_version()
-    mesh, landmarks = folder / f"{name}.glb", folder / f"{name}.json"
-    if name not in EXPORTED or not (mesh.is_file() and landmarks.is_file()):
-        export_identities(folder, [name])
+    names = (f"{name}.glb", f"{name}.json")
+    mesh, landmarks = made_files(folder, names, lambda: export_identities(folder, [name]))
     return mesh, landmarks

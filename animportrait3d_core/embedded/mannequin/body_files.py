@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...files import atomic_write, cache_directory
+from ...files import atomic_write, cache_directory, made_files
 from ...fingerprints import source_fingerprint
 from .model import Mannequin, build_mannequin
 
@@ -72,7 +72,7 @@ def mannequin_assets(mannequin: Mannequin) -> BodyAssets:
 
 
 def mannequin_body_files(cache_dir: str | Path | None = None) -> tuple[Path, Path]:
-    """Paths of the mannequin's SMPLX_NEUTRAL.npz and body assets file; written on first use, then reused.
+    """Paths of the mannequin's SMPLX_NEUTRAL.npz and body assets file; written on first use, then reused while whole.
 
     cache_dir: folder for the files; default `cache_directory()`. They lie in a subfolder named by the versions of the
     code that makes them and of the assets' format, so an older file is never mistaken for a current one.
@@ -81,12 +81,13 @@ def mannequin_body_files(cache_dir: str | Path | None = None) -> tuple[Path, Pat
 
     folder = Path(cache_dir) if cache_dir is not None else cache_directory()
     folder = folder / "mannequin" / f"{code_version()}-{SCHEMA_VERSION}"
-    model_path, assets_path = folder / MODEL_NAME, folder / ASSETS_NAME
-    if not (model_path.is_file() and assets_path.is_file()):
+
+    def make() -> None:
         mannequin = build_mannequin()
-        folder.mkdir(parents=True, exist_ok=True)
-        with atomic_write(model_path) as temporary, open(temporary, "wb") as stream:
+        with atomic_write(folder / MODEL_NAME) as temporary, open(temporary, "wb") as stream:
             arrays: dict[str, Any] = smplx_arrays(mannequin)
             np.savez_compressed(stream, **arrays)
-        save_body_assets(mannequin_assets(mannequin), assets_path)
+        save_body_assets(mannequin_assets(mannequin), folder / ASSETS_NAME)
+
+    model_path, assets_path = made_files(folder, (MODEL_NAME, ASSETS_NAME), make)
     return model_path, assets_path

@@ -6,7 +6,7 @@ import dataclasses
 from pathlib import Path
 
 from ...errors import InvalidInput
-from ...files import cache_directory
+from ...files import cache_directory, made_files
 from ...fingerprints import fingerprint, source_fingerprint
 from ...progress import Stages
 from ..identities import identity_from_prompt
@@ -44,14 +44,12 @@ def portrait_from_prompt(
         raise InvalidInput(f"portrait_from_prompt: the seed is {seed}, expected 0 or more.")
     settings = settings or PortraitSettings()
     identity, unknown = identity_from_prompt(text, seed)
-    path = cache_directory() / "portraits" / _key(identity.prompt, seed, settings) / "portrait.safetensors"
-    report_path = path.with_suffix(".json")
-    if path.is_file() and report_path.is_file():
-        report = read_report(report_path)
-    else:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        report = fit_portrait(identity, path, settings, stages)
-    return PromptPortrait(path, identity.prompt, unknown, report)
+    folder = cache_directory() / "portraits" / _key(identity.prompt, seed, settings)
+    path, report = made_files(
+        folder, ("portrait.safetensors", "portrait.json"),
+        lambda: fit_portrait(identity, folder / "portrait.safetensors", settings, stages),
+    )  # fmt: skip
+    return PromptPortrait(path, identity.prompt, unknown, read_report(report))
 
 
 def _key(prompt: str, seed: int, settings: PortraitSettings) -> str:

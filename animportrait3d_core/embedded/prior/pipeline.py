@@ -13,14 +13,13 @@ from typing import Any
 from torch import Tensor, nn
 
 from ...diffusion.components import load_controlnet, load_text_encoder, load_unet, load_vae
-from ...diffusion.diffusers_adapter import SETTINGS_FILE
+from ...diffusion.diffusers_adapter import CONTROLNET_FOLDER, SETTINGS_FILE
 from ...diffusion.model_files import CONFIG_FILE, Model
 from ...errors import IncompatibleCheckpoint
 from ...files import write_json, write_safetensors
 from .networks import SCHEDULER_CONFIG, PriorNetworks
 from .vocabulary import save_tokenizer
 
-CONTROLNET_FOLDER = "controlnet"
 GUIDANCE_SCALE = 2.0
 """With which the prior's samples are best."""
 _WHERE = "embedded prior"

@@ -1,0 +1,288 @@
+"""The ablation of the second stage in the embedded world (the paper's Tables A.1 and A.2), cell by cell.
+
+A cell is one row (what was left out or replaced) for one person: an avatar and its metrics against the truth. Cells are
+kept as files; a table that was stopped goes on with the first one missing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from torch import Tensor
+
+from ..avatar import AvatarRig, InitializeSettings, RiggedAvatar, initialize_avatar
+from ..avatar.io import load_avatar, save_avatar
+from ..body.landmarks import Detector
+from ..body.model import BodyModel
+from ..conditioning import Prompts
+from ..diffusion.diffusers_adapter import CONTROLNET_FOLDER, GuidanceFiles, load_guidance
+from ..errors import InvalidInput
+from ..files import write_json
+from ..fingerprints import fingerprint
+from ..initialization import InitializationSettings, Networks, Subject, find_subject
+from ..optimization import fit_to_views
+from ..optimization.dynamic import RegionPass, optimize_regions
+from ..optimization.presets import dynamic_stage
+from ..optimization.score_matching import ScoreMatchingSettings
+from ..parts import AvatarPart
+from ..portrait.trigrid import load_trigrid_portrait
+from ..previews import captioned, stack_rows, tile
+from ..progress import Stages, stage_of
+from ..render import render_gaussians
+from ..rigging.points import PosedBody, color_points, sample_points, uncolored_points
+from ..surface.color_training import train_color_field
+from .ablation_controls import OtherPoses, follow_truth, forget_everything
+from .heldout import GROUPS, held_out_frames
+from .truth import evaluate_against_identity
+
+if TYPE_CHECKING:
+    from ..embedded.identities import Identity
+
+Start = Literal["initial", "no appearance", "no geometry"]
+ALL_STAGES = ("eyes", "mouth", "full", "refine")
+AVATAR_FILE, METRICS_FILE = "avatar.safetensors", "metrics.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """What an avatar is made by.
+
+    after: the row whose avatar it begins with, or the kind of start.  stages: what follows.  controlled: with the
+    ControlNet.  rule, condition_in_inversion: of the scores.  teacher: "prior", the prior before all training
+    ("untrained"), with conditions of another pose ("other pose"), or true renders ("truth").  one_person: measured on
+    the first person alone.
+    """
+
+    name: str
+    after: str
+    stages: tuple[str, ...] = ()
+    controlled: bool = True
+    rule: Literal["ism", "fast", "csd", "sds"] = "ism"
+    condition_in_inversion: bool = False
+    teacher: Literal["prior", "untrained", "other pose", "truth"] = "prior"
+    one_person: bool = False
+
+
+STARTS: tuple[Start, ...] = ("initial", "no appearance", "no geometry")
+ROWS = (
+    Row("initial avatar", "initial"),
+    Row("pre-trained", "initial avatar", ("eyes", "mouth")),
+    Row("without refinement", "pre-trained", ("full",)),
+    Row("whole method", "without refinement", ("refine",)),
+    Row("no appearance initialization", "no appearance", ALL_STAGES),
+    Row("no geometry initialization", "no geometry", ALL_STAGES),
+    Row("no pre-training", "initial avatar", ("full", "refine")),
+    Row("no ControlNet", "initial avatar", ALL_STAGES, controlled=False),
+    Row("refinement only", "initial avatar", ("refine",)),
+    Row("untrained networks", "initial avatar", ALL_STAGES, teacher="untrained"),
+    Row("conditions of another pose", "initial avatar", ALL_STAGES, teacher="other pose"),
+    Row("ceiling: true renders", "initial avatar", ALL_STAGES, teacher="truth"),
+    Row("ControlNet in the inversion", "initial avatar", ALL_STAGES, condition_in_inversion=True, one_person=True),
+    Row("fast", "initial avatar", ALL_STAGES, rule="fast", one_person=True),
+    Row("csd", "initial avatar", ALL_STAGES, rule="csd", one_person=True),
+    Row("sds", "initial avatar", ALL_STAGES, rule="sds", one_person=True),
+)
+SHOWN_METRICS = (
+    "psnr_image", "psnr_face", "psnr_eyes", "psnr_eyes_closed", "psnr_mouth", "landmark_error", "label_iou",
+)  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class Person:
+    """Somebody of the embedded world. portrait: file of the trigrid portrait."""
+
+    name: str
+    identity: Identity
+    portrait: Path
+
+
+@dataclasses.dataclass(frozen=True)
+class AblationSettings:
+    """rows: names of ROWS.  preset, length: of the dynamic stages.  seed: of everything."""
+
+    rows: tuple[str, ...] = tuple(row.name for row in ROWS)
+    preset: str = "standard"
+    length: float = 1.0
+    seed: int = 0
+    initialization: InitializationSettings = InitializationSettings()
+
+    def __post_init__(self) -> None:
+        known = [row.name for row in ROWS]
+        unknown = [name for name in self.rows if name not in known]
+        if unknown or not self.rows:
+            raise InvalidInput(f"ablation: rows {unknown or list(self.rows)}, expected some of {', '.join(known)}.")
+
+
+class Ablation:
+    """The table at work. folder: of all cells."""
+
+    def __init__(
+        self, folder: Path, prior: Path, body: BodyModel, networks: Networks, settings: AblationSettings,
+        detector: Detector | None = None, stages: Stages | None = None,
+    ) -> None:  # fmt: skip
+        self._folder, self._prior, self._body, self._networks = Path(folder), Path(prior), body, networks
+        self._settings, self._detector, self._stages = settings, detector, stages
+        self._subject: tuple[str, Subject] | None = None
+
+    def cell(self, person: Person, name: str) -> dict[str, float]:
+        """Metrics of a row for a person, made now if they are not there."""
+        row = next(row for row in ROWS if row.name == name)
+        place, key = self._place(person, row), self._key(person, row)
+        file = place / METRICS_FILE
+        if file.is_file():
+            known = json.loads(file.read_text(encoding="utf-8"))
+            if known["key"] == key:
+                return known["metrics"]
+        begun = time.perf_counter()
+        avatar = self._made(person, row, place / "runs")
+        seconds = time.perf_counter() - begun
+        save_avatar(avatar, place / AVATAR_FILE)
+        progress = stage_of(self._stages, f"{person.name}, {row.name}: held-out frames")
+        metrics = evaluate_against_identity(avatar, person.identity, detector=self._detector, progress=progress)
+        metrics["seconds"] = seconds
+        write_json(file, {"key": key, "metrics": metrics})
+        return metrics
+
+    def avatar(self, person: Person, name: str) -> RiggedAvatar:
+        """The avatar of a cell."""
+        self.cell(person, name)
+        row = next(row for row in ROWS if row.name == name)
+        return load_avatar(self._place(person, row) / AVATAR_FILE, body=self._body)
+
+    def _place(self, person: Person, row: Row) -> Path:
+        return self._folder / person.name / row.name.replace(" ", "_").replace(":", "")
+
+    def _key(self, person: Person, row: Row) -> str:
+        kept = (self._settings.preset, self._settings.length, self._settings.seed, self._settings.initialization)
+        files = sorted((path.name, path.stat().st_size) for path in self._prior.rglob("*.safetensors"))
+        return fingerprint((row, person.identity, kept, files))
+
+    def _made(self, person: Person, row: Row, runs: Path) -> RiggedAvatar:
+        start = self._start(person, row.after, runs) if row.after in STARTS else self.avatar(person, row.after)
+        if not row.stages:
+            return start
+        guidance = load_guidance(GuidanceFiles(self._prior, controlnet=self._prior / CONTROLNET_FOLDER))
+        if row.teacher == "untrained":
+            forget_everything(guidance, self._settings.seed)
+        prompts = Prompts.of(person.identity.prompt)
+        avatar, seed = start, self._settings.seed
+        for stage in row.stages:
+            passes = self._passes(row, stage, guidance.guidance_scale)
+            if row.teacher == "truth":
+                avatar = follow_truth(avatar, guidance, prompts, passes, person.identity, seed)
+                continue
+            change = OtherPoses if row.teacher == "other pose" else None
+            avatar = optimize_regions(
+                avatar, guidance, prompts, passes, seed=seed, runs=runs, stages=self._named(person, row),
+                change_scenes=change,
+            )  # fmt: skip
+        return avatar
+
+    def _named(self, person: Person, row: Row) -> Stages | None:
+        stages = self._stages
+        return None if stages is None else lambda name: stages(f"{person.name}, {row.name}: {name}")
+
+    def _passes(self, row: Row, stage: str, guidance_scale: float) -> tuple[RegionPass, ...]:
+        settings = self._settings
+        passes = [one.longer(settings.length) for one in dynamic_stage(stage, settings.preset, guidance_scale)]
+        return tuple(_as_in(row, one) for one in passes)
+
+    def _start(self, person: Person, kind: str, runs: Path) -> RiggedAvatar:
+        """An avatar of the first stage, with all of it or without one of its halves."""
+        settings, stages = self._settings.initialization, self._stages
+        subject = self._subject_of(person)
+        posed, mesh = PosedBody.of(self._body, subject.fit.parameters), subject.parts.mesh
+        parts = subject.parts.part_of_face
+        if kind == "no geometry":
+            parts = torch.full_like(parts, AvatarPart.SKIN)
+        generator = torch.Generator().manual_seed(settings.seed)
+        points = sample_points(mesh, parts, posed, settings.points, generator)
+        if kind == "no appearance":
+            points = uncolored_points(points)
+        else:
+            progress = stage_of(stages, f"{person.name}: colour field")
+            field = train_color_field(mesh, subject.all_views, settings.colors, settings.seed, progress, runs=runs)
+            points = color_points(points, mesh, posed, field)
+        avatar = initialize_avatar(
+            points, self._body, subject.fit.parameters, InitializeSettings(), prompt=person.identity.prompt
+        )
+        if kind == "no appearance":
+            return avatar
+        progress = stage_of(stages, f"{person.name}: train the avatar")
+        return fit_to_views(avatar, subject.all_views, settings.training, settings.seed, progress, runs=runs)
+
+    def _subject_of(self, person: Person) -> Subject:
+        """Views, surface and fit of a person; kept for the next row."""
+        if self._subject is None or self._subject[0] != person.name:
+            portrait = load_trigrid_portrait(person.portrait)
+            found = find_subject(portrait, self._body, self._networks, self._settings.initialization)
+            self._subject = (person.name, found)
+        return self._subject[1]
+
+
+def _as_in(row: Row, one: RegionPass) -> RegionPass:
+    """A pass with what the row changes."""
+    if not row.controlled:
+        one = dataclasses.replace(one, uses=tuple(dataclasses.replace(use, controlled=False) for use in one.uses))
+    if not isinstance(one.asks, ScoreMatchingSettings):
+        return one
+    score = dataclasses.replace(one.asks.score, rule=row.rule, condition_in_inversion=row.condition_in_inversion)
+    return dataclasses.replace(one, asks=dataclasses.replace(one.asks, score=score))
+
+
+def run_ablation(
+    ablation: Ablation, people: Sequence[Person], rows: Sequence[str], report: Callable[[str, str], None]
+) -> dict[str, dict[str, dict[str, float]]]:
+    """All cells: metrics by row and person, row by row. report: hears of each (row, person) before it begins."""
+    found: dict[str, dict[str, dict[str, float]]] = {}
+    for row in (row for row in ROWS if row.name in rows):
+        for person in people[:1] if row.one_person else people:
+            report(row.name, person.name)
+            found.setdefault(row.name, {})[person.name] = ablation.cell(person, row.name)
+    return found
+
+
+def ablation_sheet(avatars: dict[str, RiggedAvatar], person: Person, size: int = 192) -> Tensor:
+    """A picture [H, W, 3]: the truth and each row's avatar in the same held-out frames, two of every group."""
+    from ..embedded.identities import IdentityRenderSettings, prepare_identity, render_identity, true_parameters
+
+    every = held_out_frames()
+    frames = [frame for group in GROUPS for frame in [one for one in every if one.group == group and one.close][:2]]
+    prepared, rest, white = prepare_identity(person.identity), true_parameters(person.identity), torch.ones(3)
+    plain = IdentityRenderSettings(condition=False)
+    rows = {"truth": [render_identity(prepared, frame.pose(rest), frame.camera(size), plain).rgb for frame in frames]}
+    for name, avatar in avatars.items():
+        rig = AvatarRig(avatar)
+        rows[name] = [
+            render_gaussians(rig.pose(frame.pose(avatar.parameters)), frame.camera(size), background=white).color
+            for frame in frames
+        ]
+    return stack_rows([
+        captioned(tile(torch.cat(pictures).clamp(0, 1), len(frames)), name) for name, pictures in rows.items()
+    ])  # fmt: skip
+
+
+def ablation_table(cells: dict[str, dict[str, dict[str, float]]], base: str = ROWS[0].name) -> str:
+    """Markdown: the base's medians, and for every row the median over its people of the differences to the base."""
+    lines = ["| row | " + " | ".join(SHOWN_METRICS) + " | people |", "|---" * (len(SHOWN_METRICS) + 2) + "|"]
+    for row, people in cells.items():
+        shown = []
+        for metric in SHOWN_METRICS:
+            values = [people[name][metric] for name in people if metric in people[name]]
+            if row != base and base in cells:
+                values = [
+                    people[name][metric] - cells[base][name][metric]
+                    for name in people
+                    if name in cells[base] and metric in people[name] and metric in cells[base][name]
+                ]
+            mark = "" if row == base else "+"
+            shown.append(f"{median(values):{mark}.3g}" if values else "")
+        lines.append(f"| {row} | " + " | ".join(shown) + f" | {len(people)} |")
+    return "\n".join(lines)

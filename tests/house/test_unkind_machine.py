@@ -1,0 +1,203 @@
+"""Folders that cannot be written, users without a home, full disks, damaged caches, too little memory."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import pwd
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from animportrait3d_core import files
+from animportrait3d_core.body.model import load_body_model
+from animportrait3d_core.embedded.identities.export import embedded_portrait_files
+from animportrait3d_core.embedded.mannequin import mannequin_body_files
+from animportrait3d_core.errors import InvalidInput
+from tests.conftest import ROOT
+
+USE_A_KERNEL = (
+    "import torch; from animportrait3d_core.render import rasterize_mesh; from animportrait3d_core.cameras import "
+    "orbit_cameras; from animportrait3d_core.conditioning.numba_maps import pack_view; "
+    "print(rasterize_mesh(torch.eye(3), torch.tensor([[0, 1, 2]]), orbit_cameras([0.0], [0.0], 16)).depth.shape)"
+)
+
+
+def without_powers() -> list[str]:
+    """What a command begins with, so that root too is refused by folders that cannot be written."""
+    if os.geteuid() != 0:
+        return []
+    if shutil.which("setpriv") is None:
+        pytest.skip("root is refused by nothing here: setpriv (util-linux) is not installed")
+    return ["setpriv", "--bounding-set", "-dac_override,-dac_read_search"]
+
+
+@pytest.fixture
+def clone(tmp_path):
+    """A copy of the pack without compiled kernels."""
+    folder = tmp_path / "clone"
+    ignored = shutil.ignore_patterns("__pycache__", "*.pyc")
+    for name in ("animportrait3d_core", "nodes"):
+        shutil.copytree(ROOT / name, folder / name, ignore=ignored)
+    for name in ("__init__.py", "pyproject.toml", "requirements.txt"):
+        shutil.copy(ROOT / name, folder / name)
+    return folder
+
+
+@pytest.fixture
+def bare(tmp_path):
+    """run(*arguments, prefix=[]) in an environment with an empty home and a place of its own for temporary files."""
+    home, temporary = tmp_path / "home", tmp_path / "temporary"
+    home.mkdir()
+    temporary.mkdir()
+
+    def run(folder, *arguments, prefix=(), **changes):
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("ANIM", "NUMBA", "PYTHON"))}
+        variables = {**kept, "HOME": str(home), "TMPDIR": str(temporary), **changes}
+        command = [*prefix, sys.executable, *arguments]
+        return subprocess.run(command, cwd=folder, env=variables, capture_output=True, text=True, timeout=300)
+
+    run.home, run.temporary = home, temporary
+    return run
+
+
+def read_only(*folders):
+    for top in folders:
+        for folder, _, _ in os.walk(top):
+            os.chmod(folder, 0o555)
+
+
+def writable(*folders):
+    for top in folders:
+        for folder, _, _ in os.walk(top):
+            os.chmod(folder, 0o755)
+
+
+def test_a_read_only_clone_with_a_read_only_home_works(clone, bare) -> None:
+    prefix = without_powers()
+    read_only(clone, bare.home)
+    try:
+        output = str(bare.temporary / "output")
+        doctor = bare(clone, "-m", "animportrait3d_core", "doctor", "--output", output, prefix=prefix)
+        kernel = bare(clone, "-c", USE_A_KERNEL, prefix=prefix)
+    finally:
+        writable(clone, bare.home)
+    assert doctor.returncode == 0, doctor.stdout + doctor.stderr
+    assert "set ANIMPORTRAIT3D_CACHE to a folder that stays" in doctor.stderr and "This is a bug" not in doctor.stderr
+    assert kernel.returncode == 0, kernel.stderr
+    kept = list((bare.temporary / f"ap3d-cache-{os.getuid()}" / "kernels").glob("*/*.nbi"))
+    assert kept and not list(clone.rglob("*.nbi"))
+
+
+def test_kernels_that_a_full_disk_emptied_are_compiled_again(clone, bare) -> None:
+    first = bare(clone, "-c", USE_A_KERNEL)
+    assert first.returncode == 0, first.stderr
+    indices, data = (sorted(clone.rglob(pattern)) for pattern in ("*.nbi", "*.nbc"))
+    assert indices and data
+    indices[0].write_bytes(b"")
+    for file in data:
+        file.write_bytes(file.read_bytes()[:-7])
+    for file in indices[1:]:
+        file.write_bytes(file.read_bytes()[:20])
+    again = bare(clone, "-c", USE_A_KERNEL)
+    assert again.returncode == 0, again.stderr
+    assert again.stdout == first.stdout
+    assert all(file.stat().st_size > 20 for file in clone.rglob("*.nb?"))
+
+
+def test_a_user_without_a_home(monkeypatch, tmp_path, caplog) -> None:
+    monkeypatch.delenv("HOME")
+    monkeypatch.delenv("ANIMPORTRAIT3D_CACHE", raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", lambda number: {}[number])
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(files, "_TOLD", set())
+    caplog.set_level(logging.WARNING)
+    found = [files.cache_directory() for _ in range(3)]
+    assert set(found) == {tmp_path / f"ap3d-cache-{os.getuid()}"} and found[0].stat().st_mode & 0o777 == 0o700
+    assert caplog.text.count("this user has no home folder") == 1
+
+
+def test_a_cache_that_was_asked_for_and_cannot_be_written_is_refused(monkeypatch, tmp_path) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("ANIMPORTRAIT3D_CACHE", str(tmp_path / "file" / "cache"))
+    with pytest.raises(InvalidInput, match="set ANIMPORTRAIT3D_CACHE to a folder that can be written"):
+        files.cache_directory()
+
+
+def test_a_temporary_cache_of_somebody_else_is_not_used(monkeypatch, tmp_path) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(os, "getuid", lambda: 4711)
+    (tmp_path / "ap3d-cache-4711").mkdir()
+    with pytest.raises(InvalidInput, match="it belongs to another user"):
+        files._temporary_cache("no home")
+
+
+@pytest.mark.parametrize("damage", ["cut", "emptied", "changed", "removed", "sums"])
+def test_a_damaged_mannequin_is_made_again(tmp_path, damage) -> None:
+    model, assets = mannequin_body_files(tmp_path)
+    before = assets.read_bytes()
+    if damage == "removed":
+        assets.unlink()
+    elif damage == "sums":
+        next(model.parent.glob(".*.sums.json")).write_text("{")
+        files._SEEN.clear()
+    else:
+        kept = {"cut": before[: len(before) // 2], "emptied": b"", "changed": before[:-40] + bytes(40)}[damage]
+        assets.write_bytes(kept)
+    again = mannequin_body_files(tmp_path)
+    assert again == (model, assets) and assets.read_bytes() == before
+    load_body_model(model, assets)
+
+
+def test_whole_files_are_not_made_again(tmp_path) -> None:
+    mesh, landmarks = embedded_portrait_files("viktor", tmp_path)
+    stamp = mesh.stat().st_mtime_ns
+    files._SEEN.clear()  # another process
+    assert embedded_portrait_files("viktor", tmp_path) == (mesh, landmarks) and mesh.stat().st_mtime_ns == stamp
+    mesh.write_bytes(mesh.read_bytes()[:1000])
+    embedded_portrait_files("viktor", tmp_path)
+    assert mesh.stat().st_size > 1000
+
+
+def test_a_full_disk_is_a_sentence_and_leaves_what_was_there(tmp_path, small_disk) -> None:
+    file = tmp_path / "report.json"
+    files.write_json(file, {"before": 1})
+    with small_disk(1000), pytest.raises(InvalidInput, match=r"cannot write .*report.json.*Make room on the disk"):
+        files.write_json(file, {"after": "x" * 100_000})
+    assert json.loads(file.read_text()) == {"before": 1} and [path.name for path in tmp_path.iterdir()] == [file.name]
+
+
+def test_too_little_memory_is_a_sentence_and_not_a_bug(tmp_path, node_classes) -> None:
+    def usual(node):
+        inputs = node_classes[node].INPUT_TYPES()["required"]
+        return {name: entry[1]["default"] for name, entry in inputs.items() if "default" in entry[1]}
+
+    maps = {**usual("AP3D_ConditionMaps"), "subject": ["1", 0], "size": 2048}
+    graph = {
+        "1": {"class_type": "AP3D_LoadSMPLX", "inputs": usual("AP3D_LoadSMPLX")},
+        "2": {"class_type": "AP3D_ConditionMaps", "inputs": maps},
+    }
+    file = tmp_path / "graph.json"
+    file.write_text(json.dumps(graph))
+    limited = (
+        "import resource, sys, torch; from animportrait3d_core import cli; "
+        "from animportrait3d_core.conditioning import numba_maps; torch.set_num_threads(1); torch.ones(9).sum()\n"
+        "used = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (used + 400_000_000,) * 2)\n"
+        f"sys.exit(cli.main(['run', {str(file)!r}, '--output', {str(tmp_path / 'out')!r}]))"
+    )
+    done = subprocess.run([sys.executable, "-c", limited], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 2, done.stderr
+    assert "has no more memory" in done.stderr and "This is a bug" not in done.stderr
+
+
+def test_a_home_that_nobody_has_is_refused(tmp_path) -> None:
+    command = [sys.executable, "-m", "animportrait3d_core", "run", "x.json", "--output", "~nobody-of-that-name/x"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 2 and "no such home folder" in done.stderr
+    assert not (Path(ROOT) / "~nobody-of-that-name").exists()
