@@ -1,5 +1,5 @@
-"""The avatar made, kept and handed on: AP3D_InitializeAvatar, AP3D_FitToViews, AP3D_SaveAvatar, AP3D_LoadAvatar,
-AP3D_ExportAvatar."""
+"""The avatar made, kept and handed on: AP3D_InitializeAvatar, AP3D_FitToViews, AP3D_ShowPrimitives, AP3D_SaveAvatar,
+AP3D_LoadAvatar, AP3D_ExportAvatar."""
 
 from __future__ import annotations
 
@@ -170,6 +170,42 @@ class FitToViews:
         return host.node_result(trained, image, ui=host.preview_images(image, "avatar"))
 
 
+class ShowPrimitives:
+    """Each Gaussian in a colour of its own."""
+
+    CATEGORY = "AnimPortrait3D/avatar"
+    DESCRIPTION = (
+        "Gives every Gaussian a random colour, so that their size, place and overlap are seen (paper, appendix A3). "
+        "Connect it to Render Views or Animate Avatar."
+    )
+    SEARCH_ALIASES = ["random colors", "visualize gaussians", "splats"]
+    FUNCTION = "execute"
+    RETURN_TYPES = ("AP3D_AVATAR",)
+    RETURN_NAMES = ("avatar",)
+    OUTPUT_TOOLTIPS = ("The same avatar in other colours.",)
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        return {
+            "required": {
+                "avatar": ("AP3D_AVATAR", {"tooltip": "The avatar; it is copied."}),
+                "seed": (
+                    "INT",
+                    {
+                        "default": 0, "min": 0, "max": 2**32 - 1, "control_after_generate": True,
+                        "tooltip": "Of the colours.",
+                    },
+                ),
+            }
+        }  # fmt: skip
+
+    @host.plain_torch
+    def execute(self, avatar: RiggedAvatar, seed: int) -> dict[str, Any]:
+        from animportrait3d_core.avatar import in_random_colors
+
+        return host.node_result(in_random_colors(avatar, seed))
+
+
 class SaveAvatar:
     """The avatar as one safetensors file."""
 
@@ -301,6 +337,7 @@ class ExportAvatar:
 NODE_CLASS_MAPPINGS = {
     "AP3D_InitializeAvatar": InitializeAvatar,
     "AP3D_FitToViews": FitToViews,
+    "AP3D_ShowPrimitives": ShowPrimitives,
     "AP3D_SaveAvatar": SaveAvatar,
     "AP3D_LoadAvatar": LoadAvatar,
     "AP3D_ExportAvatar": ExportAvatar,
@@ -308,6 +345,7 @@ NODE_CLASS_MAPPINGS = {
 NODE_DISPLAY_NAME_MAPPINGS = {
     "AP3D_InitializeAvatar": "Initialize Avatar",
     "AP3D_FitToViews": "Fit To Views",
+    "AP3D_ShowPrimitives": "Show Primitives",
     "AP3D_SaveAvatar": "Save Avatar",
     "AP3D_LoadAvatar": "Load Avatar",
     "AP3D_ExportAvatar": "Export Avatar",

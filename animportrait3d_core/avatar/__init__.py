@@ -9,7 +9,7 @@ from .initialize import InitializeSettings, initialize_avatar
 from .io import load_avatar, save_avatar
 from .model import RiggedAvatar, body_frames, pose_gaussians
 from .regularize import RegularizerSettings
-from .rendering import render_avatar_views, render_motion_views
+from .rendering import in_random_colors, render_avatar_views, render_motion_views
 from .rig import AvatarRig, pose_avatar
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "RegularizerSettings",
     "RiggedAvatar",
     "body_frames",
+    "in_random_colors",
     "initialize_avatar",
     "load_avatar",
     "pose_avatar",

@@ -1,4 +1,4 @@
-"""Images of posed Gaussians, and of a moving avatar."""
+"""Images of posed Gaussians and of a moving avatar, and the colours that show what it is made of."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..body.parameters import BodyParameters, stack_parameters
 from ..cameras import Cameras
-from ..gaussians import Gaussians
+from ..gaussians import Gaussians, rgb_to_sh0
 from ..progress import Progress
 from ..render import render_gaussians
 from ..views import Views, concatenate_views
@@ -46,3 +46,10 @@ def render_motion_views(
         if progress is not None:
             progress(k + 1, count, parts[-1].images[0])
     return dataclasses.replace(concatenate_views(parts), body=stack_parameters(poses).to_tensors())
+
+
+def in_random_colors(avatar: RiggedAvatar, seed: int = 0) -> RiggedAvatar:
+    """The avatar with a random colour for each Gaussian, the same from all sides (paper, appendix A3)."""
+    colors = torch.rand(len(avatar), 3, generator=torch.Generator().manual_seed(seed)).to(avatar.gaussians.means)
+    gaussians = dataclasses.replace(avatar.gaussians, sh=rgb_to_sh0(colors)[:, None])
+    return dataclasses.replace(avatar, gaussians=gaussians)

@@ -58,6 +58,14 @@ def add_embedded(commands: argparse._SubParsersAction, common: argparse.Argument
     prior.add_argument("--threads", type=int, help="CPU threads of a single process (default: torch's choice)")
     prior.set_defaults(command=_train_prior)
     _add_evaluate_prior(actions, common)
+    style = actions.add_parser("train-style", parents=[common], help="train a LoRA of the prior that paints, or go on")
+    style.add_argument("--dataset", type=to_path, required=True, help="the data set that the prior was trained on")
+    style.add_argument("--pipeline", type=to_path, required=True, help="folder of the prior")
+    style.add_argument("--output", type=to_path, required=True, help="folder for state, log and painted.safetensors")
+    style.add_argument("--minutes", type=float, help="stop after so many minutes; the same command goes on later")
+    style.add_argument("--steps", type=int, help="length of the whole training (default: the style's own)")
+    style.add_argument("--threads", type=int, help="CPU threads (default: torch's choice)")
+    style.set_defaults(command=_train_style)
 
 
 def _add_evaluate_prior(actions: argparse._SubParsersAction, common: argparse.ArgumentParser) -> None:
@@ -161,6 +169,23 @@ def _train_prior(options: argparse.Namespace) -> int:
     elif not options.quiet:
         state = "finished" if result.pop("finished") else "stopped; the same command goes on"
         print("\n".join([f"{state}; {options.output}", *(f"{k:24} {v:.4g}" for k, v in result.items())]))
+    return EXIT_DONE
+
+
+def _train_style(options: argparse.Namespace) -> int:
+    from ..embedded.prior.style import STYLE_LOOP, train_style
+    from ..workflow.console import ProgressBar
+
+    set_threads("train-style", options.threads)
+    loop = dataclasses.replace(STYLE_LOOP, steps=options.steps or STYLE_LOOP.steps)
+    with ProgressBar(quiet=options.quiet or options.json) as bar:
+        result = train_style(
+            options.dataset, options.pipeline, options.output, loop, minutes=options.minutes, stages=bar.stage
+        )
+    if options.json:
+        print(json.dumps({"output": str(options.output), **result}))
+    elif not options.quiet:
+        print("\n".join([str(options.output), *(f"{name:24} {value:.4g}" for name, value in result.items())]))
     return EXIT_DONE
 
 

@@ -12,6 +12,7 @@ from animportrait3d_core.avatar import pose_avatar, render_avatar_views, render_
 from animportrait3d_core.body.parameters import BodyParameters
 from animportrait3d_core.cameras import orbit_cameras, view_preset
 from animportrait3d_core.errors import InvalidInput, ShapeMismatch
+from animportrait3d_core.gaussians import sh0_to_rgb
 from animportrait3d_core.optimization import FitViewsSettings, LearningRates, fit_to_views
 from animportrait3d_core.parts import AvatarPart
 from animportrait3d_core.portrait.mesh import MeshPortrait
@@ -115,3 +116,13 @@ def test_a_portrait_does_not_move(motion, run_node):
     portrait = MeshPortrait(Mesh(vertices, faces, vertex_colors=vertices + 0.5))
     with pytest.raises(InvalidInput, match="AP3D_RenderViews: a motion is connected, but the subject is a static"):
         run_node("AP3D_RenderViews", subject=portrait, motion=motion, size=SIZE)
+
+
+def test_primitives_are_shown_in_colors_of_their_own(start, run_node) -> None:
+    shown = run_node("AP3D_ShowPrimitives", avatar=start, seed=3).avatar
+    colors = sh0_to_rgb(shown.gaussians.sh[:, 0])
+    assert len(torch.unique(colors, dim=0)) == len(start) and 0 <= float(colors.min()) and float(colors.max()) <= 1
+    assert abs(float(colors.mean()) - 0.5) < 0.02
+    for name in ("means", "quats", "log_scales", "logit_opacities"):
+        assert torch.equal(getattr(shown.gaussians, name), getattr(start.gaussians, name))
+    assert torch.equal(run_node("AP3D_ShowPrimitives", avatar=start, seed=3).avatar.gaussians.sh, shown.gaussians.sh)

@@ -84,13 +84,17 @@ class PriorTask:
         self.codec, self.tokenizer = load_codec(codec), build_tokenizer()
         self.schedule = prior_schedule()
         self.losses = PriorLosses(settings, self.schedule)
-        self.latents = encode_images(self.codec, self.split.training)
+        self.latents = self.encoded(self.split.training)
         (weights,) = codec.glob("*.safetensors")
         kept = {name: value for name, value in dataclasses.asdict(settings).items() if name not in _NOT_TRAINED_WITH}
         self.fingerprint = data_fingerprint(dataset, UNET_CONFIG, kept, sha256_of_file(weights))
 
     def __len__(self) -> int:
         return len(self.split.training)
+
+    def encoded(self, dataset: ShardDataset) -> Tensor:
+        """What is learned: latents of all pictures."""
+        return encode_images(self.codec, dataset)
 
     def batch(self, indices: Tensor, generator: torch.Generator) -> Mapping[str, Tensor]:
         """Latents, condition maps, tokens of varied texts, timesteps spread evenly over the schedule, noise."""
