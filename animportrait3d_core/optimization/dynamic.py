@@ -109,7 +109,7 @@ def optimize_regions(
     runs: Path | None = None,
     stages: Stages | None = None,
     device: torch.device | str = "cpu",
-    micro_batch: int = 16,
+    micro_batch: int | None = None,
     anchor: Anchor | None = None,
     change_scenes: Callable[[Scenes], Scenes] | None = None,
 ) -> RiggedAvatar:
@@ -117,10 +117,10 @@ def optimize_regions(
 
     motion: [T] poses of the avatar's body to draw from; random ones if None.  runs: folder of unfinished runs
     (`optimize_avatar`).  stages: progress by the name of each pass; edits have one of their own, "edits".  device:
-    where Gaussians are rendered; the guidance is wherever it was loaded.  micro_batch: crops of a call; the result
-    does not depend on it but for rounding.  anchor: views of the portrait that must stay.  change_scenes: what
-    is looked at in place of the scenes of each pass. Raises `InvalidInput` for avatars without the parts of a pass, and
-    for a motion without open mouths where mouths are learned.
+    where Gaussians are rendered; the guidance is wherever it was loaded.  micro_batch: crops of a call, what the
+    memory allows if None; the result does not depend on it but for rounding.  anchor: views of the portrait that must
+    stay.  change_scenes: what is looked at in place of the scenes of each pass. Raises `InvalidInput` for avatars
+    without the parts of a pass, and for a motion without open mouths where mouths are learned.
     """
     finished: list[Run] = []
     near = None if anchor is None else anchor.resized(guidance.image_size)

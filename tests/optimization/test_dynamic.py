@@ -15,6 +15,7 @@ from animportrait3d_core.errors import InvalidInput
 from animportrait3d_core.optimization.dynamic import OPEN_JAW, optimize_regions, states_of
 from animportrait3d_core.optimization.edits import EditSettings
 from animportrait3d_core.optimization.presets import DRAFT, PRESETS, dynamic_stage
+from animportrait3d_core.optimization.region_guidance import RegionGuidance, crops_per_call
 from animportrait3d_core.optimization.region_scenes import CameraRanges
 from animportrait3d_core.parts import AvatarPart
 from tests.optimization.wishes import PROMPTS, Wishes
@@ -180,3 +181,11 @@ def test_the_picture_of_a_step_shows_crop_condition_and_wish(start) -> None:
     picture = shown[-1]
     assert picture.shape == (32, 4 * 32, 3) and 0 <= float(picture.min()) and float(picture.max()) <= 1
     assert float((picture[:, 96:] - Wishes().color).abs().max()) < 1e-3
+
+
+def test_how_many_crops_go_into_a_call() -> None:
+    small, large = Wishes(), Wishes()
+    small.image_size, large.image_size = 128, 512
+    assert crops_per_call(small) == 16 and crops_per_call(large) == 1
+    with pytest.raises(InvalidInput, match="0 crops per call"):
+        RegionGuidance(small, PROMPTS, (), micro_batch=0)
