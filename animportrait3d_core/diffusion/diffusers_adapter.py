@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
+import weakref
 from pathlib import Path
 
 import torch
@@ -78,9 +78,14 @@ class DiffusersGuidance:
         self.image_size = int(config.get("sample_size") or 64) * self.latent_factor
         self.alphas_cumprod = self.schedule.alphas_cumprod
 
-    @functools.cached_property
+    @property
     def fingerprint(self) -> str:
         """See `Guidance`. Reads all weights once."""
+        if self not in _FINGERPRINTS:
+            _FINGERPRINTS[self] = self._hash()
+        return _FINGERPRINTS[self]
+
+    def _hash(self) -> str:
         models = (self.unet, self.vae, self.text_encoder, self.controlnet)
         kinds = (self.prediction_type, self.conditioning_scale, str(self.dtype), self.latent_scale)
         return fingerprint((models, kinds, self.alphas_cumprod, self.tokenizer.get_vocab()))
@@ -178,6 +183,10 @@ class DiffusersGuidance:
             raise ShapeMismatch(f"{where}: {len(condition)} conditions for {len(latents)} latents.")
         values = condition.permute(0, 3, 1, 2).to(self.device, self.dtype)
         return values.expand(len(latents), -1, -1, -1)
+
+
+_FINGERPRINTS: weakref.WeakKeyDictionary[DiffusersGuidance, str] = weakref.WeakKeyDictionary()
+"""Beside the guidances and not in them: they are values of a graph, which nobody changes."""
 
 
 def load_guidance(

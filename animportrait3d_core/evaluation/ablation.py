@@ -170,7 +170,7 @@ class Ablation:
             return start
         guidance = load_guidance(GuidanceFiles(self._prior, controlnet=self._prior / CONTROLNET_FOLDER))
         if row.teacher == "untrained":
-            forget_everything(guidance, self._settings.seed)
+            guidance = forget_everything(guidance, self._settings.seed)
         prompts = Prompts.of(person.identity.prompt)
         avatar, seed = start, self._settings.seed
         for stage in row.stages:

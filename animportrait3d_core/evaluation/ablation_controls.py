@@ -6,6 +6,7 @@ place of the guidance's edits.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from typing import TYPE_CHECKING
 
@@ -33,15 +34,16 @@ _ELSEWHERE = 1_000_000
 """Steps further on, where the conditions of another pose come from: no stage is that long."""
 
 
-def forget_everything(guidance: DiffusersGuidance, seed: int = 0) -> None:
-    """Draw the weights of the U-Net and of the ControlNet anew, in place: as they were before all training."""
+def forget_everything(guidance: DiffusersGuidance, seed: int = 0) -> DiffusersGuidance:
+    """A copy whose U-Net and ControlNet have weights drawn anew: as they were before all training."""
+    empty = copy.deepcopy(guidance)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        for network in (guidance.unet, guidance.controlnet):
+        for network in (empty.unet, empty.controlnet):
             for module in () if network is None else network.modules():
                 if hasattr(module, "reset_parameters"):
                     module.reset_parameters()
-    guidance.__dict__.pop("fingerprint", None)
+    return empty
 
 
 class OtherPoses:
