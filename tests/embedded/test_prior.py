@@ -326,7 +326,17 @@ def steps_done(folder):
 def test_a_training_leaves_a_pipeline_with_its_measures(straight, data):
     folder, result = straight
     assert result["finished"] and {"psnr_controlled", "psnr_free", "psnr_codec"} <= result.keys()
-    files = {"README.md", "model_index.json", "unet", "vae", "controlnet", "text_encoder", "tokenizer", "scheduler"}
+    files = {
+        "README.md",
+        "model_index.json",
+        "guidance.json",
+        "unet",
+        "vae",
+        "controlnet",
+        "text_encoder",
+        "tokenizer",
+        "scheduler",
+    }
     assert {entry.name for entry in (folder / "pipeline").iterdir()} == files
     assert (folder / "samples.png").is_file()
     card = (folder / "pipeline" / "README.md").read_text()
