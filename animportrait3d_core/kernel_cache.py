@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from .errors import AnimPortraitError
-from .files import cache_directory
+from .files import LOGGER, cache_directory
 
 VARIABLE = "NUMBA_CACHE_DIR"
 _PACKAGE = Path(__file__).parent
@@ -58,6 +58,6 @@ def _is_whole(file: Path) -> bool:
 
 def _remove(file: Path) -> None:
     try:
-        file.unlink()
-    except OSError:
-        pass  # another process was quicker, or it is not ours to remove
+        file.unlink(missing_ok=True)  # another process may be quicker
+    except OSError as error:
+        LOGGER.warning("The damaged kernel file '%s' cannot be removed (%s); remove it.", file, error.strerror)

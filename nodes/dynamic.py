@@ -142,15 +142,8 @@ class Distillation(DynamicStage):
 
     @staticmethod
     def changed(one: RegionPass, **own: Any) -> RegionPass:
-        """See `DynamicStage`; a pass of edits has no score rule."""
-        import dataclasses
-
-        from animportrait3d_core.optimization.score_matching import ScoreMatchingSettings
-
-        if not isinstance(one.asks, ScoreMatchingSettings):
-            return one
-        score = dataclasses.replace(one.asks.score, rule=own["score_rule"])
-        return dataclasses.replace(one, asks=dataclasses.replace(one.asks, score=score))
+        """See `DynamicStage`."""
+        return one.with_score(rule=own["score_rule"])
 
 
 class Editing(DynamicStage):
@@ -170,14 +163,7 @@ class Editing(DynamicStage):
     @staticmethod
     def changed(one: RegionPass, **own: Any) -> RegionPass:
         """See `DynamicStage`."""
-        import dataclasses
-
-        from animportrait3d_core.optimization.edits import EditSettings
-
-        if not own["strength"] or not isinstance(one.asks, EditSettings):
-            return one
-        sampling = dataclasses.replace(one.asks.sampling, strength=own["strength"])
-        return dataclasses.replace(one, asks=dataclasses.replace(one.asks, sampling=sampling))
+        return one.with_sampling(strength=own["strength"]) if own["strength"] else one
 
 
 class PretrainEyes(Editing):

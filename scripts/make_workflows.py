@@ -209,15 +209,7 @@ def _results(
     """The stages of films, numbers and one sheet of everything."""
     with graph.stage(f"{numbers[0]} Motion", "Films and numbers lie in the output folder."):
         turn = _turntable(graph, avatar)
-        stress = graph.add("AP3D_LoadMotion", avatar=avatar["avatar"], motion="stress clip", title="Stress Clip")
-        clip = graph.add(
-            "AP3D_AnimateAvatar",
-            avatar=avatar["avatar"],
-            motion=stress["motion"],
-            filename="stress_clip",
-            title="Animate",
-            shows_picture=True,
-        )
+        stress, clip = _stress_clip(graph, avatar)
     with graph.stage(f"{numbers[1]} Result", "How alike it is at rest, and whether it shows holes in motion."):
         graph.add(
             "AP3D_EvaluateAvatar",
@@ -251,6 +243,20 @@ def _turntable(graph: WorkflowBuilder, avatar: BuiltNode) -> BuiltNode:
         title="Turntable",
         shows_picture=True,
     )
+
+
+def _stress_clip(graph: WorkflowBuilder, avatar: BuiltNode) -> tuple[BuiltNode, BuiltNode]:
+    """The motion that tries everything, and its film."""
+    stress = graph.add("AP3D_LoadMotion", avatar=avatar["avatar"], motion="stress clip", title="Stress Clip")
+    clip = graph.add(
+        "AP3D_AnimateAvatar",
+        avatar=avatar["avatar"],
+        motion=stress["motion"],
+        filename="stress_clip",
+        title="Animate",
+        shows_picture=True,
+    )
+    return stress, clip
 
 
 def _measured(graph: WorkflowBuilder, number: str, portrait: BuiltNode, views: BuiltNode, avatar: BuiltNode) -> None:
@@ -346,15 +352,7 @@ def second_stage(graph: WorkflowBuilder) -> None:
     with graph.stage("6 Result", "Before above, after below, stage by stage. Films lie in the output folder."):
         graph.add("AP3D_SaveAvatar", avatar=avatar["avatar"], filename="avatar_dynamic", text_lines=1)
         _turntable(graph, avatar)
-        stress = graph.add("AP3D_LoadMotion", avatar=avatar["avatar"], motion="stress clip", title="Stress Clip")
-        graph.add(
-            "AP3D_AnimateAvatar",
-            avatar=avatar["avatar"],
-            motion=stress["motion"],
-            filename="stress_clip",
-            title="Animate",
-            shows_picture=True,
-        )
+        _stress_clip(graph, avatar)
         rows = {f"row_{number}": stage["image"] for number, stage in enumerate(stages, start=1)}
         captions = "\n".join(heading for _, heading, _ in DYNAMIC_STAGES)
         graph.add(

@@ -30,7 +30,6 @@ from ..initialization import InitializationSettings, Networks, Subject, find_sub
 from ..optimization import fit_to_views
 from ..optimization.dynamic import RegionPass, optimize_regions
 from ..optimization.presets import dynamic_stage
-from ..optimization.score_matching import ScoreMatchingSettings
 from ..parts import AvatarPart
 from ..portrait.trigrid import load_trigrid_portrait
 from ..previews import captioned, stack_rows, tile
@@ -231,10 +230,7 @@ def _as_in(row: Row, one: RegionPass) -> RegionPass:
     """A pass with what the row changes."""
     if not row.controlled:
         one = dataclasses.replace(one, uses=tuple(dataclasses.replace(use, controlled=False) for use in one.uses))
-    if not isinstance(one.asks, ScoreMatchingSettings):
-        return one
-    score = dataclasses.replace(one.asks.score, rule=row.rule, condition_in_inversion=row.condition_in_inversion)
-    return dataclasses.replace(one, asks=dataclasses.replace(one.asks, score=score))
+    return one.with_score(rule=row.rule, condition_in_inversion=row.condition_in_inversion)
 
 
 def run_ablation(

@@ -10,7 +10,7 @@ import dataclasses
 import functools
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -80,6 +80,20 @@ class RegionPass:
         asks = self.asks
         steps = range(self.stage.iterations)
         return round(self.crops * sum(evaluations(asks.intervals.at(step), asks.score) for step in steps))
+
+    def with_score(self, **changes: Any) -> RegionPass:
+        """The same with other fields of the score rule; passes of edits have none and stay."""
+        if isinstance(self.asks, EditSettings):
+            return self
+        score = dataclasses.replace(self.asks.score, **changes)
+        return dataclasses.replace(self, asks=dataclasses.replace(self.asks, score=score))
+
+    def with_sampling(self, **changes: Any) -> RegionPass:
+        """The same with other fields of how edits are sampled; passes of scores have none and stay."""
+        if isinstance(self.asks, ScoreMatchingSettings):
+            return self
+        sampling = dataclasses.replace(self.asks.sampling, **changes)
+        return dataclasses.replace(self, asks=dataclasses.replace(self.asks, sampling=sampling))
 
     def longer(self, factor: float) -> RegionPass:
         """The same pass in `factor` times as many steps, and scenes for edits."""
