@@ -13,6 +13,6 @@ setup(
     package_dir={CORE: CORE, PACK: ".", f"{PACK}.nodes": "nodes", f"{PACK}.nodes.host": "nodes/host"},
     package_data={
         CORE: ["**/*.safetensors", "**/*.json", "**/*.npz", "**/*.html", "**/*.js", "**/*.txt"],
-        PACK: ["workflows/*", "web/*", "web/**/*"],
+        PACK: ["workflows/*", "workflows/**/*", "web/*", "web/**/*"],
     },
 )

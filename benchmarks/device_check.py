@@ -28,6 +28,7 @@ import torch
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from device_stages import paper_stages  # noqa: E402
 from device_work import WORK, Place, Skipped  # noqa: E402
 
 from animportrait3d_core.errors import MissingExtension  # noqa: E402
@@ -107,7 +108,7 @@ def suites(place: Place) -> tuple[dict[str, float], str]:
     return {"passed": passed, "skipped": count["skipped"]}, "pytest -m gpu " + " ".join(SUITES)
 
 
-CHECKS = {"extensions": extensions, **WORK, "suites": suites}
+CHECKS = {"extensions": extensions, **WORK, "paper_stages": paper_stages, "suites": suites}
 
 
 def carry_out(name: str, place: Place) -> Check:

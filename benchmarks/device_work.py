@@ -59,15 +59,16 @@ def milliseconds(work: Callable[[], Any], device: str, repeats: int = 5) -> floa
     """Median time of a job after one run to warm up, the GPU's own work included."""
     times = []
     for _ in range(repeats + 1):
-        _wait(device)
+        wait_for(device)
         start = time.perf_counter()
         work()
-        _wait(device)
+        wait_for(device)
         times.append(1e3 * (time.perf_counter() - start))
     return statistics.median(times[1:])
 
 
-def _wait(device: str) -> None:
+def wait_for(device: str) -> None:
+    """Until the GPU has done what it was given."""
     if device == "cuda":
         torch.cuda.synchronize()
 
@@ -242,7 +243,7 @@ def training(place: Place) -> Result:
         fit_to_views(avatar, views, settings.with_stage(iterations=1), device=device)
         start = time.perf_counter()
         trained = fit_to_views(avatar, views, settings, device=device)
-        _wait(device)
+        wait_for(device)
         numbers[f"{device}_ms_per_step"] = 1e3 * (time.perf_counter() - start) / steps
         posed = pose_avatar(trained, trained.parameters)
         pictures[device] = render_avatar_views(posed, views.cameras[:4], torch.ones(3)).images

@@ -34,10 +34,9 @@ from animportrait3d_core.diffusion.diffusers_adapter import (  # noqa: E402
 )
 from animportrait3d_core.diffusion.score import ScoreSettings, ScoreText, score  # noqa: E402
 from animportrait3d_core.embedded.weights import embedded_prior_folder  # noqa: E402
-from animportrait3d_core.optimization.dynamic import RegionPass, states_of  # noqa: E402
+from animportrait3d_core.optimization.dynamic import RegionPass, scenes_of  # noqa: E402
 from animportrait3d_core.optimization.presets import dynamic_stage  # noqa: E402
 from animportrait3d_core.optimization.region_guidance import RegionGuidance  # noqa: E402
-from animportrait3d_core.optimization.region_scenes import RegionScenes  # noqa: E402
 from animportrait3d_core.optimization.scenes import Scene, render_scene  # noqa: E402
 from animportrait3d_core.optimization.score_matching import ScoreMatchingSettings  # noqa: E402
 
@@ -75,7 +74,7 @@ def measure(
 ) -> list[tuple[int, dict[str, tuple[float, float]]]]:
     """(t, {rule: (median cosine to ism, median relative length)}) of some steps of a stage."""
     assert isinstance(one.asks, ScoreMatchingSettings)
-    made = RegionScenes(avatar, states_of(one, avatar, None), one.uses, guidance.image_size, one.cameras, one.poses)
+    made = scenes_of(one, avatar, guidance.image_size)
     asked, rig, rows = RegionGuidance(guidance, prompts, one.uses), AvatarRig(avatar), []
     with torch.no_grad():
         shown = [made.at(number, 0) for number in range(scenes)]

@@ -24,7 +24,6 @@ class DynamicStage:
     RETURN_NAMES = ("avatar", "image")
     OUTPUT_TOOLTIPS = ("The avatar after this stage.", "Above: before. Below: after, in the same poses.")
     STAGE = ""
-    OWN_INPUTS: dict[str, Any] = {}
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
@@ -58,7 +57,7 @@ class DynamicStage:
                         "take it in proportion where they ask more strongly.",
                     },
                 ),
-                **cls.OWN_INPUTS,
+                **cls.own_inputs(),
                 "seed": (
                     "INT",
                     {
@@ -102,7 +101,7 @@ class DynamicStage:
         **own: Any,
     ) -> dict[str, Any]:
         from animportrait3d_core.optimization.anchor import Anchor
-        from animportrait3d_core.optimization.dynamic import before_and_after, optimize_regions
+        from animportrait3d_core.optimization.dynamic import Workplace, before_and_after, optimize_regions
         from animportrait3d_core.optimization.presets import dynamic_stage
         from animportrait3d_core.render import gaussian_device
 
@@ -112,13 +111,18 @@ class DynamicStage:
         cost = f"about {count:,} evaluations of the model"
         host.say(f"AP3D_{type(self).__name__}", cost)
         anchor = None if portrait_views is None else Anchor(portrait_views, portrait_weight)
-        trained = optimize_regions(
-            avatar, guidance, prompts, passes, None if motion is None else motion.parameters, seed,
-            host.runs_folder(), lambda name: host.ProgressBar(told=f"{name}, {cost}"), gaussian_device(host.device()),
-            anchor=anchor,
-        )  # fmt: skip
+        place = Workplace(
+            host.runs_folder(), lambda name: host.ProgressBar(told=f"{name}, {cost}"), gaussian_device(host.device())
+        )
+        poses = None if motion is None else motion.parameters
+        trained = optimize_regions(avatar, guidance, prompts, passes, poses, seed, anchor, place)
         image = before_and_after(avatar, trained, passes[0])[None]
         return host.node_result(trained, image, ui={**host.preview_images(image, self.STAGE), "text": [cost]})
+
+    @staticmethod
+    def own_inputs() -> dict[str, Any]:
+        """What not all four have."""
+        raise NotImplementedError
 
     @staticmethod
     def changed(one: RegionPass, **own: Any) -> RegionPass:
@@ -129,16 +133,19 @@ class DynamicStage:
 class Distillation(DynamicStage):
     """The stages that follow the scores of the model."""
 
-    OWN_INPUTS = {
-        "score_rule": (
-            ["ism", "fast", "csd", "sds"],
-            {
-                "default": "ism",
-                "tooltip": "ism: Interval Score Matching, the paper's. fast: its inversion in one step, half the "
-                "cost. csd, sds: the text alone, and the oldest rule.",
-            },
-        )
-    }
+    @staticmethod
+    def own_inputs() -> dict[str, Any]:
+        """See `DynamicStage`."""
+        return {
+            "score_rule": (
+                ["ism", "fast", "csd", "sds"],
+                {
+                    "default": "ism",
+                    "tooltip": "ism: Interval Score Matching, the paper's. fast: its inversion in one step, half the "
+                    "cost. csd, sds: the text alone, and the oldest rule.",
+                },
+            )
+        }
 
     @staticmethod
     def changed(one: RegionPass, **own: Any) -> RegionPass:
@@ -149,21 +156,37 @@ class Distillation(DynamicStage):
 class Editing(DynamicStage):
     """The stages that follow pictures which the model has edited."""
 
-    OWN_INPUTS = {
-        "strength": (
-            "FLOAT",
-            {
-                "default": 0.0, "min": 0.0, "max": 1.0, "step": 0.05, "round": False,
-                "tooltip": "How much the model may change in its edits (denoise); 0: the stage's own, 0.9 for eyes, "
-                "0.3 for the refinement.",
-            },
-        )
-    }  # fmt: skip
+    @staticmethod
+    def own_inputs() -> dict[str, Any]:
+        """See `DynamicStage`."""
+        from animportrait3d_core.diffusion.samplers import DDIM, SCHEDULERS
+
+        return {
+            "strength": (
+                "FLOAT",
+                {
+                    "default": 0.0, "min": 0.0, "max": 1.0, "step": 0.05, "round": False,
+                    "tooltip": "How much the model may change in its edits (denoise); 0: the stage's own, 0.9 for "
+                    "eyes, 0.3 for the refinement.",
+                },
+            ),
+            "steps": (
+                "INT",
+                {
+                    "default": 0, "min": 0, "max": 1000,
+                    "tooltip": "Of the sampler, with those that the strength leaves out; 0: the stage's own. Few for "
+                    "models that are made for few.",
+                },
+            ),
+            "scheduler": (list(SCHEDULERS), {"default": DDIM, "tooltip": "Of diffusers; LCM's wants 4 to 8 steps."}),
+        }  # fmt: skip
 
     @staticmethod
     def changed(one: RegionPass, **own: Any) -> RegionPass:
         """See `DynamicStage`."""
-        return one.with_sampling(strength=own["strength"]) if own["strength"] else one
+        names = {"strength": "strength", "steps": "num_inference_steps"}
+        chosen = {names[name]: own[name] for name in names if own[name]}
+        return one.with_sampling(scheduler=own["scheduler"], **chosen)
 
 
 class PretrainEyes(Editing):

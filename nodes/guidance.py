@@ -228,6 +228,7 @@ class SampleGuidance:
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
         from animportrait3d_core.conditioning.crops import CROP_REGIONS
+        from animportrait3d_core.diffusion.samplers import DDIM, SCHEDULERS
         from animportrait3d_core.diffusion.sampling import PictureSettings, SamplingSettings
 
         usual = SamplingSettings()
@@ -270,6 +271,7 @@ class SampleGuidance:
                     "BOOLEAN",
                     {"default": True, "tooltip": "Off: the condition gives only the size of the pictures."},
                 ),
+                "scheduler": (list(SCHEDULERS), {"default": DDIM, "tooltip": "Of diffusers; LCM's wants few steps."}),
             },
             "optional": {
                 "condition": (
@@ -291,13 +293,15 @@ class SampleGuidance:
         seed: int,
         count: int,
         controlnet: bool,
+        scheduler: str,
         condition: Tensor | None = None,
     ) -> dict[str, Any]:
         from animportrait3d_core.conditioning import CROP_REGIONS
         from animportrait3d_core.diffusion.sampling import PictureSettings, SamplingSettings, sample_pictures
 
         size = None if condition is None else (condition.shape[1], condition.shape[2])
-        settings = PictureSettings(SamplingSettings(steps, guidance_scale), count, seed, size)
+        sampling = SamplingSettings(steps, guidance_scale, scheduler=scheduler)
+        settings = PictureSettings(sampling, count, seed, size)
         asked, negative = prompts.text(CROP_REGIONS[region], yaw), prompts.negative_prompt
         given = condition if controlnet else None
         images = sample_pictures(guidance, settings, asked, negative, given, host.ProgressBar())

@@ -7,8 +7,10 @@ A graph is a function below that fills a `WorkflowBuilder`. After a change of a 
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import functools
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -160,7 +162,12 @@ def _parts(graph: WorkflowBuilder, views: BuiltNode, mesh: Output) -> BuiltNode:
 
 
 def _points(
-    graph: WorkflowBuilder, mesh: Output, fit: BuiltNode, parts: BuiltNode, views_and_close: tuple[BuiltNode, BuiltNode]
+    graph: WorkflowBuilder,
+    mesh: Output,
+    fit: BuiltNode,
+    parts: BuiltNode,
+    views_and_close: tuple[BuiltNode, BuiltNode],
+    method: str = "hash grid",
 ) -> BuiltNode:
     """Coloured points, bound to the body's faces."""
     views, close = views_and_close
@@ -172,7 +179,7 @@ def _points(
         fit=fit["fit"],
         views=views["views"],
         close_views=close["views"],
-        method="hash grid",
+        method=method,
         shows_picture=True,
     )
 
@@ -184,6 +191,7 @@ def _avatar(
     views_and_close: tuple[BuiltNode, BuiltNode],
     fit: BuiltNode,
     points: BuiltNode,
+    iterations: int = 1000,
 ) -> BuiltNode:
     """The stage in which points become a trained avatar, which is saved."""
     views, close = views_and_close
@@ -196,6 +204,7 @@ def _avatar(
             prompt=portrait["prompt"],
             portrait=portrait["portrait"],
             close_views=close["views"],
+            iterations=iterations,
             shows_picture=True,
         )
         graph.add("AP3D_SaveAvatar", text_lines=1, avatar=avatar["avatar"])
@@ -361,11 +370,16 @@ def second_stage(graph: WorkflowBuilder) -> None:
 
 
 def _dynamic(
-    graph: WorkflowBuilder, number: int, avatar: BuiltNode, guidance: BuiltNode, prompts: BuiltNode
+    graph: WorkflowBuilder,
+    number: int,
+    avatar: BuiltNode,
+    guidance: BuiltNode,
+    prompts: BuiltNode,
+    headings: Collection[str] = [heading for _, heading, _ in DYNAMIC_STAGES],
 ) -> list[BuiltNode]:
-    """The four stages of dynamic optimization, one after the other, counted from `number`."""
+    """Stages of dynamic optimization, one after the other, counted from `number`; headings: which."""
     stages = [avatar]
-    for node, heading, note in DYNAMIC_STAGES:
+    for node, heading, note in (stage for stage in DYNAMIC_STAGES if stage[1] in headings):
         with graph.stage(f"{number + len(stages) - 1} {heading}", note):
             stages.append(
                 graph.add(
@@ -380,6 +394,97 @@ def _dynamic(
     return stages[1:]
 
 
+@dataclasses.dataclass(frozen=True)
+class Ablation:
+    """The whole method with something left out (paper, section 4.3 and appendix A3).
+
+    note: what.  colors: of the points.  iterations: of the first avatar's training.  covered: whether hair and clothes
+    get points of their own.  control: strength of the ControlNet.  stages: headings of those that are carried out.
+    """
+
+    note: str
+    colors: str = "hash grid"
+    iterations: int = 1000
+    covered: bool = True
+    control: float = 1.0
+    stages: tuple[str, ...] = tuple(heading for _, heading, _ in DYNAMIC_STAGES)
+
+
+ABLATIONS = {
+    "no_appearance_initialization": Ablation(
+        "**No appearance initialization**: the Gaussians begin grey and have seen no view.", "none", 0
+    ),
+    "no_geometry_initialization": Ablation(
+        "**No geometry initialization**: all points lie on the body itself, none on hair or clothes.", covered=False
+    ),
+    "no_pretraining": Ablation(
+        "**No pre-training** of eyes and mouth.", stages=("Whole avatar", "Refinement")
+    ),
+    "no_controlnet": Ablation("**No ControlNet**: the model sees neither normals nor labels of the body.", control=0.0),
+    "refinement_only": Ablation(
+        "**Refinement only**: the first avatar is edited, and nothing else.", stages=("Refinement",)
+    ),
+}  # fmt: skip
+ABLATION_NOTE = """{what}
+
+Compare its films and its sheet with those of the whole method. `animportrait3d evaluate --ablation` measures all of
+them against the truth of the embedded world."""
+
+
+def ablation(graph: WorkflowBuilder, left_out: Ablation) -> None:
+    """The whole method with something left out."""
+    with graph.stage("1 Portrait", ABLATION_NOTE.format(what=left_out.note)):
+        portrait = graph.add("AP3D_LoadPortrait3D", shows_picture=True, text_lines=2)
+    with graph.stage("2 Views and surface", SURFACE_NOTE):
+        seen = _views(graph, portrait)
+        mesh = _surface(graph, portrait, seen[0])
+    with graph.stage("3 Parts and body", BODY_NOTE):
+        parts = _parts(graph, seen[0], mesh["mesh"])
+        fit = _fit(graph, seen[0], graph.add("AP3D_LoadSMPLX", shows_picture=True), parts)
+    with graph.stage(
+        "4 Points", POINTS_NOTE if left_out.covered else "Whatever lies within reach of the body is skin."
+    ):
+        if not left_out.covered:
+            everything = {"skin_distance": 0.5, "cover_distance": 0.5}
+            parts = graph.add(
+                "AP3D_SplitPartsByDistance", mesh=mesh["mesh"], fit=fit["fit"], **everything, shows_picture=True
+            )
+        points = _points(graph, mesh["mesh"], fit, parts, seen, left_out.colors)
+    avatar = _avatar(graph, "5", portrait, seen, fit, points, left_out.iterations)
+    with graph.stage("6 Model"):
+        guidance = graph.add("AP3D_LoadGuidance", controlnet_strength=left_out.control, text_lines=4)
+        prompts = graph.add("AP3D_Prompts", prompt=portrait["prompt"], text_lines=8)
+    last = _dynamic(graph, 7, avatar, guidance, prompts, left_out.stages)[-1]
+    number = 7 + len(left_out.stages)
+    _results(graph, (str(number), str(number + 1)), portrait, seen[0], last)
+
+
+SUPER_RESOLUTION_NOTE = """**Super-resolution only** (paper, appendix A3): views of a saved avatar in motion go through
+an upscaler of ComfyUI's own, and the avatar follows them. Put `RealESRGAN_x2plus.pth` into `models/upscale_models`.
+
+In place of the upscaler use VAE Encode, KSampler with a low denoise and VAE Decode, or anything else that keeps
+pictures in their order: *Fit To Views* does not ask who made them."""
+
+
+def super_resolution_only(graph: WorkflowBuilder) -> None:
+    """A saved avatar follows upscaled pictures of itself."""
+    with graph.stage("1 Avatar in motion", SUPER_RESOLUTION_NOTE):
+        loaded = graph.add("AP3D_LoadAvatar")
+        motion = graph.add("AP3D_LoadMotion", avatar=loaded["avatar"], motion="stress clip")
+        views = graph.add("AP3D_RenderViews", subject=loaded["avatar"], motion=motion["motion"], shows_picture=True)
+    with graph.stage("2 Upscaler", "Twice as large, then back to the size that the avatar can hold."):
+        model = graph.add("UpscaleModelLoader")
+        larger = graph.add("ImageUpscaleWithModel", upscale_model=model["UPSCALE_MODEL"], image=views["images"])
+        images = graph.add("ImageScale", image=larger["IMAGE"])
+    with graph.stage("3 Avatar", "The views with the new pictures, which the avatar follows."):
+        replaced = graph.add("AP3D_ReplaceViewImages", views=views["views"], images=images["IMAGE"], shows_picture=True)
+        fitted = graph.add("AP3D_FitToViews", avatar=loaded["avatar"], views=replaced["views"], shows_picture=True)
+        graph.add("AP3D_SaveAvatar", avatar=fitted["avatar"], filename="avatar_upscaled", text_lines=1)
+    with graph.stage("4 Motion"):
+        _turntable(graph, fitted)
+        _stress_clip(graph, fitted)
+
+
 WORKFLOWS: dict[str, Callable[[WorkflowBuilder], None]] = {
     "health_check": health_check,
     "quickstart": quickstart,
@@ -387,15 +492,20 @@ WORKFLOWS: dict[str, Callable[[WorkflowBuilder], None]] = {
     "mesh_portrait": mesh_portrait,
     "look_at_guidance": look_at_guidance,
     "second_stage": second_stage,
+    **{f"ablation/{name}": functools.partial(ablation, left_out=one) for name, one in ABLATIONS.items()},
+    "ablation/super_resolution_only": super_resolution_only,
 }
+HOST_ONLY = ("ablation/super_resolution_only",)
+"""Graphs that need nodes of ComfyUI's own, and with them ComfyUI."""
 
 
 def build(name: str) -> str:
-    """The text of one graph; refuses a graph that the headless runner would refuse."""
+    """The text of one graph; refuses a graph that the headless runner would refuse, unless it is for the host alone."""
     registry = load_registry(ROOT)
-    graph = WorkflowBuilder(name, registry)
+    graph = WorkflowBuilder(name.rpartition("/")[2], registry)
     WORKFLOWS[name](graph)
-    prepare(graph.to_json(), registry)
+    if name not in HOST_ONLY:
+        prepare(graph.to_json(), registry)
     return graph.to_text()
 
 
@@ -410,9 +520,9 @@ def main() -> int:
         text = build(name)
         same = file.is_file() and file.read_text(encoding="utf-8") == text
         if not same and check:
-            different.append(file.name)
+            different.append(name)
         if not same and not check:
-            file.parent.mkdir(exist_ok=True)
+            file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(text, encoding="utf-8")
         print(f"{file.relative_to(ROOT)}: {'unchanged' if same else 'differs' if check else 'written'}")
     if different:

@@ -14,6 +14,11 @@ from .guidance import Prediction
 from .schedule import NoiseSchedule, Spacing
 
 DDIM = "ddim"
+SCHEDULERS = (
+    DDIM, "DPMSolverMultistepScheduler", "EulerDiscreteScheduler", "EulerAncestralDiscreteScheduler",
+    "UniPCMultistepScheduler", "LCMScheduler",
+)  # fmt: skip
+"""What is offered; any scheduler class of diffusers that asks the model once a step is accepted."""
 _LEAST_SIGNAL = 2.0**-24
 """In place of none at all, for schedulers that divide by it (diffusers' own number)."""
 _WHERE = "sample"

@@ -7,6 +7,7 @@ kept as files; a table that was stopped goes on with the first one missing.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import time
 from collections.abc import Callable, Sequence
@@ -28,7 +29,7 @@ from ..files import write_json
 from ..fingerprints import fingerprint
 from ..initialization import InitializationSettings, Networks, Subject, find_subject
 from ..optimization import fit_to_views
-from ..optimization.dynamic import RegionPass, optimize_regions
+from ..optimization.dynamic import RegionPass, Variant, Workplace, optimize_regions
 from ..optimization.presets import dynamic_stage
 from ..parts import AvatarPart
 from ..portrait.trigrid import load_trigrid_portrait
@@ -37,7 +38,7 @@ from ..progress import Stages, stage_of
 from ..render import render_gaussians
 from ..rigging.points import PosedBody, color_points, sample_points, uncolored_points
 from ..surface.color_training import train_color_field
-from .ablation_controls import OtherPoses, follow_truth, forget_everything
+from .ablation_controls import OtherPoses, TrueEdits, forget_everything, towards_truth
 from .heldout import GROUPS, held_out_frames
 from .truth import evaluate_against_identity
 
@@ -171,18 +172,13 @@ class Ablation:
         if row.teacher == "untrained":
             guidance = forget_everything(guidance, self._settings.seed)
         prompts = Prompts.of(person.identity.prompt)
-        avatar, seed = start, self._settings.seed
+        place = Workplace(runs, self._named(person, row))
         for stage in row.stages:
             passes = self._passes(row, stage, guidance.guidance_scale)
-            if row.teacher == "truth":
-                avatar = follow_truth(avatar, guidance, prompts, passes, person.identity, seed)
-                continue
-            change = OtherPoses if row.teacher == "other pose" else None
-            avatar = optimize_regions(
-                avatar, guidance, prompts, passes, seed=seed, runs=runs, stages=self._named(person, row),
-                change_scenes=change,
-            )  # fmt: skip
-        return avatar
+            start = optimize_regions(
+                start, guidance, prompts, passes, seed=self._settings.seed, place=place, variant=_variant(row, person)
+            )
+        return start
 
     def _named(self, person: Person, row: Row) -> Stages | None:
         stages = self._stages
@@ -230,7 +226,16 @@ def _as_in(row: Row, one: RegionPass) -> RegionPass:
     """A pass with what the row changes."""
     if not row.controlled:
         one = dataclasses.replace(one, uses=tuple(dataclasses.replace(use, controlled=False) for use in one.uses))
+    if row.teacher == "truth":
+        return towards_truth(one)
     return one.with_score(rule=row.rule, condition_in_inversion=row.condition_in_inversion)
+
+
+def _variant(row: Row, person: Person) -> Variant:
+    """Who teaches, and with which conditions."""
+    if row.teacher == "truth":
+        return Variant(edit_maker=functools.partial(TrueEdits, identity=person.identity))
+    return Variant(OtherPoses) if row.teacher == "other pose" else Variant()
 
 
 def run_ablation(

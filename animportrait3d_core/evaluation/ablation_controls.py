@@ -15,17 +15,14 @@ from torch import Tensor
 
 from ..avatar.model import RiggedAvatar
 from ..body.parameters import BodyParameters
-from ..conditioning import Prompts
-from ..diffusion import Guidance
 from ..diffusion.diffusers_adapter import DiffusersGuidance
 from ..diffusion.sampling import SamplingSettings
 from ..fingerprints import fingerprint
-from ..optimization.dynamic import RegionPass, states_of
-from ..optimization.edits import EditMaker, EditSettings, follow_edits
+from ..optimization.dynamic import RegionPass
+from ..optimization.edits import EditMaker, EditSettings
 from ..optimization.region_guidance import RegionGuidance
 from ..optimization.region_scenes import RegionScenes
 from ..optimization.scenes import Scene, Scenes
-from ..randomness import seed_at
 
 if TYPE_CHECKING:
     from ..embedded.identities import Identity
@@ -112,22 +109,7 @@ def in_the_same_state(state: BodyParameters, rest: BodyParameters, other_rest: B
     )
 
 
-def follow_truth(
-    avatar: RiggedAvatar,
-    guidance: Guidance,
-    prompts: Prompts,
-    passes: tuple[RegionPass, ...],
-    identity: Identity,
-    seed: int = 0,
-) -> RiggedAvatar:
-    """The passes of a stage with true renders as what is wanted: as many steps, on as many scenes."""
-    for one in passes:
-        scenes_made = one.asks.scenes if isinstance(one.asks, EditSettings) else one.stage.iterations
-        weights = EditSettings(scenes_made, SamplingSettings(), 0.8, perceptual_weight=0.2)
-        scenes = RegionScenes(
-            avatar, states_of(one, avatar, None), one.uses, guidance.image_size, one.cameras, one.poses
-        )
-        asked = RegionGuidance(guidance, prompts, one.uses)
-        maker = TrueEdits(avatar, scenes, asked, weights, seed_at(seed, one.stage.name), identity)
-        avatar = follow_edits(maker, avatar, one.stage)
-    return avatar
+def towards_truth(one: RegionPass) -> RegionPass:
+    """A pass that follows pictures, for `TrueEdits`: as many steps, on as many scenes."""
+    count = one.asks.scenes if isinstance(one.asks, EditSettings) else one.stage.iterations
+    return dataclasses.replace(one, asks=EditSettings(count, SamplingSettings(), 0.8, perceptual_weight=0.2))

@@ -113,6 +113,32 @@ class RegionPass:
         return dataclasses.replace(self, stage=stage, asks=asks)
 
 
+@dataclasses.dataclass(frozen=True)
+class Workplace:
+    """Where passes are carried out; the result depends on none of it but for rounding.
+
+    runs: folder of unfinished runs (`optimize_avatar`).  stages: progress by the name of each pass; edits have one of
+    their own, "edits".  device: where Gaussians are rendered; the guidance is wherever it was loaded.  micro_batch:
+    crops of a call, what the memory allows if None.
+    """
+
+    runs: Path | None = None
+    stages: Stages | None = None
+    device: torch.device | str = "cpu"
+    micro_batch: int | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Variant:
+    """What an experiment puts in the place of a part.
+
+    scenes: from those of a pass, what is looked at.  edit_maker: like `EditMaker`.
+    """
+
+    scenes: Callable[[Scenes], Scenes] = lambda scenes: scenes
+    edit_maker: Callable[..., EditMaker] = EditMaker
+
+
 def optimize_regions(
     avatar: RiggedAvatar,
     guidance: Guidance,
@@ -120,43 +146,42 @@ def optimize_regions(
     passes: tuple[RegionPass, ...],
     motion: BodyParameters | None = None,
     seed: int = 0,
-    runs: Path | None = None,
-    stages: Stages | None = None,
-    device: torch.device | str = "cpu",
-    micro_batch: int | None = None,
     anchor: Anchor | None = None,
-    change_scenes: Callable[[Scenes], Scenes] | None = None,
+    place: Workplace = Workplace(),
+    variant: Variant = Variant(),
 ) -> RiggedAvatar:
     """Carry the passes of a stage out, one after the other.
 
-    motion: [T] poses of the avatar's body to draw from; random ones if None.  runs: folder of unfinished runs
-    (`optimize_avatar`).  stages: progress by the name of each pass; edits have one of their own, "edits".  device:
-    where Gaussians are rendered; the guidance is wherever it was loaded.  micro_batch: crops of a call, what the
-    memory allows if None; the result does not depend on it but for rounding.  anchor: views of the portrait that must
-    stay.  change_scenes: what is looked at in place of the scenes of each pass. Raises `InvalidInput` for avatars
-    without the parts of a pass, and for a motion without open mouths where mouths are learned.
+    motion: [T] poses of the avatar's body to draw from; random ones if None.  anchor: views of the portrait that must
+    stay. Raises `InvalidInput` for avatars without the parts of a pass, and for a motion without open mouths where
+    mouths are learned.
     """
     finished: list[Run] = []
     near = None if anchor is None else anchor.resized(guidance.image_size)
     for one in passes:
         _check_parts(avatar, one)
-        states = states_of(one, avatar, motion)
-        scenes: Scenes = RegionScenes(avatar, states, one.uses, guidance.image_size, one.cameras, one.poses)
-        scenes = scenes if change_scenes is None else change_scenes(scenes)
-        asked = RegionGuidance(guidance, prompts, one.uses, micro_batch)
+        scenes = variant.scenes(scenes_of(one, avatar, guidance.image_size, motion))
+        asked = RegionGuidance(guidance, prompts, one.uses, place.micro_batch)
         own = seed_at(seed, one.stage.name)
         if isinstance(one.asks, EditSettings):
-            maker = EditMaker(avatar, scenes, asked, one.asks, own)
-            avatar = follow_edits(maker, avatar, one.stage, runs, stages, device, finished.append, near)
+            maker = variant.edit_maker(avatar, scenes, asked, one.asks, own)
+            avatar = follow_edits(
+                maker, avatar, one.stage, place.runs, place.stages, place.device, finished.append, near
+            )
         else:
             objective = ScoreMatching(asked, one.asks, own)
-            optimizer = anchored_optimizer(avatar, one.stage, scenes, objective, near, own, device)
-            progress = stage_of(stages, one.stage.name)
+            optimizer = anchored_optimizer(avatar, one.stage, scenes, objective, near, own, place.device)
+            progress = stage_of(place.stages, one.stage.name)
             picture = functools.partial(_strip, objective)
-            avatar = optimize_avatar(optimizer, runs, progress, picture, finished.append)
+            avatar = optimize_avatar(optimizer, place.runs, progress, picture, finished.append)
     for run in finished:
         run.remove()
     return avatar
+
+
+def scenes_of(one: RegionPass, avatar: RiggedAvatar, size: int, motion: BodyParameters | None = None) -> RegionScenes:
+    """What a pass looks at, in crops of `size` pixels.  motion: poses to draw from, random ones if None."""
+    return RegionScenes(avatar, states_of(one, avatar, motion), one.uses, size, one.cameras, one.poses)
 
 
 def states_of(one: RegionPass, avatar: RiggedAvatar, motion: BodyParameters | None) -> States:

@@ -27,11 +27,13 @@ from animportrait3d_core.evaluation.ablation import (
 )
 from animportrait3d_core.evaluation.ablation_controls import (
     OtherPoses,
-    follow_truth,
+    TrueEdits,
     forget_everything,
     in_the_same_state,
+    towards_truth,
 )
 from animportrait3d_core.evaluation.heldout import held_out_frames
+from animportrait3d_core.optimization.dynamic import Variant, optimize_regions
 from animportrait3d_core.optimization.presets import dynamic_stage
 from animportrait3d_core.optimization.region_scenes import DrawnStates, RegionScenes
 from tests.embedded.prior_samples import save_untrained_prior
@@ -99,8 +101,9 @@ def test_cells_are_made_once_and_the_table_counts_differences(table, person) -> 
 
 def test_the_ceiling_follows_the_truth(start, person) -> None:
     (one,) = dynamic_stage("full", "draft", 2.0)
-    passes = (one.longer(20 / one.stage.iterations),)
-    after = follow_truth(start, Wishes(), Prompts.of(person.identity.prompt), passes, person.identity)
+    passes = (towards_truth(one.longer(20 / one.stage.iterations)),)
+    truth = Variant(edit_maker=functools.partial(TrueEdits, identity=person.identity))
+    after = optimize_regions(start, Wishes(), Prompts.of(person.identity.prompt), passes, variant=truth)
     frames = held_out_frames()[:4]
     before, found = (
         module.evaluate_against_identity(avatar, person.identity, frames=frames, size=64)["psnr_image"]

@@ -26,7 +26,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = Path(__file__).parent / "frontend.js"
-GRAPHS = sorted((ROOT / "workflows").glob("*.json"))
+GRAPHS = sorted((ROOT / "workflows").rglob("*.json"))
 MUTED, BYPASSED = 2, 4
 
 

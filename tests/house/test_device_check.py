@@ -41,6 +41,18 @@ def test_a_rehearsal_fills_table_and_report(tmp_path):
     assert "failed: none, skipped: none" in run.stdout and "gaussians    passed" in run.stdout
 
 
+def test_the_stages_are_measured_at_a_small_size(tmp_path):
+    """Time of the networks and outside of them, each pass of the four stages."""
+    run = device_check(tmp_path, "--device", "cpu", "--size", "small", "--only", "paper_stages")
+    assert run.returncode == 0, run.stdout + run.stderr
+    numbers = json.loads((tmp_path / "device_check.json").read_text())["checks"][0]["numbers"]
+    passes = {name.split("_", 1)[1] for name in numbers if name.endswith("_s") and "evaluations" not in name}
+    edited = {f"{name}_edit_s" for name in ("pretrain_eyes", "refine_mouth", "refine")}
+    stepped = {f"{name}_step_s" for name in ("pretrain_eyes", "pretrain_mouth", "refine_mouth", "optimize", "refine")}
+    assert passes == edited | stepped
+    assert 0 < numbers["2k_outside_share"] < 1 and numbers["2k_evaluations_per_s"] > 0
+
+
 @pytest.fixture
 def module(monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))

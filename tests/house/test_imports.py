@@ -65,7 +65,7 @@ ARROWS = {
     "embedded": "body cameras conditioning diffusion doctor files fingerprints head_frame landmarks mesh_files meshes "
     "networks parts portrait previews progress regions render rotations runs similarity surface training views",
     "evaluation": "animation avatar body cameras conditioning diffusion embedded files fingerprints head_frame "
-    "initialization landmarks mesh_queries meshes optimization parts portrait previews progress randomness regions "
+    "initialization landmarks mesh_queries meshes optimization parts portrait previews progress regions "
     "render rigging similarity surface",
     "workflow": "devices files fingerprints progress",
     "commands": "body embedded evaluation files initialization previews progress training workflow",

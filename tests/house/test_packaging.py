@@ -37,7 +37,7 @@ def test_the_wheel_holds_what_a_clone_holds(installed):
     for folder, inside in (("nodes", "animportrait3d_pack/nodes"), ("animportrait3d_core", "animportrait3d_core")):
         for file in (ROOT / folder).rglob("*.py"):
             assert (installed / inside / file.relative_to(ROOT / folder)).is_file(), file
-    for file in [*(ROOT / "workflows").iterdir(), *(ROOT / "web").rglob("*.*")]:
+    for file in [*(ROOT / "workflows").rglob("*.*"), *(ROOT / "web").rglob("*.*")]:
         assert (installed / "animportrait3d_pack" / file.relative_to(ROOT)).is_file(), file
     weights = [file for kind in ("safetensors", "npz") for file in (ROOT / "animportrait3d_core").rglob(f"*.{kind}")]
     for file in weights:

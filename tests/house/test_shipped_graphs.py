@@ -10,38 +10,53 @@ from pathlib import Path
 import pytest
 
 from animportrait3d_core.avatar.io import save_avatar
+from animportrait3d_core.errors import InvalidInput
 from animportrait3d_core.workflow import RunSettings, read_graph_file, run
 from animportrait3d_core.workflow.prepare import prepare
 from tests.embedded.prior_samples import save_untrained_prior
 
 ROOT = Path(__file__).parents[2]
-GRAPHS = sorted((ROOT / "workflows").glob("*.json"))
+GRAPHS = sorted((ROOT / "workflows").rglob("*.json"))
 PRIOR_IS_THERE = (ROOT / "animportrait3d_core" / "embedded" / "weights" / "prior" / "model_index.json").is_file()
 SETTINGS = json.loads((ROOT / "tests" / "shipped_graphs.json").read_text(encoding="utf-8"))
 
 
+def name_of(file: Path) -> str:
+    """As `scripts/make_workflows.py` calls it: "quickstart", "ablation/no_controlnet"."""
+    return file.relative_to(ROOT / "workflows").with_suffix("").as_posix()
+
+
+RUNNABLE = [file for file in GRAPHS if "host_only" not in SETTINGS[name_of(file)]]
+
+
 def test_every_graph_has_its_test_settings():
-    assert {graph.stem for graph in GRAPHS} == set(SETTINGS)
+    assert {name_of(graph) for graph in GRAPHS} == set(SETTINGS)
 
 
-@pytest.mark.parametrize("file", GRAPHS, ids=lambda file: file.stem)
+@pytest.mark.parametrize("file", [file for file in GRAPHS if file not in RUNNABLE], ids=name_of)
+def test_a_graph_for_the_host_alone_is_refused_by_the_node_that_is_lacking(file, node_classes):
+    with pytest.raises(InvalidInput, match="UpscaleModelLoader .* is not a node of this pack"):
+        prepare(read_graph_file(file), node_classes)
+
+
+@pytest.mark.parametrize("file", GRAPHS, ids=name_of)
 def test_a_graph_is_what_its_script_writes(file):
     script = runpy.run_path(str(ROOT / "scripts" / "make_workflows.py"))
-    assert file.read_text(encoding="utf-8") == script["build"](file.stem), "run scripts/make_workflows.py"
+    assert file.read_text(encoding="utf-8") == script["build"](name_of(file)), "run scripts/make_workflows.py"
 
 
-@pytest.mark.parametrize("file", GRAPHS, ids=lambda file: file.stem)
+@pytest.mark.parametrize("file", RUNNABLE, ids=name_of)
 def test_a_graph_and_its_tiny_settings_are_accepted(file, node_classes):
     graph = read_graph_file(file)
     assert graph["version"] == 0.4 and graph["groups"]
     assert any(node["type"] == "MarkdownNote" for node in graph["nodes"])
-    plan = prepare(graph, node_classes, SETTINGS[file.stem]["tiny"])
+    plan = prepare(graph, node_classes, SETTINGS[name_of(file)]["tiny"])
     assert plan.order
 
 
 def run_tiny(file, folder, node_classes, *overrides):
     """The graph at its tiny settings; what a node does to its inputs is seen."""
-    overrides = (*SETTINGS[file.stem]["tiny"], *overrides)
+    overrides = (*SETTINGS[name_of(file)]["tiny"], *overrides)
     result = run(file, node_classes, RunSettings(folder, overrides=overrides, device="cpu", verify_values=True))
     graph = read_graph_file(file)
     ours = {str(node["id"]) for node in graph["nodes"] if node["type"].startswith("AP3D_")}
@@ -60,14 +75,14 @@ def own_files(make_avatar, tmp_path_factory):
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("file", GRAPHS, ids=lambda file: file.stem)
+@pytest.mark.parametrize("file", RUNNABLE, ids=name_of)
 def test_a_graph_runs_at_tiny_size_and_no_node_changes_its_inputs(file, tmp_path, node_classes, own_files):
-    if "prior" in SETTINGS[file.stem] and not PRIOR_IS_THERE:
+    if "prior" in SETTINGS[name_of(file)] and not PRIOR_IS_THERE:
         pytest.skip("the embedded prior's weights are not in this copy (scripts/train_prior.sh)")
-    run_tiny(file, tmp_path, node_classes, *own_files(file.stem))
+    run_tiny(file, tmp_path, node_classes, *own_files(name_of(file)))
 
 
-@pytest.mark.parametrize("name", [name for name, entry in SETTINGS.items() if "prior" in entry])
+@pytest.mark.parametrize("name", [name for name, entry in SETTINGS.items() if "prior" in entry and "/" not in name])
 def test_a_graph_of_the_prior_runs_with_any_folder_of_its_kind(name, tmp_path, node_classes, own_files):
     prior = f"{SETTINGS[name]['prior']}={save_untrained_prior(tmp_path / 'prior')}"
     run_tiny(ROOT / "workflows" / f"{name}.json", tmp_path / "out", node_classes, prior, *own_files(name))

@@ -12,7 +12,7 @@ import torch
 from animportrait3d_core.body.parameters import stack_parameters
 from animportrait3d_core.diffusion import Prediction
 from animportrait3d_core.errors import InvalidInput
-from animportrait3d_core.optimization.dynamic import OPEN_JAW, optimize_regions, states_of
+from animportrait3d_core.optimization.dynamic import OPEN_JAW, Workplace, optimize_regions, states_of
 from animportrait3d_core.optimization.edits import EditSettings
 from animportrait3d_core.optimization.presets import DRAFT, PRESETS, dynamic_stage
 from animportrait3d_core.optimization.region_guidance import RegionGuidance, crops_per_call
@@ -165,9 +165,9 @@ def test_a_stopped_stage_of_two_passes_goes_on_in_the_second(start, tmp_path) ->
         return progress
 
     with pytest.raises(KeyboardInterrupt):
-        optimize_regions(start, Wishes(), PROMPTS, passes, seed=3, runs=tmp_path, stages=stages)
+        optimize_regions(start, Wishes(), PROMPTS, passes, seed=3, place=Workplace(tmp_path, stages))
     guidance = Wishes()
-    again = optimize_regions(start, guidance, PROMPTS, passes, seed=3, runs=tmp_path)
+    again = optimize_regions(start, guidance, PROMPTS, passes, seed=3, place=Workplace(tmp_path))
     for name, value in vars(whole.gaussians).items():
         assert torch.equal(value, getattr(again.gaussians, name))
     assert guidance.calls == []  # neither the first pass nor the edits were made again
@@ -177,7 +177,7 @@ def test_a_stopped_stage_of_two_passes_goes_on_in_the_second(start, tmp_path) ->
 def test_the_picture_of_a_step_shows_crop_condition_and_wish(start) -> None:
     shown = []
     stages = lambda name: lambda step, total, preview: shown.append(preview)  # noqa: E731
-    optimize_regions(start, Wishes(), PROMPTS, short("mouth"), stages=stages)
+    optimize_regions(start, Wishes(), PROMPTS, short("mouth"), place=Workplace(stages=stages))
     picture = shown[-1]
     assert picture.shape == (32, 4 * 32, 3) and 0 <= float(picture.min()) and float(picture.max()) <= 1
     assert float((picture[:, 96:] - Wishes().color).abs().max()) < 1e-3

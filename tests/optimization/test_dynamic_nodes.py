@@ -24,7 +24,7 @@ def start(make_avatar):
 
 
 def own(node):
-    return {"strength": 0.0} if node in (NODES[0], NODES[3]) else {"score_rule": "sds"}
+    return {"strength": 0.0, "steps": 0, "scheduler": "ddim"} if node in (NODES[0], NODES[3]) else {"score_rule": "sds"}
 
 
 def run(run_node, node, avatar, guidance, **changes):
@@ -69,6 +69,9 @@ def test_the_own_inputs_reach_the_rule(start, run_node) -> None:
 
     assert calls("AP3D_PretrainMouth", score_rule="ism") > calls("AP3D_PretrainMouth", score_rule="fast")
     assert calls("AP3D_SDEditRefine", strength=0.6) > 1.5 * calls("AP3D_SDEditRefine")
+    assert calls("AP3D_SDEditRefine", strength=1.0, steps=4, scheduler="LCMScheduler") * 6 == 4 * calls(
+        "AP3D_SDEditRefine"
+    )
 
 
 def test_a_motion_is_where_poses_come_from(start, run_node) -> None:
