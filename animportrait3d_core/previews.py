@@ -145,19 +145,40 @@ def contact_sheet(
 ) -> Tensor:
     """One picture [H, W, 3]: captioned rows of `columns` pictures from each batch [B_i, H_i, W_i, 3 or more].
 
-    The pictures are taken evenly from the batch, its first and last included, and resampled to `size` pixels.
+    The pictures are taken evenly from the batch, its first and last included, and resampled to fit into `size` x `size`
+    pixels, on white. A batch of one picture that is wider than high fills the whole row.
     """
     rows = []
     for index, batch in enumerate(batches):
         check_shape("contact_sheet", f"batch {index + 1}", batch, ["B", "H", "W", "C"])
-        chosen = torch.linspace(0, len(batch) - 1, min(columns * rows_per_batch, len(batch))).round().long()
-        channels = batch[chosen][..., :3].permute(0, 3, 1, 2)
-        resized = torch.nn.functional.interpolate(
-            channels, size=(size, size), mode="bilinear", align_corners=False, antialias=True
-        )
-        row = tile(resized.permute(0, 2, 3, 1).clamp(0, 1), columns=min(columns, len(chosen)))
+        height, width = batch.shape[1:3]
+        if len(batch) == 1 and width > height:
+            row = _resampled(batch, round(columns * size * height / width), columns * size)[0]
+        else:
+            chosen = torch.linspace(0, len(batch) - 1, min(columns * rows_per_batch, len(batch))).round().long()
+            row = tile(_fitted(batch[chosen], size), columns=min(columns, len(chosen)))
         rows.append(captioned(row, captions[index]) if index < len(captions) and captions[index] else row)
     return stack_rows(rows)
+
+
+def _resampled(images: Tensor, height: int, width: int) -> Tensor:
+    """Pictures [B, H, W, 3 or more] as [B, height, width, 3] in 0..1."""
+    channels = images[..., :3].permute(0, 3, 1, 2)
+    resized = torch.nn.functional.interpolate(
+        channels, size=(max(1, height), max(1, width)), mode="bilinear", align_corners=False, antialias=True
+    )
+    return resized.permute(0, 2, 3, 1).clamp(0, 1)
+
+
+def _fitted(images: Tensor, size: int) -> Tensor:
+    """Pictures [B, size, size, 3] that keep their proportions, on white."""
+    height, width = images.shape[1:3]
+    scale = size / max(height, width)
+    inner = _resampled(images, round(height * scale), round(width * scale))
+    fitted = torch.ones(len(images), size, size, 3)
+    top, left = (size - inner.shape[1]) // 2, (size - inner.shape[2]) // 2
+    fitted[:, top : top + inner.shape[1], left : left + inner.shape[2]] = inner
+    return fitted
 
 
 def write_png(image: Tensor, path: str | Path) -> None:

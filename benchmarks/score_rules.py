@@ -111,7 +111,7 @@ def main() -> None:
     avatar = load_avatar(options.avatar)
     prompts = Prompts.of(options.prompt or avatar.prompt)
     for stage in ("mouth", "full"):
-        (one,) = dynamic_stage(stage, "standard", options.scale or guidance.guidance_scale)
+        (one,) = dynamic_stage(stage, "standard", options.scale or guidance.guidance_scale, guidance.regions)
         last = one.stage.iterations - 1
         steps = sorted({round(last * point / (options.points - 1)) for point in range(options.points)})
         print(f"\n{stage}: cosine to ism (relative length)\n\n| t | " + " | ".join(RULES) + " |")

@@ -105,7 +105,7 @@ class DynamicStage:
         from animportrait3d_core.optimization.presets import dynamic_stage
         from animportrait3d_core.render import gaussian_device
 
-        passes = dynamic_stage(self.STAGE, preset, guidance_scale or guidance.guidance_scale)
+        passes = dynamic_stage(self.STAGE, preset, guidance_scale or guidance.guidance_scale, guidance.regions)
         passes = tuple(self.changed(one.longer(length), **own) for one in passes)
         count = sum(one.evaluations() for one in passes)
         cost = f"about {count:,} evaluations of the model"

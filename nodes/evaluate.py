@@ -84,7 +84,7 @@ class ContactSheet:
 
     CATEGORY = "AnimPortrait3D/views"
     DESCRIPTION = (
-        "Picks pictures evenly from up to four batches, sets them in captioned rows and saves the sheet as PNG."
+        "Picks pictures evenly from up to six batches, sets them in captioned rows and saves the sheet as PNG."
     )
     SEARCH_ALIASES = ["grid", "overview", "image sheet"]
     FUNCTION = "execute"
@@ -95,7 +95,7 @@ class ContactSheet:
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
-        row = {"tooltip": "One batch of pictures becomes one row."}
+        row = {"tooltip": "One batch of pictures becomes one row; a lone wide picture fills it."}
         return {
             "required": {
                 "row_1": ("IMAGE", row),
@@ -114,7 +114,7 @@ class ContactSheet:
                 ),
             },
             "optional": {
-                **{name: ("IMAGE", row) for name in ("row_2", "row_3", "row_4")},
+                **{f"row_{number}": ("IMAGE", row) for number in range(2, 7)},
                 "lines": ("INT", {"default": 1, "min": 1, "max": 8, "tooltip": "Lines of pictures per batch."}),
             },
         }

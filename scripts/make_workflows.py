@@ -184,6 +184,29 @@ def _points(
     )
 
 
+def _trained(
+    graph: WorkflowBuilder,
+    portrait: BuiltNode,
+    views_and_close: tuple[BuiltNode, BuiltNode],
+    fit: BuiltNode,
+    points: BuiltNode,
+    iterations: int = 1000,
+) -> BuiltNode:
+    """Points as a trained avatar."""
+    views, close = views_and_close
+    return graph.add(
+        "AP3D_InitializeAvatar",
+        points=points["points"],
+        views=views["views"],
+        fit=fit["fit"],
+        prompt=portrait["prompt"],
+        portrait=portrait["portrait"],
+        close_views=close["views"],
+        iterations=iterations,
+        shows_picture=True,
+    )
+
+
 def _avatar(
     graph: WorkflowBuilder,
     number: str,
@@ -191,22 +214,10 @@ def _avatar(
     views_and_close: tuple[BuiltNode, BuiltNode],
     fit: BuiltNode,
     points: BuiltNode,
-    iterations: int = 1000,
 ) -> BuiltNode:
     """The stage in which points become a trained avatar, which is saved."""
-    views, close = views_and_close
     with graph.stage(f"{number} Avatar", "The points become 3D Gaussians, trained on the views."):
-        avatar = graph.add(
-            "AP3D_InitializeAvatar",
-            points=points["points"],
-            views=views["views"],
-            fit=fit["fit"],
-            prompt=portrait["prompt"],
-            portrait=portrait["portrait"],
-            close_views=close["views"],
-            iterations=iterations,
-            shows_picture=True,
-        )
+        avatar = _trained(graph, portrait, views_and_close, fit, points)
         graph.add("AP3D_SaveAvatar", text_lines=1, avatar=avatar["avatar"])
         graph.add("AP3D_ExportAvatar", text_lines=1, avatar=avatar["avatar"])
     return avatar
@@ -357,15 +368,14 @@ def second_stage(graph: WorkflowBuilder) -> None:
         guidance = graph.add("AP3D_LoadGuidance", text_lines=4)
         prompts = graph.add("AP3D_Prompts", prompt=loaded["prompt"], text_lines=8)
     stages = _dynamic(graph, 2, loaded, guidance, prompts)
-    avatar = stages[-1]
+    avatar = stages["Refinement"]
     with graph.stage("6 Result", "Before above, after below, stage by stage. Films lie in the output folder."):
         graph.add("AP3D_SaveAvatar", avatar=avatar["avatar"], filename="avatar_dynamic", text_lines=1)
         _turntable(graph, avatar)
         _stress_clip(graph, avatar)
-        rows = {f"row_{number}": stage["image"] for number, stage in enumerate(stages, start=1)}
-        captions = "\n".join(heading for _, heading, _ in DYNAMIC_STAGES)
+        rows = {f"row_{number}": stage["image"] for number, stage in enumerate(stages.values(), start=1)}
         graph.add(
-            "AP3D_ContactSheet", **rows, columns=1, tile_size=1024, lines=4, captions=captions, shows_picture=True
+            "AP3D_ContactSheet", **rows, columns=1, tile_size=1024, captions="\n".join(stages), shows_picture=True
         )
 
 
@@ -376,30 +386,24 @@ def _dynamic(
     guidance: BuiltNode,
     prompts: BuiltNode,
     headings: Collection[str] = [heading for _, heading, _ in DYNAMIC_STAGES],
-) -> list[BuiltNode]:
-    """Stages of dynamic optimization, one after the other, counted from `number`; headings: which."""
-    stages = [avatar]
+) -> dict[str, BuiltNode]:
+    """Stages of dynamic optimization by their headings, one after the other, counted from `number`."""
+    stages: dict[str, BuiltNode] = {}
     for node, heading, note in (stage for stage in DYNAMIC_STAGES if stage[1] in headings):
-        with graph.stage(f"{number + len(stages) - 1} {heading}", note):
-            stages.append(
-                graph.add(
-                    node,
-                    avatar=stages[-1]["avatar"],
-                    guidance=guidance["guidance"],
-                    prompts=prompts["prompts"],
-                    shows_picture=True,
-                    text_lines=1,
-                )
-            )
-    return stages[1:]
+        with graph.stage(f"{number + len(stages)} {heading}", note):
+            asked = {"guidance": guidance["guidance"], "prompts": prompts["prompts"]}
+            avatar = graph.add(node, avatar=avatar["avatar"], **asked, shows_picture=True, text_lines=1)
+            stages[heading] = avatar
+    return stages
 
 
 @dataclasses.dataclass(frozen=True)
-class Ablation:
-    """The whole method with something left out (paper, section 4.3 and appendix A3).
+class Method:
+    """The whole method, or what is left of it in an ablation (paper, section 4.3 and appendix A3).
 
-    note: what.  colors: of the points.  iterations: of the first avatar's training.  covered: whether hair and clothes
-    get points of their own.  control: strength of the ControlNet.  stages: headings of those that are carried out.
+    note: what it is.  colors: of the points.  iterations: of the first avatar's training.  covered: whether hair and
+    clothes get points of their own.  control: strength of the ControlNet.  stages: headings of those that are carried
+    out.
     """
 
     note: str
@@ -410,53 +414,64 @@ class Ablation:
     stages: tuple[str, ...] = tuple(heading for _, heading, _ in DYNAMIC_STAGES)
 
 
-ABLATIONS = {
-    "no_appearance_initialization": Ablation(
-        "**No appearance initialization**: the Gaussians begin grey and have seen no view.", "none", 0
-    ),
-    "no_geometry_initialization": Ablation(
-        "**No geometry initialization**: all points lie on the body itself, none on hair or clothes.", covered=False
-    ),
-    "no_pretraining": Ablation(
-        "**No pre-training** of eyes and mouth.", stages=("Whole avatar", "Refinement")
-    ),
-    "no_controlnet": Ablation("**No ControlNet**: the model sees neither normals nor labels of the body.", control=0.0),
-    "refinement_only": Ablation(
-        "**Refinement only**: the first avatar is edited, and nothing else.", stages=("Refinement",)
-    ),
-}  # fmt: skip
 ABLATION_NOTE = """{what}
 
 Compare its films and its sheet with those of the whole method. `animportrait3d evaluate --ablation` measures all of
 them against the truth of the embedded world."""
+GUIDANCE_STAGE_NOTE = """What knows how people look: the embedded prior, or your own Stable Diffusion with the
+ControlNet of AnimPortrait3D."""
 
 
-def ablation(graph: WorkflowBuilder, left_out: Ablation) -> None:
-    """The whole method with something left out."""
-    with graph.stage("1 Portrait", ABLATION_NOTE.format(what=left_out.note)):
+def whole_method(graph: WorkflowBuilder, plan: Method) -> None:
+    """From a static portrait to an avatar that has learned its eyes and its mouth."""
+    with graph.stage("1 Portrait", plan.note):
         portrait = graph.add("AP3D_LoadPortrait3D", shows_picture=True, text_lines=2)
     with graph.stage("2 Views and surface", SURFACE_NOTE):
         seen = _views(graph, portrait)
         mesh = _surface(graph, portrait, seen[0])
-    with graph.stage("3 Parts and body", BODY_NOTE):
+    with graph.stage("3 Parts", PARTS_NOTE):
         parts = _parts(graph, seen[0], mesh["mesh"])
+    with graph.stage("4 Body", BODY_NOTE):
         fit = _fit(graph, seen[0], graph.add("AP3D_LoadSMPLX", shows_picture=True), parts)
-    with graph.stage(
-        "4 Points", POINTS_NOTE if left_out.covered else "Whatever lies within reach of the body is skin."
-    ):
-        if not left_out.covered:
-            everything = {"skin_distance": 0.5, "cover_distance": 0.5}
-            parts = graph.add(
-                "AP3D_SplitPartsByDistance", mesh=mesh["mesh"], fit=fit["fit"], **everything, shows_picture=True
-            )
-        points = _points(graph, mesh["mesh"], fit, parts, seen, left_out.colors)
-    avatar = _avatar(graph, "5", portrait, seen, fit, points, left_out.iterations)
-    with graph.stage("6 Model"):
-        guidance = graph.add("AP3D_LoadGuidance", controlnet_strength=left_out.control, text_lines=4)
+    with graph.stage("5 Points", POINTS_NOTE if plan.covered else "Whatever lies within reach of the body is skin."):
+        if not plan.covered:
+            everything = {"mesh": mesh["mesh"], "fit": fit["fit"], "skin_distance": 0.5, "cover_distance": 0.5}
+            parts = graph.add("AP3D_SplitPartsByDistance", **everything, shows_picture=True)
+        points = _points(graph, mesh["mesh"], fit, parts, seen, plan.colors)
+    with graph.stage("6 Avatar", "The points become 3D Gaussians, trained on the views."):
+        avatar = _trained(graph, portrait, seen, fit, points, plan.iterations)
+        graph.add("AP3D_SaveAvatar", avatar=avatar["avatar"], filename="avatar_initial", text_lines=1)
+    with graph.stage("7 Model", GUIDANCE_STAGE_NOTE):
+        guidance = graph.add("AP3D_LoadGuidance", controlnet_strength=plan.control, text_lines=4)
         prompts = graph.add("AP3D_Prompts", prompt=portrait["prompt"], text_lines=8)
-    last = _dynamic(graph, 7, avatar, guidance, prompts, left_out.stages)[-1]
-    number = 7 + len(left_out.stages)
-    _results(graph, (str(number), str(number + 1)), portrait, seen[0], last)
+    stages = _dynamic(graph, 8, avatar, guidance, prompts, plan.stages)
+    _learned(graph, 8 + len(stages), portrait, avatar, stages)
+
+
+def _learned(
+    graph: WorkflowBuilder, number: int, portrait: BuiltNode, initial: BuiltNode, stages: dict[str, BuiltNode]
+) -> None:
+    """The last avatar: its file, films, numbers beside those of the first one, and a sheet of what it has learned."""
+    last = [*stages.values()][-1]
+    with graph.stage(f"{number} Motion", "Films and numbers lie in the output folder."):
+        graph.add("AP3D_SaveAvatar", avatar=last["avatar"], text_lines=1)
+        graph.add("AP3D_ExportAvatar", avatar=last["avatar"], text_lines=1)
+        turn = _turntable(graph, last)
+        stress, clip = _stress_clip(graph, last)
+    with graph.stage(f"{number + 1} Result", "How alike it is at rest, and whether it shows holes in motion."):
+        for title, stage, one in (("Before", "initial", initial), ("After", "refined", last)):
+            asked = {"portrait": portrait["portrait"], "motion": stress["motion"], "stage": stage}
+            graph.add("AP3D_EvaluateAvatar", title=title, avatar=one["avatar"], **asked, text_lines=8)
+        graph.add(
+            "AP3D_ContactSheet",
+            row_1=turn["frames"],
+            row_2=clip["highlights"],
+            **{f"row_{row}": stage["image"] for row, stage in enumerate(stages.values(), start=3)},
+            columns=10,
+            tile_size=224,
+            captions="\n".join(["Turned around", "In motion", *(f"{heading}: before, after" for heading in stages)]),
+            shows_picture=True,
+        )
 
 
 SUPER_RESOLUTION_NOTE = """**Super-resolution only** (paper, appendix A3): views of a saved avatar in motion go through
@@ -485,6 +500,24 @@ def super_resolution_only(graph: WorkflowBuilder) -> None:
         _stress_clip(graph, fitted)
 
 
+ABLATIONS = {
+    name: functools.partial(whole_method, plan=dataclasses.replace(plan, note=ABLATION_NOTE.format(what=plan.note)))
+    for name, plan in {
+        "no_appearance_initialization": Method(
+            "**No appearance initialization**: the Gaussians begin grey and have seen no view.", "none", 0
+        ),
+        "no_geometry_initialization": Method(
+            "**No geometry initialization**: all points lie on the body itself, none on hair or clothes.", covered=False
+        ),
+        "no_pretraining": Method("**No pre-training** of eyes and mouth.", stages=("Whole avatar", "Refinement")),
+        "no_controlnet": Method(
+            "**No ControlNet**: the model sees neither normals nor labels of the body.", control=0.0
+        ),
+        "refinement_only": Method(
+            "**Refinement only**: the first avatar is edited, and nothing else.", stages=("Refinement",)
+        ),
+    }.items()
+}
 WORKFLOWS: dict[str, Callable[[WorkflowBuilder], None]] = {
     "health_check": health_check,
     "quickstart": quickstart,
@@ -492,7 +525,7 @@ WORKFLOWS: dict[str, Callable[[WorkflowBuilder], None]] = {
     "mesh_portrait": mesh_portrait,
     "look_at_guidance": look_at_guidance,
     "second_stage": second_stage,
-    **{f"ablation/{name}": functools.partial(ablation, left_out=one) for name, one in ABLATIONS.items()},
+    **{f"ablation/{name}": write for name, write in ABLATIONS.items()},
     "ablation/super_resolution_only": super_resolution_only,
 }
 HOST_ONLY = ("ablation/super_resolution_only",)

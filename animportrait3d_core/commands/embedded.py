@@ -28,6 +28,7 @@ def add_embedded(commands: argparse._SubParsersAction, common: argparse.Argument
     build.add_argument("--identities", type=int, default=2000, help="how many people (default: 2000)")
     build.add_argument("--images-per-identity", type=int, help="default: the preset's")
     build.add_argument("--size", type=int, help="side of the pictures in pixels (default: the preset's)")
+    build.add_argument("--regions", nargs="+", default=[], help="what the pictures show (default: the preset's)")
     build.add_argument("--seed", type=int, default=0, help="another seed gives another data set (default: 0)")
     build.add_argument("--workers", type=int, help="processes (default: one per core)")
     build.set_defaults(command=_build_dataset)
@@ -119,8 +120,9 @@ def _build_dataset(options: argparse.Namespace) -> int:
     from ..embedded.dataset import build_dataset, dataset_settings
 
     settings = dataset_settings(
-        options.preset, options.identities, options.images_per_identity, options.size, seed=options.seed
-    )
+        options.preset, options.identities, options.images_per_identity, options.size, seed=options.seed,
+        regions=tuple(options.regions),
+    )  # fmt: skip
     quiet = options.quiet or options.json
     report = build_dataset(options.output, settings, options.workers, None if quiet else _show_rate)
     if options.json:

@@ -60,6 +60,7 @@ class DiffusersGuidance:
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
         guidance_scale: float = USUAL_GUIDANCE_SCALE,
+        regions: tuple[str, ...] | None = None,
     ) -> None:
         check_components(_WHERE, parts)
         self.device, self.dtype = torch.device(device), dtype
@@ -68,7 +69,7 @@ class DiffusersGuidance:
         # It runs once per prompt; not every version of transformers can mask in other types.
         self.text_encoder = frozen(parts.text_encoder, self.device, torch.float32)
         self.controlnet = None if controlnet is None else frozen(controlnet, self.device, dtype)
-        self.conditioning_scale, self.guidance_scale = conditioning_scale, guidance_scale
+        self.conditioning_scale, self.guidance_scale, self.regions = conditioning_scale, guidance_scale, regions
         self.tokenizer = parts.tokenizer
         self._codec = LatentCodec(self.vae)
         config = self.unet.config
@@ -212,17 +213,20 @@ def load_guidance(
         control = None if files.controlnet is None else load_controlnet(_WHERE, Path(files.controlnet), parts.unet)
         for file, strength in files.loras:
             add_lora(_WHERE, parts, Path(file), strength)
-        scale = _guidance_scale(path)
-        return DiffusersGuidance(parts, control, files.conditioning_scale, device, dtype, scale)
+        scale, regions = _makers_settings(path)
+        return DiffusersGuidance(parts, control, files.conditioning_scale, device, dtype, scale, regions)
 
 
-def _guidance_scale(path: Path) -> float:
-    """What the settings of a folder say; Stable Diffusion's where there are none."""
+def _makers_settings(path: Path) -> tuple[float, tuple[str, ...] | None]:
+    """(guidance scale, known regions) of the settings of a folder; Stable Diffusion's where there are none."""
     if not (path / SETTINGS_FILE).is_file():
-        return USUAL_GUIDANCE_SCALE
-    found = read_config(_WHERE, path, SETTINGS_FILE).get("guidance_scale")
-    if not isinstance(found, (int, float)) or not found >= 1:
+        return USUAL_GUIDANCE_SCALE, None
+    settings = read_config(_WHERE, path, SETTINGS_FILE)
+    scale, regions = settings.get("guidance_scale", USUAL_GUIDANCE_SCALE), settings.get("regions")
+    if not isinstance(scale, (int, float)) or not scale >= 1:
         raise InvalidInput(
-            f"{_WHERE}: '{path / SETTINGS_FILE}' has guidance_scale {found!r}, expected a number of at least 1."
+            f"{_WHERE}: '{path / SETTINGS_FILE}' has guidance_scale {scale!r}, expected a number of at least 1."
         )
-    return float(found)
+    if regions is not None and not (isinstance(regions, list) and all(isinstance(name, str) for name in regions)):
+        raise InvalidInput(f"{_WHERE}: '{path / SETTINGS_FILE}' has regions {regions!r}, expected a list of names.")
+    return float(scale), None if regions is None else tuple(regions)

@@ -58,7 +58,8 @@ class Guidance(Protocol):
     family: "sd15", "sd2", or "sd-" and the width of the text embedding.  latent_channels: C.  latent_scale: by what
     the autoencoder's latents are multiplied.  latent_factor: side of an image over that of its latents.  image_size:
     pixels the model was trained for.  alphas_cumprod: [T] float32 on the CPU.  guidance_scale: with which its samples
-    are best.  fingerprint: changes with everything that answers depend on.
+    are best.  regions: of `conditioning.CROP_REGIONS`, those that the model knows, all if None.  fingerprint: changes
+    with everything that answers depend on.
 
     images: [B, H, W, 3] in 0..1.  latents: [B, C, H / factor, W / factor], scaled.  timesteps: 0 <= t < T, an int for
     all, or [B] integers.  condition: [B, H, W, 4] in 0..1 (normals and label), one for all if B is 1, or None: a call
@@ -71,6 +72,7 @@ class Guidance(Protocol):
     latent_factor: int
     image_size: int
     guidance_scale: float
+    regions: tuple[str, ...] | None
     alphas_cumprod: Tensor
     device: torch.device
     dtype: torch.dtype

@@ -23,6 +23,7 @@ from ..avatar.io import load_avatar, save_avatar
 from ..body.landmarks import Detector
 from ..body.model import BodyModel
 from ..conditioning import Prompts
+from ..diffusion import Guidance
 from ..diffusion.diffusers_adapter import CONTROLNET_FOLDER, GuidanceFiles, load_guidance
 from ..errors import InvalidInput
 from ..files import write_json
@@ -174,7 +175,7 @@ class Ablation:
         prompts = Prompts.of(person.identity.prompt)
         place = Workplace(runs, self._named(person, row))
         for stage in row.stages:
-            passes = self._passes(row, stage, guidance.guidance_scale)
+            passes = self._passes(row, stage, guidance)
             start = optimize_regions(
                 start, guidance, prompts, passes, seed=self._settings.seed, place=place, variant=_variant(row, person)
             )
@@ -184,10 +185,10 @@ class Ablation:
         stages = self._stages
         return None if stages is None else lambda name: stages(f"{person.name}, {row.name}: {name}")
 
-    def _passes(self, row: Row, stage: str, guidance_scale: float) -> tuple[RegionPass, ...]:
+    def _passes(self, row: Row, stage: str, guidance: Guidance) -> tuple[RegionPass, ...]:
         settings = self._settings
-        passes = [one.longer(settings.length) for one in dynamic_stage(stage, settings.preset, guidance_scale)]
-        return tuple(_as_in(row, one) for one in passes)
+        passes = dynamic_stage(stage, settings.preset, guidance.guidance_scale, guidance.regions)
+        return tuple(_as_in(row, one.longer(settings.length)) for one in passes)
 
     def _start(self, person: Person, kind: str, runs: Path) -> RiggedAvatar:
         """An avatar of the first stage, with all of it or without one of its halves."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -69,7 +69,7 @@ class RegionPass:
     @property
     def crops(self) -> float:
         """Crops of one scene, on average."""
-        return self.poses * sum(self.cameras.share_seeing(use.region) for use in self.uses)
+        return self.poses * self.cameras.mean_seen([use.region for use in self.uses])
 
     def evaluations(self) -> int:
         """About how often the networks are asked about one picture, each half of a guided call counted."""
@@ -80,6 +80,20 @@ class RegionPass:
         asks = self.asks
         steps = range(self.stage.iterations)
         return round(self.crops * sum(evaluations(asks.intervals.at(step), asks.score) for step in steps))
+
+    def about(self, regions: Collection[str] | None) -> RegionPass:
+        """The same about those of its regions that a model knows (`Guidance.regions`); all if None.
+
+        Raises `InvalidInput` if it knows none of them.
+        """
+        uses = tuple(use for use in self.uses if regions is None or use.region.name in regions)
+        if not uses:
+            names = ", ".join(use.region.name for use in self.uses)
+            raise InvalidInput(
+                f"{self.stage.name}: the model knows {', '.join(regions or ())}, and none of {names}, which this stage "
+                "asks about; leave it out, or choose another model."
+            )
+        return dataclasses.replace(self, uses=uses)
 
     def with_score(self, **changes: Any) -> RegionPass:
         """The same with other fields of the score rule; passes of edits have none and stay."""

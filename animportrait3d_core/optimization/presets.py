@@ -7,7 +7,7 @@ pixels: fewer steps, several regions of a pose in one call, and every edit looke
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from ..avatar.densify import DensifySettings
 from ..avatar.regularize import RegularizerSettings
@@ -122,14 +122,17 @@ _MAKERS: dict[str, Callable[[float], dict[str, tuple[RegionPass, ...]]]] = {
 }
 
 
-def dynamic_stage(stage: str, preset: str, guidance_scale: float) -> tuple[RegionPass, ...]:
+def dynamic_stage(
+    stage: str, preset: str, guidance_scale: float, regions: Collection[str] | None = None
+) -> tuple[RegionPass, ...]:
     """The passes of a stage: "eyes", "mouth", "full" or "refine".
 
-    guidance_scale: with which the guidance's samples are best (`Guidance.guidance_scale`).
+    guidance_scale: with which the guidance's samples are best.  regions: that it knows, all if None
+    (`Guidance.guidance_scale`, `Guidance.regions`).
     """
     if preset not in _MAKERS:
         raise InvalidInput(f"dynamic_stage: preset '{preset}', expected one of {', '.join(PRESETS)}.")
     passes = _MAKERS[preset](guidance_scale)
     if stage not in passes:
         raise InvalidInput(f"dynamic_stage: stage '{stage}', expected one of {', '.join(passes)}.")
-    return passes[stage]
+    return tuple(one.about(regions) for one in passes[stage])

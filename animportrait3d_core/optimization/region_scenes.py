@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import math
+import itertools
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -62,22 +63,28 @@ class CameraRanges:
     yaws: tuple[tuple[float, float, float], ...] = ((1.0, -75.0, 75.0),)
     pitches: tuple[float, float] = (70.0, 110.0)
 
-    def share_seeing(self, region: CropRegion) -> float:
-        """Share of the cameras that see a region of a head that is not turned, 0..1.
+    def mean_seen(self, regions: Sequence[CropRegion]) -> float:
+        """How many regions of a head that is not turned a camera sees, on average over those that see any.
 
         >>> from animportrait3d_core.conditioning import CROP_REGIONS
         >>> around = CameraRanges(((0.7, -90.0, 90.0), (0.3, 90.0, 270.0)))
-        >>> round(around.share_seeing(CROP_REGIONS["left eye"]), 3)  # 0.7 times two thirds
-        0.467
+        >>> eyes = [CROP_REGIONS["left eye"], CROP_REGIONS["right eye"]]
+        >>> round(around.mean_seen([*eyes, CROP_REGIONS["bust"]]), 3)  # 1 + 0.7 (2/3 + 2/3)
+        1.933
+        >>> round(around.mean_seen(eyes), 3)  # from behind none is seen, and another camera drawn
+        1.333
         """
-        seen = 0.0
+        seen = some = 0.0
         for share, low, high in self.yaws:
-            # A range may go around the back: the region is met again a turn further on.
-            first, last = region.yaws
-            spans = [(first, last)] if math.isinf(first) else [(first + turn, last + turn) for turn in (-360, 0, 360)]
-            overlap = sum(max(0.0, min(high, end) - max(low, begin)) for begin, end in spans)
-            seen += share * min(1.0, overlap / (high - low))
-        return seen
+            # A range may go around the back: a region is met again a turn further on.
+            ends = [end + turn for region in regions for end in region.yaws for turn in (-360, 0, 360)]
+            edges = sorted({low, high, *(end for end in ends if low < end < high)})
+            for begin, end in itertools.pairwise(edges):
+                yaw = (0.5 * (begin + end) + 180) % 360 - 180
+                count = sum(region.seen_from(yaw) for region in regions)
+                weight = share * (end - begin) / (high - low)
+                seen, some = seen + weight * count, some + weight * (count > 0)
+        return seen / some if some else 0.0
 
     def draw(self, generator: np.random.Generator) -> Cameras:
         """One camera with a frame of FRAME_SIZE pixels."""

@@ -427,3 +427,14 @@ def test_missing_packages_are_named(folder, tmp_path, monkeypatch, package):
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(MissingExtension, match=f"pip install {package}"):
         load_guidance(GuidanceFiles(folder, loras=((tmp_path / "lora.safetensors", 1.0),)))
+
+
+def test_the_maker_s_settings_of_a_folder(folder, broken):
+    assert load_guidance(GuidanceFiles(folder)).regions is None
+    settings = broken / "guidance.json"
+    settings.write_text('{"guidance_scale": 3, "regions": ["face", "mouth"]}', encoding="utf-8")
+    known = load_guidance(GuidanceFiles(broken))
+    assert (known.guidance_scale, known.regions) == (3.0, ("face", "mouth"))
+    settings.write_text('{"guidance_scale": 3, "regions": "face"}', encoding="utf-8")
+    with pytest.raises(InvalidInput, match="has regions 'face', expected a list of names"):
+        load_guidance(GuidanceFiles(broken))

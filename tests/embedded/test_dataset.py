@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import os
 import signal
@@ -132,6 +133,18 @@ def test_killed_build_with_two_processes_ends_in_the_same_bytes(tiny, tmp_path):
 def test_regions_are_balanced(dataset):
     regions = dataset.column("region").long()
     assert torch.bincount(regions, minlength=len(IMAGE_REGIONS)).tolist() == [6, 6, 6, 6]
+
+
+def test_a_smaller_world_shows_fewer_regions_and_the_same_people(dataset, tmp_path):
+    smaller = ("face", "eyes", "mouth")
+    settings = dataset_settings("prior", 1, images_per_identity=6, size=32, seed=5, regions=smaller)
+    build_dataset(tmp_path, settings, workers=1)
+    build_dataset(tmp_path, settings, workers=1)  # read back, it is the same
+    found = open_dataset(tmp_path)
+    regions = [IMAGE_REGIONS[number] for number in found.column("region").tolist()]
+    assert regions == [*smaller, *smaller] and found.identities[0] == dataset.identities[0]
+    with pytest.raises(InvalidInput, match=r"other settings .*regions"):
+        build_dataset(tmp_path, dataclasses.replace(settings, regions=()), workers=1)
 
 
 def test_no_seed_belongs_to_a_shipped_or_exported_person():
@@ -304,6 +317,8 @@ def test_sheet_shows_every_sample(dataset, tmp_path):
 def test_unusable_settings_are_refused(tmp_path):
     with pytest.raises(InvalidInput, match="no preset 'nose'"):
         dataset_settings("nose", 3)
+    with pytest.raises(InvalidInput, match=r"regions \['nose'\], expected some of bust, face, eyes, mouth"):
+        dataset_settings("prior", 3, regions=("face", "nose"))
     with pytest.raises(InvalidInput, match="size is 4, expected 16"):
         dataset_settings("prior", 3, size=4)
     with pytest.raises(InvalidInput, match="0 workers"):

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from animportrait3d_core.cli import main
+from animportrait3d_core.diffusion.diffusers_adapter import GuidanceFiles, load_guidance
 from animportrait3d_core.diffusion.sampling import SamplingSettings
 from animportrait3d_core.embedded.dataset import build_dataset, dataset_settings
 from animportrait3d_core.embedded.prior import evaluate
@@ -28,6 +29,7 @@ from animportrait3d_core.embedded.prior.held_out import (
     color_scores,
     distances_to_training,
     draw_held_out,
+    nearness,
     obedience,
     unseen,
 )
@@ -184,6 +186,20 @@ def test_wrong_conditions_are_those_of_other_samples_and_closed_lids_see_open_ey
             assert other.prompt == item.prompt and not torch.equal(other.condition, item.condition)
         if kind == "closed":
             assert (label_channel(own.samples) == 0).all() and (label_channel(swapped) > 0).flatten(1).any(1).all()
+
+
+def test_a_world_without_busts_is_measured_by_what_it_has(training, others, tmp_path):
+    prior = save_untrained_prior(tmp_path)
+    guidance = load_guidance(GuidanceFiles(prior, controlnet=prior / "controlnet"))
+    quick = HeldOutSettings(count=2, quality=QualitySettings(sampling=SamplingSettings(1, 1.0)))
+    kinds = draw_held_out(guidance, others.of_region("face", "eyes", "mouth"), quick)
+    assert set(kinds) == {"face", "eyes", "mouth", "closed"}
+    found = nearness(guidance, kinds)
+    regions = ("face", "eyes", "mouth")
+    assert found["psnr_free"] == pytest.approx(sum(found[f"psnr_free_{name}"] for name in regions) / 3)
+    assert "psnr_free_bust" not in found and "nearest_truth_bust" not in distances_to_training(training, kinds)
+    with pytest.raises(InvalidInput, match=r"no samples of \['mouth'\]"):
+        draw_held_out(guidance, others.of_region("face", "eyes"), quick)
 
 
 def test_the_command(folders, tmp_path, capsys, monkeypatch):

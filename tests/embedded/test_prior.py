@@ -339,6 +339,8 @@ def test_a_training_leaves_a_pipeline_with_its_measures(straight, data):
     }
     assert {entry.name for entry in (folder / "pipeline").iterdir()} == files
     assert (folder / "samples.png").is_file()
+    settings = json.loads((folder / "pipeline" / "guidance.json").read_text())
+    assert settings["regions"] == ["bust", "face", "left eye", "right eye", "both eyes", "mouth"]
     card = (folder / "pipeline" / "README.md").read_text()
     held_out = len(open_dataset(data).split(0.05)[1].identities)
     assert f"of {PERSONS - held_out} persons for training, {4 * held_out} of {held_out} others" in card

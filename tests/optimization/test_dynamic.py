@@ -91,6 +91,19 @@ def test_a_stage_changes_what_it_is_for_and_nothing_else(start, stage, preset, f
     assert found <= free and found & {AvatarPart.EYES, AvatarPart.TEETH}
 
 
+def test_only_regions_that_the_model_knows_are_asked_about(start) -> None:
+    known = ("face", "left eye", "right eye", "mouth")
+    (every,), (fewer,) = (dynamic_stage("full", "draft", 2.0, regions) for regions in (None, known))
+    assert {use.region.name for use in every.uses} - {use.region.name for use in fewer.uses} == {"bust"}
+    guidance, passes = Wishes(), (fewer.longer(30 / fewer.stage.iterations),)
+    optimize_regions(start, guidance, PROMPTS, passes)
+    assert {controlled for _, controlled, _ in guidance.calls} == {True}  # the bust alone goes without
+    asked = sum(pictures for _, _, pictures in guidance.calls) + len(guidance.texts)
+    assert asked == pytest.approx(passes[0].evaluations(), rel=0.1)  # cameras from behind are drawn again
+    with pytest.raises(InvalidInput, match="pretrain_mouth: the model knows face, and none of mouth"):
+        dynamic_stage("mouth", "draft", 2.0, ("face",))
+
+
 def test_poses_come_from_the_motion_where_there_is_one(start) -> None:
     rest = start.parameters
     jaws = [0.0, 0.05, 0.2, 0.4]

@@ -24,7 +24,7 @@ class Wishes:
     """
 
     family, latent_channels, latent_scale, latent_factor, image_size = "wishes", 3, 1.0, 1, SIZE
-    guidance_scale, fingerprint = 7.5, "wishes"
+    guidance_scale, fingerprint, regions = 7.5, "wishes", None
     device, dtype = torch.device("cpu"), torch.float32
     alphas_cumprod = NoiseSchedule.stable_diffusion().alphas_cumprod
 

@@ -39,7 +39,8 @@ class DatasetSettings:
     """What a data set holds; equal settings give equal bytes.
 
     preset: of PRESETS.  size: side of the pictures in pixels.  identities: how many people.  images_per_identity.
-    seed: draws people, states, cameras and light.  identities_per_shard: how many people one file holds.
+    seed: draws people, states, cameras and light.  identities_per_shard: how many people one file holds.  regions: what
+    the pictures show, one after the other; those of the preset if empty.
     """
 
     preset: str
@@ -48,9 +49,13 @@ class DatasetSettings:
     images_per_identity: int
     seed: int = 0
     identities_per_shard: int = 16
+    regions: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        preset_named(self.preset)
+        known = preset_named(self.preset).framings
+        unknown = [name for name in self.regions if name not in known]
+        if unknown:
+            raise InvalidInput(f"build_dataset: regions {unknown}, expected some of {', '.join(known)}.")
         limits = {"size": (16, 1024), "identities": (1, 900_000), "images_per_identity": (1, 1000),
                   "identities_per_shard": (1, 1000), "seed": (0, 2**31 - 1)}  # fmt: skip
         for name, (low, high) in limits.items():
@@ -69,7 +74,7 @@ class DatasetSettings:
 
 
 def dataset_settings(
-    preset: str, identities: int, images_per_identity: int | None = None, size: int | None = None, **others: int
+    preset: str, identities: int, images_per_identity: int | None = None, size: int | None = None, **others: Any
 ) -> DatasetSettings:
     """Settings of a preset; what is None is the preset's own."""
     default = preset_named(preset)
@@ -136,7 +141,8 @@ def _begin(output: Path, settings: DatasetSettings) -> Manifest:
     """The manifest to go on with."""
     from ...parts import FIGURE_PARTS
 
-    wanted = dataclasses.asdict(settings)
+    # As it comes back from the file.
+    wanted = {**dataclasses.asdict(settings), "regions": list(settings.regions)}
     if (output / MANIFEST_NAME).exists():
         manifest = read_manifest(output)
         if dict(manifest.settings) != wanted:
@@ -171,6 +177,7 @@ def render_shard(
 
     begun = time.process_time()
     preset = preset_named(settings.preset)
+    preset = dataclasses.replace(preset, regions=settings.regions or preset.regions)
     details = SampleSettings(preset, settings.size, settings.images_per_identity, settings.seed)
     seeds = identity_seeds(settings.seed, settings.identities)
     tensors, texts = [], []

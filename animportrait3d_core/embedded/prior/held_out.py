@@ -26,6 +26,7 @@ MOST_SCLERA = 0.01
 """Share of the pixels of an eye crop, below which its lids count as closed."""
 _LEAST_SHOWN = 0.005
 """Share of the pixels that must be eyeball, or teeth, for a crop to be judged by them."""
+NEEDED = ("face", "eyes", "mouth", "closed")
 _JUDGED = {"eyes": eyeballs_of, "mouth": teeth_of}
 _PALETTE_PICTURES = 2000
 _LEAST_PIXELS = {"hair_color": 150, "garment_color": 150, "skin_tone": 150, "iris_color": 6}
@@ -74,10 +75,11 @@ def draw_held_out(
 ) -> dict[str, Drawn]:
     """Pictures by kind: the regions, and `closed`, crops of eyes whose lids are closed."""
     chosen = {kind: [dataset[k] for k in places.tolist()] for kind, places in _kinds(dataset, settings).items()}
+    lacking = [kind for kind in NEEDED if not chosen[kind]]
+    if lacking:
+        raise InvalidInput(f"evaluate-prior: the data set has no samples of {lacking}; build one of more identities.")
     drawn = {}
     for kind, samples in chosen.items():
-        if not samples:
-            raise InvalidInput(f"evaluate-prior: the data set has no samples '{kind}'; build one of more identities.")
         stage_of(stages, kind)
         # Closed lids are shown the condition of open eyes.
         others = chosen["eyes"] if kind == "closed" else [*samples[1:], samples[0]]
@@ -103,7 +105,9 @@ def _kinds(dataset: ShardDataset, settings: HeldOutSettings) -> dict[str, Tensor
     for name, visible in _JUDGED.items():
         shown = [float(visible(label_channel([dataset[k]])).float().mean()) for k in places[name].tolist()]
         places[name] = places[name][torch.tensor(shown) >= _LEAST_SHOWN]
-    return {name: _spread(found, settings.count) for name, found in places.items()}
+    # A world without busts is small, but a world.
+    found = {name: _spread(rows, settings.count) for name, rows in places.items()}
+    return {name: rows for name, rows in found.items() if len(rows) or name in NEEDED}
 
 
 def _spread(places: Tensor, count: int) -> Tensor:
@@ -125,7 +129,7 @@ def nearness(guidance: Guidance, drawn: Mapping[str, Drawn]) -> dict[str, float]
     """PSNR in dB against the truth, by region and as their mean: of samples with the condition and without, and of the
     codec alone."""
     figures: dict[str, float] = {}
-    for region in IMAGE_REGIONS:
+    for region in _regions(drawn):
         truth = drawn[region].truth
         with torch.no_grad():
             decoded = torch.cat([guidance.decode(guidance.encode(part)).cpu() for part in truth.split(16)])
@@ -133,9 +137,13 @@ def nearness(guidance: Guidance, drawn: Mapping[str, Drawn]) -> dict[str, float]
         for name, pictures in shown.items():
             figures[f"psnr_{name}_{region}"] = sum(psnr(a, b) for a, b in zip(pictures, truth)) / len(truth)
     for name in ("controlled", "free", "codec"):
-        values = [figures[f"psnr_{name}_{region}"] for region in IMAGE_REGIONS]
+        values = [figures[f"psnr_{name}_{region}"] for region in _regions(drawn)]
         figures[f"psnr_{name}"] = sum(values) / len(values)
     return figures
+
+
+def _regions(drawn: Mapping[str, Drawn]) -> list[str]:
+    return [region for region in IMAGE_REGIONS if region in drawn]
 
 
 def obedience(judge: nn.Module, drawn: Mapping[str, Drawn]) -> dict[str, float]:
@@ -196,7 +204,7 @@ def _nearest(colors: Tensor, wanted: Tensor) -> int:
 def _shown(drawn: Mapping[str, Drawn], kinds: tuple[str, ...]) -> list[tuple[Any, Tensor, Tensor, Any]]:
     """(sample, render, drawn with condition, another sample) of some kinds."""
     rows = []
-    for kind in kinds:
+    for kind in (kind for kind in kinds if kind in drawn):
         own = drawn[kind]
         others = [*own.samples[1:], own.samples[0]]
         rows += list(zip(own.samples, own.truth, own.controlled, others))
@@ -231,7 +239,7 @@ def distances_to_training(training: ShardDataset, drawn: Mapping[str, Drawn]) ->
     """Median PSNR in dB to the nearest picture of the training of the same region, at 32 pixels: of samples with
     condition, of unseen renders, and the highest of the samples. Samples nearer than renders would be remembered."""
     figures: dict[str, float] = {}
-    for region in IMAGE_REGIONS:
+    for region in _regions(drawn):
         known = _small(training.of_region(region))
         for name in ("controlled", "truth"):
             wanted = _shrunk(getattr(drawn[region], name))

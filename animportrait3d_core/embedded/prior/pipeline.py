@@ -6,7 +6,7 @@ encoder: transformers opens a file in the precision it has, and the pipelines of
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,14 @@ from ...diffusion.diffusers_adapter import CONTROLNET_FOLDER, SETTINGS_FILE
 from ...diffusion.model_files import CONFIG_FILE, Model
 from ...errors import IncompatibleCheckpoint
 from ...files import write_json, write_safetensors
+from ...regions import IMAGE_REGIONS
 from .networks import SCHEDULER_CONFIG, PriorNetworks
 from .vocabulary import save_tokenizer
 
 GUIDANCE_SCALE = 2.0
 """With which the prior's samples are best."""
+CROPS_OF = {"bust": ("bust",), "face": ("face",), "eyes": ("left eye", "right eye", "both eyes"), "mouth": ("mouth",)}
+"""Of what a picture of a data set shows: the regions of `conditioning.CROP_REGIONS`."""
 _WHERE = "embedded prior"
 _WEIGHTS = "diffusion_pytorch_model.safetensors"
 _INDEX: dict[str, Any] = {
@@ -46,8 +49,17 @@ def load_codec(folder: str | Path) -> Model:
     return load_vae(_WHERE, Path(folder)).float().eval().requires_grad_(False)
 
 
-def save_pipeline(networks: PriorNetworks, codec_folder: Path, tokenizer: Any, folder: str | Path) -> None:
-    """Write the whole pipeline; every file in one piece, `model_index.json` last."""
+def save_pipeline(
+    networks: PriorNetworks,
+    codec_folder: Path,
+    tokenizer: Any,
+    folder: str | Path,
+    shown: Collection[str] = IMAGE_REGIONS,
+) -> None:
+    """Write the whole pipeline; every file in one piece, `model_index.json` last.
+
+    shown: of IMAGE_REGIONS, what the networks have seen; told to those who ask about regions.
+    """
     folder = Path(folder)
     for name, network in networks.named_children():
         _write_config(network, folder / name)
@@ -58,7 +70,8 @@ def save_pipeline(networks: PriorNetworks, codec_folder: Path, tokenizer: Any, f
     save_tokenizer(tokenizer, folder / "tokenizer")
     (folder / "scheduler").mkdir(parents=True, exist_ok=True)
     write_json(folder / "scheduler" / "scheduler_config.json", SCHEDULER_CONFIG)
-    write_json(folder / SETTINGS_FILE, {"guidance_scale": GUIDANCE_SCALE})
+    known = [name for region in shown for name in CROPS_OF[region]]
+    write_json(folder / SETTINGS_FILE, {"guidance_scale": GUIDANCE_SCALE, "regions": known})
     write_json(folder / "model_index.json", _INDEX)
 
 

@@ -18,6 +18,7 @@ from ...diffusion.diffusers_adapter import GuidanceFiles, load_guidance
 from ...errors import InvalidInput
 from ...files import atomic_write, write_json
 from ...progress import Report, Stages, stage_of
+from ...regions import IMAGE_REGIONS
 from ...runs import STATE_FILE
 from ...training.loop import LoopResult, LoopSettings, train
 from ...training.shards import ShardDataset, open_dataset
@@ -163,7 +164,7 @@ def _train_part(
     report = report_of(stages, stage)
     result = train(task, run.loop_settings(stage), folder, True, minutes, report, run.processes, run.device)
     networks.load_state_dict(result.weights)
-    save_pipeline(networks, codec, tokenizer, folder / PIPELINE_FOLDER)
+    save_pipeline(networks, codec, tokenizer, folder / PIPELINE_FOLDER, _shown(samples))
     _write_metrics(folder, result)
     return result
 
@@ -171,6 +172,12 @@ def _train_part(
 def _write_metrics(folder: Path, result: LoopResult) -> None:
     figures = {"step": result.step, "finished": result.finished, "seconds": round(result.seconds, 1)}
     write_json(folder / METRICS_FILE, {**figures, "metrics": result.metrics})
+
+
+def _shown(samples: ShardDataset) -> list[str]:
+    """Regions of the pictures of a data set."""
+    found = samples.column("region").unique().tolist()
+    return [name for number, name in enumerate(IMAGE_REGIONS) if number in found]
 
 
 def _describe(samples: ShardDataset, output: Path, run: PriorRun, names: list[str]) -> dict[str, float]:
@@ -186,7 +193,7 @@ def _describe(samples: ShardDataset, output: Path, run: PriorRun, names: list[st
     with torch.random.fork_rng(devices=[]):
         networks = PriorNetworks(len(tokenizer))
     load_weights(networks, output / last / PIPELINE_FOLDER)
-    save_pipeline(networks, output / last / PIPELINE_FOLDER / "vae", tokenizer, folder)
+    save_pipeline(networks, output / last / PIPELINE_FOLDER / "vae", tokenizer, folder, _shown(samples))
     guidance = load_guidance(GuidanceFiles(folder, controlnet=folder / CONTROLNET_FOLDER))
     _, held_out = samples.split(HELD_OUT_SHARE)
     metrics = prior_quality(guidance, held_out, run.prior.quality)
