@@ -109,6 +109,7 @@ class DynamicStage:
         passes = tuple(self.changed(one.longer(length), **own) for one in passes)
         count = sum(one.evaluations() for one in passes)
         cost = f"about {count:,} evaluations of the model"
+        told = [cost, *host.warn(f"AP3D_{type(self).__name__}", [one.stand_in() for one in passes if one.stand_in()])]
         host.say(f"AP3D_{type(self).__name__}", cost)
         anchor = None if portrait_views is None else Anchor(portrait_views, portrait_weight)
         place = Workplace(
@@ -117,7 +118,9 @@ class DynamicStage:
         poses = None if motion is None else motion.parameters
         trained = optimize_regions(avatar, guidance, prompts, passes, poses, seed, anchor, place)
         image = before_and_after(avatar, trained, passes[0])[None]
-        return host.node_result(trained, image, ui={**host.preview_images(image, self.STAGE), "text": [cost]})
+        return host.node_result(
+            trained, image, ui={**host.preview_images(image, self.STAGE), "text": ["\n".join(told)]}
+        )
 
     @staticmethod
     def own_inputs() -> dict[str, Any]:

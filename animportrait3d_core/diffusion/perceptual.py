@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+import importlib.util
+from pathlib import Path
+from typing import Literal, Protocol
 
+import torch
 from torch import Tensor
 
 from .guidance import Guidance
+
+Features = Literal["latents", "lpips"]
+VGG_FILE = "vgg16-397923af.pth"
+"""torchvision's weights of VGG-16, in the folder where torch keeps what it has downloaded."""
 
 
 class PerceptualDistance(Protocol):
@@ -22,8 +29,7 @@ class PerceptualDistance(Protocol):
 class LatentDistance:
     """The mean squared difference of a guidance's own latents.
 
-    Scaled latents have about unit variance in each channel, so fine structure counts as much as broad colour. LPIPS,
-    which the paper takes, needs a network of its own.
+    Scaled latents have about unit variance in each channel, so fine structure counts as much as broad colour.
     """
 
     def __init__(self, guidance: Guidance) -> None:
@@ -34,3 +40,37 @@ class LatentDistance:
         """See `PerceptualDistance`."""
         difference = self._guidance.encode(images) - self._guidance.encode(wanted).detach()
         return difference.square().mean().to(images)
+
+
+class LpipsDistance:
+    """LPIPS of VGG-16 (Zhang et al. 2018), which the paper takes (equation 5); torchmetrics' implementation."""
+
+    name = "LPIPS of VGG-16"
+
+    def __init__(self, device: torch.device | str = "cpu") -> None:
+        """Needs what `lpips_is_missing` names."""
+        from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
+
+        self._network = LearnedPerceptualImagePatchSimilarity(net_type="vgg").net.to(device)
+
+    def __call__(self, images: Tensor, wanted: Tensor) -> Tensor:
+        """See `PerceptualDistance`."""
+        found, target = (pictures.permute(0, 3, 1, 2).float() for pictures in (images, wanted.detach()))
+        return self._network(found, target, normalize=True).mean().to(images)
+
+
+def lpips_is_missing() -> str:
+    """What LPIPS lacks here, in words; empty if nothing. Nothing is ever downloaded."""
+    if importlib.util.find_spec("torchmetrics") is None:
+        return "the package torchmetrics is not installed"
+    file = Path(torch.hub.get_dir()) / "checkpoints" / VGG_FILE
+    return "" if file.is_file() else f"'{file}' is not there"
+
+
+def perceptual_distance(
+    features: Features, guidance: Guidance, device: torch.device | str = "cpu"
+) -> PerceptualDistance:
+    """The distance that is asked for; latents in place of LPIPS where it cannot be had (`lpips_is_missing`)."""
+    if features == "lpips" and not lpips_is_missing():
+        return LpipsDistance(device)
+    return LatentDistance(guidance)

@@ -81,6 +81,10 @@ class RegionPass:
         steps = range(self.stage.iterations)
         return round(self.crops * sum(evaluations(asks.intervals.at(step), asks.score) for step in steps))
 
+    def stand_in(self) -> str:
+        """What the pass does otherwise than it says, and why; empty if nothing."""
+        return self.asks.stand_in() if isinstance(self.asks, EditSettings) else ""
+
     def about(self, regions: Collection[str] | None) -> RegionPass:
         """The same about those of its regions that a model knows (`Guidance.regions`); all if None.
 

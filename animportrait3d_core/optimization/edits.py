@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..avatar.model import RiggedAvatar
 from ..avatar.rig import AvatarRig
-from ..diffusion.perceptual import LatentDistance, PerceptualDistance
+from ..diffusion.perceptual import Features, PerceptualDistance, lpips_is_missing, perceptual_distance
 from ..diffusion.sampling import SamplingSettings, sample
 from ..errors import InvalidInput
 from ..fingerprints import fingerprint
@@ -33,8 +33,8 @@ from .stage import Stage
 class EditSettings:
     """scenes: how many are edited; the fit goes around them.  sampling: of the edits, `strength` of how much.
 
-    l1_weight, l2_weight: of the mean absolute and squared difference to the edits.  perceptual_weight: of the distance
-    of their latents.
+    l1_weight, l2_weight: of the mean absolute and squared difference to the edits.  perceptual_weight: of their
+    distance by `features` of a network; latents of the guidance stand in for LPIPS where its files are not there.
     """
 
     scenes: int
@@ -42,12 +42,18 @@ class EditSettings:
     l1_weight: float = 0.8
     l2_weight: float = 0.0
     perceptual_weight: float = 0.0
+    features: Features = "latents"
 
     def __post_init__(self) -> None:
         if self.scenes < 1:
             raise InvalidInput(f"EditSettings: {self.scenes} scenes, expected at least 1.")
         if not max(self.l1_weight, self.l2_weight, self.perceptual_weight) > 0:
             raise InvalidInput("EditSettings: all weights are 0, so that the edits would not be looked at.")
+
+    def stand_in(self) -> str:
+        """Why the features are not those that are asked for; empty if they are."""
+        missing = lpips_is_missing() if self.perceptual_weight and self.features == "lpips" else ""
+        return missing and f"the model's own latents stand in for LPIPS: {missing}"
 
 
 class EditMaker:
@@ -90,7 +96,9 @@ class EditMaker:
     ) -> AvatarOptimizer:
         """What trains an avatar on the edits, all of which must be made."""
         scenes = RepeatedScenes(self._scenes, self.steps, self._seed)
-        perceptual = LatentDistance(self._asked.guidance) if self._settings.perceptual_weight else None
+        perceptual = None
+        if self._settings.perceptual_weight:
+            perceptual = perceptual_distance(self._settings.features, self._asked.guidance, device)
         objective = FollowEdits(self.edits(), self._settings, perceptual, device)
         return anchored_optimizer(avatar, stage, scenes, objective, anchor, self._seed, device)
 

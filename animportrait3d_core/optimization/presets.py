@@ -13,7 +13,6 @@ from ..avatar.densify import DensifySettings
 from ..avatar.regularize import RegularizerSettings
 from ..conditioning import CROP_REGIONS
 from ..diffusion.sampling import SamplingSettings
-from ..diffusion.schedule import Spacing
 from ..diffusion.score import IntervalSchedule, ScoreSettings
 from ..errors import InvalidInput
 from ..parts import AvatarPart
@@ -59,8 +58,13 @@ def _score(t_max: int, iterations: int, score: ScoreSettings, weight: float = _S
     )
 
 
-def _edits(scenes: int, strength: float, scale: float, spacing: Spacing = "trailing") -> EditSettings:
-    return EditSettings(scenes, SamplingSettings(20, scale, strength, spacing), 0.8, perceptual_weight=0.2)
+def _edits(scenes: int, strength: float, scale: float) -> EditSettings:
+    return EditSettings(scenes, SamplingSettings(20, scale, strength), 0.8, perceptual_weight=0.2)
+
+
+def _paper_edits(scenes: int, strength: float, scale: float) -> EditSettings:
+    sampling = SamplingSettings(20, scale, strength, "leading")
+    return EditSettings(scenes, sampling, 0.8, perceptual_weight=0.2, features="lpips")
 
 
 def _standard(scale: float) -> dict[str, tuple[RegionPass, ...]]:
@@ -93,13 +97,13 @@ def _paper(scale: float) -> dict[str, tuple[RegionPass, ...]]:
     first = _paper_stage("pretrain_mouth", 500, 100, 101, _PAPER_SCORE_RULES, _MOUTH_PARTS)
     mouth = RegionPass(first, "mouth", _MOUTH, _paper_score(750, 500, score), _OF_MOUTHS, poses=3)
     second = _paper_stage("refine_mouth", 500, frozen=_MOUTH_PARTS)
-    mouth_again = RegionPass(second, "mouth", _MOUTH, _edits(500, 0.35, scale, "leading"), _OF_MOUTHS)
+    mouth_again = RegionPass(second, "mouth", _MOUTH, _paper_edits(500, 0.35, scale), _OF_MOUTHS)
     strong = dataclasses.replace(score, guidance_scale=scale * 100 / 7.5)
     full = RegionPass(
         _paper_stage("optimize", 1000, 50, 101, _PAPER_SCORE_RULES), "face", _FULL, _paper_score(300, 1000, strong),
         _AROUND, poses=3,
     )  # fmt: skip
-    refine = RegionPass(_paper_stage("refine", 750), "face", _REFINED, _edits(750, 0.3, scale, "leading"), _AROUND)
+    refine = RegionPass(_paper_stage("refine", 750), "face", _REFINED, _paper_edits(750, 0.3, scale), _AROUND)
     return {"eyes": (eyes,), "mouth": (mouth, mouth_again), "full": (full,), "refine": (refine,)}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import torch
 
 from animportrait3d_core.body.parameters import stack_parameters
 from animportrait3d_core.diffusion import Prediction
+from animportrait3d_core.diffusion.perceptual import VGG_FILE, LatentDistance, perceptual_distance
 from animportrait3d_core.errors import InvalidInput
 from animportrait3d_core.optimization.dynamic import OPEN_JAW, Workplace, optimize_regions, states_of
 from animportrait3d_core.optimization.edits import EditSettings
@@ -102,6 +104,37 @@ def test_only_regions_that_the_model_knows_are_asked_about(start) -> None:
     assert asked == pytest.approx(passes[0].evaluations(), rel=0.1)  # cameras from behind are drawn again
     with pytest.raises(InvalidInput, match="pretrain_mouth: the model knows face, and none of mouth"):
         dynamic_stage("mouth", "draft", 2.0, ("face",))
+
+
+def test_latents_stand_in_for_lpips_and_it_is_told(monkeypatch, tmp_path) -> None:
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    (refine,) = dynamic_stage("refine", "paper", 7.5)
+    assert re.search("latents stand in for LPIPS: .*vgg16-397923af.pth' is not there", refine.stand_in())
+    assert dynamic_stage("refine", "standard", 7.5)[0].stand_in() == ""
+    assert isinstance(perceptual_distance("lpips", Wishes()), LatentDistance)
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / VGG_FILE).write_bytes(b"")
+    assert refine.stand_in() == ""
+
+
+def test_lpips_is_a_distance(monkeypatch, tmp_path) -> None:
+    """torchmetrics' own, with drawn weights of VGG: nought for equal pictures, with a gradient towards them."""
+    import torchvision
+
+    drawn = torchvision.models.vgg16
+    monkeypatch.setattr(torchvision.models, "vgg16", lambda weights: drawn(weights=None, init_weights=False))
+    monkeypatch.setattr("animportrait3d_core.diffusion.perceptual.lpips_is_missing", lambda: "")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        distance = perceptual_distance("lpips", Wishes())
+    assert distance.name == "LPIPS of VGG-16"
+    wanted = torch.rand(2, 32, 32, 3, generator=torch.Generator().manual_seed(1))
+    images = (0.5 * wanted + 0.25).requires_grad_()
+    assert float(distance(wanted, wanted)) == 0
+    before = distance(images, wanted)
+    (gradient,) = torch.autograd.grad(before, images)
+    step = 1e-3 * gradient / gradient.norm()
+    assert 0 < float(before) and float(distance(images - step, wanted)) < float(before)
 
 
 def test_poses_come_from_the_motion_where_there_is_one(start) -> None:
