@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 from . import host
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from animportrait3d_core.animation import Motion
     from animportrait3d_core.avatar import RiggedAvatar
     from animportrait3d_core.conditioning import Prompts
@@ -82,6 +84,11 @@ class DynamicStage:
                         "tooltip": "How firmly it stays like them.",
                     },
                 ),
+                "background": (
+                    "IMAGE",
+                    {"tooltip": "Square; stands behind the avatar in all views, the portrait's own for instance. "
+                                "Without: white."},
+                ),
             },
         }  # fmt: skip
 
@@ -98,6 +105,7 @@ class DynamicStage:
         motion: Motion | None = None,
         portrait_views: Views | None = None,
         portrait_weight: float = 1.0,
+        background: Tensor | None = None,
         **own: Any,
     ) -> dict[str, Any]:
         from animportrait3d_core.optimization.anchor import Anchor
@@ -116,7 +124,8 @@ class DynamicStage:
             host.runs_folder(), lambda name: host.ProgressBar(told=f"{name}, {cost}"), gaussian_device(host.device())
         )
         poses = None if motion is None else motion.parameters
-        trained = optimize_regions(avatar, guidance, prompts, passes, poses, seed, anchor, place)
+        behind = None if background is None else background[0, ..., :3]
+        trained = optimize_regions(avatar, guidance, prompts, passes, poses, seed, anchor, behind, place)
         image = before_and_after(avatar, trained, passes[0])[None]
         return host.node_result(
             trained, image, ui={**host.preview_images(image, self.STAGE), "text": ["\n".join(told)]}

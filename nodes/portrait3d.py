@@ -18,7 +18,7 @@ MODEL_KEY = "portrait3d"
 PORTRAIT_SUFFIXES = (".pth", ".pt", ".safetensors")
 GENERATOR_SUFFIXES = (".pkl", ".safetensors")
 INSIDE_THE_FILE = "(inside the file)"
-PREVIEW_SIZE = 256
+PREVIEW_SIZE, BACKGROUND_SIZE = 256, 512
 SAMPLING_TOOLTIP = (
     "Samples per ray of every picture that is rendered of it. draft: for a first look. standard: for two CPU cores. "
     "paper: as the authors render."
@@ -71,9 +71,9 @@ class LoadPortrait3D:
     )
     SEARCH_ALIASES = ["trigrid", "3DPortraitGAN", "static portrait", "NeRF head", "pth"]
     FUNCTION = "execute"
-    RETURN_TYPES = ("AP3D_PORTRAIT", "STRING", "IMAGE")
-    RETURN_NAMES = ("portrait", "prompt", "image")
-    OUTPUT_TOOLTIPS = ("The portrait.", "Its description.", "It from four sides.")
+    RETURN_TYPES = ("AP3D_PORTRAIT", "STRING", "IMAGE", "IMAGE")
+    RETURN_NAMES = ("portrait", "prompt", "image", "background")
+    OUTPUT_TOOLTIPS = ("The portrait.", "Its description.", "It from four sides.", "What stands behind it.")
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
@@ -117,7 +117,7 @@ class LoadPortrait3D:
     @host.plain_torch
     def execute(self, file: str, generator: str, sampling: str, prompt: str) -> dict[str, Any]:
         from animportrait3d_core.embedded.portraits import shipped_portrait_file
-        from animportrait3d_core.portrait.trigrid import carries_decoder, read_generator
+        from animportrait3d_core.portrait.trigrid import carries_decoder, read_generator, render_background, to_uint8
 
         if file.startswith(EMBEDDED_PREFIX):
             path = shipped_portrait_file(file[len(EMBEDDED_PREFIX) :])
@@ -132,7 +132,8 @@ class LoadPortrait3D:
         image = four_sides(portrait)
         ui = {**host.preview_images(image, "portrait"), "text": ["\n".join([portrait.summary(), *unused])]}
         host.warn("AP3D_LoadPortrait3D", unused)
-        return host.node_result(portrait, portrait.prompt, image, ui=ui)
+        background = to_uint8(render_background(portrait, BACKGROUND_SIZE, BACKGROUND_SIZE)) / 255
+        return host.node_result(portrait, portrait.prompt, image, background[None], ui=ui)
 
 
 class TextToPortrait:

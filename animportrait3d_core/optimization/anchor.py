@@ -77,6 +77,7 @@ class AnchoredScenes:
             poses=torch.cat([scene.poses, torch.tensor([more])]),
             vertices=None if scene.vertices is None else torch.cat([scene.vertices, self._vertices]),
             rows=torch.cat([scene.rows, torch.tensor([row])]),
+            background=_with_colour(scene.background, views.background),
             conditions=_with_one_more(scene.conditions),
             ignored=_with_one_more(scene.ignored),
         )
@@ -115,6 +116,13 @@ def anchored_optimizer(
     if anchor is not None:
         scenes, objective = AnchoredScenes(scenes, avatar, anchor), Anchored(objective, anchor)
     return AvatarOptimizer(avatar, stage, scenes, objective, seed, device)
+
+
+def _with_colour(background: Tensor, color: Tensor) -> Tensor:
+    """Pictures [C + 1, H, W, 3], the last one of one colour; a colour stays."""
+    if background.ndim == 1:
+        return background
+    return torch.cat([background, color.to(background).expand_as(background[:1])])
 
 
 def _with_one_more(values: Tensor | None) -> Tensor | None:

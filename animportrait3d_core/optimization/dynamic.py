@@ -165,20 +165,21 @@ def optimize_regions(
     motion: BodyParameters | None = None,
     seed: int = 0,
     anchor: Anchor | None = None,
+    background: Tensor | None = None,
     place: Workplace = Workplace(),
     variant: Variant = Variant(),
 ) -> RiggedAvatar:
     """Carry the passes of a stage out, one after the other.
 
     motion: [T] poses of the avatar's body to draw from; random ones if None.  anchor: views of the portrait that must
-    stay. Raises `InvalidInput` for avatars without the parts of a pass, and for a motion without open mouths where
-    mouths are learned.
+    stay.  background: see `RegionScenes`. Raises `InvalidInput` for avatars without the parts of a pass, and for a
+    motion without open mouths where mouths are learned.
     """
     finished: list[Run] = []
     near = None if anchor is None else anchor.resized(guidance.image_size)
     for one in passes:
         _check_parts(avatar, one)
-        scenes = variant.scenes(scenes_of(one, avatar, guidance.image_size, motion))
+        scenes = variant.scenes(scenes_of(one, avatar, guidance.image_size, motion, background))
         asked = RegionGuidance(guidance, prompts, one.uses, place.micro_batch)
         own = seed_at(seed, one.stage.name)
         if isinstance(one.asks, EditSettings):
@@ -197,9 +198,16 @@ def optimize_regions(
     return avatar
 
 
-def scenes_of(one: RegionPass, avatar: RiggedAvatar, size: int, motion: BodyParameters | None = None) -> RegionScenes:
+def scenes_of(
+    one: RegionPass,
+    avatar: RiggedAvatar,
+    size: int,
+    motion: BodyParameters | None = None,
+    background: Tensor | None = None,
+) -> RegionScenes:
     """What a pass looks at, in crops of `size` pixels.  motion: poses to draw from, random ones if None."""
-    return RegionScenes(avatar, states_of(one, avatar, motion), one.uses, size, one.cameras, one.poses)
+    states = states_of(one, avatar, motion)
+    return RegionScenes(avatar, states, one.uses, size, one.cameras, one.poses, background)
 
 
 def states_of(one: RegionPass, avatar: RiggedAvatar, motion: BodyParameters | None) -> States:

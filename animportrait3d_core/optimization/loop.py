@@ -22,10 +22,10 @@ from ..fingerprints import fingerprint
 from ..gaussians import Gaussians, sh_degree
 from ..progress import Progress
 from ..randomness import generator_at, seed_at
-from ..render import GaussianImage, render_gaussians
+from ..render import GaussianImage
 from ..rigging import QuaternionOrder, TriangleFrames, triangle_frames
 from ..runs import Run, RunState, automatic_run, carry_out
-from .scenes import Scene, Scenes
+from .scenes import Scene, Scenes, render_pose
 from .stage import Stage
 
 LOGGER = logging.getLogger("animportrait3d")
@@ -182,12 +182,7 @@ class AvatarOptimizer:
 
     def _render(self, scene: Scene) -> list[GaussianImage]:
         """Images of the cameras of each pose."""
-        images = []
-        for pose, posed in enumerate(self._posed(scene)):
-            rows, background = scene.cameras_of(pose), scene.background
-            own = background if background.ndim == 1 else background[rows]
-            images.append(render_gaussians(posed, scene.cameras[rows], background=own))
-        return images
+        return [render_pose(posed, scene, pose) for pose, posed in enumerate(self._posed(scene))]
 
     def _posed(self, scene: Scene) -> Iterator[Gaussians]:
         """The Gaussians in each pose of a scene."""

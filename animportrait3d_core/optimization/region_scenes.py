@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from ..avatar.model import RiggedAvatar
 from ..avatar.rig import AvatarRig
@@ -154,7 +155,8 @@ class RegionScenes:
         poses: int = 1,
         background: Tensor | None = None,
     ) -> None:
-        """size: pixels of the crops.  poses: of each step.  background: [3] colour, white if None."""
+        """size: pixels of the crops.  poses: of each step.  background: a colour [3], white if None; or a square
+        picture [S, S, 3] that stands behind the whole picture of every camera, as in the authors' code."""
         if not uses or poses < 1:
             raise InvalidInput(f"RegionScenes: {len(uses)} regions, {poses} poses; expected at least one of each.")
         self._rig, self._states, self._uses, self._size = AvatarRig(avatar), states, uses, size
@@ -171,15 +173,20 @@ class RegionScenes:
         with torch.no_grad():
             posed = self._rig.body(parameters)
             parts = [self._look_at(_of_pose(posed, pose), generator) for pose in range(self._poses)]
-        cameras, rows, conditions, ignored = zip(*parts)
+        frames, cameras, rows, conditions, ignored = zip(*parts)
         poses = torch.cat([torch.full((len(found),), pose) for pose, found in enumerate(rows)])
+        background = self._background
+        if background.ndim == 3:
+            background = torch.cat([behind(background, *seen) for seen in zip(frames, cameras, strict=True)])
         return Scene(
-            concatenate_cameras(list(cameras)), self._background, parameters, poses, posed.vertices,
+            concatenate_cameras(list(cameras)), background, parameters, poses, posed.vertices,
             torch.cat(rows), torch.cat(conditions), torch.cat(ignored),
         )  # fmt: skip
 
-    def _look_at(self, posed: BodyOutput, generator: np.random.Generator) -> tuple[Cameras, Tensor, Tensor, Tensor]:
-        """(crop cameras, positions of their uses, condition maps, excluded pixels) of a random camera on one pose."""
+    def _look_at(
+        self, posed: BodyOutput, generator: np.random.Generator
+    ) -> tuple[Cameras, Cameras, Tensor, Tensor, Tensor]:
+        """(camera, its crops, positions of their uses, condition maps, excluded pixels) of a random camera."""
         for _ in range(_MOST_TRIES):
             frame = self._ranges.draw(generator)
             yaw = yaw_from_head(posed, frame)
@@ -193,7 +200,7 @@ class RegionScenes:
         crops = [crop_cameras(self._uses[row].region, frame, landmarks, self._size) for row in rows]
         cameras = concatenate_cameras(crops)
         ignored = torch.stack([self._excluded(self._uses[row], frame, landmarks, yaw) for row in rows])
-        return cameras, torch.tensor(rows), posed_condition_map(self._assets, posed, cameras), ignored
+        return frame, cameras, torch.tensor(rows), posed_condition_map(self._assets, posed, cameras), ignored
 
     def _excluded(self, use: RegionUse, frame: Cameras, landmarks: Tensor, yaw: float) -> Tensor:
         """Pixels [S, S] bool of a use's crop that another region covers."""
@@ -207,6 +214,22 @@ class RegionScenes:
         x1, y1 = (max(0, int(value)) for value in (corner + inner_side * self._size / side).tolist())
         mask[y0:y1, x0:x1] = True
         return mask
+
+
+def behind(picture: Tensor, frame: Cameras, crops: Cameras) -> Tensor:
+    """What crops [C] of a frame's picture show of a picture [S, S, 3] that fills the frame: [C, H, W, 3]. Beyond its
+    border stands what stands there."""
+    pixels = (torch.arange(size, dtype=torch.float64) + 0.5 for size in (crops.width, crops.height))
+    u, v = torch.meshgrid(*pixels, indexing="xy")
+    places = []
+    for axis, (values, size) in enumerate(((u, frame.width), (v, frame.height))):
+        focal, center = (crops.K[:, axis, column].double()[:, None, None] for column in (axis, 2))
+        there = (values - center) / focal * frame.K[0, axis, axis].double() + frame.K[0, axis, 2].double()
+        places.append(2 * there / size - 1)
+    grid = torch.stack(places, dim=-1).to(picture)
+    source = picture.permute(2, 0, 1).expand(len(crops), -1, -1, -1)
+    found = functional.grid_sample(source, grid, mode="bilinear", padding_mode="border", align_corners=False)
+    return found.permute(0, 2, 3, 1)
 
 
 def _of_pose(posed: BodyOutput, pose: int) -> BodyOutput:

@@ -12,8 +12,9 @@ from ..avatar.rig import AvatarRig
 from ..body.parameters import BodyParameters
 from ..cameras import Cameras
 from ..errors import InvalidInput
+from ..gaussians import Gaussians
 from ..randomness import generator_at, shuffled_rows
-from ..render import render_gaussians
+from ..render import GaussianImage, render_gaussians
 from ..views import Views
 
 
@@ -21,11 +22,11 @@ from ..views import Views
 class Scene:
     """P poses and C cameras of one size; those of one pose are rendered in one call.
 
-    background: [3] or [C, 3].  parameters: P poses, None for the avatar's rest pose alone.  poses: [C] int64, which
-    pose each camera looks at, rising; None if there is but one.  vertices: [P, V, 3] of the body in these poses, if
-    they were needed before.  rows: [C] int64, what each camera shows in the objective's own order (the number of a
-    view, of a region).  conditions: [C, H, W, 4] condition maps, for objectives that ask for them.  ignored: [C, H, W]
-    bool, pixels that are not to be judged.
+    background: a colour [3], or what stands behind each camera's picture [C, H, W, 3].  parameters: P poses, None for
+    the avatar's rest pose alone.  poses: [C] int64, which pose each camera looks at, rising; None if there is but one.
+    vertices: [P, V, 3] of the body in these poses, if they were needed before.  rows: [C] int64, what each camera shows
+    in the objective's own order (the number of a view, of a region).  conditions: [C, H, W, 4] condition maps, for
+    objectives that ask for them.  ignored: [C, H, W] bool, pixels that are not to be judged.
     """
 
     cameras: Cameras
@@ -58,14 +59,22 @@ class Scene:
         return slice(int(rows[0]), int(rows[-1]) + 1)
 
 
+def render_pose(posed: Gaussians, scene: Scene, pose: int) -> GaussianImage:
+    """What the cameras of one pose of a scene see of its Gaussians."""
+    rows, background = scene.cameras_of(pose), scene.background
+    if background.ndim == 1:
+        return render_gaussians(posed, scene.cameras[rows], background=background)
+    image = render_gaussians(posed, scene.cameras[rows])
+    behind = background[rows].to(image.color)
+    return dataclasses.replace(image, color=image.color + (1 - image.alpha[..., None]) * behind)
+
+
 def render_scene(rig: AvatarRig, scene: Scene) -> Tensor:
     """What the cameras of a scene see of an avatar that does not change: [C, H, W, 3] in 0..1."""
     images = []
     for pose in range(1 if scene.parameters is None else len(scene.parameters)):
-        rows, background = scene.cameras_of(pose), scene.background
         parameters = rig.avatar.parameters if scene.parameters is None else scene.parameters[pose]
-        own = background if background.ndim == 1 else background[rows]
-        images.append(render_gaussians(rig.pose(parameters), scene.cameras[rows], background=own).color)
+        images.append(render_pose(rig.pose(parameters), scene, pose).color)
     return torch.cat(images).clamp(0, 1)
 
 

@@ -78,6 +78,19 @@ def test_the_term_is_the_difference_to_the_view_and_the_rest_goes_to_the_objecti
     assert float(losses["anchor"]) == pytest.approx(2.5 * float((images[-1] - over_black).abs().mean()), rel=1e-5)
 
 
+def test_pictures_behind_the_crops_leave_the_view_its_colour(start, views) -> None:
+    plain = RegionScenes(start, DrawnStates(start.parameters, "face"), USES, SIZE, background=torch.rand(8, 8, 3))
+    anchor = Anchor(views).resized(SIZE)
+    scene, more = plain.at(0, 3), AnchoredScenes(plain, start, anchor).at(0, 3)
+    assert torch.equal(more.background[:-1], scene.background)
+    assert torch.equal(more.background[-1], anchor.views.background.expand(SIZE, SIZE, 3))
+    inner, images = Nothing(), torch.rand(len(more.cameras), SIZE, SIZE, 3)
+    losses = Anchored(inner, anchor).losses(Crops(images, images[..., 0], more), 0)
+    wanted = anchor.views.images[int(more.rows[-1])]
+    assert float(losses["anchor"]) == pytest.approx(float((images[-1] - wanted).abs().mean()), rel=1e-5)
+    assert torch.equal(inner.crops.scene.background, scene.background)
+
+
 @pytest.mark.parametrize("stage", ["full", "refine"])
 def test_an_anchored_avatar_stays_nearer_to_the_portrait(start, views, stage) -> None:
     (one,) = dynamic_stage(stage, "standard", 2.0)

@@ -97,7 +97,7 @@ def test_only_regions_that_the_model_knows_are_asked_about(start) -> None:
     known = ("face", "left eye", "right eye", "mouth")
     (every,), (fewer,) = (dynamic_stage("full", "draft", 2.0, regions) for regions in (None, known))
     assert {use.region.name for use in every.uses} - {use.region.name for use in fewer.uses} == {"bust"}
-    guidance, passes = Wishes(), (fewer.longer(30 / fewer.stage.iterations),)
+    guidance, passes = Wishes(), (fewer.longer(30 / fewer.stage.iterations).with_score(rule="sds"),)
     optimize_regions(start, guidance, PROMPTS, passes)
     assert {controlled for _, controlled, _ in guidance.calls} == {True}  # the bust alone goes without
     asked = sum(pictures for _, _, pictures in guidance.calls) + len(guidance.texts)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from animportrait3d_core.avatar import pose_avatar, render_avatar_views
+from animportrait3d_core.avatar import AvatarRig, pose_avatar, render_avatar_views
 from animportrait3d_core.cameras import orbit_cameras, project
 from animportrait3d_core.conditioning import CROP_REGIONS
 from animportrait3d_core.diffusion.score import IntervalSchedule, ScoreSettings
@@ -24,6 +24,7 @@ from animportrait3d_core.optimization.region_scenes import (
     RegionUse,
     yaw_from_head,
 )
+from animportrait3d_core.optimization.scenes import render_scene
 from animportrait3d_core.optimization.score_matching import ScoreMatching, ScoreMatchingSettings
 from tests.optimization.wishes import PROMPTS, RED, SIZE, USES, Wishes
 
@@ -96,6 +97,28 @@ def test_the_face_is_ignored_in_the_whole_picture_while_it_is_seen(start) -> Non
     assert [float(xs.float().mean()) + 0.5, float(ys.float().mean()) + 0.5] == pytest.approx(eyes.tolist(), abs=1.5)
     back = scenes_of(start, cameras=CameraRanges(((1.0, 170.0, 190.0),))).at(0, 0)
     assert back.rows.tolist() == [0] and not back.ignored.any()
+
+
+def test_a_picture_stands_behind_all_crops_in_its_place(start) -> None:
+    """Red is the column of the whole picture, green the row: every pixel without avatar shows where it lies."""
+    steps = (torch.arange(64) + 0.5) / 64
+    picture = torch.stack([steps.expand(64, 64), steps[:, None].expand(64, 64), torch.zeros(64, 64)], dim=-1)
+    scenes = scenes_of(start, poses=2, background=picture)
+    scene = scenes.at(0, 0)
+    empty = dataclasses.replace(start.gaussians, opacity_logits=torch.full_like(start.gaussians.opacity_logits, -20.0))
+    seen = render_scene(AvatarRig(dataclasses.replace(start, gaussians=empty)), scene)
+    assert seen.shape == (len(scene.cameras), SIZE, SIZE, 3)
+    focal = scene.cameras[scene.rows == 0].K[0, 0, 0]  # of the whole picture
+    for crop, (K, shown) in enumerate(zip(scene.cameras.K, seen, strict=True)):
+        pixels = (torch.arange(SIZE) + 0.5).clamp(0, SIZE)
+        for axis, values in ((0, shown[SIZE // 2, :, 0]), (1, shown[:, SIZE // 2, 1])):
+            there = ((pixels - K[axis, 2]) / K[axis, axis] * focal + SIZE / 2) / SIZE
+            torch.testing.assert_close(values, there.clamp(0.5 / 64, 1 - 0.5 / 64), atol=2e-3, rtol=0, msg=f"{crop}")
+    assert scenes.fingerprint != scenes_of(start, poses=2).fingerprint
+    stage = Stage("optimize", 3)
+    work = AvatarOptimizer(start, stage, scenes, matching())
+    work.step()
+    assert math.isfinite(sum(work.losses.values())) and work.image.shape == (SIZE, SIZE, 3)
 
 
 def test_recorded_frames_keep_their_jaws_and_get_new_eyes(start) -> None:

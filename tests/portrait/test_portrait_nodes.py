@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from animportrait3d_core.cameras import orbit_cameras
 from animportrait3d_core.errors import (
     AnimPortraitError,
     IncompatibleCheckpoint,
@@ -52,6 +53,16 @@ def nodes(run_node, monkeypatch):
 
 def load(nodes, file: str, generator: str = INSIDE, prompt: str = "", sampling: str = "draft"):
     return nodes("AP3D_LoadPortrait3D", file=file, generator=generator, sampling=sampling, prompt=prompt)
+
+
+def test_what_stands_behind_the_portrait(nodes, models, portrait) -> None:
+    save_trigrid_portrait(portrait, models / "one.safetensors")
+    made = load(nodes, "one.safetensors")
+    assert made.background.shape == (1, 512, 512, 3) and 0 <= float(made.background.min())
+    # A camera that looks past the head sees nothing else.
+    away = orbit_cameras([0.0], [0.0], 16, target=[0.0, 40.0, 0.0])
+    seen = made.portrait.render(away).images[0, 8, 8]
+    torch.testing.assert_close(made.background[0, 256, 256], seen, atol=0.02, rtol=0)
 
 
 def test_files_of_the_folder_are_offered(nodes, models, portrait) -> None:

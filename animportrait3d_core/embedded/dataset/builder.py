@@ -177,7 +177,9 @@ def render_shard(
 
     begun = time.process_time()
     preset = preset_named(settings.preset)
-    preset = dataclasses.replace(preset, regions=settings.regions or preset.regions)
+    if settings.regions:
+        framings = {name: preset.framings[name] for name in settings.regions}
+        preset = dataclasses.replace(preset, regions=settings.regions, framings=framings)
     details = SampleSettings(preset, settings.size, settings.images_per_identity, settings.seed)
     seeds = identity_seeds(settings.seed, settings.identities)
     tensors, texts = [], []
