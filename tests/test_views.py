@@ -99,11 +99,11 @@ def test_contact_sheet_keeps_proportions() -> None:
     """Two pictures twice as high as wide stand on white; a lone wide one fills the row."""
     high, wide = torch.zeros(2, 16, 8, 3), torch.zeros(1, 4, 12, 3)
     sheet = previews.contact_sheet([high], [], columns=2, size=8)
-    assert sheet.shape == (8, 18, 3)
+    assert sheet.shape == (8, 20, 3)
     assert sheet[4, :8, 0].tolist() == [1, 1, 0, 0, 0, 0, 1, 1]
     filled = previews.contact_sheet([wide], [], columns=3, size=8)
     assert filled.shape == (8, 24, 3) and float(filled.max()) == 0
-    assert previews.contact_sheet([wide.expand(3, -1, -1, -1)], [], columns=3, size=8).shape == (8, 28, 3)
+    assert previews.contact_sheet([wide.expand(3, -1, -1, -1)], [], columns=3, size=8).shape == (8, 32, 3)
 
 
 def triangle() -> Mesh:

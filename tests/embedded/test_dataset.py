@@ -142,7 +142,7 @@ def test_a_smaller_world_shows_fewer_regions_and_the_same_people(dataset, tmp_pa
     build_dataset(tmp_path, settings, workers=1)  # read back, it is the same
     found = open_dataset(tmp_path)
     regions = [IMAGE_REGIONS[number] for number in found.column("region").tolist()]
-    assert regions == [*smaller, *smaller] and found.identities[0] == dataset.identities[0]
+    assert regions == [*smaller, *smaller] and found.column("identity")[0] == dataset.column("identity")[0]
     with pytest.raises(InvalidInput, match=r"other settings .*regions"):
         build_dataset(tmp_path, dataclasses.replace(settings, regions=()), workers=1)
 

@@ -105,7 +105,8 @@ def test_a_picture_stands_behind_all_crops_in_its_place(start) -> None:
     picture = torch.stack([steps.expand(64, 64), steps[:, None].expand(64, 64), torch.zeros(64, 64)], dim=-1)
     scenes = scenes_of(start, poses=2, background=picture)
     scene = scenes.at(0, 0)
-    empty = dataclasses.replace(start.gaussians, opacity_logits=torch.full_like(start.gaussians.opacity_logits, -20.0))
+    clear = torch.full_like(start.gaussians.logit_opacities, -20.0)
+    empty = dataclasses.replace(start.gaussians, logit_opacities=clear)
     seen = render_scene(AvatarRig(dataclasses.replace(start, gaussians=empty)), scene)
     assert seen.shape == (len(scene.cameras), SIZE, SIZE, 3)
     focal = scene.cameras[scene.rows == 0].K[0, 0, 0]  # of the whole picture
