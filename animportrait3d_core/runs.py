@@ -171,8 +171,11 @@ class Run:
             yield
 
     def remove(self) -> None:
-        """Delete the folder: the work is done and its result in other hands."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        """Delete the folder: the work is done and its result in other hands (`finished_runs_kept`: not yet)."""
+        if _KEPT:
+            _KEPT[-1].append(self.folder)
+        else:
+            shutil.rmtree(self.folder, ignore_errors=True)
 
     def _read(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         file = self.folder / STATE_FILE
@@ -194,6 +197,28 @@ class Run:
         file = self.folder / LOG_FILE
         if file.is_file() and self.processes.is_first:
             file.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+
+
+_KEPT: list[list[Path]] = []
+
+
+@contextlib.contextmanager
+def finished_runs_kept() -> Iterator[None]:
+    """Runs that are done in this block are deleted at its end, and kept if it fails: their results may be lost with it,
+    to a disk that is full for instance, and the same work finds them again."""
+    _KEPT.append([])
+    try:
+        yield
+    except BaseException:
+        kept = sorted({str(folder) for folder in _KEPT.pop() if (folder / STATE_FILE).is_file()})
+        if kept:
+            LOGGER.warning(
+                "The %d finished stages are kept in '%s': the same command goes on after them.",
+                len(kept), Path(kept[0]).parent,
+            )  # fmt: skip
+        raise
+    for folder in _KEPT.pop():
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _take(file: int) -> bool:

@@ -19,6 +19,7 @@ from animportrait3d_core.runs import (
     RunState,
     automatic_run,
     carry_out,
+    finished_runs_kept,
     read_log,
 )
 
@@ -182,6 +183,28 @@ def test_automatic_runs_find_their_own_state_and_forget_old_ones(tmp_path):
     assert not second.exists()
     run.remove()
     assert not first.exists()
+
+
+def test_finished_runs_stay_until_what_they_are_for_is_done(tmp_path, caplog):
+    def finish(name):
+        run = automatic_run(tmp_path, name, {"a": "b"})
+        carry_out(Sum(3), run)
+        run.remove()
+        return run.folder
+
+    with finished_runs_kept():
+        kept = finish("first")
+        assert kept.is_dir()
+    assert not kept.exists() and not finish("second").exists() and caplog.text == ""
+    with pytest.raises(OSError, match="full"), finished_runs_kept():
+        kept = finish("third")
+        raise OSError("full")
+    assert f"finished stages are kept in '{tmp_path}'" in caplog.text
+    again = automatic_run(tmp_path, "third", {"a": "b"})
+    work = Sum(3)
+    work.step = lambda: pytest.fail("nothing was left to do")
+    carry_out(work, again)
+    assert again.folder == kept and work.total.item() == 6
 
 
 def test_of_several_processes_the_first_alone_writes_and_decides(tmp_path):

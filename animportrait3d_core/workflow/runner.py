@@ -90,6 +90,8 @@ def run(
     folder, whatever a node raises, and `Interrupted` after Ctrl-C (a second Ctrl-C does not wait for the node).
     Results stay in memory; `report.json` is written when all nodes are done.
     """
+    from ..runs import finished_runs_kept  # brings torch, which checking a graph does without
+
     settings = settings or RunSettings()
     parsed = read_graph_file(graph) if isinstance(graph, (str, Path)) else graph
     with _context(settings, listener) as context, activate(context):
@@ -98,12 +100,13 @@ def run(
         context.device = _device_name(settings.device)
         execution = _Execution(plan, context, cache or OutputCache(), parsed, settings.verify_values)
         started = time.perf_counter()
-        results = _in_worker(execution.run, context)
-        report = context.report
-        report.total_seconds = round(time.perf_counter() - started, 3)
-        report.device = context.device
-        report.versions = installed_versions()
-        report.write(context.output_directory / REPORT_FILE)
+        with finished_runs_kept():
+            results = _in_worker(execution.run, context)
+            report = context.report
+            report.total_seconds = round(time.perf_counter() - started, 3)
+            report.device = context.device
+            report.versions = installed_versions()
+            report.write(context.output_directory / REPORT_FILE)
         return RunResult(results, report)
 
 

@@ -184,7 +184,12 @@ def save_path(where: str, prefix: str, suffix: str) -> SavePath:
         folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(prefix, str(root))
         filename = f"{name}_{counter:05}_{suffix}"
         return SavePath(Path(folder) / filename, subfolder, filename)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InvalidInput(
+            f"{where}: the folder '{path.parent}' cannot be made ({error.strerror}); choose another name."
+        ) from error
     subfolder = path.parent.relative_to(root).as_posix()
     return SavePath(path, "" if subfolder == "." else subfolder, path.name)
 

@@ -67,7 +67,7 @@ ARROWS = {
     "evaluation": "animation avatar body cameras conditioning diffusion embedded files fingerprints head_frame "
     "initialization landmarks mesh_queries meshes optimization parts portrait previews progress regions "
     "render rigging similarity surface",
-    "workflow": "devices files fingerprints progress",
+    "workflow": "devices files fingerprints progress runs",
     "commands": "body embedded evaluation files initialization previews progress training workflow",
     "cli": "avatar body commands doctor embedded evaluation files mesh_files networks portrait training workflow",
     "__main__": "cli",
@@ -198,7 +198,7 @@ def test_render_imports_only_nouns():
 
 
 def test_the_runner_knows_nothing_of_portraits():
-    known = {"devices", "errors", "files", "fingerprints", "progress", "workflow", "__version__"}
+    known = {"devices", "errors", "files", "fingerprints", "progress", "runs", "workflow", "__version__"}
     for file in (ROOT / CORE / "workflow").glob("*.py"):
         assert set(core_parts(file)) <= known, file
 

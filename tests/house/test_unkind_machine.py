@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 import os
@@ -10,15 +11,19 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import uuid
 from pathlib import Path
 
 import pytest
 
 from animportrait3d_core import files
+from animportrait3d_core.avatar.io import load_avatar, save_avatar
 from animportrait3d_core.body.model import load_body_model
 from animportrait3d_core.embedded.identities.export import embedded_portrait_files
 from animportrait3d_core.embedded.mannequin import mannequin_body_files
 from animportrait3d_core.errors import InvalidInput
+from animportrait3d_core.workflow import RunSettings, run
+from animportrait3d_core.workflow.builder import WorkflowBuilder
 from tests.conftest import ROOT
 
 USE_A_KERNEL = (
@@ -170,6 +175,31 @@ def test_a_full_disk_is_a_sentence_and_leaves_what_was_there(tmp_path, small_dis
     with small_disk(1000), pytest.raises(InvalidInput, match=r"cannot write .*report.json.*Make room on the disk"):
         files.write_json(file, {"after": "x" * 100_000})
     assert json.loads(file.read_text()) == {"before": 1} and [path.name for path in tmp_path.iterdir()] == [file.name]
+
+
+def test_a_last_file_that_cannot_be_written_costs_no_training(tmp_path, node_classes, make_avatar, caplog) -> None:
+    """The avatar is trained, then its file finds no place; the same graph with another place trains nothing."""
+    (tmp_path / "input").mkdir()
+    save_avatar(make_avatar(1500, seed=5), tmp_path / "input" / "start.safetensors")
+    graph = WorkflowBuilder("fit", node_classes)
+    loaded = graph.add("AP3D_LoadAvatar", file="start.safetensors")
+    views = graph.add("AP3D_RenderViews", subject=loaded["avatar"], preset="face", size=64)
+    seed = uuid.uuid4().int % 2**32  # a run that nobody has begun before
+    fitted = graph.add("AP3D_FitToViews", avatar=loaded["avatar"], views=views["views"], iterations=4, seed=seed)
+    graph.add("AP3D_SaveAvatar", avatar=fitted["avatar"])
+    place = RunSettings(tmp_path / "out", input_directory=tmp_path / "input", device="cpu")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "taken").write_text("a file where a folder should be")
+    caplog.set_level(logging.INFO)
+    with pytest.raises(InvalidInput, match="taken"):
+        run(graph.to_json(), node_classes, dataclasses.replace(place, overrides=("AP3D_SaveAvatar.filename=taken/it",)))
+    assert "finished stages are kept in" in caplog.text and "goes on at step" not in caplog.text
+    run(graph.to_json(), node_classes, place)
+    assert "fit_to_views: goes on at step 4 of 4" in caplog.text
+    assert load_avatar(tmp_path / "out" / "avatar.safetensors").gaussians.means.shape == (1500, 3)
+    caplog.clear()
+    run(graph.to_json(), node_classes, place)
+    assert "goes on at step" not in caplog.text  # nothing is kept once it is done
 
 
 def test_too_little_memory_is_a_sentence_and_not_a_bug(tmp_path, node_classes) -> None:
