@@ -149,9 +149,8 @@ def pace_of(step: Callable[[], None], guidance: Timed, device: str, steps: int) 
     return Pace(seconds / steps, guidance.seconds / steps, guidance.evaluations / steps)
 
 
-def paces(one: RegionPass, avatar: RiggedAvatar, guidance: Timed, place: Place) -> dict[str, Pace]:
-    """Of a pass: "edit" for making edits if it has them, and "step"."""
-    steps = place.amount(1, 5)
+def paces(one: RegionPass, avatar: RiggedAvatar, guidance: Timed, place: Place, steps: int) -> dict[str, Pace]:
+    """Of a pass: "edit" for making edits if it has them, and "step"; means of some steps."""
     scenes = scenes_of(one, avatar, guidance.image_size)
     asked = RegionGuidance(guidance, Prompts.of(avatar.prompt), one.uses)  # type: ignore[arg-type]
     if not isinstance(one.asks, EditSettings):
@@ -165,7 +164,8 @@ def paces(one: RegionPass, avatar: RiggedAvatar, guidance: Timed, place: Place) 
     return {"edit": made, "step": pace_of(work.step, guidance, place.device, steps)}
 
 
-def _times(one: RegionPass, kind: str) -> int:
+def times_of(one: RegionPass, kind: str) -> int:
+    """How often a pass does its work of a kind (`paces`)."""
     return one.asks.scenes if kind == "edit" and isinstance(one.asks, EditSettings) else one.stage.iterations
 
 
@@ -181,8 +181,8 @@ def paper_stages(place: Place) -> Result:
         name, projected, outside, every = f"{count // 1000}k", 0.0, 0.0, 0.0
         for stage in ("eyes", "mouth", "full", "refine"):
             for one in dynamic_stage(stage, "paper", 7.5):
-                for kind, pace in paces(one, avatar, guidance, place).items():
-                    times = _times(one, kind)
+                for kind, pace in paces(one, avatar, guidance, place, place.amount(1, 5)).items():
+                    times = times_of(one, kind)
                     numbers[f"{name}_{one.stage.name}_{kind}_s"] = pace.seconds
                     projected += times * pace.seconds
                     outside += times * (pace.seconds - pace.network)
