@@ -17,9 +17,11 @@ import torch
 from ...diffusion.diffusers_adapter import GuidanceFiles, load_guidance
 from ...errors import InvalidInput
 from ...files import atomic_write, write_json
+from ...previews import stack_rows, write_png
 from ...progress import Report, Stages, stage_of
 from ...regions import IMAGE_REGIONS
-from ...runs import STATE_FILE
+from ...runs import LOG_FILE, STATE_FILE
+from ...training.curves import curves_picture, read_curves
 from ...training.loop import LoopResult, LoopSettings, train
 from ...training.shards import ShardDataset, open_dataset
 from .card import model_card
@@ -31,6 +33,7 @@ from .quality import prior_quality, sample_sheet
 from .vocabulary import build_tokenizer
 
 PIPELINE_FOLDER, METRICS_FILE, SHEET_FILE, CARD_FILE = "pipeline", "metrics.json", "samples.png", "README.md"
+CURVES_FILE = "losses.png"
 _CODEC = "codec"
 
 STAGES: dict[str, LoopSettings] = {
@@ -199,6 +202,10 @@ def _describe(samples: ShardDataset, output: Path, run: PriorRun, names: list[st
     metrics = prior_quality(guidance, held_out, run.prior.quality)
     sample_sheet(guidance, held_out, output / SHEET_FILE, run.prior.quality)
     write_json(output / METRICS_FILE, metrics)
+    drawn = {file.parent.name: read_curves(file.parent) for file in sorted(output.glob(f"*/{LOG_FILE}"))}
+    pictures = [curves_picture(curves, name) for name, curves in drawn.items() if curves]
+    if pictures:
+        write_png(stack_rows(pictures), output / CURVES_FILE)
     with atomic_write(folder / CARD_FILE) as temporary:
         temporary.write_text(model_card(samples, output, metrics), encoding="utf-8")
     return metrics
