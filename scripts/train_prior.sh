@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Makes the embedded diffusion prior: data set, codec, then text encoder, U-Net and ControlNet in two parts.
+# Makes the embedded diffusion prior: data sets, codec, then text encoder, U-Net and ControlNet in two parts.
 #
-#   scripts/train_prior.sh [FOLDER]        FOLDER: for the data set, states, logs and the pipeline (default: output/prior)
+#   scripts/train_prior.sh [FOLDER]        FOLDER: for the data sets, states, logs and the pipeline (default: output/prior)
 #
 # May be stopped at any time; run again, it goes on where it was, also with another number of processes or on another
-# device. Variables: IDENTITIES, MINUTES (of this call), DEVICE (cpu, cuda, ...; cpu if not set), PROCESSES (that share
-# the training on the CPU; 2 where there are two cores), START_FROM (a pipeline folder whose weights come first, such as
-# the shipped one). When FOLDER/samples.png looks right and FOLDER/metrics.json is good enough, copy FOLDER/pipeline to
+# device. Variables: IDENTITIES, MINUTES (of each part of this call), DEVICE (cpu, cuda, ...; cpu if not set), PROCESSES
+# (that share the training on the CPU; 2 where there are two cores), START_FROM (a pipeline folder whose weights come
+# first, such as the shipped one). When FOLDER/samples.png looks right and FOLDER/metrics.json is good enough, copy FOLDER/pipeline to
 # animportrait3d_core/embedded/weights/prior.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -24,8 +24,23 @@ processes=1
 # and the batches divide by powers of two.
 if [ "$device" = cpu ] && [ "$(getconf _NPROCESSORS_ONLN)" -ge 2 ]; then processes=2; fi
 
+train() { # data set, then further arguments
+  $animportrait3d embedded train-prior --dataset "$1" --output "$folder" ${MINUTES:+--minutes "$MINUTES"} \
+    --device "$device" --processes "${PROCESSES:-$processes}" "${@:2}"
+}
+
+people="${IDENTITIES:-2500}"
 say "data set in $folder/dataset (what is there is kept)"
-$animportrait3d embedded build-dataset --preset prior --output "$folder/dataset" --identities "${IDENTITIES:-2000}"
-say "prior in $folder"
-$animportrait3d embedded train-prior --dataset "$folder/dataset" --output "$folder" ${MINUTES:+--minutes "$MINUTES"} \
-  --device "$device" --processes "${PROCESSES:-$processes}" ${START_FROM:+--start-from "$START_FROM"}
+$animportrait3d embedded build-dataset --preset prior --output "$folder/dataset" --identities "$people" --seed 1
+say "codec and first part in $folder"
+train "$folder/dataset" --stages codec part1 ${START_FROM:+--start-from "$START_FROM"}
+if ! grep -q '"finished": true' "$folder/part1/metrics.json"; then
+  say "the first part is not finished: run this again"
+  exit 0
+fi
+# The second part sees other people, and no busts: what is left of the world is learned better.
+say "second data set in $folder/dataset2"
+$animportrait3d embedded build-dataset --preset prior --output "$folder/dataset2" --identities "$people" --seed 2 \
+  --regions face eyes mouth
+say "second part in $folder"
+train "$folder/dataset2" --stages part2 --start-from "$folder/part1/pipeline"

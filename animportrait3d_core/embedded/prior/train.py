@@ -47,8 +47,8 @@ STAGES: dict[str, LoopSettings] = {
         ema_decay=0.999, precision="bfloat16", eval_interval=4000,
     ),
     "part2": LoopSettings(
-        steps=16000, batch_size=32, lr=5e-4, warmup_steps=200, final_share=0.02, weight_decay=1e-3,
-        ema_decay=0.9995, precision="bfloat16", eval_interval=5000,
+        steps=12000, batch_size=32, lr=5e-4, warmup_steps=200, final_share=0.02, weight_decay=1e-3,
+        ema_decay=0.9995, precision="bfloat16", eval_interval=4000,
     ),
 }  # fmt: skip
 
