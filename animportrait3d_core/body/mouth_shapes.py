@@ -19,6 +19,8 @@ UPPER_HEIGHTS = (10.4, 9.3, 10.0, 8.4, 7.8, 6.8, 6.0)
 LOWER_HEIGHTS = (8.8, 9.0, 9.8, 8.4, 7.6, 6.6, 5.8)
 UPPER_NECK_Y, LOWER_NECK_Y = -66.8, -87.2
 LOWER_INSET = 2.6
+# Of the mannequin's lips: from corner to corner, height where they meet, least distance of their border to the arch
+MOUTH_WIDTH, SEAM_Y, LIP_GAP = 48.8, -74.3, 9.1
 # Across one tooth: share of its width, outward bulge (mm), shortening of the crown (mm)
 TOOTH_COLUMNS = ((0.0, -1.0, 1.5), (0.13, -0.1, 0.25), (0.5, 0.3, 0.0), (0.87, -0.1, 0.25))
 # From the neck over the edge to the inner side: share of the height, depth outward as (mm, share of thickness)

@@ -22,16 +22,23 @@ def add_convert(commands: argparse._SubParsersAction, common: argparse.ArgumentP
 
 def _body_assets(options: argparse.Namespace) -> int:
     from ..body.asset_making import body_assets_of_file
-    from ..body.assets import save_body_assets
+    from ..body.assets import TEETH_WORDS, save_body_assets
 
     output: Path = options.output or options.body.with_suffix(".safetensors")
     assets = body_assets_of_file(options.body)
     save_body_assets(assets, output)
     regions = {name: int(mask.sum()) for name, mask in assets.face_regions.items()}
-    made = {"file": str(output), "vertices": len(assets.vertex_ids), "faces": len(assets.faces), "regions": regions}
+    made = {
+        "file": str(output),
+        "vertices": len(assets.vertex_ids),
+        "faces": len(assets.faces),
+        "regions": regions,
+        "teeth": assets.teeth_origin,
+    }
     if options.json:
         print(json.dumps(made))
     elif not options.quiet:
         print(f"{output}: {made['vertices']} vertices, {made['faces']} faces")
         print("faces by region: " + ", ".join(f"{name} {count}" for name, count in regions.items()))
+        print(TEETH_WORDS[assets.teeth_origin])
     return EXIT_DONE

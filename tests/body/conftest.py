@@ -8,6 +8,8 @@ import torch
 
 from animportrait3d_core.body.assets import BodyAssets, save_body_assets
 from animportrait3d_core.body.model import load_body_model
+from animportrait3d_core.body.mouth_shapes import SACK_RINGS
+from animportrait3d_core.embedded.mannequin import build_mannequin, smplx_arrays
 from animportrait3d_core.regions import BODY_REGIONS
 
 ROWS, COLUMNS = 96, 104  # 9,984 vertices, just over what the smplx package needs
@@ -103,3 +105,38 @@ def make_arrays():
 @pytest.fixture(scope="session")
 def make_assets():
     return make_body_assets
+
+
+@pytest.fixture(scope="session")
+def mannequin_arrays():
+    """The mannequin as a file of SMPL-X's layout; of its assets only the landmarks, which such a file holds."""
+    return smplx_arrays(build_mannequin())
+
+
+def without_vertices(arrays: dict[str, np.ndarray], dropped: np.ndarray) -> dict[str, np.ndarray]:
+    """A body file that lacks the vertices `dropped` [V] bool and all faces at them."""
+    kept = np.flatnonzero(~dropped)
+    position = np.full(len(dropped), -1)
+    position[kept] = np.arange(len(kept))
+    faces = position[arrays["f"].astype(np.int64)]
+    whole = (faces >= 0).all(axis=1)
+    number = np.cumsum(whole) - 1
+    cut = {name: arrays[name][kept] for name in ("v_template", "weights", "shapedirs", "posedirs")}
+    cut |= {name: number[arrays[name]] for name in ("lmk_faces_idx", "dynamic_lmk_faces_idx")}
+    return {**arrays, **cut, "f": faces[whole].astype(np.uint32), "J_regressor": arrays["J_regressor"][:, kept]}
+
+
+def toothless_body(arrays: dict[str, np.ndarray], sack_rings: int = SACK_RINGS) -> dict[str, np.ndarray]:
+    """The mannequin without teeth, gums and tongue, and with so many rings of the sack behind its lips."""
+    mannequin = build_mannequin()
+    dropped = np.zeros(len(mannequin.vertices), dtype=bool)
+    for name in ("upper_teeth", "lower_teeth", "upper_gum", "lower_gum", "tongue"):
+        dropped[mannequin.part_vertices[name]] = True
+    sack = mannequin.part_vertices["mouth_bag"]
+    dropped[sack.start + sack_rings * (sack.stop - sack.start) // SACK_RINGS : sack.stop] = True
+    return without_vertices(arrays, dropped)
+
+
+@pytest.fixture(scope="session")
+def make_toothless():
+    return toothless_body
