@@ -36,7 +36,8 @@ from .surface_parts import border_loops
 
 INNER_LIPS = slice(60, 68)
 SACK_DEPTH = 0.3  # of the mouth's width: skin that goes so far in behind the lips is a mouth of its own
-BOX = (0.7, 0.6, 1.5)  # of the mouth's width: half width, half height and depth of where pieces lie in a mouth
+BOX = (0.7, 0.6, 1.5)  # of the mouth's width: half width, half height and depth of where the inside of a mouth lies
+HOLE_WIDTHS = (0.4, 1.3)  # of the mouth's width: from where to where a hole is one that a lining is sewn to
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,9 +113,7 @@ def own_pieces(site: MouthSite) -> list[np.ndarray]:
     found = []
     for number in np.unique(site.pieces[site.loose]):
         ids = np.flatnonzero((site.pieces == number) & site.loose)
-        middle = (site.vertices[ids].mean(axis=0) - center) / site.width
-        inside = abs(middle[0]) < BOX[0] and abs(middle[1]) < BOX[1] and -BOX[2] < middle[2] < 0
-        if inside and carried[ids].mean() > 0.5:
+        if _in_box((site.vertices[ids].mean(axis=0) - center) / site.width) and carried[ids].mean() > 0.5:
             found.append(ids)
     return found
 
@@ -145,10 +144,8 @@ def make_mouth(site: MouthSite, kept: np.ndarray, file_vertices: int) -> MadeMou
 
     kept: [V'] numbers of the site's vertices in the file, which has `file_vertices`.
     """
-    inside = site.behind.copy()
-    inside[site.lips] = True
-    loops = border_loops(site.faces, inside)
-    if own_pieces(site) or not (loops or _has_sack(site)):
+    border = _mouth_border(site)
+    if own_pieces(site) or (border is None and not _has_sack(site)):
         return None
     parts = [
         _rigid(site, teeth_row(True), jaw=0.0, teeth=True),
@@ -157,9 +154,26 @@ def make_mouth(site: MouthSite, kept: np.ndarray, file_vertices: int) -> MadeMou
         _rigid(site, gum_row(False), jaw=1.0),
         _rigid(site, tongue(), jaw=1.0),
     ]
-    if loops:
-        parts.append(_lining(site, max(loops, key=len)))
+    if border is not None:
+        parts.append(_lining(site, border))
     return _joined(site, parts, kept, file_vertices)
+
+
+def _mouth_border(site: MouthSite) -> np.ndarray | None:
+    """The longest border of a hole in the skin that lies in the mouth and is not wider than it; None without one."""
+    center = site.landmarks[INNER_LIPS].mean(axis=0)
+    found = []
+    for loop in border_loops(site.faces[~site.loose[site.faces].any(axis=1)]):
+        points = (site.vertices[loop] - center) / site.width
+        across = np.ptp(points[:, 0])
+        if _in_box(points.mean(axis=0)) and HOLE_WIDTHS[0] < across < HOLE_WIDTHS[1]:
+            found.append(loop)
+    return max(found, key=len) if found else None
+
+
+def _in_box(middle: np.ndarray) -> bool:
+    """Whether a place [3], in widths of the mouth from the middle of its lips, lies in the mouth."""
+    return bool(abs(middle[0]) < BOX[0] and abs(middle[1]) < BOX[1] and -BOX[2] < middle[2] < 0.1)
 
 
 def _has_sack(site: MouthSite) -> bool:

@@ -59,15 +59,14 @@ def enclosed_by(graph: sparse.csr_matrix, loop: np.ndarray, outside: int) -> np.
     return keep & (whole == whole[outside]) & (cut != cut[outside])
 
 
-def border_loops(faces: np.ndarray, within: np.ndarray) -> list[np.ndarray]:
-    """Closed loops of the edges that belong to one of faces [F, 3] only, among the vertices `within` [V] bool.
+def border_loops(faces: np.ndarray) -> list[np.ndarray]:
+    """Closed loops of the edges that belong to one of faces [F, 3] only.
 
     Each goes round its hole in the direction of its faces' edges.
     """
     edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
     _, first, count = np.unique(np.sort(edges, axis=1), axis=0, return_index=True, return_counts=True)
-    rim = edges[first[count == 1]]
-    following = {int(a): int(b) for a, b in rim[within[rim].all(axis=1)]}
+    following = {int(a): int(b) for a, b in edges[first[count == 1]]}
     loops = []
     while following:
         start, at = next(iter(following.items()))

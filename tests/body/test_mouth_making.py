@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from animportrait3d_core.body.mouth_pieces import with_mouth
 from animportrait3d_core.body.parameters import BodyParameters
 from animportrait3d_core.body.surface_parts import border_loops
 from animportrait3d_core.cameras import Cameras, intrinsics, look_at
+from animportrait3d_core.cli import main
 from animportrait3d_core.conditioning.maps import condition_assets, posed_condition_map
 from animportrait3d_core.embedded.mannequin import build_mannequin, identity_skin_displacement
 from animportrait3d_core.errors import IncompatibleCheckpoint
@@ -83,10 +85,12 @@ def test_a_mouth_that_is_open_behind_the_lips_is_lined(assets, arrays):
     faces, count = assets.faces.numpy(), len(assets.vertex_ids)
     added = len(assets.mouth.vertices) - RIGID
     assert (added > 0) == (len(arrays["v_template"]) < 11459)
-    inside = np.isin(assets.vertex_ids.numpy(), assets.mouth.lips.numpy())
-    inside[assets.mouth.anchors.numpy()] = True
-    inside[count - added :] = True
-    assert border_loops(faces, inside) == []
+    open_mouth = np.ones(count, dtype=bool)
+    open_mouth[count - added - RIGID : count - added] = False  # gums and rows of teeth are open strips
+    left = border_loops(faces[open_mouth[faces].all(axis=1)])
+    vertices = with_mouth(arrays, assets.mouth)["v_template"][assets.vertex_ids.numpy()]
+    heights = [vertices[loop, 1].mean() for loop in left]
+    assert not any(0.1 < height < 0.27 for height in heights), "open are the sockets of the eyes and the bust, below"
     edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
     assert len(np.unique(edges, axis=0)) == len(edges)
 
@@ -167,6 +171,46 @@ def test_teeth_take_the_mean_shape_of_the_lips_and_the_lining_that_of_the_border
         border = assets.mouth.anchors.numpy()[RIGID:][: (len(added) - RIGID) // 7]
         following = arrays["shapedirs"][border, :, 10:]
         assert np.abs(added[RIGID : RIGID + len(border), :, 10:] - following).max() < 0.05 * np.abs(following).max()
+
+
+def test_lips_that_are_one_piece_get_no_teeth(mannequin_arrays, make_toothless):
+    """Without an opening nobody would see them; said in the report, no error."""
+    arrays = make_toothless(mannequin_arrays, RINGS["open"])
+    upper, lower = build_mannequin().slits["mouth"]
+    sewn = np.arange(len(arrays["v_template"]))
+    sewn[lower] = upper
+    assets = make_body_assets(arrays | {"f": sewn[arrays["f"].astype(np.int64)].astype(np.uint32)})
+    assert assets.teeth_origin == "none" and assets.mouth is None
+    assert not assets.face_regions["teeth"].any()
+
+
+def test_the_command_says_that_teeth_were_added(arrays, tmp_path, capsys):
+    np.savez(tmp_path / "SMPLX_NEUTRAL.npz", **arrays)
+    assert main(["convert", "body-assets", str(tmp_path / "SMPLX_NEUTRAL.npz"), "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["teeth"] == "made" and report["regions"]["teeth"] > 1000
+    assert main(["convert", "body-assets", str(tmp_path / "SMPLX_NEUTRAL.npz")]) == 0
+    assert "teeth, gums and tongue of our own were added" in capsys.readouterr().out
+
+
+def test_assets_made_before_teeth_were_added_give_the_body_they_gave(arrays, assets, body, tmp_path):
+    """Such a file has no word of added vertices; the same body without them."""
+    count, faces = len(arrays["v_template"]), int((assets.faces < len(arrays["v_template"])).all(dim=1).sum())
+    old = dataclasses.replace(
+        assets,
+        vertex_ids=assets.vertex_ids[:count],
+        faces=assets.faces[:faces],
+        eyelid_offsets=assets.eyelid_offsets[:, :count],
+        face_regions={name: mask[:faces] for name, mask in assets.face_regions.items()},
+        vertex_labels=assets.vertex_labels[:count],
+        mouth=None,
+    )
+    np.savez(tmp_path / "SMPLX_NEUTRAL.npz", **arrays)
+    save_body_assets(old, tmp_path / "old.safetensors")
+    read = load_body_model(tmp_path / "SMPLX_NEUTRAL.npz", tmp_path / "old.safetensors")
+    assert read.assets.teeth_origin == "none" and read.fingerprint != body.fingerprint
+    moved = opened(body, 12.0)
+    torch.testing.assert_close(read(moved).vertices, body(moved).vertices[:, :count], atol=1e-6, rtol=0)
 
 
 def test_a_body_of_another_size_is_refused(arrays, assets):
