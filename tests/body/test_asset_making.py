@@ -129,6 +129,28 @@ def test_lids_of_other_people_close_too(arrays, seed):
         assert opened.any() and not closed.any(), f"{closed.sum()} of {len(closed)} places stay bare"
 
 
+@pytest.mark.parametrize("seed", [None, 1, 4, 9])
+def test_half_closed_lids_stay_outside_the_eyeball_and_close_steadily(arrays, made, seed):
+    """Lids move on straight ways: skin that rests outside the eyeball stays there at 1/4, 1/2 and 3/4."""
+    vertices = arrays["v_template"] + (0 if seed is None else identity_skin_displacement(seed))
+    found = made if seed is None else make_body_assets(arrays | {"v_template": vertices})
+    faces, kept = found.faces.numpy(), vertices[found.vertex_ids.numpy()]
+    for side, (name, eye) in enumerate((("left_eyeball", slice(42, 48)), ("right_eyeball", slice(36, 42)))):
+        center, radius = fitted_sphere(kept[np.unique(faces[found.face_regions[name].numpy()])])
+        offsets = found.eyelid_offsets[side].numpy()
+        outside = np.linalg.norm(kept - center, axis=1) > radius
+        lid = (np.linalg.norm(offsets, axis=1) > 1e-6) & outside
+        assert lid.sum() > 200
+        gaps = []
+        for share in (0.0, 0.25, 0.5, 0.75, 1.0):
+            moved = kept + share * offsets
+            assert np.linalg.norm(moved[lid] - center, axis=1).min() > radius, (side, share)
+            upper, lower = places(found, vertices + share * offsets)[eye][[1, 2]], [5, 4]
+            gaps.append(float((upper - places(found, vertices + share * offsets)[eye][lower])[:, 1].mean()))
+        assert all(after < 0.85 * before for before, after in zip(gaps, gaps[1:])), gaps
+        assert gaps[2] == pytest.approx(0.5 * gaps[0], rel=0.1), "half-closed is half the height"
+
+
 def test_a_file_without_its_landmarks_is_refused(arrays):
     with pytest.raises(IncompatibleCheckpoint, match=r"lmk_faces_idx` \[50\] .* expected \[51\]"):
         make_body_assets(arrays | {"lmk_faces_idx": arrays["lmk_faces_idx"][:50]})
