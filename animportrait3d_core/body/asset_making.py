@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -32,7 +31,7 @@ from ..regions import LABEL_IRIS, LABEL_SCLERA, LABEL_TEETH
 from .assets import BodyAssets
 from .lids import EyeOpening, fitted_sphere, lid_offsets
 from .mouth_making import MadeMouth, MouthSite, make_mouth, own_pieces, own_teeth
-from .reader import JOINTS, SHOULDERS, read_body_file
+from .reader import JOINTS, SHOULDERS
 from .skin_regions import skin_regions
 from .surface_parts import components, edge_graph, enclosed_by, loop_through
 
@@ -44,11 +43,6 @@ FRONTAL_CONTOUR = 0  # row of the moving jaw line for a head that is not turned
 NOSE_TIP = 30
 EYE_JOINTS = {"left_eyeball": JOINTS["left_eye"], "right_eyeball": JOINTS["right_eye"]}
 _WHERE = "make_body_assets"
-
-
-def body_assets_of_file(path: str | Path, arm_angle_degrees: float = ARM_ANGLE_DEGREES) -> BodyAssets:
-    """`make_body_assets` of a SMPL-X body file; raises what `read_body_file` raises as well."""
-    return make_body_assets(read_body_file(path), arm_angle_degrees=arm_angle_degrees)
 
 
 def make_body_assets(
@@ -208,7 +202,10 @@ class _Head:
             loose=loose,
             winding_outward=crop.winding_outward,
         )
-        self._teeth = own_teeth(self.mouth, own_pieces(self.mouth))
+        pieces = own_pieces(self.mouth)
+        self._teeth = own_teeth(self.mouth, pieces)
+        self._inside_mouth = self._behind_lips.copy()
+        self._inside_mouth[np.concatenate(pieces) if pieces else []] = True
 
     def _eyeball(self, joint: int) -> np.ndarray:
         """Vertices [V'] bool of the pieces that follow an eye's joint."""
@@ -271,7 +268,7 @@ class _Head:
         balls = {name: mask[faces].all(axis=1) for name, mask in self._eyeballs.items()}
         regions["eye_region"] |= lid_faces | balls["left_eyeball"] | balls["right_eyeball"]
         regions |= balls | {"iris": self._iris()[faces].all(axis=1), "teeth": self._teeth[faces].all(axis=1)}
-        regions["mouth_interior"] = (mouth_faces | self.mouth.loose[faces].all(axis=1)) & ~regions["lips"]
+        regions["mouth_interior"] = self._inside_mouth[faces].any(axis=1) & ~regions["lips"]
         regions["condition_face"] = regions["face"].copy()
         return regions
 
