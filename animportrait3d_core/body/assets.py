@@ -160,7 +160,8 @@ def _mouth_from(tensors: Mapping[str, Tensor], fields: dict[str, Any] | None, wh
     missing = [name for name in PIECE_TENSORS if f"mouth.{name}" not in tensors]
     if missing:
         raise IncompatibleCheckpoint(f"{where}: body assets name added teeth but lack their {missing}.")
-    return MouthPieces(**{name: ordinary_tensor(tensors[f"mouth.{name}"]) for name in PIECE_TENSORS}, **fields)
+    arrays: dict[str, Any] = {name: ordinary_tensor(tensors[f"mouth.{name}"]) for name in PIECE_TENSORS}
+    return MouthPieces(**arrays, **fields)
 
 
 def ordinary_tensor(tensor: Tensor) -> Tensor:
