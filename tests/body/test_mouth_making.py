@@ -213,6 +213,19 @@ def test_assets_made_before_teeth_were_added_give_the_body_they_gave(arrays, ass
     torch.testing.assert_close(read(moved).vertices, body(moved).vertices[:, :count], atol=1e-6, rtol=0)
 
 
+def test_the_node_says_where_the_teeth_are_from(arrays, assets, run_context, run_node):
+    folder = run_context.models_directory / "smplx"
+    folder.mkdir(parents=True)
+    np.savez(folder / "SMPLX_NEUTRAL.npz", **arrays)
+    save_body_assets(assets, folder / "assets.safetensors")
+    for chosen, words in (
+        ("(made from the body file)", "Body assets were made"),
+        ("assets.safetensors", "Body assets from"),
+    ):
+        (said,) = run_node("AP3D_LoadSMPLX", body="SMPLX_NEUTRAL.npz", assets=chosen).ui["text"]
+        assert said.startswith(words) and "teeth, gums and tongue of our own were added" in said
+
+
 def test_a_body_of_another_size_is_refused(arrays, assets):
     less = {name: arrays[name][:-1] for name in ("v_template", "weights", "shapedirs", "posedirs")}
     with pytest.raises(IncompatibleCheckpoint, match="belong to a body of"):
