@@ -118,6 +118,15 @@ def test_no_tooth_is_before_the_lips_whoever_it_is(body):
     assert bare == [0] * 21
 
 
+def test_teeth_go_along_with_a_taller_body(arrays, assets):
+    """SMPL-X's first shape direction is mostly stature: the whole head rises."""
+    taller = arrays["shapedirs"].copy()
+    taller[..., 0] += [0.0, 0.05, 0.02]
+    grown = with_mouth(arrays | {"shapedirs": taller}, assets.mouth)
+    vertices = (grown["v_template"] + 2 * grown["shapedirs"][..., 0])[assets.vertex_ids.numpy()]
+    assert not uncovered(vertices, skin_faces(assets), vertices[teeth_ids(assets)]).any()
+
+
 @pytest.mark.parametrize("seed", [1, 4, 9])
 def test_teeth_of_other_people_lie_behind_their_lips(mannequin_arrays, make_toothless, seed):
     template = mannequin_arrays["v_template"] + identity_skin_displacement(seed)
