@@ -182,6 +182,14 @@ def test_teeth_take_the_mean_shape_of_the_lips_and_the_lining_that_of_the_border
         assert np.abs(added[RIGID : RIGID + len(border), :, 10:] - following).max() < 0.05 * np.abs(following).max()
 
 
+def test_a_wide_tongue_is_no_row_of_teeth(mannequin_arrays):
+    mannequin = build_mannequin()
+    template = mannequin_arrays["v_template"].copy()
+    template[mannequin.part_vertices["tongue"], 0] *= 1.4
+    assets = make_body_assets(mannequin_arrays | {"v_template": template})
+    assert np.array_equal(assets.face_regions["teeth"].numpy(), mannequin.face_regions["teeth"])
+
+
 def test_lips_that_are_one_piece_get_no_teeth(mannequin_arrays, make_toothless):
     """Without an opening nobody would see them; said in the report, no error."""
     arrays = make_toothless(mannequin_arrays, RINGS["open"])
