@@ -1,8 +1,9 @@
 """Reads what `torch.save` and plain pickles of torch objects hold, without running anything in them.
 
-Three layouts are known by their first bytes: the zip archive of torch 1.6 and later, the older stream of pickles
-followed by raw storages, and a plain pickle whose storages are byte strings of the older stream. Tensors are cut out of
-the raw storages here; torch's own unpickler is not used.
+Four layouts are known by their first bytes: the zip archive of torch 1.6 and later, the older stream of pickles
+followed by raw storages, a plain pickle whose storages are byte strings of the older stream, and a .npy file, whose
+objects may be such a pickle. Tensors, those of a GPU too, are cut out of the raw storages as CPU tensors here; torch's
+own unpickler is not used.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from torch import Tensor
 
 from .errors import IncompatibleCheckpoint, InvalidInput
 from .files import require_file
+from .npy_arrays import NPY_MAGIC, array_of_npy
 from .pickles import MAX_ELEMENTS, NUMPY_BUILDERS, Builder, Global, Record, restricted_unpickle
 
 _WHERE = "read_torch_checkpoint"
@@ -120,6 +122,11 @@ def materialize(value: Any, source: str) -> Any:
 def _read_any(data: bytes, source: str, others: Builder | None) -> Any:
     if data[:4] == b"PK\x03\x04":
         return _read_zip(data, source, others)
+    if data[: len(NPY_MAGIC)] == NPY_MAGIC:
+        try:
+            return array_of_npy(data, _builders(), source)
+        except ValueError as error:
+            raise InvalidInput(f"holds a damaged array ({error}).") from error
     if data[:1] != b"\x80":
         raise InvalidInput(f"starts with {data[:4]!r}, expected a file written by torch.save.")
     if _first_pickle_is_magic(data):

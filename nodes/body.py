@@ -95,6 +95,7 @@ class LoadSMPLX:
     @host.plain_torch
     def execute(self, body: str, assets: str, eyelid_mode: str) -> dict[str, Any]:
         from animportrait3d_core import previews
+        from animportrait3d_core.body.assets import TEETH_WORDS
         from animportrait3d_core.body.model import load_body_model
         from animportrait3d_core.portrait.head_target import standard_placement
 
@@ -111,12 +112,13 @@ class LoadSMPLX:
         vertices = model(standard_placement(model)).vertices[0]
         image = previews.shaded_mesh(vertices, model.faces_outward, previews.preview_cameras(320))
         ui = host.preview_images(image, "body")
+        found = model.assets
+        words = TEETH_WORDS[found.teeth_origin]
         if assets_path is None:
-            found = model.assets
-            words = f"Body assets were made from '{body}': {len(found.vertex_ids)} vertices, {len(found.faces)} faces."
-            if not bool(found.face_regions["teeth"].any()):
-                words += " It has no teeth, so that the avatar's mouth will have none."
-            ui |= {"text": [words]}
+            size = f"{len(found.vertex_ids)} vertices, {len(found.faces)} faces"
+            ui |= {"text": [f"Body assets were made from '{body}': {size}. {words}"]}
+        elif body != EMBEDDED_BODY:
+            ui |= {"text": [f"Body assets from '{assets}'. {words}"]}
         return host.node_result(model, image, ui=ui)
 
 

@@ -7,8 +7,8 @@ mouth openings are loops of edges through the landmarks of their borders.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -27,10 +27,11 @@ from ..landmarks import (
     RIGHT_EYE,
     RIGHT_OUTER_EYE,
 )
-from ..regions import LABEL_IRIS, LABEL_SCLERA
+from ..regions import LABEL_IRIS, LABEL_SCLERA, LABEL_TEETH
 from .assets import BodyAssets
 from .lids import EyeOpening, fitted_sphere, lid_offsets
-from .reader import JOINTS, SHOULDERS, read_body_file
+from .mouth_making import MadeMouth, MouthSite, make_mouth, own_pieces, own_teeth
+from .reader import JOINTS, SHOULDERS
 from .skin_regions import skin_regions
 from .surface_parts import components, edge_graph, enclosed_by, loop_through
 
@@ -44,18 +45,13 @@ EYE_JOINTS = {"left_eyeball": JOINTS["left_eye"], "right_eyeball": JOINTS["right
 _WHERE = "make_body_assets"
 
 
-def body_assets_of_file(path: str | Path, arm_angle_degrees: float = ARM_ANGLE_DEGREES) -> BodyAssets:
-    """`make_body_assets` of a SMPL-X body file; raises what `read_body_file` raises as well."""
-    return make_body_assets(read_body_file(path), arm_angle_degrees=arm_angle_degrees)
-
-
 def make_body_assets(
     arrays: Mapping[str, np.ndarray], name: str = "smplx", arm_angle_degrees: float = ARM_ANGLE_DEGREES
 ) -> BodyAssets:
     """The assets of a body from its checked arrays (`read_body_file`).
 
     arm_angle_degrees: how far the arms hang under the shoulders in the pose that is cropped.  Teeth are those that the
-    template has: `teeth` is empty, as SMPL-X has none.
+    template has; to one with an open mouth and none in it ours are added (`mouth_making`).
 
     Raises `IncompatibleCheckpoint` (no landmark embedding of 51 + 17 places, no eyeballs) and `InvalidInput` (landmarks
     that are not in iBUG order, or that the crop loses).
@@ -72,7 +68,7 @@ def make_body_assets(
     pupils = [_at_vertex(crop.faces, head.pupil(side)) for side in EYE_JOINTS]
     all_places = np.concatenate([places, [face for face, _ in pupils]])
     all_weights = np.concatenate([barycentric, [corner for _, corner in pupils]])
-    return BodyAssets(
+    assets = BodyAssets(
         vertex_ids=torch.from_numpy(crop.kept),
         faces=torch.from_numpy(crop.faces),
         eyelid_offsets=torch.from_numpy(head.eyelid_offsets().astype(np.float32)),
@@ -84,6 +80,27 @@ def make_body_assets(
         name=name,
         redistributable=False,
         arm_angle_degrees=float(arm_angle_degrees),
+    )
+    made = make_mouth(head.mouth, crop.kept, len(arrays["v_template"]))
+    return assets if made is None else _with_made_mouth(assets, made)
+
+
+def _with_made_mouth(assets: BodyAssets, made: MadeMouth) -> BodyAssets:
+    """The assets with added pieces, which come after what was kept of the file."""
+    count = len(made.pieces.vertices)
+    masks = {"teeth": made.teeth, "lips": made.lips, "mouth_interior": ~made.lips}
+    none = np.zeros(len(made.faces), dtype=bool)
+    return dataclasses.replace(
+        assets,
+        vertex_ids=torch.cat([assets.vertex_ids, made.pieces.file_vertices + torch.arange(count)]),
+        faces=torch.cat([assets.faces, torch.from_numpy(made.faces)]),
+        eyelid_offsets=torch.cat([assets.eyelid_offsets, torch.zeros(2, count, 3)], dim=1),
+        face_regions={
+            name: torch.cat([mask, torch.from_numpy(masks.get(name, none))])
+            for name, mask in assets.face_regions.items()
+        },
+        vertex_labels=torch.cat([assets.vertex_labels, torch.from_numpy(made.labels.astype(np.float32))]),
+        mouth=made.pieces,
     )
 
 
@@ -173,6 +190,22 @@ class _Head:
         self._openings = [self._opening("left_eyeball", LEFT_EYE), self._opening("right_eyeball", RIGHT_EYE)]
         self._mouth = np.concatenate(loop_through(self._graph, self._stops[60:68].tolist()))
         self._behind_lips = enclosed_by(self._graph, self._mouth, int(self._stops[NOSE_TIP]))
+        loose = ~self._skin & ~self._eyeballs["left_eyeball"] & ~self._eyeballs["right_eyeball"]
+        self.mouth = MouthSite(
+            vertices=crop.vertices,
+            faces=crop.faces,
+            weights=crop.weights,
+            landmarks=landmarks,
+            lips=self._mouth,
+            behind=self._behind_lips,
+            pieces=self._pieces,
+            loose=loose,
+            winding_outward=crop.winding_outward,
+        )
+        pieces = own_pieces(self.mouth)
+        self._teeth = own_teeth(self.mouth, pieces)
+        self._inside_mouth = self._behind_lips.copy()
+        self._inside_mouth[np.concatenate(pieces) if pieces else []] = True
 
     def _eyeball(self, joint: int) -> np.ndarray:
         """Vertices [V'] bool of the pieces that follow an eye's joint."""
@@ -214,9 +247,10 @@ class _Head:
         return mask
 
     def vertex_labels(self) -> np.ndarray:
-        """Labels [V'] of a condition map: sclera and iris; teeth are none."""
+        """Labels [V'] of a condition map: sclera, iris and the file's own teeth."""
         ball = self._eyeballs["left_eyeball"] | self._eyeballs["right_eyeball"]
-        return np.where(self._iris(), LABEL_IRIS, np.where(ball, LABEL_SCLERA, 0.0))
+        teeth = np.where(self._teeth, LABEL_TEETH, 0.0)
+        return np.where(self._iris(), LABEL_IRIS, np.where(ball, LABEL_SCLERA, teeth))
 
     def face_regions(self) -> dict[str, np.ndarray]:
         """Region masks [F'] bool: a face belongs to a region if all its vertices do."""
@@ -233,9 +267,8 @@ class _Head:
         regions["lips"] |= masks["lips"][faces].all(axis=1) & mouth_faces
         balls = {name: mask[faces].all(axis=1) for name, mask in self._eyeballs.items()}
         regions["eye_region"] |= lid_faces | balls["left_eyeball"] | balls["right_eyeball"]
-        regions |= balls | {"iris": self._iris()[faces].all(axis=1), "teeth": np.zeros(len(faces), dtype=bool)}
-        loose = ~self._skin & ~self._eyeballs["left_eyeball"] & ~self._eyeballs["right_eyeball"]
-        regions["mouth_interior"] = (mouth_faces | loose[faces].all(axis=1)) & ~regions["lips"]
+        regions |= balls | {"iris": self._iris()[faces].all(axis=1), "teeth": self._teeth[faces].all(axis=1)}
+        regions["mouth_interior"] = self._inside_mouth[faces].any(axis=1) & ~regions["lips"]
         regions["condition_face"] = regions["face"].copy()
         return regions
 

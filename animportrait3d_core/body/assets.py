@@ -20,8 +20,15 @@ from ..errors import IncompatibleCheckpoint, InvalidInput, ShapeMismatch, check_
 from ..files import read_safetensors, write_safetensors
 from ..landmarks import NUM_BODY_LANDMARKS
 from ..regions import BODY_REGIONS
+from .mouth_pieces import PIECE_FIELDS, PIECE_TENSORS, MouthPieces
 
 SCHEMA_VERSION = 1
+TEETH_WORDS = {
+    "made": "The file has no teeth: teeth, gums and tongue of our own were added behind the lips.",
+    "authors": "Its teeth are those of the authors' assets.",
+    "file": "Its teeth are those of the body file.",
+    "none": "It has no teeth, so that the avatar's mouth will have none.",
+}
 _TENSORS = ("vertex_ids", "faces", "eyelid_offsets", "landmark_faces", "landmark_barycentric", "vertex_labels")
 
 
@@ -36,7 +43,8 @@ class BodyAssets:
     condition map shows.  vertex_labels: [V'] float32 condition-map labels in 0..1.  winding_outward: whether `faces`
     are counter-clockwise from outside.  name: the body's name, in messages and metadata.  redistributable: whether
     an avatar file may contain what posing needs of this body.  arm_angle_degrees: the A-pose of the arms under the
-    shoulders that the crop was made in; upstream bends SMPL-X's arms by 60 degrees.
+    shoulders that the crop was made in; upstream bends SMPL-X's arms by 60 degrees.  mouth: vertices that are added
+    to those of the body file, numbered after them in `vertex_ids`; None: all are the file's.
     """
 
     vertex_ids: Tensor
@@ -50,6 +58,7 @@ class BodyAssets:
     name: str = "smplx"
     redistributable: bool = False
     arm_angle_degrees: float = 0.0
+    mouth: MouthPieces | None = None
     schema_version: int = SCHEMA_VERSION
 
     def __post_init__(self) -> None:
@@ -66,6 +75,13 @@ class BodyAssets:
         _check_indices("landmark_faces", self.landmark_faces, faces)
         _check_values(self)
         self._check_regions(faces)
+
+    @property
+    def teeth_origin(self) -> str:
+        """Where the teeth come from, a key of `TEETH_WORDS`."""
+        if self.mouth is not None:
+            return self.mouth.origin
+        return "file" if bool(self.face_regions["teeth"].any()) else "none"
 
     def to(self, device: Device = None, dtype: torch.dtype | None = None) -> BodyAssets:
         """The same assets on another device or in another floating-point type."""
@@ -108,8 +124,12 @@ def assets_to_tensors(assets: BodyAssets) -> tuple[dict[str, Tensor], dict[str, 
     tensors = {name: getattr(assets, name) for name in _TENSORS}
     # Regions as bytes: safetensors knows bool, but few readers of other languages do.
     tensors |= {f"face_regions.{name}": mask.to(torch.uint8) for name, mask in assets.face_regions.items()}
-    fields = ("schema_version", "name", "redistributable", "winding_outward", "arm_angle_degrees")
-    return tensors, {"body_assets": json.dumps({name: getattr(assets, name) for name in fields})}
+    names = ("schema_version", "name", "redistributable", "winding_outward", "arm_angle_degrees")
+    fields = {name: getattr(assets, name) for name in names}
+    if assets.mouth is not None:
+        tensors |= {f"mouth.{name}": getattr(assets.mouth, name) for name in PIECE_TENSORS}
+        fields["mouth"] = {name: getattr(assets.mouth, name) for name in PIECE_FIELDS}
+    return tensors, {"body_assets": json.dumps(fields)}
 
 
 def assets_from_tensors(
@@ -129,7 +149,19 @@ def assets_from_tensors(
     with torch.inference_mode(False):
         regions = {name: ordinary_tensor(tensors[f"face_regions.{name}"]).bool() for name in BODY_REGIONS}
     arrays: dict[str, Any] = {name: ordinary_tensor(tensors[name]) for name in _TENSORS}
-    return BodyAssets(**arrays, face_regions=regions, **fields)
+    mouth = _mouth_from(tensors, fields.pop("mouth", None), where)
+    return BodyAssets(**arrays, face_regions=regions, mouth=mouth, **fields)
+
+
+def _mouth_from(tensors: Mapping[str, Tensor], fields: dict[str, Any] | None, where: str) -> MouthPieces | None:
+    """The added vertices, if the metadata name any; files made before there were added ones do not."""
+    if fields is None:
+        return None
+    missing = [name for name in PIECE_TENSORS if f"mouth.{name}" not in tensors]
+    if missing:
+        raise IncompatibleCheckpoint(f"{where}: body assets name added teeth but lack their {missing}.")
+    arrays: dict[str, Any] = {name: ordinary_tensor(tensors[f"mouth.{name}"]) for name in PIECE_TENSORS}
+    return MouthPieces(**arrays, **fields)
 
 
 def ordinary_tensor(tensor: Tensor) -> Tensor:

@@ -2,7 +2,8 @@
 
 A place near an eye has two coordinates: x, from the eye's centre to the subject's left, and its angle about that axis
 (0 = straight ahead, up is positive). Both borders of the opening are functions angle(x); closing turns every place by
-what the border of its lid has to turn at its x, less and less with the distance from the border.
+what the border of its lid has to turn at its x, less and less with the distance from the border. A body moves its lids
+on straight ways from open to closed: they end so far out that no place dips into the eyeball half-way.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ SEAM_SHARE = 0.2  # where the lids meet, from the lower border to the upper one:
 OVERLAP = np.deg2rad(1.0)  # of the closed lids in the middle: no ray slips between borders of different vertices
 SPAN = np.deg2rad(45.0)  # behind the border, where the skin rests
 CLEARANCE = 1.05  # of the eyeball's radius: between two vertices that far out, the skin stays off the eyeball
+GRAZE = 1.01  # of the eyeball's radius: half-closed lids, which move on a straight way, need not pass it farther out
+MOST_LIFT = 1.2  # of the eyeball's radius: no closed lid is pushed farther out for the sake of its way
 NEAR, FAR = 1.3, 2.2  # of the eyeball's radius: up to the first all skin turns, from the second none
 
 
@@ -63,7 +66,23 @@ def lid_offsets(vertices: np.ndarray, skin: np.ndarray, eye: EyeOpening) -> np.n
     # What lies behind the border stays behind it: it is turned, not lifted.
     lift = np.where(eye.inside, 0.0, share * np.minimum(1.0, np.abs(turn) / 0.1))
     factor = 1 + lift * (wanted / np.maximum(distance, 1e-9) - 1)
+    factor = np.maximum(factor, _passing(relative, turned, eye.radius) / np.maximum(distance, 1e-9))
     return np.where(share[:, None] > 0, turned * factor[:, None] - relative, 0.0)
+
+
+def _passing(relative: np.ndarray, turned: np.ndarray, radius: float) -> np.ndarray:
+    """Distance [V] from the eye's centre at which a place must end, so that its straight way passes the eyeball.
+
+    A way between distances a and b that is seen under an angle passes a sphere of radius r if the angle is at most
+    arccos(r / a) + arccos(r / b). Half of the room that the skin has is given up on the way. Places that begin inside
+    the eyeball have no such way: 0.
+    """
+    start = np.maximum(np.linalg.norm(relative, axis=1), 1e-9)
+    angle = np.arccos(np.clip((relative * turned).sum(axis=1) / start**2, -1, 1))
+    near = np.minimum(GRAZE * radius, 0.5 * (radius + start))
+    left = np.maximum(angle - np.arccos(np.clip(near / start, -1, 1)), 0)
+    end = np.minimum(near / np.cos(np.minimum(left, 1.4)), MOST_LIFT * radius)
+    return np.where(start >= radius, end, 0.0)
 
 
 def _border(x: np.ndarray, angle: np.ndarray, border: np.ndarray, at: np.ndarray) -> np.ndarray:

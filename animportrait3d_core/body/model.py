@@ -22,6 +22,7 @@ from ..devices import Device, moved
 from ..errors import IncompatibleCheckpoint, InvalidInput, ShapeMismatch
 from ..files import temporary_directory
 from .assets import BodyAssets, assets_from_tensors, assets_to_tensors, load_body_assets, ordinary_tensor
+from .mouth_pieces import with_mouth
 from .parameters import BodyParameters
 from .reader import JOINTS, NUM_JOINTS, SHAPE_FLAVOURS, SHOULDERS, read_body_file
 
@@ -300,6 +301,8 @@ def load_body_model(
         assets = _assets_of(arrays, assets_path)
         if arm_angle_degrees is not None:
             assets = dataclasses.replace(assets, arm_angle_degrees=float(arm_angle_degrees))
+        if assets.mouth is not None:
+            arrays = with_mouth(arrays, assets.mouth)
         last = int(assets.vertex_ids.max())
         if last >= len(arrays["v_template"]):
             raise IncompatibleCheckpoint(

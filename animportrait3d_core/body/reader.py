@@ -15,6 +15,7 @@ import numpy as np
 
 from ..errors import AnimPortraitError, IncompatibleCheckpoint, InvalidInput
 from ..files import require_file
+from ..npy_arrays import array_of_npy
 from ..pickles import MAX_ELEMENTS, NUMPY_BUILDERS, Builder, Record, restricted_unpickle
 
 BODY_FILE_HINT = (
@@ -89,7 +90,8 @@ def _read_zip(data: bytes, name: str) -> dict[str, Any]:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             members = [member for member in archive.namelist() if not member.endswith("/")]
             if any(member.endswith(".npy") for member in members):
-                return {m[: -len(".npy")]: _read_npy(_member(archive, m), m) for m in members if m.endswith(".npy")}
+                arrays = [member for member in members if member.endswith(".npy")]
+                return {m[: -len(".npy")]: array_of_npy(_member(archive, m), BODY_BUILDERS, m) for m in arrays}
             chosen = _choose_member(members)
             return _read_any(_member(archive, chosen), f"{name}/{chosen}")
     except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, OSError) as error:
@@ -114,20 +116,6 @@ def _choose_member(members: list[str]) -> str:
     if not ranked or (len(ranked) > 1 and not neutral):
         raise InvalidInput(f"contains {bodies[:6] or members[:6]}; expected one SMPLX_NEUTRAL.npz or .pkl.")
     return ranked[0]
-
-
-def _read_npy(data: bytes, name: str) -> Any:
-    """One array of an .npz; arrays of objects go through the restricted unpickler."""
-    stream = io.BytesIO(data)
-    version = np.lib.format.read_magic(stream)
-    if version not in ((1, 0), (2, 0)):
-        raise InvalidInput(f"its array '{name}' has format version {version}, expected 1.0 or 2.0.")
-    read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    _, _, dtype = read_header(stream)
-    if not dtype.hasobject:
-        return np.lib.format.read_array(io.BytesIO(data), allow_pickle=False)
-    value = restricted_unpickle(data[stream.tell() :], BODY_BUILDERS, name)
-    return value.item() if isinstance(value, np.ndarray) and value.ndim == 0 else value
 
 
 def _build_chumpy(record: Record) -> Any:

@@ -1,4 +1,4 @@
-"""Pieces of a body's surface: connected components, loops of edges through given vertices, and what a loop encloses."""
+"""Pieces of a body's surface: connected components, loops through given vertices or round holes, insides."""
 
 from __future__ import annotations
 
@@ -57,3 +57,24 @@ def enclosed_by(graph: sparse.csr_matrix, loop: np.ndarray, outside: int) -> np.
     cut = np.full(graph.shape[0], -1)
     cut[ids] = components(graph[ids][:, ids])
     return keep & (whole == whole[outside]) & (cut != cut[outside])
+
+
+def border_loops(faces: np.ndarray) -> list[np.ndarray]:
+    """Closed loops of the edges that belong to one of faces [F, 3] only.
+
+    Each goes round its hole in the direction of its faces' edges.
+    """
+    edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
+    _, first, count = np.unique(np.sort(edges, axis=1), axis=0, return_index=True, return_counts=True)
+    following = {int(a): int(b) for a, b in edges[first[count == 1]]}
+    loops = []
+    while following:
+        start, at = next(iter(following.items()))
+        way = [start]
+        del following[start]
+        while at != start and at in following:
+            way.append(at)
+            at = following.pop(at)
+        if at == start and len(way) > 2:
+            loops.append(np.array(way, dtype=np.int64))
+    return loops

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import InvalidInput
-from ..files import git_lfs_reason
+from ..files import git_lfs_reason, require_file
 from .companions import find_libraries, parse_map, read_library, read_picture, text_of
 from .parts import Material, Notes, Part, PartReader
 
@@ -64,6 +64,17 @@ def read_obj(path: Path, data: bytes, reader: PartReader, notes: Notes) -> list[
     if mapped.any() and colors is None and not any(part and part.color_source != "none" for part in parts):
         _offer_picture(path, notes)
     return [part for part in parts if part is not None]
+
+
+def obj_vertices(path: Path) -> np.ndarray:
+    """All vertices [V, 3] of an OBJ file in its own order, for those who know them by number.
+
+    Raises `MissingModelFile` and `InvalidInput`.
+    """
+    vertices = _parse(require_file("obj_vertices", path), path.read_bytes()).vertices[:, :3]
+    if not np.isfinite(vertices).all():
+        raise InvalidInput(f"obj_vertices: '{path}' holds vertices that are not finite.")
+    return vertices
 
 
 def _parse(path: Path, data: bytes) -> _Lines:

@@ -8,8 +8,12 @@ import torch
 
 from animportrait3d_core.body.assets import BodyAssets, save_body_assets
 from animportrait3d_core.body.model import load_body_model
+from animportrait3d_core.body.mouth_shapes import SACK_RINGS
+from animportrait3d_core.body.shape_grids import grid_faces
+from animportrait3d_core.embedded.mannequin import build_mannequin, smplx_arrays
 from animportrait3d_core.regions import BODY_REGIONS
 
+NUM_VERTICES, NUM_FACES = 10_475, 20_908  # of SMPL-X
 ROWS, COLUMNS = 96, 104  # 9,984 vertices, just over what the smplx package needs
 SMPLX_PARENTS = [-1, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9, 9, 12, 13, 14, 16, 17, 18, 19, 15, 15, 15]
 SMPLX_PARENTS += [20, 25, 26, 20, 28, 29, 20, 31, 32, 20, 34, 35, 20, 37, 38]
@@ -103,3 +107,93 @@ def make_arrays():
 @pytest.fixture(scope="session")
 def make_assets():
     return make_body_assets
+
+
+@pytest.fixture(scope="session")
+def mannequin_arrays():
+    """The mannequin as a file of SMPL-X's layout; of its assets only the landmarks, which such a file holds."""
+    return smplx_arrays(build_mannequin())
+
+
+def without_vertices(arrays: dict[str, np.ndarray], dropped: np.ndarray) -> dict[str, np.ndarray]:
+    """A body file that lacks the vertices `dropped` [V] bool and all faces at them."""
+    kept = np.flatnonzero(~dropped)
+    position = np.full(len(dropped), -1)
+    position[kept] = np.arange(len(kept))
+    faces = position[arrays["f"].astype(np.int64)]
+    whole = (faces >= 0).all(axis=1)
+    number = np.cumsum(whole) - 1
+    cut = {name: arrays[name][kept] for name in ("v_template", "weights", "shapedirs", "posedirs")}
+    cut |= {name: number[arrays[name]] for name in ("lmk_faces_idx", "dynamic_lmk_faces_idx")}
+    return {**arrays, **cut, "f": faces[whole].astype(np.uint32), "J_regressor": arrays["J_regressor"][:, kept]}
+
+
+def toothless_body(arrays: dict[str, np.ndarray], sack_rings: int = SACK_RINGS) -> dict[str, np.ndarray]:
+    """The mannequin without teeth, gums and tongue, and with so many rings of the sack behind its lips."""
+    mannequin = build_mannequin()
+    dropped = np.zeros(len(mannequin.vertices), dtype=bool)
+    for name in ("upper_teeth", "lower_teeth", "upper_gum", "lower_gum", "tongue"):
+        dropped[mannequin.part_vertices[name]] = True
+    sack = mannequin.part_vertices["mouth_bag"]
+    dropped[sack.start + sack_rings * (sack.stop - sack.start) // SACK_RINGS : sack.stop] = True
+    return without_vertices(arrays, dropped)
+
+
+@pytest.fixture(scope="session")
+def make_toothless():
+    return toothless_body
+
+
+def smplx_sized_body(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """A made-up body with the sizes of SMPL-X 1.1: 10,475 vertices, 20,908 faces, 300 + 100 coefficients, correctives.
+
+    The mannequin's head of other proportions, its mouth open behind a fold of the lips and empty, without ears; under
+    the crop a tube that follows the hips, faces on both sides, makes up the numbers.
+    """
+    rng = np.random.default_rng(11)
+    head = toothless_body(arrays, sack_rings=2)
+    dropped = np.zeros(len(head["v_template"]), dtype=bool)
+    ears = build_mannequin().part_vertices
+    dropped[-sum(ears[name].stop - ears[name].start for name in ("left_ear", "right_ear")) :] = True
+    head = without_vertices(head, dropped)
+    count, around = len(head["v_template"]), 19
+    rows = (NUM_VERTICES - count) // around
+    turn, y = np.meshgrid(np.linspace(0, 2 * np.pi, around, endpoint=False), np.linspace(-0.3, -1.2, rows))
+    tube = np.stack([0.1 * np.sin(turn), y, 0.1 * np.cos(turn)], axis=-1).reshape(-1, 3)
+    sheet, _ = grid_faces(count + np.arange(len(tube)).reshape(rows, around), wrap=True)
+    missing = NUM_FACES - len(head["f"]) - len(sheet)
+    sizes = np.array([0.95, 0.93, 0.97])
+    template = np.concatenate([head["v_template"], tube]) * sizes
+    directions = 1e-5 * rng.standard_normal((NUM_VERTICES, 3, 400), dtype=np.float32)
+    directions[:count, :, :10] = head["shapedirs"][..., :10] * sizes[:, None]
+    directions[:count, :, 300:310] = head["shapedirs"][..., 10:] * sizes[:, None]
+    return {
+        **head,
+        "v_template": template,
+        "f": np.concatenate([head["f"], sheet, sheet[:missing, ::-1]]).astype(np.uint32),
+        "weights": np.concatenate([head["weights"], np.eye(55)[rng.integers(1, 3, len(tube))]]),
+        "shapedirs": directions,
+        "posedirs": 1e-5 * rng.standard_normal((NUM_VERTICES, 3, 486), dtype=np.float32),
+        "J_regressor": np.concatenate([head["J_regressor"], np.zeros((55, len(tube)))], axis=1),
+    }
+
+
+@pytest.fixture(scope="session")
+def smplx_sized(mannequin_arrays):
+    return smplx_sized_body(mannequin_arrays)
+
+
+@pytest.fixture(scope="session")
+def smplx_file(smplx_sized, tmp_path_factory):
+    """It as SMPLX_NEUTRAL.npz with all the keys of version 1.1."""
+    path = tmp_path_factory.mktemp("smplx") / "SMPLX_NEUTRAL.npz"
+    others = {
+        "ft": np.zeros((NUM_FACES, 3), np.uint32),
+        "vt": np.zeros((11313, 2)),
+        "hands_coeffsl": np.zeros((1554, 45)),
+        "hands_coeffsr": np.zeros((1554, 45)),
+        "joint2num": np.array({"Pelvis": 0, "Jaw": 22}, dtype=object),
+        "part2num": np.array({"Global": 0}, dtype=object),
+    }
+    np.savez(path, **smplx_sized, **others)
+    return path

@@ -13,20 +13,19 @@ from animportrait3d_core.body.asset_making import make_body_assets, with_hanging
 from animportrait3d_core.body.assets import load_body_assets
 from animportrait3d_core.body.lids import fitted_sphere
 from animportrait3d_core.body.model import load_body_model, make_smplx_layer
+from animportrait3d_core.body.mouth_pieces import with_mouth
 from animportrait3d_core.body.surface_parts import components, edge_graph, enclosed_by, loop_through
 from animportrait3d_core.cli import main
 from animportrait3d_core.embedded.mannequin import build_mannequin, identity_skin_displacement
-from animportrait3d_core.embedded.mannequin.body_files import mannequin_assets, smplx_arrays
+from animportrait3d_core.embedded.mannequin.body_files import mannequin_assets
 from animportrait3d_core.errors import IncompatibleCheckpoint, InvalidInput
-from animportrait3d_core.regions import LABEL_TEETH
 
 OVERLAP = {"scalp": 0.8, "body": 0.75, "face": 0.9, "lips": 0.7, "eye_region": 0.7, "inner_cheek": 0.4}
 
 
 @pytest.fixture(scope="module")
-def arrays():
-    """The mannequin as a file of SMPL-X's layout; of its assets only the landmarks, which such a file holds."""
-    return smplx_arrays(build_mannequin())
+def arrays(mannequin_arrays):
+    return mannequin_arrays
 
 
 @pytest.fixture(scope="module")
@@ -59,10 +58,10 @@ def test_the_mannequins_landmarks_are_found_again(made, truth, arrays):
 def test_the_whole_bust_is_kept_and_eyeballs_are_pieces_of_their_own(made, truth):
     assert torch.equal(made.vertex_ids, truth.vertex_ids) and torch.equal(made.faces, truth.faces)
     assert made.winding_outward
-    for name in ("left_eyeball", "right_eyeball", "iris"):
+    for name in ("left_eyeball", "right_eyeball", "iris", "teeth"):
         assert torch.equal(made.face_regions[name], truth.face_regions[name]), name
-    no_tooth = truth.vertex_labels != np.float32(LABEL_TEETH)
-    torch.testing.assert_close(made.vertex_labels[no_tooth], truth.vertex_labels[no_tooth])
+    torch.testing.assert_close(made.vertex_labels, truth.vertex_labels)
+    assert made.teeth_origin == "file" and made.mouth is None
 
 
 @pytest.mark.parametrize("name", sorted(OVERLAP))
@@ -128,6 +127,28 @@ def test_lids_of_other_people_close_too(arrays, seed):
     for side in (0, 1):
         opened, closed = bare_places(found, vertices, side)
         assert opened.any() and not closed.any(), f"{closed.sum()} of {len(closed)} places stay bare"
+
+
+@pytest.mark.parametrize("seed", [None, 1, 4, 9])
+def test_half_closed_lids_stay_outside_the_eyeball_and_close_steadily(arrays, made, seed):
+    """Lids move on straight ways: skin that rests outside the eyeball stays there at 1/4, 1/2 and 3/4."""
+    vertices = arrays["v_template"] + (0 if seed is None else identity_skin_displacement(seed))
+    found = made if seed is None else make_body_assets(arrays | {"v_template": vertices})
+    faces, kept = found.faces.numpy(), vertices[found.vertex_ids.numpy()]
+    for side, (name, eye) in enumerate((("left_eyeball", slice(42, 48)), ("right_eyeball", slice(36, 42)))):
+        center, radius = fitted_sphere(kept[np.unique(faces[found.face_regions[name].numpy()])])
+        offsets = found.eyelid_offsets[side].numpy()
+        outside = np.linalg.norm(kept - center, axis=1) > radius
+        lid = (np.linalg.norm(offsets, axis=1) > 1e-6) & outside
+        assert lid.sum() > 200
+        gaps = []
+        for share in (0.0, 0.25, 0.5, 0.75, 1.0):
+            moved = kept + share * offsets
+            assert np.linalg.norm(moved[lid] - center, axis=1).min() > radius, (side, share)
+            upper, lower = places(found, vertices + share * offsets)[eye][[1, 2]], [5, 4]
+            gaps.append(float((upper - places(found, vertices + share * offsets)[eye][lower])[:, 1].mean()))
+        assert all(after < 0.85 * before for before, after in zip(gaps, gaps[1:])), gaps
+        assert gaps[2] == pytest.approx(0.5 * gaps[0], rel=0.1), "half-closed is half the height"
 
 
 def test_a_file_without_its_landmarks_is_refused(arrays):
@@ -272,12 +293,12 @@ def test_a_closed_eye_socket_and_an_empty_mouth_change_nothing_else(nearer, arra
     found = load_body_model(tmp_path / "SMPLX_NEUTRAL.npz").assets
     np.testing.assert_allclose(places(found, nearer["v_template"]), places(made, arrays["v_template"]), atol=1e-6)
     for name, mask in made.face_regions.items():
-        if name not in ("mouth_interior", "eye_region"):
+        if name not in ("mouth_interior", "eye_region"):  # the teeth that are added have the mannequin's faces
             assert int(found.face_regions[name].sum()) == int(mask.sum()), name
     sockets = int(found.face_regions["eye_region"].sum()) - int(made.face_regions["eye_region"].sum())
     assert sockets == 2 * 34  # the fans that close them
     for side in (0, 1):
-        bare, closed = bare_places(found, nearer["v_template"], side)
+        bare, closed = bare_places(found, with_mouth(nearer, found.mouth)["v_template"], side)
         assert bare.mean() > 0.5 and not closed.any()
 
 
@@ -318,4 +339,4 @@ def test_the_node_makes_assets_of_a_body_file_that_has_none(arrays, made, run_co
     assert torch.equal(chosen.body.assets.eyelid_offsets, made.eyelid_offsets)
     assert float(chosen.image.std()) > 0.05
     (said,) = chosen.ui["text"]
-    assert "made from 'SMPLX_NEUTRAL.npz'" in said and "no teeth" in said
+    assert "made from 'SMPLX_NEUTRAL.npz'" in said and "teeth are those of the body file" in said

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from animportrait3d_core.body.lids import CLEARANCE, OVERLAP, SEAM_SHARE, EyeOpening, lid_offsets
+from animportrait3d_core.body.lids import CLEARANCE, GRAZE, MOST_LIFT, OVERLAP, SEAM_SHARE, EyeOpening, lid_offsets
 
 CENTER, RADIUS, SKIN = np.array([0.03, 0.31, 0.06]), 0.012, 1.01  # metres, and the skin's radius in eyeballs
 HALF = 0.4  # radians that the opening reaches up and down in its middle
@@ -40,13 +40,35 @@ def test_both_borders_turn_to_the_seam(eye):
     np.testing.assert_allclose(angles_of(closed[opening.upper]), seam - overlap, atol=1e-9)
 
 
+def ways(vertices: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+    """Least distance [V] from the eye's centre, in eyeballs, on the straight way from open to closed."""
+    shares = np.linspace(0, 1, 401)[:, None, None]
+    return (np.linalg.norm(vertices + shares * offsets - CENTER, axis=-1) / RADIUS).min(axis=0)
+
+
 def test_turned_skin_keeps_off_the_eyeball(eye):
     vertices, opening, border = eye
     closed = vertices + lid_offsets(vertices, np.ones(len(vertices), dtype=bool), opening)
     distance = np.linalg.norm(closed - CENTER, axis=1) / RADIUS
-    middle = opening.upper[border > 0.1]
-    np.testing.assert_allclose(distance[middle], CLEARANCE, atol=1e-9)
+    middle = np.concatenate([opening.upper[border > 0.1], opening.lower[border > 0.25]])
+    assert (distance[middle] > CLEARANCE - 1e-9).all() and distance.max() < MOST_LIFT + 1e-9
+    np.testing.assert_allclose(distance[opening.lower[border > 0.25]], CLEARANCE, atol=1e-9)
     assert distance.min() > SKIN - 1e-9
+
+
+@pytest.mark.parametrize("skin", [1.003, 1.01, 1.04, 1.1])
+def test_lids_on_their_way_pass_the_eyeball_and_no_farther_out_than_they_must(eye, skin):
+    """Skin that far out: half of its room is left where the way is nearest, unless it ends farther out anyway."""
+    vertices, opening, _ = eye
+    vertices = CENTER + skin / SKIN * (vertices - CENTER)
+    offsets = lid_offsets(vertices, np.ones(len(vertices), dtype=bool), opening)
+    least, ends = ways(vertices, offsets), np.linalg.norm(vertices + offsets - CENTER, axis=1) / RADIUS
+    room = min(GRAZE, 0.5 * (1 + skin))
+    upper = opening.upper[6:13]
+    lifted = upper[(ends[upper] > max(CLEARANCE, skin) + 1e-6) & (ends[upper] < MOST_LIFT - 1e-6)]
+    assert least.min() > (room if skin > 1.005 else 1.0) - 1e-9
+    np.testing.assert_allclose(least[lifted], room, atol=1e-5)
+    assert (len(lifted) > 0) == (skin < 1.1)
 
 
 def test_far_skin_and_what_is_no_skin_stay(eye):

@@ -7,10 +7,11 @@ import math
 import numba
 import numpy as np
 
+from ...body.shape_grids import smoothstep
 from ...render.threads import run_parallel
 from .bust import Bust
 from .distance import signed_distance
-from .fields import smoothed, smoothstep
+from .fields import smoothed
 from .parameters import SCULPT_COUNT
 from .topology import skin_topology
 

@@ -7,9 +7,10 @@ from functools import lru_cache
 
 import numpy as np
 
+from ...body.shape_grids import smoothstep
 from ...errors import check_shape
 from . import distance, ears, eyes, mouth, warp
-from .fields import harmonic, smoothed, smoothstep
+from .fields import harmonic, smoothed
 from .parameters import PARAMETER_NAMES, SCULPT_COUNT
 from .parts import Part
 from .skin import closed_skin, open_lids

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 from scipy.interpolate import CubicSpline
 
+from ...body.shape_grids import fan_faces, grid_faces, smoothstep
 from . import distance
-from .fields import smoothstep
 from .parameters import parameter_index
-from .parts import Part, fan_faces, grid_faces
+from .parts import Part
 
 # Silhouette (forward, up) in mm around the ear: from the root of the helix over the top, down the back, to the lobe,
 # up the front along the tragus.

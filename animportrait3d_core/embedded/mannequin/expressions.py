@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from ...body.shape_grids import smoothstep
 from .bust import lid_zone, template_bust
-from .fields import harmonic, smoothstep
+from .fields import harmonic
 from .topology import skin_topology
 
 EXPRESSION_NAMES: tuple[str, ...] = (

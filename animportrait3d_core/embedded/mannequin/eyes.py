@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from ...body.shape_grids import fan_faces, grid_faces
 from . import distance
-from .parts import Part, fan_faces, grid_faces, still_part
+from .parts import Part, still_part
 from .skin import mirrored, opening_profile, rotate_about_eye
 from .topology import Slit
 

@@ -1,16 +1,10 @@
-"""Smooth fields on the skin: harmonic interpolation between fixed values, ramps, smoothing."""
+"""Smooth fields on the skin: harmonic interpolation between fixed values, smoothing."""
 
 from __future__ import annotations
 
 import numpy as np
 from scipy import sparse
 from scipy.sparse.linalg import splu
-
-
-def smoothstep(low: float, high: float, value: np.ndarray | float) -> np.ndarray:
-    """Cubic ramp from 0 at `low` to 1 at `high` (which may be the smaller one)."""
-    share = np.clip((np.asarray(value) - low) / (high - low), 0.0, 1.0)
-    return share * share * (3.0 - 2.0 * share)
 
 
 def harmonic(adjacency: sparse.csr_matrix, fixed: np.ndarray, values: np.ndarray) -> np.ndarray:

@@ -12,8 +12,8 @@ from functools import lru_cache
 
 import numpy as np
 
+from ...body.shape_grids import smoothstep
 from . import distance
-from .fields import smoothstep
 from .parameters import SCULPT_COUNT
 
 FRONT_COLUMNS = 42

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from ...body.mouth_shapes import SACK_RINGS
 from ...regions import LABEL_IRIS, LABEL_SCLERA, LABEL_TEETH
 from .bust import Bust
 from .eyes import EYE_RINGS, EYE_SEGMENTS, IRIS_DEGREES
-from .mouth import SACK_RINGS
 from .parts import LABELS
 from .topology import skin_topology
 

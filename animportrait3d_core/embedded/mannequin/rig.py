@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from ...body.shape_grids import smoothstep
 from . import distance
 from .bust import Bust, jaw_field
-from .fields import smoothstep
 from .topology import skin_topology
 
 JOINT_COUNT = 55

@@ -10,8 +10,8 @@ from functools import lru_cache
 
 import numpy as np
 
+from ...body.shape_grids import smoothstep
 from . import distance
-from .fields import smoothstep
 from .layout import FRONT_COLUMNS, LAST_COLUMN, cast
 from .topology import SkinTopology, Slit, skin_topology
 

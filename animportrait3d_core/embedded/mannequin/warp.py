@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from ...body.shape_grids import smoothstep
 from . import distance
-from .fields import smoothstep
 from .layout import mouth_line
 from .parameters import WARP_PARAMETERS
 
