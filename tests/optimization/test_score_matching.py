@@ -116,6 +116,10 @@ def test_a_picture_stands_behind_all_crops_in_its_place(start) -> None:
             there = ((pixels - K[axis, 2]) / K[axis, axis] * focal + SIZE / 2) / SIZE
             torch.testing.assert_close(values, there.clamp(0.5 / 64, 1 - 0.5 / 64), atol=2e-3, rtol=0, msg=f"{crop}")
     assert scenes.fingerprint != scenes_of(start, poses=2).fingerprint
+    grey = torch.full((3,), 0.4)
+    colour, filled = (scenes_of(start, background=behind).at(0, 0) for behind in (grey, grey.expand(8, 8, 3)))
+    assert filled.background.shape == (len(filled.cameras), SIZE, SIZE, 3)
+    torch.testing.assert_close(render_scene(AvatarRig(start), filled), render_scene(AvatarRig(start), colour))
     stage = Stage("optimize", 3)
     work = AvatarOptimizer(start, stage, scenes, matching())
     work.step()
