@@ -75,12 +75,15 @@ class DynamicStage:
                 ),
                 "portrait_views": (
                     "AP3D_VIEWS",
-                    {"tooltip": "Views of the portrait that the avatar goes on looking like at rest."},
+                    {
+                        "tooltip": "Views of the portrait that the avatar goes on looking like at rest; without them "
+                        "colours drift.",
+                    },
                 ),
                 "portrait_weight": (
                     "FLOAT",
                     {
-                        "default": 1.0, "min": 0.01, "max": 100.0, "step": 0.1, "round": False,
+                        "default": 10.0, "min": 0.01, "max": 1000.0, "step": 1.0, "round": False,
                         "tooltip": "How firmly it stays like them.",
                     },
                 ),
@@ -104,7 +107,7 @@ class DynamicStage:
         seed: int,
         motion: Motion | None = None,
         portrait_views: Views | None = None,
-        portrait_weight: float = 1.0,
+        portrait_weight: float = 10.0,
         background: Tensor | None = None,
         **own: Any,
     ) -> dict[str, Any]:

@@ -367,7 +367,10 @@ def second_stage(graph: WorkflowBuilder) -> None:
         loaded = graph.add("AP3D_LoadAvatar")
         guidance = graph.add("AP3D_LoadGuidance", text_lines=4)
         prompts = graph.add("AP3D_Prompts", prompt=loaded["prompt"], text_lines=8)
-    stages = _dynamic(graph, 2, loaded, guidance, prompts)
+        views = graph.add(
+            "AP3D_RenderViews", subject=loaded["avatar"], preset="face", title="At Rest", shows_picture=True
+        )
+    stages = _dynamic(graph, 2, loaded, guidance, prompts, views)
     avatar = stages["Refinement"]
     with graph.stage("6 Result", "Before above, after below, stage by stage. Films lie in the output folder."):
         graph.add("AP3D_SaveAvatar", avatar=avatar["avatar"], filename="avatar_dynamic", text_lines=1)
@@ -385,13 +388,17 @@ def _dynamic(
     avatar: BuiltNode,
     guidance: BuiltNode,
     prompts: BuiltNode,
+    views: BuiltNode,
     headings: Collection[str] = [heading for _, heading, _ in DYNAMIC_STAGES],
 ) -> dict[str, BuiltNode]:
-    """Stages of dynamic optimization by their headings, one after the other, counted from `number`."""
+    """Stages of dynamic optimization by their headings, one after the other, counted from `number`.
+
+    views: that the avatar goes on looking like at rest.
+    """
     stages: dict[str, BuiltNode] = {}
     for node, heading, note in (stage for stage in DYNAMIC_STAGES if stage[1] in headings):
         with graph.stage(f"{number + len(stages)} {heading}", note):
-            asked = {"guidance": guidance["guidance"], "prompts": prompts["prompts"]}
+            asked = {"guidance": guidance["guidance"], "prompts": prompts["prompts"], "portrait_views": views["views"]}
             avatar = graph.add(node, avatar=avatar["avatar"], **asked, shows_picture=True, text_lines=1)
             stages[heading] = avatar
     return stages
@@ -444,7 +451,7 @@ def whole_method(graph: WorkflowBuilder, plan: Method) -> None:
     with graph.stage("7 Model", GUIDANCE_STAGE_NOTE):
         guidance = graph.add("AP3D_LoadGuidance", controlnet_strength=plan.control, text_lines=4)
         prompts = graph.add("AP3D_Prompts", prompt=portrait["prompt"], text_lines=8)
-    stages = _dynamic(graph, 8, avatar, guidance, prompts, plan.stages)
+    stages = _dynamic(graph, 8, avatar, guidance, prompts, seen[1], plan.stages)
     _learned(graph, 8 + len(stages), portrait, avatar, stages)
 
 

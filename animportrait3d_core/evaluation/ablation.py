@@ -22,6 +22,7 @@ from ..avatar import AvatarRig, InitializeSettings, RiggedAvatar, initialize_ava
 from ..avatar.io import load_avatar, save_avatar
 from ..body.landmarks import Detector
 from ..body.model import BodyModel
+from ..cameras import view_preset
 from ..conditioning import Prompts
 from ..diffusion import Guidance
 from ..diffusion.diffusers_adapter import CONTROLNET_FOLDER, GuidanceFiles, load_guidance
@@ -30,10 +31,12 @@ from ..files import write_json
 from ..fingerprints import fingerprint
 from ..initialization import InitializationSettings, Networks, Subject, find_subject
 from ..optimization import fit_to_views
+from ..optimization.anchor import Anchor
 from ..optimization.dynamic import RegionPass, Variant, Workplace, optimize_regions
 from ..optimization.presets import dynamic_stage
 from ..parts import AvatarPart
 from ..portrait.trigrid import load_trigrid_portrait
+from ..portrait.views import render_views
 from ..previews import captioned, stack_rows, tile
 from ..progress import Stages, stage_of
 from ..render import render_gaussians
@@ -57,8 +60,8 @@ class Row:
 
     after: the row whose avatar it begins with, or the kind of start.  stages: what follows.  controlled: with the
     ControlNet.  rule, condition_in_inversion: of the scores.  teacher: "prior", the prior before all training
-    ("untrained"), with conditions of another pose ("other pose"), or true renders ("truth").  one_person: measured on
-    the first person alone.
+    ("untrained"), with conditions of another pose ("other pose"), or true renders ("truth").  anchored: by views of the
+    portrait.  one_person: measured on the first person alone.
     """
 
     name: str
@@ -68,6 +71,7 @@ class Row:
     rule: Literal["ism", "fast", "csd", "sds"] = "ism"
     condition_in_inversion: bool = False
     teacher: Literal["prior", "untrained", "other pose", "truth"] = "prior"
+    anchored: bool = True
     one_person: bool = False
 
 
@@ -85,6 +89,7 @@ ROWS = (
     Row("untrained networks", "initial avatar", ALL_STAGES, teacher="untrained"),
     Row("conditions of another pose", "initial avatar", ALL_STAGES, teacher="other pose"),
     Row("ceiling: true renders", "initial avatar", ALL_STAGES, teacher="truth"),
+    Row("no portrait views", "initial avatar", ALL_STAGES, anchored=False, one_person=True),
     Row("ControlNet in the inversion", "initial avatar", ALL_STAGES, condition_in_inversion=True, one_person=True),
     Row("fast", "initial avatar", ALL_STAGES, rule="fast", one_person=True),
     Row("csd", "initial avatar", ALL_STAGES, rule="csd", one_person=True),
@@ -131,6 +136,7 @@ class Ablation:
         self._folder, self._prior, self._body, self._networks = Path(folder), Path(prior), body, networks
         self._settings, self._detector, self._stages = settings, detector, stages
         self._subject: tuple[str, Subject] | None = None
+        self._anchors: dict[str, Anchor] = {}
 
     def cell(self, person: Person, name: str) -> dict[str, float]:
         """Metrics of a row for a person, made now if they are not there."""
@@ -177,9 +183,18 @@ class Ablation:
         for stage in row.stages:
             passes = self._passes(row, stage, guidance)
             start = optimize_regions(
-                start, guidance, prompts, passes, seed=self._settings.seed, place=place, variant=_variant(row, person)
-            )
+                start, guidance, prompts, passes, seed=self._settings.seed, place=place, variant=_variant(row, person),
+                anchor=self._anchor(person, guidance.image_size) if row.anchored else None,
+            )  # fmt: skip
         return start
+
+    def _anchor(self, person: Person, size: int) -> Anchor:
+        """Close views of the person's portrait."""
+        if person.name not in self._anchors:
+            cameras = view_preset("face", size)
+            portrait = load_trigrid_portrait(person.portrait)
+            self._anchors[person.name] = Anchor(render_views(portrait, cameras, torch.ones(3)))
+        return self._anchors[person.name]
 
     def _named(self, person: Person, row: Row) -> Stages | None:
         stages = self._stages
