@@ -212,6 +212,20 @@ def require_file(where: str, path: str | Path, hint: str = "") -> Path:
     return path
 
 
+def parse_json(text: str | bytes) -> Any:
+    """Value of a JSON text; `ValueError` if it is none, or nested deeper than Python's reader goes.
+
+    >>> parse_json("[" * 100000)
+    Traceback (most recent call last):
+    ...
+    ValueError: it is nested too deep
+    """
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("it is nested too deep") from error
+
+
 def sha256_of_file(path: str | Path) -> str:
     """Hexadecimal SHA-256 of a file's contents."""
     with open(path, "rb") as stream:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import pickletools
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -66,7 +67,9 @@ def restricted_unpickle(
     """
     machine = _Machine(frozenset(builders), source, persistent, any_name=others is not None)
     try:
-        tree = machine.run(data)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # of texts with a wrong escape sequence
+            tree = machine.run(data)
         return _Resolver(builders, source, others).value(tree, 0)
     except (IncompatibleCheckpoint, InvalidInput):
         raise

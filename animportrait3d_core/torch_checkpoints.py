@@ -12,7 +12,6 @@ import io
 import math
 import pickletools
 import sys
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .archives import open_archive, read_member
 from .errors import IncompatibleCheckpoint, InvalidInput
 from .files import require_file
 from .pickles import MAX_ELEMENTS, NUMPY_BUILDERS, Builder, Global, Record, restricted_unpickle
@@ -28,6 +28,9 @@ _WHERE = "read_torch_checkpoint"
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 _LEGACY_PICKLES = 5  # magic number, protocol, system, contents, keys of the storages
 _MAX_PICKLE_BYTES = 1 << 28
+MAX_REPEATED = 1 << 24
+"""Elements of a tensor that repeats the few numbers of its storage (a plain background does)."""
+
 _STORAGE_TYPES = {
     "DoubleStorage": torch.float64,
     "FloatStorage": torch.float32,
@@ -72,6 +75,8 @@ class StoredTensor:
         """The tensor, with a memory of its own; `InvalidInput` if it reaches beyond its storage."""
         if math.prod(self.shape) > MAX_ELEMENTS:
             raise InvalidInput(f"a tensor of shape {list(self.shape)} is refused, at most {MAX_ELEMENTS} elements.")
+        if math.prod(self.shape) > max(self.storage.count, MAX_REPEATED):
+            raise InvalidInput(f"a tensor of shape {list(self.shape)} is made of {self.storage.count} numbers.")
         last = self.offset + sum((size - 1) * step for size, step in zip(self.shape, self.stride))
         if math.prod(self.shape) and last >= self.storage.count:
             raise InvalidInput(f"a tensor of shape {list(self.shape)} reaches beyond its {self.storage.count} numbers.")
@@ -108,7 +113,7 @@ def materialize(value: Any, source: str) -> Any:
     if isinstance(value, StoredTensor):
         try:
             return value.read()
-        except (InvalidInput, RuntimeError, zipfile.BadZipFile) as error:
+        except (InvalidInput, RuntimeError) as error:
             raise InvalidInput(f"{_WHERE}: '{source}': {error}") from error
     if isinstance(value, dict):
         return {key: materialize(item, source) for key, item in value.items()}
@@ -129,35 +134,22 @@ def _read_any(data: bytes, source: str, others: Builder | None) -> Any:
 
 def _read_zip(data: bytes, source: str, others: Builder | None) -> Any:
     """The archive: <name>/data.pkl and one uncompressed file <name>/data/<key> per storage."""
-    try:
-        archive = zipfile.ZipFile(io.BytesIO(data))
-        names = archive.namelist()
-    except zipfile.BadZipFile as error:
-        raise InvalidInput(f"is a damaged or truncated archive ({error}).") from error
+    archive = open_archive(data)
+    names = archive.namelist()
     roots = [name[: -len("data.pkl")] for name in names if name == "data.pkl" or name.endswith("/data.pkl")]
     if len(roots) != 1:
         raise InvalidInput(f"holds {len(roots)} files named data.pkl, expected one: not written by torch.save.")
     root = roots[0]
-    if f"{root}byteorder" in names and _member(archive, f"{root}byteorder", 16).strip() != sys.byteorder.encode():
+    if f"{root}byteorder" in names and read_member(archive, f"{root}byteorder", 16).strip() != sys.byteorder.encode():
         raise InvalidInput(f"is stored in another byte order than this machine's ({sys.byteorder}-endian).")
 
     def storage(identity: Any) -> Storage:
         dtype, key, count = _storage_identity(identity)
         size = count * dtype.itemsize
-        return Storage(dtype, count, lambda: _member(archive, f"{root}data/{key}", size))
+        return Storage(dtype, count, lambda: read_member(archive, f"{root}data/{key}", size))
 
-    contents = _member(archive, f"{root}data.pkl", _MAX_PICKLE_BYTES)
+    contents = read_member(archive, f"{root}data.pkl", _MAX_PICKLE_BYTES)
     return restricted_unpickle(contents, _builders(), source, storage, others)
-
-
-def _member(archive: zipfile.ZipFile, name: str, most: int) -> bytes:
-    """Bytes of an archive's file, which may be `most` long (a crafted archive can unpack to anything)."""
-    try:
-        if archive.getinfo(name).file_size > most:
-            raise InvalidInput(f"'{name}' has {archive.getinfo(name).file_size} bytes, expected at most {most}.")
-        return archive.read(name)
-    except (KeyError, zipfile.BadZipFile, NotImplementedError, EOFError, OSError, RuntimeError) as error:
-        raise InvalidInput(f"cannot read '{name}' in it ({error}); the file is damaged.") from error
 
 
 def _first_pickle_is_magic(data: bytes) -> bool:

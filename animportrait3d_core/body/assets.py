@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,12 +18,21 @@ from torch import Tensor
 
 from ..devices import Device, moved
 from ..errors import IncompatibleCheckpoint, InvalidInput, ShapeMismatch, check_finite, check_shape
-from ..files import read_safetensors, write_safetensors
+from ..files import parse_json, read_safetensors, write_safetensors
 from ..landmarks import NUM_BODY_LANDMARKS
 from ..regions import BODY_REGIONS
 
 SCHEMA_VERSION = 1
 _TENSORS = ("vertex_ids", "faces", "eyelid_offsets", "landmark_faces", "landmark_barycentric", "vertex_labels")
+
+
+_FIELDS: dict[str, tuple[type, ...]] = {
+    "schema_version": (int,),
+    "name": (str,),
+    "redistributable": (bool,),
+    "winding_outward": (bool,),
+    "arm_angle_degrees": (int, float),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,8 +118,7 @@ def assets_to_tensors(assets: BodyAssets) -> tuple[dict[str, Tensor], dict[str, 
     tensors = {name: getattr(assets, name) for name in _TENSORS}
     # Regions as bytes: safetensors knows bool, but few readers of other languages do.
     tensors |= {f"face_regions.{name}": mask.to(torch.uint8) for name, mask in assets.face_regions.items()}
-    fields = ("schema_version", "name", "redistributable", "winding_outward", "arm_angle_degrees")
-    return tensors, {"body_assets": json.dumps({name: getattr(assets, name) for name in fields})}
+    return tensors, {"body_assets": json.dumps({name: getattr(assets, name) for name in _FIELDS})}
 
 
 def assets_from_tensors(
@@ -117,12 +126,13 @@ def assets_from_tensors(
 ) -> BodyAssets:
     """Body assets from what `assets_to_tensors` made; other tensors beside them are ignored."""
     try:
-        fields = json.loads(metadata["body_assets"])
+        fields = parse_json(metadata["body_assets"])
         version = fields["schema_version"]
     except (KeyError, TypeError, ValueError) as error:
         raise IncompatibleCheckpoint(f"{where}: no `body_assets` metadata; this is no body assets file.") from error
     if version != SCHEMA_VERSION:
         raise IncompatibleCheckpoint(f"{where}: body assets of version {version}, expected {SCHEMA_VERSION}.")
+    _check_fields(where, fields)
     missing = [name for name in (*_TENSORS, *(f"face_regions.{r}" for r in BODY_REGIONS)) if name not in tensors]
     if missing:
         raise IncompatibleCheckpoint(f"{where}: body assets lack {missing}.")
@@ -130,6 +140,15 @@ def assets_from_tensors(
         regions = {name: ordinary_tensor(tensors[f"face_regions.{name}"]).bool() for name in BODY_REGIONS}
     arrays: dict[str, Any] = {name: ordinary_tensor(tensors[name]) for name in _TENSORS}
     return BodyAssets(**arrays, face_regions=regions, **fields)
+
+
+def _check_fields(where: str, fields: Mapping[str, Any]) -> None:
+    for name in {**_FIELDS, **fields}:
+        value = fields.get(name)
+        if type(value) not in _FIELDS.get(name, ()) or (isinstance(value, float) and not math.isfinite(value)):
+            raise InvalidInput(
+                f"{where}: `{str(name)[:40]}` of the body assets is {str(value)[:40]!r}; the file is damaged."
+            )
 
 
 def ordinary_tensor(tensor: Tensor) -> Tensor:

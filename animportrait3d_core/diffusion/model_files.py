@@ -7,7 +7,6 @@ hub) and every message says which part of it is missing or does not fit.
 from __future__ import annotations
 
 import inspect
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ..errors import IncompatibleCheckpoint, InvalidInput, MissingExtension, MissingModelFile
-from ..files import read_safetensors, require_file
+from ..files import parse_json, read_safetensors, require_file
 from ..model_weights import check_weights
 from ..torch_checkpoints import read_torch_checkpoint
 
@@ -61,7 +60,7 @@ def read_config(where: str, folder: Path, file: str = CONFIG_FILE, hint: str = "
     if not path.is_file():
         raise MissingModelFile(f"{where}: '{path}' does not exist. {hint}".rstrip())
     try:
-        value = json.loads(require_file(where, path, hint).read_text(encoding="utf-8-sig"))
+        value = parse_json(require_file(where, path, hint).read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
         raise InvalidInput(f"{where}: '{path}' is not readable JSON ({error}).") from error
     if not isinstance(value, dict):

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ..cameras import Cameras
 from ..errors import IncompatibleCheckpoint, InvalidInput, check_finite, check_shape
-from ..files import read_safetensors, write_safetensors
+from ..files import parse_json, read_safetensors, write_safetensors
 from ..meshes import Mesh
 from ..render import interpolate, rasterize_mesh
 from .hash_grid import hash_encode, initial_table
@@ -118,8 +118,12 @@ def load_color_field(path: str | Path) -> ColorField:
     if missing:
         raise InvalidInput(f"{where} lacks {missing}; the file is damaged or was edited.")
     try:
-        grid = HashGridSettings(**json.loads(metadata["grid"]))
+        grid = HashGridSettings(**parse_json(metadata["grid"]))
     except (KeyError, TypeError, ValueError) as error:
         raise InvalidInput(f"{where}: its grid settings cannot be read ({error}).") from error
+    for name in names:
+        if tensors[name].dtype != torch.float32:
+            raise InvalidInput(f"{where}: `{name}` has type {tensors[name].dtype}, expected torch.float32.")
+        check_finite(where, name, tensors[name])
     table, low, high, first, second, third = (tensors[name] for name in names)
     return ColorField(table, (first, second, third), low, high, grid)

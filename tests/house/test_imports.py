@@ -34,16 +34,17 @@ ARROWS = {
     "__init__": "kernel_cache",
     "runs": "files",
     "model_weights": "",
+    "archives": "",
     "pickles": "",
-    "torch_checkpoints": "files pickles",
+    "torch_checkpoints": "archives files pickles",
     "mesh_queries": "meshes",
     "render": "cameras gaussians rotations",
     "mesh_files": "files mesh_queries meshes",
     "previews": "cameras files meshes render views",
     # the method
     "networks": "files landmarks model_weights parts progress",
-    "body": "cameras devices files head_frame landmarks mesh_queries meshes pickles previews progress regions render "
-    "rotations views",
+    "body": "archives cameras devices files head_frame landmarks mesh_queries meshes pickles previews progress regions "
+    "render rotations views",
     "surface": "cameras files fingerprints mesh_queries meshes previews progress randomness render runs views",
     "portrait": "body cameras files head_frame landmarks mesh_files mesh_queries meshes pickles progress regions "
     "render runs surface torch_checkpoints views",

@@ -1,0 +1,55 @@
+"""Zip archives that other programs wrote: their members as bytes, whatever is wrong with them told by one error."""
+
+from __future__ import annotations
+
+import io
+import lzma
+import struct
+import zipfile
+import zlib
+
+from .errors import InvalidInput
+
+METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+"""What numpy, torch and people use; a damaged header may ask for others, which may ask for any memory."""
+
+DEFLATE_LIMIT = 1032
+"""Most bytes that one byte of deflated data can stand for."""
+
+# What zipfile and the decompressors raise on damaged archives.
+_ERRORS = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error)
+_ERRORS += (ValueError, KeyError, IndexError, EOFError, OSError, RuntimeError, OverflowError)
+
+
+def open_archive(data: bytes) -> zipfile.ZipFile:
+    """The archive in `data`; `InvalidInput` if it is damaged or cut short."""
+    try:
+        return zipfile.ZipFile(io.BytesIO(data))
+    except _ERRORS as error:
+        raise InvalidInput(f"is a damaged or truncated archive ({error}); download it again.") from error
+
+
+def member_size(archive: zipfile.ZipFile, name: str) -> int:
+    """Bytes of a member when unpacked, as its header says, which unpacking never exceeds."""
+    try:
+        return archive.getinfo(name).file_size
+    except KeyError as error:
+        raise InvalidInput(f"lacks '{name}'; the file is damaged.") from error
+
+
+def read_member(archive: zipfile.ZipFile, name: str, most: int) -> bytes:
+    """A member, which may have at most `most` bytes (a crafted archive can unpack to anything)."""
+    size = member_size(archive, name)
+    if size > most:
+        raise InvalidInput(f"its member '{name}' has {size} bytes when unpacked, expected at most {most}: refused.")
+    info = archive.getinfo(name)
+    if info.compress_type not in METHODS:
+        raise InvalidInput(
+            f"its member '{name}' is packed by method {info.compress_type}, expected 0 or 8; zip it anew."
+        )
+    if size > DEFLATE_LIMIT * (info.compress_size + 1):
+        raise InvalidInput(f"its member '{name}' cannot hold {size} bytes in {info.compress_size}: damaged.")
+    try:
+        return archive.read(name)
+    except _ERRORS as error:
+        raise InvalidInput(f"is a damaged archive: cannot read '{name}' in it ({error}); download it again.") from error
