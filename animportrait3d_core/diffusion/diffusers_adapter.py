@@ -16,7 +16,7 @@ from .components import Components, check_components, frozen, load_controlnet, l
 from .families import family_of_width
 from .guidance import Prediction, TextEmbedding, guided
 from .lora import add_lora
-from .model_files import Model, read_config
+from .model_files import Model, building, read_config
 from .single_file import load_single_file, load_single_file_vae
 
 _WHERE = "load_guidance"
@@ -201,7 +201,9 @@ def load_guidance(
     path = Path(files.checkpoint)
     if not path.exists():
         raise MissingModelFile(f"{_WHERE}: the checkpoint '{path}' does not exist; expected a folder or a file.")
-    with torch.inference_mode(False), torch.no_grad():
+    # Settings may lie in any way, and only the libraries know in which.
+    using = building(f"{_WHERE}: the models of '{path}' cannot be used")
+    with using, torch.inference_mode(False), torch.no_grad():
         if path.is_dir():
             parts = load_folder(_WHERE, path)
         else:

@@ -6,15 +6,16 @@ hub) and every message says which part of it is missing or does not fit.
 
 from __future__ import annotations
 
+import contextlib
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..errors import IncompatibleCheckpoint, InvalidInput, MissingExtension, MissingModelFile
+from ..errors import AnimPortraitError, IncompatibleCheckpoint, InvalidInput, MissingExtension, MissingModelFile
 from ..files import parse_json, read_safetensors, require_file
 from ..model_weights import check_weights
 from ..torch_checkpoints import read_torch_checkpoint
@@ -107,13 +108,23 @@ def build_empty(model_class: Any, config: Mapping[str, Any], where: str) -> Mode
     # Files of other versions, and the libraries themselves, write settings that the class does not know.
     accepted = inspect.signature(model_class.__init__).parameters
     settings = {name: value for name, value in config.items() if name in accepted}
-    try:
+    with building(f"{where}: this version of diffusers cannot build the {model_class.__name__} of the configuration"):
         with torch.device("meta"):
             return model_class.from_config(settings)
-    except (TypeError, ValueError, KeyError, AttributeError, NotImplementedError) as error:
+
+
+@contextlib.contextmanager
+def building(what: str) -> Iterator[None]:
+    """Turn whatever a library raises on settings that it cannot use into one `IncompatibleCheckpoint`: `what`."""
+    try:
+        yield
+    except AnimPortraitError:
+        raise
+    # A foreign library fed with damaged settings fails in any way it likes; the cause stays attached.
+    except Exception as error:
+        detail = " ".join(str(error).split())[:300] or "no detail"
         raise IncompatibleCheckpoint(
-            f"{where}: this version of the library cannot build the {model_class.__name__} of the configuration "
-            f"({error}); update diffusers, or save the model again."
+            f"{what} ({type(error).__name__}: {detail}); update the library, or save the model again."
         ) from error
 
 

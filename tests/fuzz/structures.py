@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import io
 import json
+import lzma
 import math
 import pickletools
 import random
@@ -34,7 +35,7 @@ def damage(data: bytes, other: bytes, rng: random.Random) -> bytes:
         # Damaged before, the frame may not be one any more.
         except (ValueError, KeyError, IndexError, struct.error, zipfile.BadZipFile, EOFError, zlib.error, OSError):
             pass
-        except (NotImplementedError, RuntimeError, OverflowError, TypeError, RecursionError):
+        except (NotImplementedError, RuntimeError, OverflowError, TypeError, RecursionError, lzma.LZMAError):
             pass
     return damage_bytes(data, other, rng)
 
