@@ -21,12 +21,17 @@ _ERRORS = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error)
 _ERRORS += (ValueError, KeyError, IndexError, EOFError, OSError, RuntimeError, OverflowError)
 
 
+def _short(error: BaseException) -> str:
+    """What an error says; zipfile quotes whole headers, which may be anything."""
+    return str(error)[:200]
+
+
 def open_archive(data: bytes) -> zipfile.ZipFile:
     """The archive in `data`; `InvalidInput` if it is damaged or cut short."""
     try:
         return zipfile.ZipFile(io.BytesIO(data))
     except _ERRORS as error:
-        raise InvalidInput(f"is a damaged or truncated archive ({error}); download it again.") from error
+        raise InvalidInput(f"is a damaged or truncated archive ({_short(error)}); download it again.") from error
 
 
 def member_size(archive: zipfile.ZipFile, name: str) -> int:
@@ -34,22 +39,26 @@ def member_size(archive: zipfile.ZipFile, name: str) -> int:
     try:
         return archive.getinfo(name).file_size
     except KeyError as error:
-        raise InvalidInput(f"lacks '{name}'; the file is damaged.") from error
+        raise InvalidInput(f"lacks '{name[:80]}'; the file is damaged.") from error
 
 
 def read_member(archive: zipfile.ZipFile, name: str, most: int) -> bytes:
     """A member, which may have at most `most` bytes (a crafted archive can unpack to anything)."""
     size = member_size(archive, name)
     if size > most:
-        raise InvalidInput(f"its member '{name}' has {size} bytes when unpacked, expected at most {most}: refused.")
+        raise InvalidInput(
+            f"its member '{name[:80]}' has {size} bytes when unpacked, expected at most {most}: refused."
+        )
     info = archive.getinfo(name)
     if info.compress_type not in METHODS:
         raise InvalidInput(
-            f"its member '{name}' is packed by method {info.compress_type}, expected 0 or 8; zip it anew."
+            f"its member '{name[:80]}' is packed by method {info.compress_type}, expected 0 or 8; zip it anew."
         )
     if size > DEFLATE_LIMIT * (info.compress_size + 1):
-        raise InvalidInput(f"its member '{name}' cannot hold {size} bytes in {info.compress_size}: damaged.")
+        raise InvalidInput(f"its member '{name[:80]}' cannot hold {size} bytes in {info.compress_size}: damaged.")
     try:
         return archive.read(name)
     except _ERRORS as error:
-        raise InvalidInput(f"is a damaged archive: cannot read '{name}' in it ({error}); download it again.") from error
+        raise InvalidInput(
+            f"is a damaged archive: cannot read '{name[:80]}' in it ({_short(error)}); download it again."
+        ) from error

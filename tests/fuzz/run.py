@@ -35,7 +35,7 @@ COLUMNS = ("result", "named", *FAULTS)
 @dataclasses.dataclass(frozen=True)
 class Plan:
     """module: with the table of formats.  first, count: numbers of the files.  round_name: another gives other files.
-    limit: seconds for one file."""
+    limit: seconds for one file.  peak_mib: resident memory that no file may need, the program itself included."""
 
     output: Path
     count: int = 100
@@ -43,6 +43,7 @@ class Plan:
     module: str = "tests.fuzz.formats"
     round_name: str = "0"
     limit: float = SECONDS_PER_FILE
+    peak_mib: int = 2048
 
     def key(self, name: str) -> str:
         return f"{self.round_name}/{name}"
@@ -53,7 +54,7 @@ class Worker:
 
     def __init__(self, plan: Plan, names: list[str], begin: int, errors: IO[bytes]) -> None:
         last = plan.first + plan.count
-        task = Task(names, plan.first, last, begin, plan.module, plan.round_name, plan.limit)
+        task = Task(names, plan.first, last, begin, plan.module, plan.round_name, plan.limit, plan.peak_mib)
         self.errors = errors
         self.process = subprocess.Popen(
             [sys.executable, "-m", "tests.fuzz.worker", json.dumps(dataclasses.asdict(task))],
