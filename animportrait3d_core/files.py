@@ -282,6 +282,12 @@ def _sort_metadata(path: Path) -> None:
         file.write(text.ljust(size))
 
 
+STORED_TYPES = ("float32", "float16", "bfloat16", "float64", "int64", "int32", "int16", "int8", "uint8", "bool")
+"""Types that every operation of torch takes."""
+
+MOST_DIMENSIONS = 16
+
+
 def read_safetensors(path: str | Path, where: str = "read_safetensors") -> tuple[dict[str, Any], dict[str, str]]:
     """Tensors and metadata of a safetensors file; `InvalidInput` if it is damaged or of another format."""
     from safetensors import SafetensorError, safe_open
@@ -289,7 +295,15 @@ def read_safetensors(path: str | Path, where: str = "read_safetensors") -> tuple
     path = require_file(where, path)
     try:
         with safe_open(str(path), framework="pt") as stream:
-            names = list(stream.keys())
-            return {name: stream.get_tensor(name) for name in names}, dict(stream.metadata() or {})
+            tensors = {name: stream.get_tensor(name) for name in stream.keys()}
+            metadata = dict(stream.metadata() or {})
     except (SafetensorError, OSError, ValueError) as error:
-        raise InvalidInput(f"{where}: '{path}' is not a whole safetensors file ({error}).") from error
+        raise InvalidInput(f"{where}: '{path}' is not a whole safetensors file ({str(error)[:300]}).") from error
+    for name, tensor in tensors.items():
+        kind = str(tensor.dtype).removeprefix("torch.")
+        if kind not in STORED_TYPES or tensor.ndim > MOST_DIMENSIONS:
+            raise InvalidInput(
+                f"{where}: '{path}' holds `{name[:80]}` of type {kind} with {tensor.ndim} dimensions, expected "
+                f"{', '.join(STORED_TYPES)} and at most {MOST_DIMENSIONS} dimensions."
+            )
+    return tensors, metadata

@@ -70,6 +70,8 @@ class BodyAssets:
         check_shape("BodyAssets", "landmark_faces", self.landmark_faces, [NUM_BODY_LANDMARKS])
         check_shape("BodyAssets", "landmark_barycentric", self.landmark_barycentric, [NUM_BODY_LANDMARKS, 3])
         check_shape("BodyAssets", "vertex_labels", self.vertex_labels, [vertices])
+        if self.vertex_ids.dtype != torch.int64:
+            raise InvalidInput(f"BodyAssets: `vertex_ids` has type {self.vertex_ids.dtype}, expected torch.int64.")
         if len(torch.unique(self.vertex_ids)) != vertices or (vertices and int(self.vertex_ids.min()) < 0):
             raise InvalidInput("BodyAssets: `vertex_ids` repeats a vertex or is negative.")
         _check_indices("faces", self.faces, vertices)
@@ -102,6 +104,8 @@ def _check_indices(name: str, indices: Tensor, limit: int) -> None:
 
 def _check_values(assets: BodyAssets) -> None:
     for name in ("eyelid_offsets", "landmark_barycentric", "vertex_labels"):
+        if not getattr(assets, name).is_floating_point():
+            raise InvalidInput(f"BodyAssets: `{name}` has type {getattr(assets, name).dtype}, expected torch.float32.")
         check_finite("BodyAssets", name, getattr(assets, name))
     sums = assets.landmark_barycentric.sum(1)
     if float((sums - 1).abs().max()) > 1e-3:

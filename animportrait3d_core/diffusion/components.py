@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import IncompatibleCheckpoint, InvalidInput, MissingModelFile
-from ..model_weights import check_weights
+from ..model_weights import at_most_parameters, building, check_weights
 from .families import ADVICE, check_pipeline_class, check_unet_config, family_of_width, refuse
 from .guidance import CONTROL_CHANNELS
 from .model_files import (
@@ -21,7 +21,6 @@ from .model_files import (
     Model,
     assign_weights,
     build_empty,
-    building,
     import_diffusers,
     import_transformers,
     read_config,
@@ -78,8 +77,9 @@ def load_unet(where: str, folder: Path) -> Model:
     """A `UNet2DConditionModel` folder."""
     config = read_config(where, folder)
     check_unet_config(where, folder, config)
-    unet = build_empty(import_diffusers(where).UNet2DConditionModel, config, where)
-    assign_weights(f"{where}: '{folder}'", unet, read_folder_weights(where, folder))
+    weights = read_folder_weights(where, folder)
+    unet = build_empty(import_diffusers(where).UNet2DConditionModel, config, where, len(weights))
+    assign_weights(f"{where}: '{folder}'", unet, weights)
     return unet
 
 
@@ -89,8 +89,8 @@ def load_vae(where: str, folder: Path, weights: Mapping[str, Tensor] | None = No
     name = str(config.get("_class_name", "AutoencoderKL"))
     if name not in _AUTOENCODERS:
         raise IncompatibleCheckpoint(f"{where}: '{folder}' is a {name}, expected {' or '.join(_AUTOENCODERS)}.")
-    vae = build_empty(getattr(import_diffusers(where), name), config, where)
     weights = read_folder_weights(where, folder) if weights is None else weights
+    vae = build_empty(getattr(import_diffusers(where), name), config, where, len(weights))
     assign_weights(f"{where}: '{folder}'", vae, rename_old_attention(weights) if name == "AutoencoderKL" else weights)
     return vae
 
@@ -106,7 +106,8 @@ def load_text_encoder(where: str, folder: Path) -> Model:
 def build_text_encoder(where: str, config: Mapping[str, Any], weights: Mapping[str, Tensor]) -> Model:
     """A CLIP text model from its configuration and weights, with or without "text_model." before their names."""
     transformers = import_transformers(where)
-    with building(f"{where}: transformers cannot build the text encoder of the configuration"), torch.device("meta"):
+    what = f"{where}: transformers cannot build the text encoder of the configuration"
+    with building(what), at_most_parameters(where, len(weights)), torch.device("meta"):
         skeleton = transformers.CLIPTextModel(transformers.CLIPTextConfig(**config))
     prefix = "text_model."
     plain = {name.removeprefix(prefix): value for name, value in weights.items() if "position_ids" not in name}
@@ -174,7 +175,7 @@ def load_controlnet(where: str, path: Path, unet: Model) -> Model:
         raise MissingModelFile(f"{where}: the ControlNet '{path}' does not exist.")
     _check_controlnet(where, path, config, unet.config)
     model_class = import_diffusers(where).ControlNetModel
-    model = build_empty(model_class, config, where)
+    model = build_empty(model_class, config, where, len(weights))
     if "time_embed.0.weight" in weights:
         from diffusers.loaders.single_file_utils import convert_controlnet_checkpoint
 

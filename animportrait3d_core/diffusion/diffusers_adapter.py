@@ -11,12 +11,13 @@ from torch import Tensor
 
 from ..errors import InvalidInput, MissingModelFile, ShapeMismatch, check_shape
 from ..fingerprints import fingerprint
+from ..model_weights import building
 from .codec import LatentCodec
 from .components import Components, check_components, frozen, load_controlnet, load_folder, load_vae
 from .families import family_of_width
 from .guidance import Prediction, TextEmbedding, guided
 from .lora import add_lora
-from .model_files import Model, building, read_config
+from .model_files import Model, read_config
 from .single_file import load_single_file, load_single_file_vae
 
 _WHERE = "load_guidance"

@@ -6,18 +6,17 @@ hub) and every message says which part of it is missing or does not fit.
 
 from __future__ import annotations
 
-import contextlib
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..errors import AnimPortraitError, IncompatibleCheckpoint, InvalidInput, MissingExtension, MissingModelFile
+from ..errors import InvalidInput, MissingExtension, MissingModelFile
 from ..files import parse_json, read_safetensors, require_file
-from ..model_weights import check_weights
+from ..model_weights import at_most_parameters, building, check_weights
 from ..torch_checkpoints import read_torch_checkpoint
 
 Model = Any
@@ -103,29 +102,14 @@ def rename_old_attention(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return renamed
 
 
-def build_empty(model_class: Any, config: Mapping[str, Any], where: str) -> Model:
-    """A diffusers model without memory for its weights, which `assign_weights` brings."""
+def build_empty(model_class: Any, config: Mapping[str, Any], where: str, tensors: int) -> Model:
+    """A diffusers model without memory for its weights, which `assign_weights` brings; tensors: how many it brings."""
     # Files of other versions, and the libraries themselves, write settings that the class does not know.
     accepted = inspect.signature(model_class.__init__).parameters
     settings = {name: value for name, value in config.items() if name in accepted}
-    with building(f"{where}: this version of diffusers cannot build the {model_class.__name__} of the configuration"):
-        with torch.device("meta"):
-            return model_class.from_config(settings)
-
-
-@contextlib.contextmanager
-def building(what: str) -> Iterator[None]:
-    """Turn whatever a library raises on settings that it cannot use into one `IncompatibleCheckpoint`: `what`."""
-    try:
-        yield
-    except AnimPortraitError:
-        raise
-    # A foreign library fed with damaged settings fails in any way it likes; the cause stays attached.
-    except Exception as error:
-        detail = " ".join(str(error).split())[:300] or "no detail"
-        raise IncompatibleCheckpoint(
-            f"{what} ({type(error).__name__}: {detail}); update the library, or save the model again."
-        ) from error
+    what = f"{where}: this version of diffusers cannot build the {model_class.__name__} of the configuration"
+    with building(what), at_most_parameters(where, tensors), torch.device("meta"):
+        return model_class.from_config(settings)
 
 
 def assign_weights(where: str, model: Model, tensors: Mapping[str, Tensor]) -> None:

@@ -39,12 +39,11 @@ def read_table(path: str | Path, where: str) -> tuple[dict[str, np.ndarray], lis
         offset = sum(len(line) + 1 for line in lines)
         texts = [line.decode("ascii", "replace").strip() for line in lines]
         count, dtype = _layout(texts, f"{where}: '{path}'")
+        found, needed = path.stat().st_size - offset, count * dtype.itemsize
+        if found < needed:
+            raise InvalidInput(f"{where}: '{path}' is cut off: {found} bytes of vertices, expected {needed}.")
         stream.seek(offset)
-        data = stream.read(count * dtype.itemsize)
-    if len(data) < count * dtype.itemsize:
-        raise InvalidInput(
-            f"{where}: '{path}' is cut off: {len(data)} bytes of vertices, expected {count * dtype.itemsize}."
-        )
+        data = stream.read(needed)
     table = np.frombuffer(data, dtype=dtype, count=count)
     columns = {name: table[name].astype(np.float32) for name in dtype.names or ()}
     return columns, [line.removeprefix("comment ") for line in texts if line.startswith("comment ")]

@@ -230,7 +230,8 @@ class GltfSource:
 def plain_numbers(values: np.ndarray, normalized: bool) -> np.ndarray:
     """Stored numbers as float64 if they are floating or normalised, else as int64."""
     if values.dtype.kind == "f":
-        return values.astype(np.float64)
+        with np.errstate(invalid="ignore"):  # some NaN complain when they are widened
+            return values.astype(np.float64)
     return np.maximum(values / float(np.iinfo(values.dtype).max), -1.0) if normalized else values.astype(np.int64)
 
 
