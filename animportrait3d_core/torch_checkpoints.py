@@ -161,7 +161,7 @@ def _first_pickle_is_magic(data: bytes) -> bool:
             if position > 2:
                 break
     except ValueError as error:
-        raise InvalidInput(f"is no pickle ({error}); the file is damaged.") from error
+        raise InvalidInput(f"is no pickle ({str(error)[:200]}); the file is damaged.") from error
     return False
 
 
@@ -176,7 +176,7 @@ def _read_legacy(data: bytes, source: str, others: Builder | None) -> Any:
                 if opcode.name == "STOP":
                     break
         except ValueError as error:
-            raise InvalidInput(f"is cut short in its pickles ({error}).") from error
+            raise InvalidInput(f"is cut short in its pickles ({str(error)[:200]}).") from error
     storages: dict[str, Storage] = {}
 
     def storage(identity: Any) -> Storage:
@@ -213,7 +213,7 @@ def _storage_identity(identity: Any) -> tuple[torch.dtype, str, int]:
         raise InvalidInput("uses views of storages, a layout of torch before 0.4; save it again with a newer torch.")
     dtype = _STORAGE_TYPES.get(kind.name.removeprefix("torch."))
     if dtype is None:
-        raise IncompatibleCheckpoint(f"has numbers of type '{kind.name}', expected {', '.join(_STORAGE_TYPES)}.")
+        raise IncompatibleCheckpoint(f"has numbers of type '{kind.name[:120]}', expected {', '.join(_STORAGE_TYPES)}.")
     if count > MAX_ELEMENTS:
         raise InvalidInput(f"has a storage of {count} numbers, at most {MAX_ELEMENTS} are read.")
     return dtype, str(key), count
@@ -234,7 +234,7 @@ def _builders() -> dict[str, Builder]:
 
 
 def _refuse_call(record: Record) -> Any:
-    raise IncompatibleCheckpoint(f"calls '{record.name}', which only names a type of number.")
+    raise IncompatibleCheckpoint(f"calls '{record.name[:120]}', which only names a type of number.")
 
 
 def _build_tensor(record: Record) -> StoredTensor:
