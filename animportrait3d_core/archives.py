@@ -14,8 +14,8 @@ METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2)
 """Of packing, without LZMA, which takes the memory that a damaged header asks for."""
 
 # What zipfile and the decompressors raise on damaged archives.
-_ERRORS = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error)
-_ERRORS += (ValueError, KeyError, IndexError, EOFError, OSError, RuntimeError, OverflowError)
+_ERRORS: tuple[type[Exception], ...] = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, OSError)
+_ERRORS += (ValueError, KeyError, IndexError, EOFError, RuntimeError, OverflowError)
 
 
 def _short(error: BaseException) -> str:

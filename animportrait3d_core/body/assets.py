@@ -147,8 +147,7 @@ def assets_from_tensors(
 
 
 def _check_fields(where: str, fields: Mapping[str, Any]) -> None:
-    for name in {**_FIELDS, **fields}:
-        value = fields.get(name)
+    for name, value in fields.items():
         if type(value) not in _FIELDS.get(name, ()) or (isinstance(value, float) and not math.isfinite(value)):
             raise InvalidInput(
                 f"{where}: `{str(name)[:40]}` of the body assets is {str(value)[:40]!r}; the file is damaged."

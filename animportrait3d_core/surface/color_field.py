@@ -25,6 +25,9 @@ from .hash_grid_settings import FEATURES, HashGridSettings
 FORMAT = "animportrait3d.color_field"
 SCHEMA_VERSION = 1
 WIDTH, OUTPUTS = 32, 4
+LARGEST = 1e6
+"""No number of a field comes near; larger ones overflow when colours are computed."""
+
 CHUNK = 1 << 16
 """Points evaluated at once, which bounds the memory."""
 
@@ -52,7 +55,7 @@ class ColorField:
         for name in ("low", "high"):
             check_shape("ColorField", name, getattr(self, name), [3])
             check_finite("ColorField", name, getattr(self, name))
-        if not bool((self.high > self.low).all()):
+        if not bool((self.high - self.low > 1e-6).all()):
             raise InvalidInput(f"ColorField: the box from {self.low.tolist()} to {self.high.tolist()} has no volume.")
 
     def __call__(self, points: Tensor) -> Tensor:
@@ -125,5 +128,7 @@ def load_color_field(path: str | Path) -> ColorField:
         if tensors[name].dtype != torch.float32:
             raise InvalidInput(f"{where}: `{name}` has type {tensors[name].dtype}, expected torch.float32.")
         check_finite(where, name, tensors[name])
+        if tensors[name].numel() and float(tensors[name].abs().max()) > LARGEST:
+            raise InvalidInput(f"{where}: `{name}` holds numbers beyond {LARGEST:g}; the file is damaged.")
     table, low, high, first, second, third = (tensors[name] for name in names)
     return ColorField(table, (first, second, third), low, high, grid)

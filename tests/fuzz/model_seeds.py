@@ -229,11 +229,24 @@ def trigrid_seeds() -> list[Seed]:
     ]
 
 
+@contextmanager
+def numbered_storages() -> Iterator[None]:
+    """Torch's older stream names and sorts storages by their addresses, other ones each time: here by number."""
+    address = torch._C.StorageBase._cdata
+    numbers: dict[int, int] = {}
+    torch.UntypedStorage._cdata = property(lambda own: numbers.setdefault(address.__get__(own), 100 + len(numbers)))
+    try:
+        yield
+    finally:
+        del torch.UntypedStorage._cdata
+
+
 def trigrid_checkpoint_seeds() -> list[Seed]:
     seeds = []
     for zipped in (True, False):
         stream = io.BytesIO()
-        torch.save({"model": checkpoint_of(portrait())}, stream, _use_new_zipfile_serialization=zipped)
+        with numbered_storages():
+            torch.save({"model": checkpoint_of(portrait())}, stream, _use_new_zipfile_serialization=zipped)
         seeds.append(Seed({"p.pth": stream.getvalue()}))
     return seeds
 
@@ -258,7 +271,8 @@ def generator_pickle() -> bytes:
         net = module({index: layer(f"decoder.net.{index}") for index in ("0", "2")})
         to_rgb = layer("torgb", {"affine": layer("torgb.affine")})
         whole = module({"decoder": module({"net": net}), "torgb": to_rgb}, rendering_kwargs=rendering)
-        return pickle.dumps({"G": module({}), "G_ema": whole})
+        with numbered_storages():
+            return pickle.dumps({"G": module({}), "G_ema": whole})
 
 
 def generator_seeds() -> list[Seed]:

@@ -181,6 +181,8 @@ def test_fields_of_body_assets_that_do_not_belong(tmp_path, change):
         ("avatar", "means", torch.zeros(40, 3).to(torch.float8_e4m3fn)),
         ("color-field", "low", torch.zeros(3, dtype=torch.int32)),
         ("color-field", "weights.0", torch.full((32, 24), torch.nan)),
+        ("color-field", "weights.0", torch.full((32, 24), 1e30)),
+        ("color-field", "high", torch.full((3,), 1e-40)),
         ("trigrid", "ws", torch.zeros([1] * 5000)),
     ],
 )
