@@ -86,7 +86,8 @@ def check_shape(where: str, name: str, value: object, expected: Sequence[int | s
             fits = fits and size == wanted
     if not fits:
         pattern = ", ".join(str(wanted) for wanted in expected)
-        raise ShapeMismatch(f"{where}: `{name}` has shape {found}, expected [{pattern}].")
+        shape = found if len(found) <= 16 else f"of {len(found)} dimensions"
+        raise ShapeMismatch(f"{where}: `{name}` has shape {shape}, expected [{pattern}].")
 
 
 def check_finite(where: str, name: str, value: object) -> None:

@@ -212,6 +212,20 @@ def require_file(where: str, path: str | Path, hint: str = "") -> Path:
     return path
 
 
+def parse_json(text: str | bytes) -> Any:
+    """Value of a JSON text; `ValueError` if it is none, or nested deeper than Python's reader goes.
+
+    >>> parse_json("[" * 100000)
+    Traceback (most recent call last):
+    ...
+    ValueError: it is nested too deep
+    """
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("it is nested too deep") from error
+
+
 def sha256_of_file(path: str | Path) -> str:
     """Hexadecimal SHA-256 of a file's contents."""
     with open(path, "rb") as stream:
@@ -268,6 +282,12 @@ def _sort_metadata(path: Path) -> None:
         file.write(text.ljust(size))
 
 
+STORED_TYPES = ("float32", "float16", "bfloat16", "float64", "int64", "int32", "int16", "int8", "uint8", "bool")
+"""Types that every operation of torch takes."""
+
+MOST_DIMENSIONS = 16
+
+
 def read_safetensors(path: str | Path, where: str = "read_safetensors") -> tuple[dict[str, Any], dict[str, str]]:
     """Tensors and metadata of a safetensors file; `InvalidInput` if it is damaged or of another format."""
     from safetensors import SafetensorError, safe_open
@@ -275,7 +295,15 @@ def read_safetensors(path: str | Path, where: str = "read_safetensors") -> tuple
     path = require_file(where, path)
     try:
         with safe_open(str(path), framework="pt") as stream:
-            names = list(stream.keys())
-            return {name: stream.get_tensor(name) for name in names}, dict(stream.metadata() or {})
+            tensors = {name: stream.get_tensor(name) for name in stream.keys()}
+            metadata = dict(stream.metadata() or {})
     except (SafetensorError, OSError, ValueError) as error:
-        raise InvalidInput(f"{where}: '{path}' is not a whole safetensors file ({error}).") from error
+        raise InvalidInput(f"{where}: '{path}' is not a whole safetensors file ({str(error)[:300]}).") from error
+    for name, tensor in tensors.items():
+        kind = str(tensor.dtype).removeprefix("torch.")
+        if kind not in STORED_TYPES or tensor.ndim > MOST_DIMENSIONS:
+            raise InvalidInput(
+                f"{where}: '{path}' holds `{name[:80]}` of type {kind} with {tensor.ndim} dimensions, expected "
+                f"{', '.join(STORED_TYPES)} and at most {MOST_DIMENSIONS} dimensions."
+            )
+    return tensors, metadata

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import io
+import tokenize
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from .errors import InvalidInput
-from .pickles import Builder, restricted_unpickle
+from .pickles import Builder, array_from_bytes, restricted_unpickle
 
 NPY_MAGIC = b"\x93NUMPY"
 
@@ -19,15 +21,21 @@ def array_of_npy(data: bytes, builders: Mapping[str, Builder], name: str) -> Any
 
     builders: see `restricted_unpickle`, through which arrays of objects go.  name: the file's, for messages.
 
-    Raises `InvalidInput` or `ValueError` for damaged files and what `restricted_unpickle` raises.
+    Raises `InvalidInput` for damaged files and what `restricted_unpickle` raises.
     """
     stream = io.BytesIO(data)
-    version = np.lib.format.read_magic(stream)
-    if version not in ((1, 0), (2, 0)):
-        raise InvalidInput(f"its array '{name}' has format version {version}, expected 1.0 or 2.0.")
-    read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    _, _, dtype = read_header(stream)
+    try:
+        version = np.lib.format.read_magic(stream)
+        if version not in ((1, 0), (2, 0)):
+            raise InvalidInput(f"its array '{name}' has format version {version}, expected 1.0 or 2.0.")
+        read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that Python 2 wrote it, which numpy mends
+            shape, fortran_order, dtype = read_header(stream)
+    # NumPy reads headers as Python, which fails in as many ways as Python.
+    except (ValueError, SyntaxError, tokenize.TokenError, RecursionError, MemoryError, TypeError) as error:
+        raise InvalidInput(f"holds a damaged array '{name}' ({error}).") from error
     if not dtype.hasobject:
-        return np.lib.format.read_array(io.BytesIO(data), allow_pickle=False)
+        return array_from_bytes(data[stream.tell() :], dtype, shape, fortran_order)
     value = restricted_unpickle(data[stream.tell() :], builders, name)
     return value.item() if isinstance(value, np.ndarray) and value.ndim == 0 else value

@@ -12,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import pickletools
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -66,12 +67,14 @@ def restricted_unpickle(
     """
     machine = _Machine(frozenset(builders), source, persistent, any_name=others is not None)
     try:
-        tree = machine.run(data)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # of texts with a wrong escape sequence
+            tree = machine.run(data)
         return _Resolver(builders, source, others).value(tree, 0)
     except (IncompatibleCheckpoint, InvalidInput):
         raise
     except (ValueError, TypeError, LookupError, ArithmeticError, AttributeError, MemoryError) as error:
-        raise InvalidInput(f"restricted_unpickle: '{source}' holds a damaged pickle ({error}).") from error
+        raise InvalidInput(f"restricted_unpickle: '{source}' holds a damaged pickle ({str(error)[:200]}).") from error
 
 
 class _Machine:
@@ -105,7 +108,7 @@ class _Machine:
 
     def refuse(self, name: str) -> None:
         raise IncompatibleCheckpoint(
-            f"restricted_unpickle: '{self.source}' asks for '{name}', which is not needed in a file of this kind. "
+            f"restricted_unpickle: '{self.source}' asks for '{name[:99]}', which is not needed in a file of this kind. "
             "Nothing of it was run. Obtain the file again from its official source."
         )
 
@@ -322,7 +325,7 @@ class _Resolver:
             return {name: self.value(item, depth) for name, item in node.items()}
         builder = self.builders.get(node.name, self.others)
         if builder is None:  # copyreg._reconstructor and object by themselves make nothing
-            raise InvalidInput(f"restricted_unpickle: '{self.source}' uses '{node.name}' in an unusual way.")
+            raise InvalidInput(f"restricted_unpickle: '{self.source}' uses '{node.name[:120]}' in an unusual way.")
         arguments, state = self.value(node.arguments, depth), self.value(node.state, depth)
         return builder(Record(node.name, arguments, state, self.value(node.items, depth)))
 
@@ -344,7 +347,7 @@ def _build_dtype(record: Record) -> Any:
     order = record.state[1] if isinstance(record.state, tuple) and len(record.state) > 1 else "="
     dtype = np.dtype(code)
     if dtype.kind not in "biufcSU" or order not in ("<", ">", "|", "="):
-        raise InvalidInput(f"restricted_unpickle: an array of type '{code}' is refused, expected numbers or texts.")
+        raise InvalidInput(f"restricted_unpickle: an array of type '{code[:9]}' is refused, expected numbers or texts.")
     return dtype if order == "|" else np.dtype(order + dtype.str[1:])
 
 
@@ -396,7 +399,7 @@ def _build_frombuffer(record: Record) -> Any:
 def _build_bytes(record: Record) -> bytes:
     text, encoding = record.arguments
     if encoding != "latin1" or not isinstance(text, str):
-        raise InvalidInput(f"restricted_unpickle: bytes in encoding {encoding!r}, expected 'latin1'.")
+        raise InvalidInput(f"restricted_unpickle: bytes in encoding {encoding!r:.80}, expected 'latin1'.")
     return text.encode("latin-1")
 
 

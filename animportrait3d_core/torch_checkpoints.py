@@ -13,7 +13,6 @@ import io
 import math
 import pickletools
 import sys
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .archives import open_archive, read_member
 from .errors import IncompatibleCheckpoint, InvalidInput
 from .files import require_file
 from .npy_arrays import NPY_MAGIC, array_of_npy
@@ -30,6 +30,9 @@ _WHERE = "read_torch_checkpoint"
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 _LEGACY_PICKLES = 5  # magic number, protocol, system, contents, keys of the storages
 _MAX_PICKLE_BYTES = 1 << 28
+MAX_REPEATED = 1 << 24
+"""Elements of a tensor that repeats the few numbers of its storage (a plain background does)."""
+
 _STORAGE_TYPES = {
     "DoubleStorage": torch.float64,
     "FloatStorage": torch.float32,
@@ -74,6 +77,8 @@ class StoredTensor:
         """The tensor, with a memory of its own; `InvalidInput` if it reaches beyond its storage."""
         if math.prod(self.shape) > MAX_ELEMENTS:
             raise InvalidInput(f"a tensor of shape {list(self.shape)} is refused, at most {MAX_ELEMENTS} elements.")
+        if math.prod(self.shape) > max(self.storage.count, MAX_REPEATED):
+            raise InvalidInput(f"a tensor of shape {list(self.shape)} is made of {self.storage.count} numbers.")
         last = self.offset + sum((size - 1) * step for size, step in zip(self.shape, self.stride))
         if math.prod(self.shape) and last >= self.storage.count:
             raise InvalidInput(f"a tensor of shape {list(self.shape)} reaches beyond its {self.storage.count} numbers.")
@@ -110,7 +115,7 @@ def materialize(value: Any, source: str) -> Any:
     if isinstance(value, StoredTensor):
         try:
             return value.read()
-        except (InvalidInput, RuntimeError, zipfile.BadZipFile) as error:
+        except (InvalidInput, RuntimeError) as error:
             raise InvalidInput(f"{_WHERE}: '{source}': {error}") from error
     if isinstance(value, dict):
         return {key: materialize(item, source) for key, item in value.items()}
@@ -136,35 +141,22 @@ def _read_any(data: bytes, source: str, others: Builder | None) -> Any:
 
 def _read_zip(data: bytes, source: str, others: Builder | None) -> Any:
     """The archive: <name>/data.pkl and one uncompressed file <name>/data/<key> per storage."""
-    try:
-        archive = zipfile.ZipFile(io.BytesIO(data))
-        names = archive.namelist()
-    except zipfile.BadZipFile as error:
-        raise InvalidInput(f"is a damaged or truncated archive ({error}).") from error
+    archive = open_archive(data)
+    names = archive.namelist()
     roots = [name[: -len("data.pkl")] for name in names if name == "data.pkl" or name.endswith("/data.pkl")]
     if len(roots) != 1:
         raise InvalidInput(f"holds {len(roots)} files named data.pkl, expected one: not written by torch.save.")
     root = roots[0]
-    if f"{root}byteorder" in names and _member(archive, f"{root}byteorder", 16).strip() != sys.byteorder.encode():
+    if f"{root}byteorder" in names and read_member(archive, f"{root}byteorder", 16).strip() != sys.byteorder.encode():
         raise InvalidInput(f"is stored in another byte order than this machine's ({sys.byteorder}-endian).")
 
     def storage(identity: Any) -> Storage:
         dtype, key, count = _storage_identity(identity)
         size = count * dtype.itemsize
-        return Storage(dtype, count, lambda: _member(archive, f"{root}data/{key}", size))
+        return Storage(dtype, count, lambda: read_member(archive, f"{root}data/{key}", size))
 
-    contents = _member(archive, f"{root}data.pkl", _MAX_PICKLE_BYTES)
+    contents = read_member(archive, f"{root}data.pkl", _MAX_PICKLE_BYTES)
     return restricted_unpickle(contents, _builders(), source, storage, others)
-
-
-def _member(archive: zipfile.ZipFile, name: str, most: int) -> bytes:
-    """Bytes of an archive's file, which may be `most` long (a crafted archive can unpack to anything)."""
-    try:
-        if archive.getinfo(name).file_size > most:
-            raise InvalidInput(f"'{name}' has {archive.getinfo(name).file_size} bytes, expected at most {most}.")
-        return archive.read(name)
-    except (KeyError, zipfile.BadZipFile, NotImplementedError, EOFError, OSError, RuntimeError) as error:
-        raise InvalidInput(f"cannot read '{name}' in it ({error}); the file is damaged.") from error
 
 
 def _first_pickle_is_magic(data: bytes) -> bool:
@@ -176,7 +168,7 @@ def _first_pickle_is_magic(data: bytes) -> bool:
             if position > 2:
                 break
     except ValueError as error:
-        raise InvalidInput(f"is no pickle ({error}); the file is damaged.") from error
+        raise InvalidInput(f"is no pickle ({str(error)[:200]}); the file is damaged.") from error
     return False
 
 
@@ -191,7 +183,7 @@ def _read_legacy(data: bytes, source: str, others: Builder | None) -> Any:
                 if opcode.name == "STOP":
                     break
         except ValueError as error:
-            raise InvalidInput(f"is cut short in its pickles ({error}).") from error
+            raise InvalidInput(f"is cut short in its pickles ({str(error)[:200]}).") from error
     storages: dict[str, Storage] = {}
 
     def storage(identity: Any) -> Storage:
@@ -228,7 +220,7 @@ def _storage_identity(identity: Any) -> tuple[torch.dtype, str, int]:
         raise InvalidInput("uses views of storages, a layout of torch before 0.4; save it again with a newer torch.")
     dtype = _STORAGE_TYPES.get(kind.name.removeprefix("torch."))
     if dtype is None:
-        raise IncompatibleCheckpoint(f"has numbers of type '{kind.name}', expected {', '.join(_STORAGE_TYPES)}.")
+        raise IncompatibleCheckpoint(f"has numbers of type '{kind.name[:120]}', expected {', '.join(_STORAGE_TYPES)}.")
     if count > MAX_ELEMENTS:
         raise InvalidInput(f"has a storage of {count} numbers, at most {MAX_ELEMENTS} are read.")
     return dtype, str(key), count
@@ -249,7 +241,7 @@ def _builders() -> dict[str, Builder]:
 
 
 def _refuse_call(record: Record) -> Any:
-    raise IncompatibleCheckpoint(f"calls '{record.name}', which only names a type of number.")
+    raise IncompatibleCheckpoint(f"calls '{record.name[:120]}', which only names a type of number.")
 
 
 def _build_tensor(record: Record) -> StoredTensor:

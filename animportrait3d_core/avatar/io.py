@@ -18,7 +18,7 @@ from torch import Tensor
 from ..body.model import BodyModel
 from ..body.parameters import BodyParameters
 from ..errors import AnimPortraitError, IncompatibleCheckpoint, InvalidInput, MissingModelFile
-from ..files import read_safetensors, write_safetensors
+from ..files import parse_json, read_safetensors, write_safetensors
 from ..gaussians import Gaussians
 from .model import SCHEMA_VERSION, RiggedAvatar
 
@@ -131,7 +131,7 @@ def _without_prefix(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Ten
 
 def _json_strings(where: str, text: str) -> dict[str, str]:
     try:
-        value: Any = json.loads(text)
+        value: Any = parse_json(text)
     except ValueError as error:
         raise InvalidInput(f"{where}: its metadata is not JSON ({error}).") from error
     if not isinstance(value, dict):

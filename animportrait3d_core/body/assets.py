@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from torch import Tensor
 
 from ..devices import Device, moved
 from ..errors import IncompatibleCheckpoint, InvalidInput, ShapeMismatch, check_finite, check_shape
-from ..files import read_safetensors, write_safetensors
+from ..files import parse_json, read_safetensors, write_safetensors
 from ..landmarks import NUM_BODY_LANDMARKS
 from ..regions import BODY_REGIONS
 from .mouth_pieces import PIECE_FIELDS, PIECE_TENSORS, MouthPieces
@@ -30,6 +31,15 @@ TEETH_WORDS = {
     "none": "It has no teeth, so that the avatar's mouth will have none.",
 }
 _TENSORS = ("vertex_ids", "faces", "eyelid_offsets", "landmark_faces", "landmark_barycentric", "vertex_labels")
+
+
+_FIELDS: dict[str, tuple[type, ...]] = {
+    "schema_version": (int,),
+    "name": (str,),
+    "redistributable": (bool,),
+    "winding_outward": (bool,),
+    "arm_angle_degrees": (int, float),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,6 +79,8 @@ class BodyAssets:
         check_shape("BodyAssets", "landmark_faces", self.landmark_faces, [NUM_BODY_LANDMARKS])
         check_shape("BodyAssets", "landmark_barycentric", self.landmark_barycentric, [NUM_BODY_LANDMARKS, 3])
         check_shape("BodyAssets", "vertex_labels", self.vertex_labels, [vertices])
+        if self.vertex_ids.dtype != torch.int64:
+            raise InvalidInput(f"BodyAssets: `vertex_ids` has type {self.vertex_ids.dtype}, expected torch.int64.")
         if len(torch.unique(self.vertex_ids)) != vertices or (vertices and int(self.vertex_ids.min()) < 0):
             raise InvalidInput("BodyAssets: `vertex_ids` repeats a vertex or is negative.")
         _check_indices("faces", self.faces, vertices)
@@ -108,6 +120,8 @@ def _check_indices(name: str, indices: Tensor, limit: int) -> None:
 
 def _check_values(assets: BodyAssets) -> None:
     for name in ("eyelid_offsets", "landmark_barycentric", "vertex_labels"):
+        if not getattr(assets, name).is_floating_point():
+            raise InvalidInput(f"BodyAssets: `{name}` has type {getattr(assets, name).dtype}, expected torch.float32.")
         check_finite("BodyAssets", name, getattr(assets, name))
     sums = assets.landmark_barycentric.sum(1)
     if float((sums - 1).abs().max()) > 1e-3:
@@ -124,8 +138,7 @@ def assets_to_tensors(assets: BodyAssets) -> tuple[dict[str, Tensor], dict[str, 
     tensors = {name: getattr(assets, name) for name in _TENSORS}
     # Regions as bytes: safetensors knows bool, but few readers of other languages do.
     tensors |= {f"face_regions.{name}": mask.to(torch.uint8) for name, mask in assets.face_regions.items()}
-    names = ("schema_version", "name", "redistributable", "winding_outward", "arm_angle_degrees")
-    fields = {name: getattr(assets, name) for name in names}
+    fields = {name: getattr(assets, name) for name in _FIELDS}
     if assets.mouth is not None:
         tensors |= {f"mouth.{name}": getattr(assets.mouth, name) for name in PIECE_TENSORS}
         fields["mouth"] = {name: getattr(assets.mouth, name) for name in PIECE_FIELDS}
@@ -137,19 +150,21 @@ def assets_from_tensors(
 ) -> BodyAssets:
     """Body assets from what `assets_to_tensors` made; other tensors beside them are ignored."""
     try:
-        fields = json.loads(metadata["body_assets"])
+        fields = parse_json(metadata["body_assets"])
         version = fields["schema_version"]
     except (KeyError, TypeError, ValueError) as error:
         raise IncompatibleCheckpoint(f"{where}: no `body_assets` metadata; this is no body assets file.") from error
     if version != SCHEMA_VERSION:
         raise IncompatibleCheckpoint(f"{where}: body assets of version {version}, expected {SCHEMA_VERSION}.")
+    added = fields.pop("mouth", None)
+    _check_fields(where, fields)
     missing = [name for name in (*_TENSORS, *(f"face_regions.{r}" for r in BODY_REGIONS)) if name not in tensors]
     if missing:
         raise IncompatibleCheckpoint(f"{where}: body assets lack {missing}.")
     with torch.inference_mode(False):
         regions = {name: ordinary_tensor(tensors[f"face_regions.{name}"]).bool() for name in BODY_REGIONS}
     arrays: dict[str, Any] = {name: ordinary_tensor(tensors[name]) for name in _TENSORS}
-    mouth = _mouth_from(tensors, fields.pop("mouth", None), where)
+    mouth = _mouth_from(tensors, added, where)
     return BodyAssets(**arrays, face_regions=regions, mouth=mouth, **fields)
 
 
@@ -157,11 +172,22 @@ def _mouth_from(tensors: Mapping[str, Tensor], fields: dict[str, Any] | None, wh
     """The added vertices, if the metadata name any; files made before there were added ones do not."""
     if fields is None:
         return None
+    kinds = {name: type(value) for name, value in fields.items()} if isinstance(fields, dict) else {}
+    if kinds != PIECE_FIELDS:
+        raise InvalidInput(f"{where}: `mouth` of the body assets is {str(fields)[:40]!r}; the file is damaged.")
     missing = [name for name in PIECE_TENSORS if f"mouth.{name}" not in tensors]
     if missing:
         raise IncompatibleCheckpoint(f"{where}: body assets name added teeth but lack their {missing}.")
     arrays: dict[str, Any] = {name: ordinary_tensor(tensors[f"mouth.{name}"]) for name in PIECE_TENSORS}
     return MouthPieces(**arrays, **fields)
+
+
+def _check_fields(where: str, fields: Mapping[str, Any]) -> None:
+    for name, value in fields.items():
+        if type(value) not in _FIELDS.get(name, ()) or (isinstance(value, float) and not math.isfinite(value)):
+            raise InvalidInput(
+                f"{where}: `{str(name)[:40]}` of the body assets is {str(value)[:40]!r}; the file is damaged."
+            )
 
 
 def ordinary_tensor(tensor: Tensor) -> Tensor:

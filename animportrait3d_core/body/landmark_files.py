@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import torch
 
 from ..errors import InvalidInput
-from ..files import require_file
+from ..files import parse_json, require_file
 from ..landmarks import NUM_FACE_LANDMARKS
 from .landmarks import Landmarks
 
@@ -23,8 +22,8 @@ def read_landmarks(path: str | Path) -> Landmarks:
     where = "read_landmarks"
     path = require_file(where, path, f"Expected a JSON file {LAYOUT}, named like the mesh.")
     try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        content = parse_json(path.read_text(encoding="utf-8-sig"))
+    except ValueError as error:
         raise InvalidInput(f"{where}: '{path}' is not JSON ({error}); expected {LAYOUT}.") from error
     if not isinstance(content, dict) or "landmarks" not in content:
         keys = ", ".join(repr(str(key)[:40]) for key in list(content)[:6]) if isinstance(content, dict) else ""
@@ -35,7 +34,7 @@ def read_landmarks(path: str | Path) -> Landmarks:
     rows = content["landmarks"]
     try:
         points = torch.tensor(rows, dtype=torch.float32)
-    except (TypeError, ValueError, RuntimeError) as error:
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
         raise InvalidInput(f"{where}: '{path}' does not hold numbers as {LAYOUT} ({error}).") from error
     if list(points.shape) != [NUM_FACE_LANDMARKS, 3]:
         raise InvalidInput(f"{where}: '{path}' holds landmarks of shape {list(points.shape)}, expected {LAYOUT}.")

@@ -25,6 +25,7 @@ from .assets import BodyAssets, assets_from_tensors, assets_to_tensors, load_bod
 from .mouth_pieces import with_mouth
 from .parameters import BodyParameters
 from .reader import JOINTS, NUM_JOINTS, SHAPE_FLAVOURS, SHOULDERS, read_body_file
+from .tensors import MODEL_TENSORS, BodyTensors, check_body_tensors
 
 _POSED_JOINTS = {  # parameter -> joint
     "global_orient": JOINTS["pelvis"],
@@ -37,10 +38,6 @@ _POSED_JOINTS = {  # parameter -> joint
 # Joints whose pose moves correctives; those of the pelvis do not exist, and the rest never bends.
 _CORRECTIVE_JOINTS = (12, 15, 22, 23, 24)
 EYELID_MODES = ("fixed", "paper")
-_MODEL_TENSORS = (
-    "template", "shape_directions", "expression_directions", "joint_template", "joint_shape_directions",
-    "joint_expression_directions", "pose_directions", "skinning_weights", "skinning_joints", "parents",
-)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,25 +66,6 @@ class BodyOutput:
     joint_transforms: Tensor
 
 
-@dataclasses.dataclass(frozen=True)
-class _BodyTensors:
-    """What posing needs, for V' kept vertices, nb betas, ne expression coefficients, J' joints with any weight.
-
-    Since the joint regressor is linear, joints are stored regressed and the vertices outside the crop are not needed.
-    """
-
-    template: Tensor  # [V', 3]
-    shape_directions: Tensor  # [V', 3, nb]
-    expression_directions: Tensor  # [V', 3, ne]
-    joint_template: Tensor  # [55, 3]
-    joint_shape_directions: Tensor  # [55, 3, nb]
-    joint_expression_directions: Tensor  # [55, 3, ne]
-    pose_directions: Tensor  # [45, V' * 3], rows of `_CORRECTIVE_JOINTS`; [0, V' * 3] if the model has none
-    skinning_weights: Tensor  # [V', J']
-    skinning_joints: Tensor  # [J'] int64
-    parents: Tensor  # [55] int64, -1 at the root; always on the CPU, which follows the tree joint by joint
-
-
 class BodyModel:
     """A body that poses batches of `BodyParameters`; immutable, differentiable in every parameter.
 
@@ -95,7 +73,7 @@ class BodyModel:
     `torch.inference_mode()`: its own tensors are always ordinary ones.
     """
 
-    def __init__(self, tensors: _BodyTensors, assets: BodyAssets, eyelid_mode: str = "fixed") -> None:
+    def __init__(self, tensors: BodyTensors, assets: BodyAssets, eyelid_mode: str = "fixed") -> None:
         if eyelid_mode not in EYELID_MODES:
             raise InvalidInput(f"BodyModel: eyelid mode '{eyelid_mode}', expected one of {', '.join(EYELID_MODES)}.")
         if len(tensors.template) != len(assets.vertex_ids):
@@ -268,17 +246,18 @@ class BodyModel:
     def to_tensors(self) -> tuple[dict[str, Tensor], dict[str, str]]:
         """Tensors and string metadata of the whole body, for an avatar file; see `redistributable` first."""
         tensors, metadata = assets_to_tensors(self._assets)
-        tensors |= {name: getattr(self._tensors, name) for name in _MODEL_TENSORS}
+        tensors |= {name: getattr(self._tensors, name) for name in MODEL_TENSORS}
         return tensors, metadata | {"body_eyelid_mode": self._eyelid_mode}
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> BodyModel:
         """Inverse of `to_tensors`; other tensors beside them are ignored."""
         assets = assets_from_tensors(tensors, metadata, "BodyModel.from_tensors")
-        missing = [name for name in _MODEL_TENSORS if name not in tensors]
+        missing = [name for name in MODEL_TENSORS if name not in tensors]
         if missing:
             raise IncompatibleCheckpoint(f"BodyModel.from_tensors: missing {missing}.")
-        parts = _BodyTensors(**{name: ordinary_tensor(tensors[name]) for name in _MODEL_TENSORS})
+        parts = BodyTensors(**{name: ordinary_tensor(tensors[name]) for name in MODEL_TENSORS})
+        check_body_tensors("BodyModel.from_tensors", parts)
         return cls(parts, assets, metadata.get("body_eyelid_mode", "fixed"))
 
 
@@ -351,7 +330,7 @@ def make_smplx_layer(arrays: Mapping[str, Any]) -> Any:
         )
 
 
-def _tensors_of_layer(arrays: Mapping[str, Any], assets: BodyAssets) -> _BodyTensors:
+def _tensors_of_layer(arrays: Mapping[str, Any], assets: BodyAssets) -> BodyTensors:
     """The crop of a smplx layer's buffers, with joints regressed in float64."""
     layer = make_smplx_layer(arrays)
     kept = assets.vertex_ids
@@ -363,7 +342,7 @@ def _tensors_of_layer(arrays: Mapping[str, Any], assets: BodyAssets) -> _BodyTen
     weights = layer.lbs_weights[kept]
     used = torch.nonzero((weights != 0).any(0)).squeeze(1)
     template, pose_directions = _crop_pose_correctives(layer, assets)
-    return _BodyTensors(
+    return BodyTensors(
         template=template,
         shape_directions=layer.shapedirs[kept].clone(),
         expression_directions=layer.expr_dirs[kept].clone(),

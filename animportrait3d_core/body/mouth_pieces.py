@@ -65,7 +65,7 @@ class MouthPieces:
 
 
 PIECE_TENSORS = ("vertices", "jaw", "anchors", "anchor_share", "lips")
-PIECE_FIELDS = ("file_vertices", "origin", "version")
+PIECE_FIELDS = {"file_vertices": int, "origin": str, "version": int}
 
 
 def with_mouth(arrays: Mapping[str, np.ndarray], pieces: MouthPieces) -> dict[str, np.ndarray]:

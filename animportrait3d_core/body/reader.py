@@ -6,17 +6,16 @@ The `smplx` package opens its files with pickles allowed. Every body file is the
 
 from __future__ import annotations
 
-import io
-import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ..archives import member_size, open_archive, read_member
 from ..errors import AnimPortraitError, IncompatibleCheckpoint, InvalidInput
 from ..files import require_file
 from ..npy_arrays import array_of_npy
-from ..pickles import MAX_ELEMENTS, NUMPY_BUILDERS, Builder, Record, restricted_unpickle
+from ..pickles import NUMPY_BUILDERS, Builder, Record, restricted_unpickle
 
 BODY_FILE_HINT = (
     "Expected SMPL-X (SMPLX_NEUTRAL.npz, version 1.1: 10,475 vertices, 55 joints), from https://smpl-x.is.tue.mpg.de "
@@ -27,8 +26,9 @@ NUM_JOINTS = 55
 JOINTS = {"pelvis": 0, "spine": 9, "neck": 12, "head": 15, "jaw": 22, "left_eye": 23, "right_eye": 24}
 SHOULDERS = {16: -1.0, 17: 1.0}  # joint -> sign of the A-pose angle about z: the arms sink
 NUM_POSE_FEATURES = 9 * (NUM_JOINTS - 1)
+MAX_DENSE = 1 << 24  # numbers of a sparse matrix made dense: 55 joints x 10,475 vertices are 576,125
 SHAPE_FLAVOURS = {20: (10, 10), 400: (300, 100)}  # columns of shapedirs -> (betas, expression coefficients)
-MAX_MEMBER_BYTES = 1 << 31
+MAX_UNPACKED_BYTES = 1 << 30  # of an archive; the largest official file has half of it
 _OTHER_MODELS = {778: "MANO (a hand)", 5023: "FLAME (a head)", 6890: "SMPL or SMPL+H"}
 
 # name -> shape; V vertices, F faces, N shape columns
@@ -73,10 +73,10 @@ def read_body_file(path: str | Path) -> dict[str, np.ndarray]:
     return _checked(arrays, str(path))
 
 
-def _read_any(data: bytes, name: str) -> dict[str, Any]:
-    """Contents of a file by its first bytes, since users rename files."""
+def _read_any(data: bytes, name: str, inside: bool = False) -> dict[str, Any]:
+    """Contents of a file by its first bytes, since users rename files. inside: it comes out of an archive."""
     if data[:4] == b"PK\x03\x04":
-        return _read_zip(data, name)
+        return _read_zip(data, name, inside)
     if data[:1] == b"\x80" or name.lower().endswith((".pkl", ".pickle")):
         contents = restricted_unpickle(data, BODY_BUILDERS, name)
         if not isinstance(contents, dict):
@@ -85,27 +85,19 @@ def _read_any(data: bytes, name: str) -> dict[str, Any]:
     raise InvalidInput(f"is no .npz, .pkl or .zip: it begins with {data[:8]!r}.")
 
 
-def _read_zip(data: bytes, name: str) -> dict[str, Any]:
-    try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            members = [member for member in archive.namelist() if not member.endswith("/")]
-            if any(member.endswith(".npy") for member in members):
-                arrays = [member for member in members if member.endswith(".npy")]
-                return {m[: -len(".npy")]: array_of_npy(_member(archive, m), BODY_BUILDERS, m) for m in arrays}
-            chosen = _choose_member(members)
-            return _read_any(_member(archive, chosen), f"{name}/{chosen}")
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, OSError) as error:
-        raise InvalidInput(f"is a damaged or truncated archive ({error}); download it again.") from error
-    except ValueError as error:
-        raise InvalidInput(f"holds a damaged array ({error}).") from error
-
-
-def _member(archive: zipfile.ZipFile, name: str) -> bytes:
-    with archive.open(name) as stream:
-        data = stream.read(MAX_MEMBER_BYTES + 1)
-    if len(data) > MAX_MEMBER_BYTES:
-        raise InvalidInput(f"its member '{name}' is over {MAX_MEMBER_BYTES >> 20} MiB when unpacked: refused.")
-    return data
+def _read_zip(data: bytes, name: str, inside: bool) -> dict[str, Any]:
+    with open_archive(data) as archive:
+        members = [member for member in archive.namelist() if not member.endswith("/")]
+        arrays = [member for member in members if member.endswith(".npy")]
+        total = sum(member_size(archive, member) for member in arrays)
+        if total > MAX_UNPACKED_BYTES:
+            raise InvalidInput(f"its arrays are over {MAX_UNPACKED_BYTES >> 20} MiB when unpacked: refused.")
+        if arrays:
+            return {m[: -len(".npy")]: array_of_npy(read_member(archive, m, total), BODY_BUILDERS, m) for m in arrays}
+        if inside:
+            raise InvalidInput(f"is an archive without arrays in an archive: it holds {members[:6]}.")
+        chosen = _choose_member(members)
+        return _read_any(read_member(archive, chosen, MAX_UNPACKED_BYTES), f"{name}/{chosen}", inside=True)
 
 
 def _choose_member(members: list[str]) -> str:
@@ -139,7 +131,7 @@ def _build_sparse(record: Record) -> Any:
     """A compressed sparse matrix, made dense."""
     state = record.state if isinstance(record.state, dict) else {}
     rows, columns = state["_shape"]
-    if not 0 < rows * columns <= MAX_ELEMENTS:
+    if not 0 < rows * columns <= MAX_DENSE:
         raise InvalidInput(f"restricted_unpickle: a sparse matrix of {rows} x {columns} is refused.")
     by_column = "csc" in record.name
     starts = np.asarray(state["indptr"], dtype=np.int64)

@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..errors import IncompatibleCheckpoint, MissingModelFile
+from ..errors import IncompatibleCheckpoint, InvalidInput, MissingModelFile
+from ..model_weights import at_most_parameters, building, check_weights
 from .families import ADVICE, check_pipeline_class, check_unet_config, family_of_width, refuse
 from .guidance import CONTROL_CHANNELS
 from .model_files import (
@@ -31,6 +32,7 @@ from .schedule import PREDICTION_TYPES, NoiseSchedule, PredictionType
 
 _CONDITION_WIDTHS = (16, 32, 96, 256)
 """Of the layers that shrink a condition image, as in the first ControlNets; each but the first halves its side."""
+MOST_TIMESTEPS = 100_000
 _PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
 _AUTOENCODERS = ("AutoencoderKL", "AutoencoderTiny")
 
@@ -75,8 +77,9 @@ def load_unet(where: str, folder: Path) -> Model:
     """A `UNet2DConditionModel` folder."""
     config = read_config(where, folder)
     check_unet_config(where, folder, config)
-    unet = build_empty(import_diffusers(where).UNet2DConditionModel, config, where)
-    assign_weights(f"{where}: '{folder}'", unet, read_folder_weights(where, folder))
+    weights = read_folder_weights(where, folder)
+    unet = build_empty(import_diffusers(where).UNet2DConditionModel, config, where, len(weights))
+    assign_weights(f"{where}: '{folder}'", unet, weights)
     return unet
 
 
@@ -86,8 +89,8 @@ def load_vae(where: str, folder: Path, weights: Mapping[str, Tensor] | None = No
     name = str(config.get("_class_name", "AutoencoderKL"))
     if name not in _AUTOENCODERS:
         raise IncompatibleCheckpoint(f"{where}: '{folder}' is a {name}, expected {' or '.join(_AUTOENCODERS)}.")
-    vae = build_empty(getattr(import_diffusers(where), name), config, where)
     weights = read_folder_weights(where, folder) if weights is None else weights
+    vae = build_empty(getattr(import_diffusers(where), name), config, where, len(weights))
     assign_weights(f"{where}: '{folder}'", vae, rename_old_attention(weights) if name == "AutoencoderKL" else weights)
     return vae
 
@@ -103,11 +106,17 @@ def load_text_encoder(where: str, folder: Path) -> Model:
 def build_text_encoder(where: str, config: Mapping[str, Any], weights: Mapping[str, Tensor]) -> Model:
     """A CLIP text model from its configuration and weights, with or without "text_model." before their names."""
     transformers = import_transformers(where)
-    model = transformers.CLIPTextModel(transformers.CLIPTextConfig(**config))
+    what = f"{where}: transformers cannot build the text encoder of the configuration"
+    with building(what), at_most_parameters(where, len(weights)), torch.device("meta"):
+        skeleton = transformers.CLIPTextModel(transformers.CLIPTextConfig(**config))
     prefix = "text_model."
     plain = {name.removeprefix(prefix): value for name, value in weights.items() if "position_ids" not in name}
-    own = {name.removeprefix(prefix): name for name in model.state_dict()}
-    assign_weights(f"{where}: text encoder", model, {own.get(name, name): value for name, value in plain.items()})
+    own = {name.removeprefix(prefix): name for name in skeleton.state_dict()}
+    named = {own.get(name, name): value for name, value in plain.items()}
+    # Before the memory that the configuration asks for is taken: it must be what the file holds.
+    check_weights(f"{where}: text encoder", skeleton, named)
+    model = transformers.CLIPTextModel(skeleton.config)  # some of its numbers are in no file
+    assign_weights(f"{where}: text encoder", model, named)
     return model
 
 
@@ -123,12 +132,8 @@ def load_tokenizer(where: str, folder: Path) -> Any:
     if missing:
         raise MissingModelFile(f"{where}: the tokenizer '{folder}' lacks {' and '.join(missing)}.")
     kind = transformers.CLIPTokenizer if clip else transformers.PreTrainedTokenizerFast
-    try:
+    with building(f"{where}: transformers cannot load the tokenizer '{folder}'"):
         return kind.from_pretrained(str(folder), local_files_only=True)
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise IncompatibleCheckpoint(
-            f"{where}: transformers cannot load the tokenizer '{folder}' ({error})."
-        ) from error
 
 
 def load_schedule(where: str, folder: Path) -> tuple[NoiseSchedule, PredictionType]:
@@ -142,10 +147,11 @@ def load_schedule(where: str, folder: Path) -> tuple[NoiseSchedule, PredictionTy
     known = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "trained_betas")
     settings = {key: config[key] for key in known if config.get(key) is not None}
     zero = bool(config.get("rescale_betas_zero_snr", False))
-    try:
+    steps = settings.get("num_train_timesteps", 1000)
+    if not isinstance(steps, int) or not 1 <= steps <= MOST_TIMESTEPS:
+        raise InvalidInput(f"{where}: '{folder}' has {steps!r} timesteps, expected 1 to {MOST_TIMESTEPS}.")
+    with building(f"{where}: the schedule in '{folder}' is not known"):
         scheduler = import_diffusers(where).DDIMScheduler(**settings, rescale_betas_zero_snr=zero)
-    except (NotImplementedError, TypeError, ValueError) as error:
-        raise IncompatibleCheckpoint(f"{where}: the schedule in '{folder}' is not known ({error}).") from error
     return NoiseSchedule(scheduler.alphas_cumprod), prediction_type  # type: ignore[return-value]
 
 
@@ -169,7 +175,7 @@ def load_controlnet(where: str, path: Path, unet: Model) -> Model:
         raise MissingModelFile(f"{where}: the ControlNet '{path}' does not exist.")
     _check_controlnet(where, path, config, unet.config)
     model_class = import_diffusers(where).ControlNetModel
-    model = build_empty(model_class, config, where)
+    model = build_empty(model_class, config, where, len(weights))
     if "time_embed.0.weight" in weights:
         from diffusers.loaders.single_file_utils import convert_controlnet_checkpoint
 

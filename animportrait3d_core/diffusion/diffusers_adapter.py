@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..errors import InvalidInput, MissingModelFile, ShapeMismatch, check_shape
 from ..fingerprints import fingerprint
+from ..model_weights import building
 from .codec import LatentCodec
 from .components import Components, check_components, frozen, load_controlnet, load_folder, load_vae
 from .families import family_of_width
@@ -202,7 +203,9 @@ def load_guidance(
     path = Path(files.checkpoint)
     if not path.exists():
         raise MissingModelFile(f"{_WHERE}: the checkpoint '{path}' does not exist; expected a folder or a file.")
-    with torch.inference_mode(False), torch.no_grad():
+    # Settings may lie in any way, and only the libraries know in which.
+    using = building(f"{_WHERE}: the models of '{path}' cannot be used")
+    with using, torch.inference_mode(False), torch.no_grad():
         if path.is_dir():
             parts = load_folder(_WHERE, path)
         else:

@@ -7,7 +7,6 @@ hub) and every message says which part of it is missing or does not fit.
 from __future__ import annotations
 
 import inspect
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,9 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import IncompatibleCheckpoint, InvalidInput, MissingExtension, MissingModelFile
-from ..files import read_safetensors, require_file
-from ..model_weights import check_weights
+from ..errors import InvalidInput, MissingExtension, MissingModelFile
+from ..files import parse_json, read_safetensors, require_file
+from ..model_weights import at_most_parameters, building, check_weights
 from ..torch_checkpoints import read_torch_checkpoint
 
 Model = Any
@@ -61,7 +60,7 @@ def read_config(where: str, folder: Path, file: str = CONFIG_FILE, hint: str = "
     if not path.is_file():
         raise MissingModelFile(f"{where}: '{path}' does not exist. {hint}".rstrip())
     try:
-        value = json.loads(require_file(where, path, hint).read_text(encoding="utf-8-sig"))
+        value = parse_json(require_file(where, path, hint).read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
         raise InvalidInput(f"{where}: '{path}' is not readable JSON ({error}).") from error
     if not isinstance(value, dict):
@@ -103,19 +102,14 @@ def rename_old_attention(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return renamed
 
 
-def build_empty(model_class: Any, config: Mapping[str, Any], where: str) -> Model:
-    """A diffusers model without memory for its weights, which `assign_weights` brings."""
+def build_empty(model_class: Any, config: Mapping[str, Any], where: str, tensors: int) -> Model:
+    """A diffusers model without memory for its weights, which `assign_weights` brings; tensors: how many it brings."""
     # Files of other versions, and the libraries themselves, write settings that the class does not know.
     accepted = inspect.signature(model_class.__init__).parameters
     settings = {name: value for name, value in config.items() if name in accepted}
-    try:
-        with torch.device("meta"):
-            return model_class.from_config(settings)
-    except (TypeError, ValueError, KeyError, AttributeError, NotImplementedError) as error:
-        raise IncompatibleCheckpoint(
-            f"{where}: this version of the library cannot build the {model_class.__name__} of the configuration "
-            f"({error}); update diffusers, or save the model again."
-        ) from error
+    what = f"{where}: this version of diffusers cannot build the {model_class.__name__} of the configuration"
+    with building(what), at_most_parameters(where, tensors), torch.device("meta"):
+        return model_class.from_config(settings)
 
 
 def assign_weights(where: str, model: Model, tensors: Mapping[str, Tensor]) -> None:

@@ -72,7 +72,7 @@ def _unet(where: str, path: Path, weights: Mapping[str, Tensor]) -> Model:
         refuse(where, path, f"of family {family_of_width(config['cross_attention_dim'])} as a single file")
     from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint
 
-    model = build_empty(import_diffusers(where).UNet2DConditionModel, config, where)
+    model = build_empty(import_diffusers(where).UNet2DConditionModel, config, where, len(weights))
     assign_weights(f"{where}: '{path}'", model, convert_ldm_unet_checkpoint(dict(weights), dict(model.config)))
     return model
 
@@ -104,7 +104,7 @@ def _vae(where: str, path: Path, weights: Mapping[str, Tensor]) -> Model:
     config = vae_config(own)
     from diffusers.loaders.single_file_utils import convert_ldm_vae_checkpoint
 
-    model = build_empty(import_diffusers(where).AutoencoderKL, config, where)
+    model = build_empty(import_diffusers(where).AutoencoderKL, config, where, len(weights))
     assign_weights(f"{where}: VAE of '{path}'", model, convert_ldm_vae_checkpoint(dict(weights), dict(model.config)))
     return model
 

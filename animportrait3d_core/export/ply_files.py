@@ -39,12 +39,11 @@ def read_table(path: str | Path, where: str) -> tuple[dict[str, np.ndarray], lis
         offset = sum(len(line) + 1 for line in lines)
         texts = [line.decode("ascii", "replace").strip() for line in lines]
         count, dtype = _layout(texts, f"{where}: '{path}'")
+        found, needed = path.stat().st_size - offset, count * dtype.itemsize
+        if found < needed:
+            raise InvalidInput(f"{where}: '{path}' is cut off: {found} bytes of vertices, expected {needed}.")
         stream.seek(offset)
-        data = stream.read(count * dtype.itemsize)
-    if len(data) < count * dtype.itemsize:
-        raise InvalidInput(
-            f"{where}: '{path}' is cut off: {len(data)} bytes of vertices, expected {count * dtype.itemsize}."
-        )
+        data = stream.read(needed)
     table = np.frombuffer(data, dtype=dtype, count=count)
     columns = {name: table[name].astype(np.float32) for name in dtype.names or ()}
     return columns, [line.removeprefix("comment ") for line in texts if line.startswith("comment ")]
@@ -64,11 +63,11 @@ def _layout(texts: list[str], where: str) -> tuple[int, np.dtype]:
     """Number of vertices and the record type of one."""
     formats = [text.split()[1] for text in texts if text.startswith("format ")]
     if formats != ["binary_little_endian"]:
-        raise InvalidInput(f"{where} has format {formats}, expected binary_little_endian; convert it first.")
+        raise InvalidInput(f"{where} has format {str(formats)[:80]}, expected binary_little_endian; convert it first.")
     elements = [index for index, text in enumerate(texts) if text.startswith("element ")]
     first = texts[elements[0]].split() if elements else []
     if len(first) != 3 or first[1] != "vertex" or not first[2].isdigit():
-        raise InvalidInput(f"{where} begins with element {' '.join(first[1:])!r}, expected 'vertex COUNT'.")
+        raise InvalidInput(f"{where} begins with element {' '.join(first[1:])[:80]!r}, expected 'vertex COUNT'.")
     end = elements[1] if len(elements) > 1 else len(texts)
     fields = []
     for text in texts[elements[0] + 1 : end]:
@@ -76,7 +75,7 @@ def _layout(texts: list[str], where: str) -> tuple[int, np.dtype]:
         if words[:1] != ["property"]:
             continue
         if len(words) != 3 or words[1] not in _TYPES:
-            raise InvalidInput(f"{where} has the vertex property '{text}', expected plain numbers.")
+            raise InvalidInput(f"{where} has the vertex property '{text[:80]}', expected plain numbers.")
         fields.append((words[2], "<" + _TYPES[words[1]]))
     if not fields or len({name for name, _ in fields}) != len(fields):
         raise InvalidInput(f"{where} names {len(fields)} vertex properties, expected at least one and none twice.")

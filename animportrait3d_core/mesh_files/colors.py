@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from typing import Any
 
 import numpy as np
@@ -52,8 +53,13 @@ def decodable(blob: bytes) -> str | None:
     import PIL.Image
 
     try:
-        with PIL.Image.open(io.BytesIO(blob)) as image:
-            image.load()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            warnings.simplefilter("error", PIL.Image.DecompressionBombWarning)
+            with PIL.Image.open(io.BytesIO(blob)) as image:
+                image.load()
+    except (PIL.Image.DecompressionBombWarning, PIL.Image.DecompressionBombError):
+        return f"it has more than {PIL.Image.MAX_IMAGE_PIXELS or 0:,} texels, shrink it"
     # Decoders of damaged pictures raise many unrelated types; the reason is passed on to the user.
     except Exception as error:
         return f"{type(error).__name__}: {error}"

@@ -7,7 +7,7 @@ material file instead of the mesh.
 from __future__ import annotations
 
 import dataclasses
-import json
+import errno
 import re
 import struct
 import urllib.parse
@@ -15,10 +15,13 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..files import git_lfs_reason
+from ..files import git_lfs_reason, parse_json
 from .colors import decodable
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+NO_NAME = (errno.ENAMETOOLONG, errno.EINVAL)
+"""Errors of a system that can have no file of such a name."""
+
 MAP_OPTIONS = {"-s": 3, "-o": 3, "-t": 3, "-mm": 2} | dict.fromkeys(
     ("-blendu", "-blendv", "-cc", "-clamp", "-texres", "-bm", "-boost", "-imfchan", "-type"), 1
 )
@@ -41,7 +44,12 @@ def find_companion(folders: Sequence[Path], name: str) -> Path | None:
     plain = name.strip().strip('"').replace("\\", "/")
     for candidate in dict.fromkeys((name.strip(), plain, plain.rsplit("/", 1)[-1])):
         for folder in folders:
-            found = _in_any_case(folder, candidate)
+            try:
+                found = _in_any_case(folder, candidate)
+            except OSError as error:
+                if error.errno not in NO_NAME:
+                    raise
+                continue
             if found is not None:
                 return found
     return None
@@ -181,7 +189,8 @@ def companion_files(path: Path) -> list[Path]:
         return _existing(find_companion([path.parent], name) for name in names)
     if suffix in (".glb", ".gltf"):
         header = _gltf_header(path)
-        entries = [*(header.get("buffers") or []), *(header.get("images") or [])]
+        lists = [header.get(name) for name in ("buffers", "images")]
+        entries = [entry for found in lists if isinstance(found, list) for entry in found]
         uris = [str(entry.get("uri", "data:")) for entry in entries if isinstance(entry, dict)]
         return _existing(
             find_companion([path.parent], urllib.parse.unquote(uri)) for uri in uris if not uri.startswith("data:")
@@ -202,7 +211,7 @@ def _gltf_header(path: Path) -> dict[str, Any]:
         else:
             data = start + file.read()
     try:
-        header = json.loads(data.removeprefix(BYTE_ORDER_MARK))
+        header = parse_json(data.removeprefix(BYTE_ORDER_MARK))
     except ValueError:
         return {}
     return header if isinstance(header, dict) else {}

@@ -44,7 +44,8 @@ class PlainGlb:
         """Append an array [N, C] as float32, or [N] as uint32; returns the index of its accessor."""
         floating = values.ndim == 2
         kind = {2: "VEC2", 3: "VEC3", 4: "VEC4"}[values.shape[1]] if floating else "SCALAR"
-        blob = np.ascontiguousarray(values, dtype="<f4" if floating else "<u4").tobytes()
+        with np.errstate(over="ignore"):  # what is infinite now is told where it is used
+            blob = np.ascontiguousarray(values, dtype="<f4" if floating else "<u4").tobytes()
         entry = {"componentType": 5126 if floating else 5125, "type": kind, "count": len(values)}
         self.tree["accessors"].append({**entry, "bufferView": self.add_view(blob)})
         return len(self.tree["accessors"]) - 1
@@ -131,7 +132,7 @@ class _Materials:
             # How exporters write a shadeless picture: black base, glowing texture.
             factor, texture = [1, 1, 1, factor[3]], material["emissiveTexture"]
         plain: dict[str, Any] = {"name": str(material.get("name", "")), "pbrMetallicRoughness": {}}
-        linear = np.clip(np.asarray(factor, dtype=np.float64), 0, 1)
+        linear = np.clip(self.source.finite("colours", np.asarray(factor, dtype=np.float64)), 0, 1)
         display = [*linear_to_srgb(linear[:3]).tolist(), float(linear[3])]
         plain["alphaMode"] = str(material.get("alphaMode", "OPAQUE"))
         plain["alphaCutoff"] = float(material.get("alphaCutoff", 0.5))
@@ -194,14 +195,14 @@ def _read_primitive(source: GltfSource, materials: _Materials, primitive: dict[s
     info = materials.texture_infos[material] if material is not None else {}
     colors = None
     if "COLOR_0" in attributes:
-        colors = attributes["COLOR_0"].astype(np.float64)
+        colors = source.finite("colours", attributes["COLOR_0"].astype(np.float64))
         if _colors_are_linear(source):
             colors[:, :3] = linear_to_srgb(np.clip(colors[:, :3], 0, 1))
     return _Primitive(
         positions,
         _triangles(source, mode, flat, len(positions)),
         material,
-        _texture_coordinates(attributes, info),
+        _texture_coordinates(source, attributes, info),
         colors,
         attributes.columns("JOINTS"),
         attributes.columns("WEIGHTS"),
@@ -243,13 +244,12 @@ def _plain_mesh(target: PlainGlb, primitives: list[_Primitive]) -> dict[str, Any
 
 def _triangles(source: GltfSource, mode: int, indices: np.ndarray | None, vertices: int) -> np.ndarray:
     """Faces [F, 3] of a primitive of any triangle mode from its indices [I] (None: in order), all in range."""
-    flat = np.arange(vertices) if indices is None else indices
+    flat = np.arange(vertices) if indices is None else source.whole_numbers("indices", indices)
     if len(flat) and not (0 <= flat.min() and flat.max() < vertices):
         raise InvalidInput(
-            f"load_mesh: '{source.path.name}' has faces that point at vertex {flat.max():.0f}, "
+            f"load_mesh: '{source.path.name}' has faces that point at vertex {flat.max()}, "
             f"but there are {vertices}; export it again."
         )
-    flat = flat.astype(np.int64)
     if mode == TRIANGLES:
         return flat[: len(flat) // 3 * 3].reshape(-1, 3)
     if len(flat) < 3:
@@ -261,7 +261,7 @@ def _triangles(source: GltfSource, mode: int, indices: np.ndarray | None, vertic
     return strip
 
 
-def _texture_coordinates(attributes: _Attributes, info: dict[str, Any]) -> np.ndarray | None:
+def _texture_coordinates(source: GltfSource, attributes: _Attributes, info: dict[str, Any]) -> np.ndarray | None:
     """Texture coordinates [V, 2] of the set the material uses, with KHR_texture_transform applied."""
     transform = info.get("extensions", {}).get("KHR_texture_transform", {})
     name = f"TEXCOORD_{transform.get('texCoord', info.get('texCoord', 0))}"
@@ -270,8 +270,10 @@ def _texture_coordinates(attributes: _Attributes, info: dict[str, Any]) -> np.nd
     uvs = attributes[name].astype(np.float64)
     scale, offset = transform.get("scale", [1, 1]), transform.get("offset", [0, 0])
     angle = transform.get("rotation", 0.0)
-    cos, sin = np.cos(angle), np.sin(angle)
-    return (uvs * scale) @ np.array([[cos, sin], [-sin, cos]]).T + offset
+    placed = source.finite("texture transforms", np.array([[angle, 0], [*scale], [*offset]], dtype=np.float64))
+    cos, sin = np.cos(placed[0, 0]), np.sin(placed[0, 0])
+    with np.errstate(invalid="ignore", over="ignore"):  # coordinates that are not finite are told where they are used
+        return (uvs * placed[1]) @ np.array([[cos, sin], [-sin, cos]]).T + placed[2]
 
 
 def _colors_are_linear(source: GltfSource) -> bool:

@@ -16,11 +16,12 @@ def local_transform(node: dict[str, Any]) -> np.ndarray:
         return np.asarray(node["matrix"], dtype=np.float64).reshape(4, 4).T  # stored by columns
     x, y, z, w = np.asarray(node.get("rotation", [0, 0, 0, 1]), dtype=np.float64)
     matrix = np.eye(4)
-    matrix[:3, :3] = [
-        [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
-        [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
-        [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
-    ] @ np.diag(np.asarray(node.get("scale", [1, 1, 1]), dtype=np.float64))
+    with np.errstate(invalid="ignore", over="ignore"):
+        matrix[:3, :3] = [
+            [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
+            [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
+            [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
+        ] @ np.diag(np.asarray(node.get("scale", [1, 1, 1]), dtype=np.float64))
     matrix[:3, 3] = node.get("translation", [0, 0, 0])
     return matrix
 
@@ -34,8 +35,13 @@ def world_transforms(nodes: list[dict[str, Any]]) -> dict[int, np.ndarray]:
         parent = waiting.pop()
         for child in nodes[parent].get("children", []):
             if child not in found:
-                found[child] = found[parent] @ local_transform(nodes[list_index(child)])
+                with np.errstate(invalid="ignore", over="ignore"):
+                    found[child] = found[parent] @ local_transform(nodes[list_index(child)])
                 waiting.append(child)
+    if not all(np.isfinite(matrix).all() for matrix in found.values()):
+        raise InvalidInput(
+            "load_mesh: the nodes of the glTF scene stand at places that are not finite; export it again."
+        )
     return found
 
 
@@ -67,7 +73,8 @@ def skinned_positions(
 
     joints_and_weights: [V, K] each; weights are scaled to a sum of 1, of stored bytes they may be off.
     """
-    joints, weights = joints_and_weights[0].astype(np.int64), joints_and_weights[1].astype(np.float64)
+    joints = source.whole_numbers("joints", joints_and_weights[0])
+    weights = source.finite("weights", joints_and_weights[1].astype(np.float64))
     entry = source.items("skins")[list_index(skin)]
     names = [list_index(joint) for joint in entry["joints"]]
     if len(joints) and (joints.max() >= len(names) or any(name not in transforms for name in names)):
@@ -78,11 +85,14 @@ def skinned_positions(
     inverse = np.tile(np.eye(4), (len(names), 1, 1))
     if "inverseBindMatrices" in entry:
         inverse = source.accessor(entry["inverseBindMatrices"])[: len(names)].reshape(-1, 4, 4).transpose(0, 2, 1)
-    matrices = np.stack([transforms[name] for name in names]) @ inverse
+    with np.errstate(invalid="ignore", over="ignore"):
+        matrices = np.stack([transforms[name] for name in names]) @ inverse
+    source.finite("joints' places", matrices)
     weights = weights / np.maximum(weights.sum(axis=1, keepdims=True), 1e-12)
     moved = np.zeros_like(positions)
-    for column in range(joints.shape[1]):
-        matrix = matrices[joints[:, column]]
-        placed = np.einsum("vij,vj->vi", matrix[:, :3, :3], positions) + matrix[:, :3, 3]
-        moved += weights[:, column : column + 1] * placed
+    with np.errstate(invalid="ignore", over="ignore"):  # vertices that are not finite are told when parts are merged
+        for column in range(joints.shape[1]):
+            matrix = matrices[joints[:, column]]
+            placed = np.einsum("vij,vj->vi", matrix[:, :3, :3], positions) + matrix[:, :3, 3]
+            moved += weights[:, column : column + 1] * placed
     return moved, bool(np.median(np.linalg.det(matrices[:, :3, :3])) < 0)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
 import struct
 import urllib.parse
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import InvalidInput
-from ..files import git_lfs_reason
+from ..files import git_lfs_reason, parse_json
 from .colors import decodable
 from .companions import BYTE_ORDER_MARK, find_companion
 from .compression import COMPRESSIONS, decode_meshopt, meshopt_of
@@ -21,6 +20,7 @@ from .parts import Notes
 from .report import LoadSettings
 
 COMPONENT_TYPES = {5120: "<i1", 5121: "<u1", 5122: "<i2", 5123: "<u2", 5125: "<u4", 5126: "<f4"}
+MAX_INDEX = 2**32 - 1
 COMPONENT_COUNTS = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4, "MAT2": 4, "MAT3": 9, "MAT4": 16}
 UNDERSTOOD = {
     *COMPRESSIONS,
@@ -43,7 +43,7 @@ class GltfSource:
         binary = None
         if data[:4] == b"glTF":
             data, binary = self._split_glb(data)
-        self.header: dict[str, Any] = json.loads(data.removeprefix(BYTE_ORDER_MARK))
+        self.header: dict[str, Any] = parse_json(data.removeprefix(BYTE_ORDER_MARK))
         if not isinstance(self.header, dict) or "asset" not in self.header:
             raise InvalidInput(f"load_mesh: '{path.name}' has no glTF header (key 'asset'); export it again as GLB.")
         self._warn_of_unknown_extensions()
@@ -189,12 +189,27 @@ class GltfSource:
     def _with_sparse_values(self, values: np.ndarray, sparse: dict[str, Any]) -> np.ndarray:
         count, places, replacement = sparse["count"], sparse["indices"], sparse["values"]
         kind = np.dtype(COMPONENT_TYPES[places["componentType"]])
-        rows = self._strided(places["bufferView"], places.get("byteOffset", 0), count, 1, kind)[:, 0].astype(np.int64)
+        rows = self._strided(places["bufferView"], places.get("byteOffset", 0), count, 1, kind)[:, 0]
+        rows = self.whole_numbers("sparse indices", rows)
         new = self._strided(
             replacement["bufferView"], replacement.get("byteOffset", 0), count, values.shape[1], values.dtype
         )
         values = values.copy()
         values[rows] = new
+        return values
+
+    def whole_numbers(self, name: str, values: np.ndarray) -> np.ndarray:
+        """Indices [...] as int64; floating-point ones are refused, unless they are whole."""
+        if values.dtype.kind == "f" and not (np.isfinite(values).all() and (values == np.rint(values)).all()):
+            raise InvalidInput(f"load_mesh: '{self.path.name}' has {name} that are no whole numbers; export it again.")
+        if len(values) and np.abs(values).max() > MAX_INDEX:
+            raise InvalidInput(f"load_mesh: '{self.path.name}' has {name} beyond {MAX_INDEX}; export it again.")
+        return values.astype(np.int64)
+
+    def finite(self, name: str, values: np.ndarray) -> np.ndarray:
+        """The values, refused if one is not finite."""
+        if not np.isfinite(values).all():
+            raise InvalidInput(f"load_mesh: '{self.path.name}' holds {name} that are not finite; export it again.")
         return values
 
     def image(self, index: int) -> bytes | None:
@@ -215,7 +230,8 @@ class GltfSource:
 def plain_numbers(values: np.ndarray, normalized: bool) -> np.ndarray:
     """Stored numbers as float64 if they are floating or normalised, else as int64."""
     if values.dtype.kind == "f":
-        return values.astype(np.float64)
+        with np.errstate(invalid="ignore"):  # some NaN complain when they are widened
+            return values.astype(np.float64)
     return np.maximum(values / float(np.iinfo(values.dtype).max), -1.0) if normalized else values.astype(np.int64)
 
 

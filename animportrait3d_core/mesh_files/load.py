@@ -88,7 +88,7 @@ def load_mesh_with_report(path: str | Path, settings: LoadSettings | None = None
 
 def _read_parts(path: Path, suffix: str, settings: LoadSettings, notes: Notes) -> list[Part]:
     """Parse the file and collect its visible geometries, placed in the scene's frame."""
-    reader, points = PartReader(settings, notes), 0
+    reader, points = PartReader(settings, notes, path.name), 0
     if suffix == ".obj":
         data = path.read_bytes().removeprefix(BYTE_ORDER_MARK)
         check_obj(path, data, settings)
@@ -201,10 +201,6 @@ def _merge(path: Path, parts: list[Part], settings: LoadSettings, notes: Notes) 
     corner_colors = np.zeros((len(faces), 3, 3), np.float32)
     if textured:
         texture, corner_uvs = merge_textures(parts, notes)
-        if not np.isfinite(corner_uvs).all():
-            raise InvalidInput(
-                f"load_mesh: '{path.name}' holds texture coordinates that are not finite; export it again."
-            )
     else:
         corner_colors = np.concatenate([part.corner_colors for part in parts if part.corner_colors is not None])
     if _color_source(parts) == "none":

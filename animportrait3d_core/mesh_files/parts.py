@@ -8,9 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from ..errors import InvalidInput
 from .colors import image_to_array, tint
 from .companions import TextureMap
 from .report import LoadSettings
+
+MAX_UV = 1e6
+"""Repeats of a picture beyond which float32 cannot tell its texels apart."""
 
 GREY = np.array([0.7, 0.7, 0.7], dtype=np.float32)
 
@@ -66,14 +70,15 @@ class Material:
 class PartReader:
     """Turns trimesh geometries into parts; a picture shared by several materials is decoded once."""
 
-    def __init__(self, settings: LoadSettings, notes: Notes) -> None:
-        self.settings, self.notes = settings, notes
+    def __init__(self, settings: LoadSettings, notes: Notes, file_name: str) -> None:
+        self.settings, self.notes, self.file_name = settings, notes, file_name
         self._images: dict[int, tuple[Any, np.ndarray, np.ndarray | None]] = {}
         self._tinted: dict[tuple[int, bytes], np.ndarray] = {}
 
     def read(self, geometry: Any, transform: np.ndarray) -> Part | None:
         """The part of one trimesh geometry placed by `transform` [4, 4]; None if nothing of it is visible."""
-        vertices = np.asarray(geometry.vertices, dtype=np.float64) @ transform[:3, :3].T + transform[:3, 3]
+        with np.errstate(invalid="ignore", over="ignore"):  # of vertices that are not finite, which is told when merged
+            vertices = np.asarray(geometry.vertices, dtype=np.float64) @ transform[:3, :3].T + transform[:3, 3]
         faces = np.asarray(geometry.faces, dtype=np.int64)
         if np.linalg.det(transform[:3, :3]) < 0:
             faces = faces[:, ::-1]  # a mirroring transform turns the winding
@@ -96,6 +101,7 @@ class PartReader:
     ) -> Part | None:
         """A bare part with its texture, or else its colours [F, 3, 3] and material colour, or else grey; None if
         nothing of it is visible.  corner_uvs: [F, 3, 2], v up."""
+        self._check("colours", corner_colors, np.inf)
         alpha: np.ndarray | None = None
         image = material.image if material is not None else None
         if material is not None and image is not None and corner_uvs is not None:
@@ -124,13 +130,23 @@ class PartReader:
     def _on_picture(self, corner_uvs: np.ndarray, uv_map: TextureMap | None) -> np.ndarray:
         """Texture coordinates scaled and shifted by the options of their map."""
         if uv_map is None:
+            self._check("texture coordinates", corner_uvs, MAX_UV)
             return corner_uvs
         placed = corner_uvs * uv_map.scale + uv_map.offset
+        self._check("texture coordinates", placed, MAX_UV)
         if uv_map.clamp and (placed.min(initial=0) < 0 or placed.max(initial=1) > 1):
             self.notes.warn(
                 f"the texture '{uv_map.name[:80]}' is repeated beyond its borders, although -clamp says that it is not"
             )
         return placed
+
+    def _check(self, name: str, values: np.ndarray | None, most: float) -> None:
+        """Refuse numbers that are not finite or larger than `most`."""
+        if values is not None and not (np.isfinite(values).all() and np.abs(values).max(initial=0) <= most):
+            beyond = f" or beyond {most:g}" if np.isfinite(most) else ""
+            raise InvalidInput(
+                f"load_mesh: '{self.file_name}' holds {name} that are not finite{beyond}; export it again."
+            )
 
     def _texture(self, image: Any, factor: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         if id(image) not in self._images:

@@ -9,7 +9,6 @@ as further channels of one; it may answer in such blocks too)}.
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,9 +17,9 @@ import torch
 from torch import Tensor
 
 from ..errors import IncompatibleCheckpoint, InvalidInput, MissingExtension, MissingModelFile
-from ..files import read_safetensors, require_file, write_json, write_safetensors
+from ..files import parse_json, read_safetensors, require_file, write_json, write_safetensors
 from ..landmarks import NUM_FACE_LANDMARKS
-from ..model_weights import check_weights
+from ..model_weights import at_most_parameters, building, check_weights
 from ..parts import PART_CLASSES
 from .roles import check_classes, check_role
 
@@ -82,13 +81,8 @@ def build_model(config: Mapping[str, Any], where: str = "build_model") -> nn.Mod
     if model_class is None:
         known = ", ".join(kind.__name__ for kind in smp.MODEL_ARCHITECTURES_MAPPING.values())
         raise IncompatibleCheckpoint(f"{where}: `_model_class` is '{name}', expected one of {known}.")
-    try:
+    with building(f"{where}: segmentation-models-pytorch {smp.__version__} cannot build this {name}"):
         return model_class(**{**settings, "encoder_weights": None})
-    except (TypeError, ValueError, KeyError, RuntimeError, AttributeError) as error:
-        raise IncompatibleCheckpoint(
-            f"{where}: segmentation-models-pytorch {smp.__version__} cannot build this {name} ({error}); save the "
-            "model again with this version, or install the one that wrote it."
-        ) from error
 
 
 def load_network(path: str | Path, role: str, device: torch.device | str = "cpu") -> ImageNetwork:
@@ -110,8 +104,11 @@ def load_network(path: str | Path, role: str, device: torch.device | str = "cpu"
         )
     names = _channel_names(where, role, description)
     with torch.inference_mode(False):
-        model = build_model(_read_json(folder / CONFIG_FILE, role), where)
+        config = _read_json(folder / CONFIG_FILE, role)
         tensors, _ = read_safetensors(_existing(folder / WEIGHTS_FILE, role), "load_network")
+        _check_sizes(where, config, tensors)
+        with at_most_parameters(where, len(tensors)):
+            model = build_model(config, where)
         check_weights(where, model, tensors)
         # What is saved in float16 is computed in the model's own type.
         model.load_state_dict({name: tensors[name].to(value.dtype) for name, value in model.state_dict().items()})
@@ -126,6 +123,18 @@ def load_network(path: str | Path, role: str, device: torch.device | str = "cpu"
         role, model, classes, positions, _size(where, description), mean.to(device), std.to(device),
         torch.device(device), unshuffle,
     )  # fmt: skip
+
+
+def _check_sizes(where: str, config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
+    """Refuse a config that asks for other sizes than the weights have, before the model takes memory of that size."""
+    try:
+        with at_most_parameters(where, len(tensors)), torch.device("meta"):
+            skeleton = build_model(config, where)
+    except IncompatibleCheckpoint as error:
+        if "meta tensor" not in str(error.__cause__):
+            raise
+        return  # a few encoders read numbers while they are built, which stand nowhere yet
+    check_weights(where, skeleton, tensors)
 
 
 def save_network(
@@ -148,7 +157,7 @@ def _existing(file: Path, role: str) -> Path:
 def _read_json(file: Path, role: str) -> dict[str, Any]:
     """A JSON object; `MissingModelFile` or `InvalidInput`."""
     try:
-        value = json.loads(require_file("load_network", _existing(file, role)).read_text(encoding="utf-8-sig"))
+        value = parse_json(require_file("load_network", _existing(file, role)).read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
         raise InvalidInput(f"load_network: '{file}' is not readable JSON ({error}). {_HINT}") from error
     if not isinstance(value, dict):

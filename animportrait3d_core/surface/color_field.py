@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ..cameras import Cameras
 from ..errors import IncompatibleCheckpoint, InvalidInput, check_finite, check_shape
-from ..files import read_safetensors, write_safetensors
+from ..files import parse_json, read_safetensors, write_safetensors
 from ..meshes import Mesh
 from ..render import interpolate, rasterize_mesh
 from .hash_grid import hash_encode, initial_table
@@ -25,6 +25,9 @@ from .hash_grid_settings import FEATURES, HashGridSettings
 FORMAT = "animportrait3d.color_field"
 SCHEMA_VERSION = 1
 WIDTH, OUTPUTS = 32, 4
+LARGEST = 1e6
+"""No number of a field comes near; larger ones overflow when colours are computed."""
+
 CHUNK = 1 << 16
 """Points evaluated at once, which bounds the memory."""
 
@@ -52,7 +55,7 @@ class ColorField:
         for name in ("low", "high"):
             check_shape("ColorField", name, getattr(self, name), [3])
             check_finite("ColorField", name, getattr(self, name))
-        if not bool((self.high > self.low).all()):
+        if not bool((self.high - self.low > 1e-6).all()):
             raise InvalidInput(f"ColorField: the box from {self.low.tolist()} to {self.high.tolist()} has no volume.")
 
     def __call__(self, points: Tensor) -> Tensor:
@@ -118,8 +121,14 @@ def load_color_field(path: str | Path) -> ColorField:
     if missing:
         raise InvalidInput(f"{where} lacks {missing}; the file is damaged or was edited.")
     try:
-        grid = HashGridSettings(**json.loads(metadata["grid"]))
+        grid = HashGridSettings(**parse_json(metadata["grid"]))
     except (KeyError, TypeError, ValueError) as error:
         raise InvalidInput(f"{where}: its grid settings cannot be read ({error}).") from error
+    for name in names:
+        if tensors[name].dtype != torch.float32:
+            raise InvalidInput(f"{where}: `{name}` has type {tensors[name].dtype}, expected torch.float32.")
+        check_finite(where, name, tensors[name])
+        if tensors[name].numel() and float(tensors[name].abs().max()) > LARGEST:
+            raise InvalidInput(f"{where}: `{name}` holds numbers beyond {LARGEST:g}; the file is damaged.")
     table, low, high, first, second, third = (tensors[name] for name in names)
     return ColorField(table, (first, second, third), low, high, grid)

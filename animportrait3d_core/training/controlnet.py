@@ -208,8 +208,8 @@ class _Results:
 
 def averaged_controlnet(trainer: ControlNetTrainer) -> Model:
     """A copy of the ControlNet in training with the averaged weights, float32 on the CPU."""
-    copied = build_empty(type(trainer.controlnet), trainer.controlnet.config, _WHERE)
     weights = {name: value.detach().to("cpu", copy=True) for name, value in trainer.adam.averaged().items()}
+    copied = build_empty(type(trainer.controlnet), trainer.controlnet.config, _WHERE, len(weights))
     copied.load_state_dict(weights, assign=True)
     return copied
 

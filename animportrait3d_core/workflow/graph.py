@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ..errors import InvalidInput
-from ..files import require_file
+from ..files import parse_json, require_file
 
 
 @dataclass(frozen=True)
@@ -46,8 +45,8 @@ def read_graph_file(path: str | Path) -> dict[str, Any]:
     """Parse a workflow file of either format. Raises `MissingModelFile` or `InvalidInput`."""
     path = require_file("run", path, "Give a workflow saved by ComfyUI (Save or Export API).")
     try:
-        graph = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (UnicodeDecodeError, ValueError, RecursionError) as error:
+        graph = parse_json(path.read_text(encoding="utf-8-sig"))
+    except ValueError as error:
         raise InvalidInput(f"run: '{path}' is not a JSON workflow ({error}).") from error
     if not isinstance(graph, dict):
         raise InvalidInput(f"run: '{path}' holds a JSON {type(graph).__name__}, expected an object with nodes.")

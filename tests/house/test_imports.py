@@ -34,17 +34,18 @@ ARROWS = {
     "__init__": "kernel_cache",
     "runs": "files",
     "model_weights": "",
+    "archives": "",
     "pickles": "",
     "npy_arrays": "pickles",
-    "torch_checkpoints": "files npy_arrays pickles",
+    "torch_checkpoints": "archives files npy_arrays pickles",
     "mesh_queries": "meshes",
     "render": "cameras gaussians rotations",
     "mesh_files": "files mesh_queries meshes",
     "previews": "cameras files meshes render views",
     # the method
     "networks": "files landmarks model_weights parts progress",
-    "body": "cameras devices files head_frame landmarks mesh_files mesh_queries meshes npy_arrays pickles previews "
-    "progress regions render rotations torch_checkpoints views",
+    "body": "archives cameras devices files head_frame landmarks mesh_files mesh_queries meshes npy_arrays pickles "
+    "previews progress regions render rotations torch_checkpoints views",
     "surface": "cameras files fingerprints mesh_queries meshes previews progress randomness render runs views",
     "portrait": "body cameras files head_frame landmarks mesh_files mesh_queries meshes pickles progress regions "
     "render runs surface torch_checkpoints views",

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from ...errors import AnimPortraitError, IncompatibleCheckpoint, InvalidInput, ShapeMismatch
-from ...files import read_safetensors, write_safetensors
+from ...files import parse_json, read_safetensors, write_safetensors
 from ...torch_checkpoints import read_torch_checkpoint
 from .background import synthesize_background
 from .data import (
@@ -160,8 +160,8 @@ def _from_safetensors(path: Path) -> TrigridPortrait:
 
 def _parsed(metadata: Mapping[str, str], name: str, kind: type) -> Any:
     try:
-        value = json.loads(metadata.get(name, ""))
-    except json.JSONDecodeError as error:
+        value = parse_json(metadata.get(name, ""))
+    except ValueError as error:
         raise InvalidInput(f"has no readable '{name}' in its metadata ({error}); the file is damaged.") from error
     if not isinstance(value, kind):
         raise InvalidInput(f"has a {type(value).__name__} as '{name}' in its metadata, expected a {kind.__name__}.")

@@ -15,7 +15,7 @@ from typing import Any
 from torch import Tensor
 
 from ...errors import IncompatibleCheckpoint, InvalidInput
-from ...files import read_safetensors, write_safetensors
+from ...files import parse_json, read_safetensors, write_safetensors
 from ...pickles import Record
 from ...torch_checkpoints import StoredTensor, materialize, read_stored
 from .background import PREFIX as BACKGROUND_PREFIX
@@ -64,7 +64,7 @@ class Generator:
         return ToRgb(
             _required(self.tensors, "torgb.affine.weight"),
             _required(self.tensors, "torgb.affine.bias"),
-            weight[:, :, 0, 0] if weight.ndim == 4 else weight,
+            weight[:, :, 0, 0] if weight.shape[2:] == (1, 1) else weight,
             _required(self.tensors, "torgb.bias"),
         )
 
@@ -97,7 +97,7 @@ def read_generator(path: str | Path) -> Generator:
 
 def _from_copy(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> Generator:
     try:
-        field = settings_from(FieldSettings, dict(json.loads(metadata["field"])))
+        field = settings_from(FieldSettings, dict(parse_json(metadata["field"])))
         finest = int(metadata["finest"]) if "finest" in metadata else None
         return Generator(tensors, field, int(metadata["depth"]), finest)
     except (KeyError, ValueError, TypeError) as error:
