@@ -14,8 +14,18 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+MESSAGE_BEGIN, MESSAGE_END = 1000, 400
+"""Characters of a long message that are kept: what damaged files hold is quoted, and may be of any length."""
+
+
 class AnimPortraitError(Exception):
     """Base class of every error that this package raises on purpose."""
+
+    def __init__(self, message: str = "") -> None:
+        lost = len(message) - MESSAGE_BEGIN - MESSAGE_END
+        if lost > 100:
+            message = f"{message[:MESSAGE_BEGIN]} ({lost} characters) {message[-MESSAGE_END:]}"
+        super().__init__(message)
 
 
 class InvalidInput(AnimPortraitError):

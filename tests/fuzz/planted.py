@@ -69,7 +69,9 @@ def warn(path: Path) -> None:
 
 def quote_the_file(path: Path) -> None:
     if _damaged(path):
-        raise InvalidInput("quote_the_file: " + "x" * 10_000)
+        error = InvalidInput()
+        error.args = ("quote_the_file: " + "x" * 10_000,)
+        raise error
 
 
 READERS = (

@@ -15,9 +15,6 @@ from tests.fuzz.planted import seeds as planted_seeds
 from tests.fuzz.run import FAULTS, ROOT, Plan, fuzz, main
 
 COUNT = 100
-FAST = {"guidance": 15, "network": 40}
-"""Files of the formats that take a second each."""
-
 PLANTED = {
     "read_well": "named",
     "raise_key_error": "other",
@@ -35,9 +32,7 @@ PLANTED = {
 @pytest.mark.timeout(600)
 def test_damaged_files_of_every_format_end_well(tmp_path):
     names = [entry.name for entry in FORMATS]
-    rows = fuzz(Plan(tmp_path, COUNT), [name for name in names if name not in FAST]).rows
-    for name, count in FAST.items():
-        rows += fuzz(Plan(tmp_path, count), [name]).rows
+    rows = fuzz(Plan(tmp_path, COUNT), names).rows
     assert [(row["format"], fault) for row in rows for fault in FAULTS if row[fault]] == []
     # Neither is all damage found at once, nor none.
     assert len(rows) == len(names) and all(row["named"] and row["result"] for row in rows)
@@ -75,9 +70,7 @@ def test_a_number_gives_the_same_file_again():
 SUMS = """
 import hashlib, json
 from tests.fuzz.formats import FORMATS
-from tests.fuzz.test_damaged_files import FAST
-formats = [entry for entry in FORMATS if entry.name not in FAST]
-files = [(entry.name, data) for entry in formats for seed in entry.seeds() for data in seed.files.values()]
+files = [(entry.name, data) for entry in FORMATS for seed in entry.seeds() for data in seed.files.values()]
 print(json.dumps([(name, hashlib.sha256(data).hexdigest()) for name, data in files]))
 """
 

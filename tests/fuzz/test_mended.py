@@ -264,6 +264,15 @@ def test_headers_that_name_no_list_and_no_file(tmp_path):
     assert found["outcome"] == "result"
 
 
+def test_what_a_file_holds_is_not_quoted_at_length(tmp_path):
+    message = named("network", folder_with("network", "network.json", role=[[]] * 5000), tmp_path)
+    assert message.startswith("load_network: ")
+    with pytest.raises(InvalidInput) as told:
+        raise InvalidInput("load: '" + "x" * 10_000 + "' is too long; shorten it.")
+    text = str(told.value)
+    assert len(text) < 1500 and text.startswith("load: 'xx") and text.endswith("xx' is too long; shorten it.")
+
+
 def folder_with(name: str, file: str, **changes) -> dict[str, bytes]:
     files = first_seed(name)
     return files | {file: json.dumps({**json.loads(files[file]), **changes}).encode()}
