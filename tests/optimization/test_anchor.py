@@ -80,7 +80,7 @@ def test_the_term_is_the_difference_to_the_view_and_the_rest_goes_to_the_objecti
 
 def test_pictures_behind_the_crops_leave_the_view_its_colour(start, views) -> None:
     plain = RegionScenes(start, DrawnStates(start.parameters, "face"), USES, SIZE, background=torch.rand(8, 8, 3))
-    anchor = Anchor(views).resized(SIZE)
+    anchor = Anchor(views, 1.0).resized(SIZE)
     scene, more = plain.at(0, 3), AnchoredScenes(plain, start, anchor).at(0, 3)
     assert torch.equal(more.background[:-1], scene.background)
     assert torch.equal(more.background[-1], anchor.views.background.expand(SIZE, SIZE, 3))
