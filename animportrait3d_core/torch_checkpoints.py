@@ -128,10 +128,7 @@ def _read_any(data: bytes, source: str, others: Builder | None) -> Any:
     if data[:4] == b"PK\x03\x04":
         return _read_zip(data, source, others)
     if data[: len(NPY_MAGIC)] == NPY_MAGIC:
-        try:
-            return array_of_npy(data, _builders(), source)
-        except ValueError as error:
-            raise InvalidInput(f"holds a damaged array ({error}).") from error
+        return array_of_npy(data, _builders(), source)
     if data[:1] != b"\x80":
         raise InvalidInput(f"starts with {data[:4]!r}, expected a file written by torch.save.")
     if _first_pickle_is_magic(data):

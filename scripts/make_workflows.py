@@ -138,14 +138,22 @@ def _avatar_of_surface(
 
     body: if it is in the graph already.
     """
-    with graph.stage(f"{number} Parts", PARTS_NOTE):
-        parts = _parts(graph, views_and_close[0], mesh)
-    with graph.stage(f"{number + 1} Body", BODY_NOTE):
-        body = body or graph.add("AP3D_LoadSMPLX", shows_picture=True)
-        fit = _fit(graph, views_and_close[0], body, parts)
+    parts, fit = _parts_and_body(graph, number, views_and_close[0], mesh, body)
     with graph.stage(f"{number + 2} Points", POINTS_NOTE):
         points = _points(graph, mesh, fit, parts, views_and_close)
     return _avatar(graph, str(number + 3), portrait, views_and_close, fit, points)
+
+
+def _parts_and_body(
+    graph: WorkflowBuilder, number: int, views: BuiltNode, mesh: Output, body: BuiltNode | None = None
+) -> tuple[BuiltNode, BuiltNode]:
+    """Two stages, counted from `number`: parts of the surface, and the body (if it is not there yet) fitted to them."""
+    with graph.stage(f"{number} Parts", PARTS_NOTE):
+        parts = _parts(graph, views, mesh)
+    with graph.stage(f"{number + 1} Body", BODY_NOTE):
+        body = body or graph.add("AP3D_LoadSMPLX", shows_picture=True)
+        fit = _fit(graph, views, body, parts)
+    return parts, fit
 
 
 def _parts(graph: WorkflowBuilder, views: BuiltNode, mesh: Output) -> BuiltNode:
@@ -436,10 +444,7 @@ def whole_method(graph: WorkflowBuilder, plan: Method) -> None:
     with graph.stage("2 Views and surface", SURFACE_NOTE):
         seen = _views(graph, portrait)
         mesh = _surface(graph, portrait, seen[0])
-    with graph.stage("3 Parts", PARTS_NOTE):
-        parts = _parts(graph, seen[0], mesh["mesh"])
-    with graph.stage("4 Body", BODY_NOTE):
-        fit = _fit(graph, seen[0], graph.add("AP3D_LoadSMPLX", shows_picture=True), parts)
+    parts, fit = _parts_and_body(graph, 3, seen[0], mesh["mesh"])
     with graph.stage("5 Points", POINTS_NOTE if plan.covered else "Whatever lies within reach of the body is skin."):
         if not plan.covered:
             everything = {"mesh": mesh["mesh"], "fit": fit["fit"], "skin_distance": 0.5, "cover_distance": 0.5}
