@@ -8,7 +8,6 @@ vertices of SMPL-X through `SMPL-X__FLAME_vertex_ids.npy` and count the teeth af
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ import numpy as np
 import torch
 
 from ..errors import IncompatibleCheckpoint, InvalidInput
-from ..files import require_file
+from ..files import parse_json, require_file
 from ..mesh_files.obj import obj_vertices
 from ..torch_checkpoints import read_torch_checkpoint
 from .assets import BodyAssets
@@ -235,7 +234,7 @@ class _Files:
     def regions_of_vertices(self) -> dict[str, np.ndarray]:
         """Masks [F'] of the regions that are lists of vertices: a face belongs to one if all its vertices do."""
         try:
-            eyes = json.loads(self._path(EYES).read_text(encoding="utf-8"))
+            eyes = parse_json(self._path(EYES).read_text(encoding="utf-8"))
             sides = {"left_eyeball": np.array(eyes["left_eye"]), "right_eyeball": np.array(eyes["right_eye"])}
         except (KeyError, TypeError, ValueError) as error:
             raise IncompatibleCheckpoint(
