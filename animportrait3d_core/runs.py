@@ -26,7 +26,7 @@ from torch import Tensor
 
 from . import __version__
 from .errors import InvalidInput
-from .files import read_safetensors, write_safetensors
+from .files import parse_json, read_safetensors, write_safetensors
 
 LOGGER = logging.getLogger("animportrait3d")
 STATE_FILE, LOG_FILE, LOCK_FILE = "state.safetensors", "log.jsonl", "lock"
@@ -182,7 +182,7 @@ class Run:
         tensors, metadata = read_safetensors(file, self.where)
         if metadata.get("format") != _FORMAT:
             raise InvalidInput(f"{self.where}: '{file}' is no state of a run; choose another folder.")
-        header = json.loads(metadata["run"])
+        header = self._header(metadata)
         for part in dict.fromkeys([*self.key, *header["key"]]):
             found, expected = header["key"].get(part), self.key.get(part)
             if found != expected:
@@ -191,6 +191,19 @@ class Run:
                     f"{expected}. Resume with what it was begun with, or start anew in another folder."
                 )
         return tensors, header
+
+    def _header(self, metadata: Mapping[str, str]) -> dict[str, Any]:
+        """What `save` wrote beside the tensors."""
+        try:
+            header = parse_json(metadata["run"])
+            if isinstance(header["key"], dict) and isinstance(header["values"], dict):
+                return {**header, "seconds": float(header["seconds"])}
+        except (ValueError, KeyError, TypeError):
+            pass
+        raise InvalidInput(
+            f"{self.where}: '{self.folder / STATE_FILE}' is damaged (its header cannot be read). Delete the folder "
+            f"'{self.folder}', and the work begins anew."
+        )
 
     def _cut_log(self, step: int) -> None:
         kept = [line for line in read_log(self.folder) if line["step"] <= step]

@@ -21,8 +21,7 @@ if TYPE_CHECKING:
 EMBEDDED_BODY = "embedded mannequin"
 BODY_SUFFIXES = (".npz", ".pkl", ".zip")
 ASSET_SUFFIXES = (".safetensors",)
-NO_ASSETS = "(those of the embedded mannequin)"
-MADE_ASSETS = "(made from the body file)"
+OWN_ASSETS = "(of the body)"
 SMPLX_HINT = (
     "SMPL-X is obtained from smpl-x.is.tue.mpg.de after registration, for non-commercial research; the embedded "
     "mannequin works without it."
@@ -57,7 +56,7 @@ class LoadSMPLX:
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
         bodies = [EMBEDDED_BODY, *host.model_files("smplx", BODY_SUFFIXES)]
-        assets = [NO_ASSETS, MADE_ASSETS, *host.model_files("smplx", ASSET_SUFFIXES)]
+        assets = [OWN_ASSETS, *host.model_files("smplx", ASSET_SUFFIXES)]
         return {
             "required": {
                 "body": (
@@ -71,9 +70,10 @@ class LoadSMPLX:
                 "assets": (
                     assets,
                     {
-                        "default": NO_ASSETS,
-                        "tooltip": "Head crop, eyelids, landmarks and regions for a SMPL-X file (safetensors); without "
-                        "one they are made from the body file itself.",
+                        "default": OWN_ASSETS,
+                        "tooltip": "Head crop, eyelids, landmarks, regions and teeth. (of the body): the mannequin's "
+                        "own; for a SMPL-X file they are made from that file. Or a file that 'animportrait3d convert "
+                        "body-assets' wrote (safetensors).",
                         **host.model_file_option("smplx", ASSET_SUFFIXES),
                     },
                 ),
@@ -89,7 +89,7 @@ class LoadSMPLX:
 
     @classmethod
     def IS_CHANGED(cls, body: str, assets: str, **inputs: Any) -> str:
-        names = [name for name in (body, assets) if name not in (EMBEDDED_BODY, NO_ASSETS, MADE_ASSETS)]
+        names = [name for name in (body, assets) if name not in (EMBEDDED_BODY, OWN_ASSETS)]
         return "\n".join([body, *(host.model_file_stamp("AP3D_LoadSMPLX", "smplx", name) for name in names)])
 
     @host.plain_torch
@@ -106,7 +106,7 @@ class LoadSMPLX:
             body_path, assets_path = mannequin_body_files()
         else:
             body_path = host.model_file("AP3D_LoadSMPLX", "smplx", body)
-            made = assets in (NO_ASSETS, MADE_ASSETS)
+            made = assets == OWN_ASSETS
             assets_path = None if made else host.model_file("AP3D_LoadSMPLX", "smplx", assets)
         model = load_body_model(body_path, assets_path, eyelid_mode=eyelid_mode)
         vertices = model(standard_placement(model)).vertices[0]

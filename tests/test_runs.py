@@ -151,6 +151,11 @@ def test_foreign_and_damaged_states_are_refused(tmp_path):
     (tmp_path / STATE_FILE).write_bytes(b"12345678")
     with pytest.raises(InvalidInput, match="not a whole safetensors file"):
         carry_out(Sum(), Run(tmp_path, "sum", {}))
+    for header in ("{", "[" * 100_000, "[]", '{"key": {}, "values": {}}', '{"key": 1, "values": {}, "seconds": 0}'):
+        metadata = {"format": "animportrait3d-run", "run": header}
+        write_safetensors(tmp_path / STATE_FILE, {"a": torch.zeros(1)}, metadata)
+        with pytest.raises(InvalidInput, match="is damaged .* Delete the folder"):
+            carry_out(Sum(), Run(tmp_path, "sum", {}))
 
 
 def test_the_log_is_cut_to_the_state(tmp_path):

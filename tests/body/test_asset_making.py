@@ -335,7 +335,7 @@ def test_the_node_makes_assets_of_a_body_file_that_has_none(arrays, made, run_co
     folder = run_context.models_directory / "smplx"
     folder.mkdir(parents=True)
     np.savez(folder / "SMPLX_NEUTRAL.npz", **arrays)
-    chosen = run_node("AP3D_LoadSMPLX", body="SMPLX_NEUTRAL.npz", assets="(made from the body file)")
+    chosen = run_node("AP3D_LoadSMPLX", body="SMPLX_NEUTRAL.npz", assets="(of the body)")
     assert torch.equal(chosen.body.assets.eyelid_offsets, made.eyelid_offsets)
     assert float(chosen.image.std()) > 0.05
     (said,) = chosen.ui["text"]

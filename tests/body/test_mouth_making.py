@@ -236,7 +236,7 @@ def test_the_node_says_where_the_teeth_are_from(arrays, assets, run_context, run
     np.savez(folder / "SMPLX_NEUTRAL.npz", **arrays)
     save_body_assets(assets, folder / "assets.safetensors")
     for chosen, words in (
-        ("(made from the body file)", "Body assets were made"),
+        ("(of the body)", "Body assets were made"),
         ("assets.safetensors", "Body assets from"),
     ):
         (said,) = run_node("AP3D_LoadSMPLX", body="SMPLX_NEUTRAL.npz", assets=chosen).ui["text"]

@@ -24,7 +24,7 @@ TOWER = "\n".join(
 )
 """Four walls up to y = 1.2, where no standard view reaches, without colours."""
 
-BODY = {"body": "embedded mannequin", "assets": "(those of the embedded mannequin)", "eyelid_mode": "fixed"}
+BODY = {"body": "embedded mannequin", "assets": "(of the body)", "eyelid_mode": "fixed"}
 GRAPH = {
     "body": {"class_type": "AP3D_LoadSMPLX", "inputs": BODY},
     "mesh": {
