@@ -196,14 +196,14 @@ class Run:
         """What `save` wrote beside the tensors."""
         try:
             header = parse_json(metadata["run"])
-            if isinstance(header["key"], dict) and isinstance(header["values"], dict):
-                return {**header, "seconds": float(header["seconds"])}
-        except (ValueError, KeyError, TypeError):
-            pass
-        raise InvalidInput(
-            f"{self.where}: '{self.folder / STATE_FILE}' is damaged (its header cannot be read). Delete the folder "
-            f"'{self.folder}', and the work begins anew."
-        )
+            if not (isinstance(header["key"], dict) and isinstance(header["values"], dict)):
+                raise ValueError("no tables")
+            return {**header, "seconds": float(header["seconds"])}
+        except (ValueError, KeyError, TypeError) as error:
+            raise InvalidInput(
+                f"{self.where}: '{self.folder / STATE_FILE}' is damaged (its header cannot be read). Delete the folder "
+                f"'{self.folder}', and the work begins anew."
+            ) from error
 
     def _cut_log(self, step: int) -> None:
         kept = [line for line in read_log(self.folder) if line["step"] <= step]
