@@ -199,7 +199,9 @@ class FitSMPLX:
         fit = fit_body(views, body, mesh, landmarks, settings, progress=host.ProgressBar(), covering=covering)
         host.report_metrics("fit", fit.metrics)
         image = fit_image(views, fit, landmarks)
-        return host.node_result(fit, image, ui=host.preview_images(image, "fit"))
+        ui = host.preview_images(image, "fit")
+        told = host.warn("AP3D_FitSMPLX", fit.warnings)
+        return host.node_result(fit, image, ui=ui | ({"text": ["\n".join(told)]} if told else {}))
 
 
 NODE_CLASS_MAPPINGS = {"AP3D_LoadSMPLX": LoadSMPLX, "AP3D_FitSMPLX": FitSMPLX}

@@ -25,7 +25,7 @@ class DetectLandmarks:
     RETURN_TYPES = ("AP3D_LANDMARKS", "IMAGE")
     RETURN_NAMES = ("landmarks", "image")
     OUTPUT_TOOLTIPS = (
-        "Pixels and confidence of 68 landmarks in each view; confidence 0 in views without a face.",
+        "Pixels and confidence of 68 landmarks in each view; confidence 0 in views without a face, which may be all.",
         "The views that were looked at, with the points from red (unsure) to green (sure).",
     )
 
@@ -75,7 +75,18 @@ class DetectLandmarks:
         image = detections_image(views[looked_at], shown)
         has_face = confidence.amax(1) > 0
         host.report_metrics("landmarks", {"views": float(len(looked_at)), "views_with_face": float(has_face.sum())})
-        return host.node_result(landmarks, image, ui=host.preview_images(image[:8], "landmarks"))
+        ui = host.preview_images(image[:8], "landmarks")
+        if not bool(has_face.any()):
+            ui |= {"text": host.warn("AP3D_DetectLandmarks", [self._no_face(views, len(looked_at), most_yaw)])}
+        return host.node_result(landmarks, image, ui=ui)
+
+    @staticmethod
+    def _no_face(views: Views, count: int, most_yaw: float) -> str:
+        return (
+            f"no face found in any of the {count} views within {most_yaw:.0f} degrees of the front (of {len(views)} "
+            f"views, {views.cameras.width} x {views.cameras.height} pixels). Check that they show one face, upright "
+            "and at least 40 pixels high, or choose another network; the body is fitted by the surface alone."
+        )
 
 
 NODE_CLASS_MAPPINGS = {"AP3D_DetectLandmarks": DetectLandmarks}

@@ -15,13 +15,13 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from ..cameras import yaw_of
-from ..errors import InvalidInput, check_finite, check_shape
+from ..errors import InvalidInput
 from ..head_frame import HEAD_SCALE
 from ..landmarks import NUM_FACE_LANDMARKS
 from ..meshes import Mesh
 from ..progress import Progress
 from ..views import Views
+from .fit_inputs import check_inputs, few_views
 from .fit_landmarks import LandmarkTerm
 from .fit_start import start_from_landmarks, start_from_mesh
 from .fit_terms import BodyRegions, SilhouetteTerm, SurfaceTerm, body_regions
@@ -39,7 +39,6 @@ from .model import BodyModel
 from .parameters import BodyParameters
 
 SCHEMA_VERSION = 1
-_MIN_FACES = 100
 _MIN_SKIN = 0.05  # of face, ears and neck that must lie at skin of the mesh, so that a distance says something
 _RENEW_DERIVATIVES = 4  # steps
 _LAST_WIDTH = 0.012  # of the robust losses, in world units
@@ -102,11 +101,13 @@ class BodyFit:
     believed, and how many single detections were not (`find_consensus`).
     `silhouette_iou`, `silhouette_inside`: of the body's picture and the masks; share of the first inside the second.
     `silhouettes_left_out`: masks that contradict the others, of those that were used.
+    warnings: what was given and not used, and why.
     """
 
     parameters: BodyParameters
     body: BodyModel
     metrics: Mapping[str, float]
+    warnings: tuple[str, ...] = ()
     schema_version: int = SCHEMA_VERSION
 
 
@@ -147,77 +148,60 @@ def fit_body(
 
     views: pictures with masks and cameras.  mesh: the portrait's surface in the world, wound outward.  covering: [F]
     bool, which of its faces are hair or clothes, if known: the body has to stay under them, and is drawn to the others
-    alone.  landmarks: of the same views, if known. At least one of mesh and landmarks is needed: silhouettes alone do
-    not tell a face from hair.  generator: chooses the points of the mesh that are compared; None stands for seed 0.
+    alone.  landmarks: of the same views, if known; detections in pictures that show no face, or contradict a surface
+    that fits without them, are left out with a warning. At least one of mesh and landmarks is needed: silhouettes alone
+    do not tell a face from hair.  generator: chooses the points of the mesh that are compared; None stands for seed 0.
     progress: called after each step; what it raises ends the fit.
 
     Raises `InvalidInput` if inputs are not finite, the fit diverges, or it ends beyond the limits of the settings.
     """
     settings = settings or BodyFitSettings()
     with torch.inference_mode(False), torch.no_grad():
-        _check_inputs(views, mesh, covering)
+        check_inputs(views, mesh, covering, landmarks)
         generator = generator or torch.Generator().manual_seed(0)
         regions = body_regions(body, settings.max_points)
-        few = _few_views(views, settings)
+        few = few_views(views, settings.view_count, settings.view_size)
         problem = _Problem(
             body=body,
             settings=settings,
             surface=None if mesh is None else SurfaceTerm(mesh, regions, settings.max_points, generator, covering),
             regions=regions,
             silhouette=SilhouetteTerm(few, body, regions, settings.max_points),
-            landmarks=None if landmarks is None else LandmarkTerm(landmarks, views.cameras, settings.consensus_width),
+            landmarks=None,
             centre=body.neutral_parameters().replace(scale=torch.full((1, 1), HEAD_SCALE)),
         )
-        starts = _starts(problem, mesh)
-        parameters = _run(problem, starts, _Counter(progress, _total_steps(settings, len(starts))))
-        metrics = _metrics(problem, parameters, few)
-        _check_limits(metrics, settings)
-        return BodyFit(parameters, body, metrics)
+        if landmarks is None:
+            return _fit(problem, mesh, few, progress)
+        try:
+            term = LandmarkTerm(landmarks, views.cameras, settings.consensus_width)
+            return _fit(dataclasses.replace(problem, landmarks=term), mesh, few, progress)
+        except InvalidInput as error:
+            # Landmarks in space are somebody's word, detections a network's guess.
+            if mesh is None or landmarks.points_3d is not None:
+                raise
+            return _without_landmarks(problem, mesh, few, progress, error)
 
 
-def _check_inputs(views: Views, mesh: Mesh | None, covering: Tensor | None) -> None:
-    check_finite("fit_body", "views.masks", views.masks)
-    if mesh is not None:
-        check_finite("fit_body", "mesh.vertices", mesh.vertices)
-        if len(mesh.faces) < _MIN_FACES:
-            raise InvalidInput(
-                f"fit_body: the mesh has {len(mesh.faces)} faces, expected a head with at least {_MIN_FACES}."
-            )
-    if covering is not None:
-        check_shape("fit_body", "covering", covering, [0 if mesh is None else len(mesh.faces)])
-        bare = int((~covering).sum())
-        if bare < _MIN_FACES:
-            raise InvalidInput(
-                f"fit_body: {bare} of the mesh's {len(covering)} faces are skin, the others hair or clothes; expected "
-                f"at least {_MIN_FACES} of skin. Correct the parts of the mesh, or fit to the mesh without them."
-            )
-    is_empty = ~(views.masks > 0.5).flatten(1).any(1)
-    if bool(is_empty.any()):
-        numbers = torch.nonzero(is_empty).squeeze(1).tolist()
-        listed = ", ".join(map(str, numbers[:8])) + (", ..." if len(numbers) > 8 else "")
-        raise InvalidInput(
-            f"fit_body: {len(numbers)} of {len(views)} views show no foreground (numbers {listed}, counted from 0): no "
-            "mask value there is above 0.5. Mend their masks, or leave these views out."
-        )
+def _fit(problem: _Problem, mesh: Mesh | None, few: Views, progress: Progress | None) -> BodyFit:
+    """The fit to all that the problem holds, within its limits."""
+    starts = _starts(problem, mesh)
+    parameters = _run(problem, starts, _Counter(progress, _total_steps(problem.settings, len(starts))))
+    metrics = _metrics(problem, parameters, few)
+    _check_limits(metrics, problem.settings)
+    return BodyFit(parameters, problem.body, metrics)
 
 
-def _few_views(views: Views, settings: BodyFitSettings) -> Views:
-    """Views evenly from all around at a small size: silhouettes need neither all views nor all pixels."""
-    heights = views.cameras.camera_centers[:, 1].tolist()
-    places = [(round(yaw, 3), round(height, 4)) for yaw, height in zip(yaw_of(views.cameras).tolist(), heights)]
-    around = torch.tensor(sorted(range(len(views)), key=places.__getitem__))  # whatever order the views come in
-    count = min(settings.view_count, len(views))
-    chosen = views[around[torch.arange(count) * len(views) // count]]
-    height, width = chosen.masks.shape[1:]
-    shrink = min(1.0, settings.view_size / max(height, width))
-    size = (max(1, round(height * shrink)), max(1, round(width * shrink)))
-    resize = torch.nn.functional.adaptive_avg_pool2d
-    return Views(
-        images=resize(chosen.images.permute(0, 3, 1, 2), size).permute(0, 2, 3, 1),
-        masks=resize(chosen.masks[:, None], size)[:, 0],
-        cameras=chosen.cameras.resized(size[1], size[0]),
-        background=chosen.background,
-    )
+def _without_landmarks(
+    problem: _Problem, mesh: Mesh, few: Views, progress: Progress | None, reason: InvalidInput
+) -> BodyFit:
+    """The fit to the surface, if that is good; `reason` says why the landmarks were not."""
+    try:
+        fit = _fit(problem, mesh, few, progress)
+    except InvalidInput as error:
+        raise InvalidInput(f"{error} The landmarks had been left out: {reason}") from reason
+    found = fit.metrics["surface_rms"]
+    warning = f"the landmarks are left out, the surface fits without them (surface_rms {found:.3f}): {reason}"
+    return dataclasses.replace(fit, warnings=(warning,))
 
 
 def _starts(problem: _Problem, mesh: Mesh | None) -> list[BodyParameters]:

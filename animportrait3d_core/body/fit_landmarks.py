@@ -59,7 +59,7 @@ def find_consensus(cameras: Cameras, landmarks: Landmarks, width: float) -> Land
 
     Raises `InvalidInput` if no view or only one has a face, or if fewer than two views agree.
     """
-    has_face = _views_with_a_face(cameras, landmarks)
+    has_face = _views_with_a_face(landmarks)
     pixels, confidence = (values[has_face] for values in landmarks.detections)
     confidence = confidence.double()
     chosen = cameras[torch.nonzero(has_face).squeeze(1)]
@@ -88,20 +88,18 @@ def find_consensus(cameras: Cameras, landmarks: Landmarks, width: float) -> Land
     )
 
 
-def _views_with_a_face(cameras: Cameras, landmarks: Landmarks) -> Tensor:
+def _views_with_a_face(landmarks: Landmarks) -> Tensor:
     _, confidence = landmarks.detections
-    if len(confidence) != len(cameras):
-        raise InvalidInput(f"fit_body: landmarks of {len(confidence)} views, expected {len(cameras)} as given.")
     has_face = (confidence > 0).any(1)
     if not bool(has_face.any()):
         raise InvalidInput(
-            f"fit_body: no face found in any of the {len(cameras)} views. Check that views from the front are among "
+            f"fit_body: no face found in any of the {len(confidence)} views. Check that views from the front are among "
             "them and show one face upright and large enough; or disconnect the landmarks to fit by the surface alone."
         )
     if int(has_face.sum()) == 1:
         raise InvalidInput(
-            f"fit_body: a face was found in 1 of {len(cameras)} views (view {int(has_face.nonzero()[0])}), expected at "
-            "least 2, which place landmarks in space. Add views from the front, or disconnect the landmarks."
+            f"fit_body: a face was found in 1 of {len(confidence)} views (view {int(has_face.nonzero()[0])}), expected "
+            "at least 2, which place landmarks in space. Add views from the front, or disconnect the landmarks."
         )
     return has_face
 

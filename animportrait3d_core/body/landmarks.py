@@ -79,7 +79,8 @@ class Landmarks:
 def landmarks_of_views(views: Views, detect: Detector, most_yaw: float = MAX_YAW_DEGREES) -> Landmarks:
     """Landmarks of the views whose cameras are within `most_yaw` degrees of the front; the others get confidence 0.
 
-    Raises `InvalidInput` if there is no such view, or a face in none of them.
+    So do views without a face, if need be all of them: what is fitted to them decides whether it can do without.
+    Raises `InvalidInput` if no view is within `most_yaw`.
     """
     where = "landmarks_of_views"
     yaws = yaw_of(views.cameras)
@@ -90,12 +91,6 @@ def landmarks_of_views(views: Views, detect: Detector, most_yaw: float = MAX_YAW
             f"{float(yaws.abs().min()):.0f} degrees). Render views from the front, at least two."
         )
     points, confidence, found = detect(views.images[chosen])
-    if not bool(found.any()):
-        raise InvalidInput(
-            f"{where}: no face found in any of the {len(chosen)} views within {most_yaw:.0f} degrees of the front (of "
-            f"{len(views)} views, {views.cameras.width} x {views.cameras.height} pixels). Check that they show one "
-            "face, upright and at least 40 pixels high, or choose another network."
-        )
     all_points = points.new_zeros(len(views), NUM_FACE_LANDMARKS, 2)
     all_confidence = confidence.new_zeros(len(views), NUM_FACE_LANDMARKS)
     all_points[chosen], all_confidence[chosen] = points, confidence * found[:, None]

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import re
 
 import pytest
 import torch
@@ -287,32 +288,58 @@ def test_bad_input_is_named(mannequin_body, person):
         fit_body(views, mannequin_body, mesh, Landmarks(points_2d=torch.zeros(3, 68, 2)))
 
 
-def test_landmarks_that_cannot_be_right_are_named(mannequin_body, person):
+def test_landmarks_in_space_that_cannot_be_right_are_named(mannequin_body, person):
     subject = person(2)
 
-    def fit(landmarks: Landmarks, settings: BodyFitSettings = QUICK):
-        return fit_body(subject.views, mannequin_body, subject.mesh, landmarks, settings)
+    def fit(points: torch.Tensor):
+        return fit_body(subject.views, mannequin_body, subject.mesh, Landmarks(points_3d=points), QUICK)
 
-    pixels, _ = project(subject.views.cameras, subject.landmarks)
-    confidence = torch.zeros(8, 68)
-    with pytest.raises(InvalidInput, match="no face found in any of the 8 views"):
-        fit(Landmarks(points_2d=pixels, confidence=confidence))
-    confidence[3] = 1
-    with pytest.raises(InvalidInput, match=r"in 1 of 8 views \(view 3\)"):
-        fit(Landmarks(points_2d=pixels, confidence=confidence))
-    confidence[:] = 0
-    confidence[0, 20:23] = confidence[3, 20:23] = 1
-    with pytest.raises(InvalidInput, match="3 landmarks can be placed in space, expected at least 4 of 68"):
-        fit(Landmarks(points_2d=pixels, confidence=confidence))
-    scattered = 96 * torch.rand(8, 68, 2, generator=torch.Generator().manual_seed(0))
-    with pytest.raises(InvalidInput, match="of 8 views with a face, [01] agree"):
-        fit(Landmarks(points_2d=scattered))
     with pytest.raises(InvalidInput, match="left and right exchanged"):
-        fit(Landmarks(points_3d=subject.landmarks * torch.tensor([-1.0, 1, 1])))
+        fit(subject.landmarks * torch.tensor([-1.0, 1, 1]))
     with pytest.raises(InvalidInput, match="the landmarks are no face"):
-        fit(Landmarks(points_3d=subject.landmarks[torch.randperm(68, generator=torch.Generator().manual_seed(2))]))
+        fit(subject.landmarks[torch.randperm(68, generator=torch.Generator().manual_seed(2))])
     with pytest.raises(InvalidInput, match=r"a face turned by 1[78]\d degrees"):
-        fit(Landmarks(points_3d=subject.landmarks * torch.tensor([-1.0, 1, -1])))
+        fit(subject.landmarks * torch.tensor([-1.0, 1, -1]))
+
+
+def bad_detections(subject: Subject) -> dict[str, Landmarks]:
+    """Detections that cannot be right, by what is said of them."""
+    pixels, _ = project(subject.views.cameras, subject.landmarks)
+    one, few, none = torch.zeros(8, 68), torch.zeros(8, 68), torch.zeros(8, 68)
+    one[3] = 1
+    few[0, 20:23] = few[3, 20:23] = 1
+    lower, _ = project(subject.views.cameras, subject.landmarks - torch.tensor([0.0, 0.3, 0.0]))
+    return {
+        "no face found in any of the 8 views": Landmarks(points_2d=pixels, confidence=none),
+        r"in 1 of 8 views \(view 3\)": Landmarks(points_2d=pixels, confidence=one),
+        "3 landmarks can be placed in space, expected at least 4 of 68": Landmarks(points_2d=pixels, confidence=few),
+        "of 8 views with a face, [01] agree": Landmarks(
+            points_2d=96 * torch.rand(8, 68, 2, generator=torch.Generator().manual_seed(0))
+        ),
+        "(surface_rms|landmark_error) is .* expected at most": Landmarks(points_2d=lower),  # on the neck
+    }
+
+
+def test_detections_that_cannot_be_right_are_left_out(mannequin_body, person):
+    """The surface is good: the result is that of a fit which has never seen them, and says so."""
+    subject = person(2)
+    blind = fit_body(subject.views, mannequin_body, subject.mesh, settings=QUICK)
+    for reason, landmarks in bad_detections(subject).items():
+        fit = fit_body(subject.views, mannequin_body, subject.mesh, landmarks, QUICK)
+        assert torch.equal(fit.parameters.betas, blind.parameters.betas), reason
+        (warning,) = fit.warnings
+        assert re.search(f"the landmarks are left out, .*{reason}", warning)
+        assert "landmark_error" not in fit.metrics
+
+
+def test_without_a_good_surface_bad_detections_end_the_fit(mannequin_body, person):
+    subject = person(2)
+    *_, (reason, landmarks) = ((key, value) for key, value in bad_detections(subject).items() if "agree" in key)
+    with pytest.raises(InvalidInput, match=reason):
+        fit_body(subject.views, mannequin_body, None, landmarks, QUICK)
+    strict = dataclasses.replace(QUICK, max_surface_error=1e-4)
+    with pytest.raises(InvalidInput, match=f"surface_rms is .* The landmarks had been left out: .*{reason}"):
+        fit_body(subject.views, mannequin_body, subject.mesh, landmarks, strict)
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from types import SimpleNamespace
 
 import pytest
@@ -45,13 +46,12 @@ def test_only_views_from_the_front_are_looked_at():
     assert landmarks.points_2d[4, 7].tolist() == [13.5, 13.5]
 
 
-def test_views_without_a_face_are_refused():
+def test_views_without_a_face_have_no_confidence():
     def nobody(images):
         points, confidence, found = fake_detector(images)
         return points, confidence, torch.zeros_like(found)
 
-    with pytest.raises(InvalidInput, match="no face found in any of the 3 views within 75 .* 6 views, 64 x 64 pixels"):
-        landmarks_of_views(views_at(YAWS), nobody)
+    assert not landmarks_of_views(views_at(YAWS), nobody).confidence_2d.any()
     with pytest.raises(InvalidInput, match="none of the 2 views is within 75 degrees .*nearest: 80 degrees"):
         landmarks_of_views(views_at([80, 180]), fake_detector)
 
@@ -99,8 +99,24 @@ def test_the_node_detects_and_shows(run_node, monkeypatch, tmp_path):
     seen = run_node("AP3D_DetectLandmarks", views=views_at(YAWS), most_yaw=75.0)
     assert seen.landmarks.points_2d.shape == (6, 68, 2)
     assert seen.image.shape == (3, 512, 512, 3)
+    assert "text" not in seen.ui
     wide = run_node("AP3D_DetectLandmarks", views=views_at(YAWS), most_yaw=180.0).landmarks
     assert int((wide.confidence_2d.amax(1) > 0).sum()) == 5
+
+
+def test_the_node_says_when_there_is_no_face(run_node, monkeypatch, tmp_path):
+    from animportrait3d_core import networks
+
+    def nobody(network, images, progress):
+        points, confidence, found = fake_detector(images)
+        return points, confidence, torch.zeros_like(found)
+
+    monkeypatch.setattr(networks, "load_network", lambda path, role, device: SimpleNamespace(role=role))
+    monkeypatch.setattr(networks, "detect_landmarks", nobody)
+    seen = run_node("AP3D_DetectLandmarks", views=views_at(YAWS), most_yaw=75.0)
+    assert not seen.landmarks.confidence_2d.any()
+    (said,) = seen.ui["text"]
+    assert re.search("^warning: no face found in any of the 3 views within 75 .* 6 views, 64 x 64 pixels", said)
 
 
 def test_a_missing_network_is_named(run_node):
@@ -113,14 +129,14 @@ def test_parts_stand_for_the_mesh_and_tell_what_covers_the_body(run_node, manneq
 
     def fit(views, body, mesh, landmarks, settings, progress, covering):
         fits.append((mesh, covering))
-        return BodyFit(body.neutral_parameters(), body, {})
+        return BodyFit(body.neutral_parameters(), body, {}, () if covering is None else ("left out",))
 
     monkeypatch.setattr("animportrait3d_core.body.fit.fit_body", fit)
     mesh = Mesh(torch.eye(3), torch.tensor([[0, 1, 2], [0, 2, 1], [1, 2, 0]]))
     parts = MeshParts(mesh, torch.tensor([AvatarPart.HAIR, AvatarPart.SKIN, AvatarPart.CLOTHES], dtype=torch.uint8))
     given = {"views": views_at([0, 40]), "body": mannequin_body, "fit_expression": True, "error_limit": 0.035}
-    run_node("AP3D_FitSMPLX", **given, parts=parts)
-    run_node("AP3D_FitSMPLX", **given, mesh=mesh)
+    assert run_node("AP3D_FitSMPLX", **given, parts=parts).ui["text"] == ["warning: left out"]
+    assert "text" not in run_node("AP3D_FitSMPLX", **given, mesh=mesh).ui
     assert fits[0][0] is mesh and fits[0][1].tolist() == [True, False, True]
     assert fits[1] == (mesh, None)
     with pytest.raises(InvalidInput, match="AP3D_FitSMPLX: `mesh` and `parts` are connected; connect one"):
