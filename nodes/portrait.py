@@ -81,7 +81,10 @@ class PortraitFromMesh:
                 ),
                 "shading": (
                     ["soft", "unlit"],
-                    {"default": "soft", "tooltip": "soft: a gentle light shows the shape. unlit: as in the file."},
+                    {
+                        "default": "soft",
+                        "tooltip": "soft: a gentle light shows the shape. unlit: as in the file, if that has colours.",
+                    },
                 ),
                 "up": (AXES, {"default": "+y", "tooltip": f"{by_hand}the file's axis that points up."}),
                 "face": (AXES, {"default": "+z", "tooltip": f"{by_hand}the file's axis out of the face."}),
@@ -127,7 +130,7 @@ class PortraitFromMesh:
 
         from animportrait3d_core import previews
         from animportrait3d_core.mesh_files import load_mesh_with_report
-        from animportrait3d_core.portrait.alignment import framing_warnings
+        from animportrait3d_core.portrait.alignment import HandAlignment, framing_warnings
         from animportrait3d_core.portrait.mesh import MeshRenderSettings, portrait_from_mesh
 
         path, _ = portrait_path("AP3D_PortraitFromMesh", file)
@@ -135,9 +138,15 @@ class PortraitFromMesh:
         placed = self._align(mesh, body, alignment, landmarks, by_hand)
         portrait = portrait_from_mesh(mesh, placed, prompt, MeshRenderSettings(shading=shading), report)
         host.warn("AP3D_PortraitFromMesh", report.warnings)
-        told = host.warn("AP3D_PortraitFromMesh", framing_warnings(portrait.surface))
+        doubts = framing_warnings(portrait.surface)
+        if portrait.rendering.shading != shading:
+            doubts.append(
+                f"all of '{path.name}' has one colour, which `{shading}` would show as a flat shape: it gets soft light"
+            )
+        told = host.warn("AP3D_PortraitFromMesh", doubts)
         image = portrait.render(previews.preview_cameras(320), torch.ones(3)).images
-        ui = {**host.preview_images(image, "portrait"), "text": ["\n".join([report.summary(), *told])]}
+        lines = [report.summary(), *([] if placed is None else [f"placed: {HandAlignment.of(placed).words()}"]), *told]
+        ui = {**host.preview_images(image, "portrait"), "text": ["\n".join(lines)]}
         return host.node_result(portrait, portrait.mesh(), prompt, image, ui=ui)
 
     @staticmethod

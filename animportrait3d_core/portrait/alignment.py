@@ -97,6 +97,28 @@ class HandAlignment:
     scale: float = 1.0
     translation: tuple[float, float, float] = (0.0, 0.0, 0.0)
 
+    @classmethod
+    def of(cls, alignment: HeadAlignment) -> HandAlignment:
+        """What to type for an alignment: the nearest axes, and turns for the rest. `align_by_hand` gives it again."""
+        rotation = alignment.rotation.double()
+        up = int(rotation[1].abs().argmax())
+        face = int(rotation[2].abs().index_fill(0, torch.tensor(up), -1.0).argmax())
+        axes = [f"{'+' if rotation[row, axis] > 0 else '-'}{'xyz'[axis]}" for row, axis in ((1, up), (2, face))]
+        rest = rotation @ align_by_hand(cls(*axes)).rotation.double().T  # tilt after turn after nod
+        nod = math.atan2(rest[2, 1], rest[2, 2])
+        turn = math.asin(max(-1.0, min(1.0, -float(rest[2, 0]))))
+        tilt = math.atan2(rest[1, 0], rest[0, 0])
+        nod, turn, tilt = (math.degrees(angle) for angle in (nod, turn, tilt))
+        x, y, z = alignment.translation.tolist()
+        return cls(*axes, (nod, turn, tilt), alignment.scale, (x, y, z))
+
+    def words(self) -> str:
+        """The settings by the names of their inputs."""
+        nod, turn, tilt = self.turn_degrees
+        numbers = {"nod": nod, "turn": turn, "tilt": tilt, "scale": self.scale}
+        numbers |= dict(zip(("move_x", "move_y", "move_z"), self.translation))
+        return ", ".join([f"up {self.up}", f"face {self.face}", *(f"{name} {n:.5g}" for name, n in numbers.items())])
+
 
 def align_by_hand(settings: HandAlignment) -> HeadAlignment:
     """The alignment of typed axes, turns, scale and translation."""

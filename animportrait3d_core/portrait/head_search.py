@@ -22,7 +22,7 @@ import torch
 from ..errors import InvalidInput
 from ..mesh_queries import SurfaceTree
 from ..meshes import Mesh
-from .alignment import HeadAlignment
+from .alignment import HandAlignment, HeadAlignment
 from .head_target import FACE_WEIGHT, HeadTarget
 
 # Share of the mesh's height between chin and crown: a head alone, with neck, with shoulders, with torso, whole bodies.
@@ -84,12 +84,13 @@ def find_head(mesh: Mesh, target: HeadTarget, limits: SearchLimits | None = None
     likely = search.refine(starts, search.coarse, COARSE_POINTS, rounds=15)[:5]
     best = search.finish(search.refine(likely, search.fine, FINE_POINTS, rounds=30)[0])
     residual, relief = search.residual(best) / target.height, search.relief(best)
-    _check_head(best, unit, target, (residual, relief), limits)
     scale = best.scale / radius
     translation = torch.from_numpy(best.translation - scale * best.rotation @ center).float()
-    return HeadAlignment(
+    found = HeadAlignment(
         torch.from_numpy(best.rotation).float(), scale, translation, "found", residual * target.height, relief
     )
+    _check_head(found, mesh, target, limits)
+    return found
 
 
 def _bounds(vertices: np.ndarray) -> tuple[np.ndarray, float]:
@@ -97,22 +98,23 @@ def _bounds(vertices: np.ndarray) -> tuple[np.ndarray, float]:
     return (low + high) / 2, float(np.linalg.norm(high - low)) / 2
 
 
-def _check_head(
-    pose: _Pose, mesh: Mesh, target: HeadTarget, measured: tuple[float, float], limits: SearchLimits
-) -> None:
-    residual, relief = measured
+def _check_head(found: HeadAlignment, mesh: Mesh, target: HeadTarget, limits: SearchLimits) -> None:
+    placement = f"The placement that was found, for the alignment `by hand`: {HandAlignment.of(found).words()}."
+    residual, relief = found.residual / target.height, found.relief or 0.0
     if not (residual <= limits.residual and relief >= limits.relief):
         raise InvalidInput(
             f"find_head: there is no head in the mesh: the best placement leaves the face {100 * residual:.1f} % of a "
             f"head's height from the surface (limit {100 * limits.residual:.1f} %) with a relief agreement of "
-            f"{relief:.2f} (at least {limits.relief:.2f}). If it is a head, align it by landmarks or by hand."
+            f"{relief:.2f} (at least {limits.relief:.2f}). If it is a head, align it by landmarks or by hand. "
+            f"{placement}"
         )
-    heights = pose.scale * mesh.vertices.double().numpy() @ pose.rotation[1] + pose.translation[1]
-    below = (target.chin - heights.min()) / target.height
+    lowest = float(found.apply(mesh.vertices.double())[:, 1].min())
+    below = (target.chin - lowest) / target.height
     if below > limits.body_heads:
         raise InvalidInput(
             f"find_head: the mesh goes on for {below:.1f} head heights below the chin, expected at most "
-            f"{limits.body_heads:.1f}: it seems to be a whole body. Cut it at the chest and keep head and shoulders."
+            f"{limits.body_heads:.1f}: it seems to be a whole body. Cut it at the chest and keep head and shoulders. "
+            f"{placement}"
         )
 
 

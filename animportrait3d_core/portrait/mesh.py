@@ -35,6 +35,8 @@ MAX_SUPERSAMPLING = 4
 # all views show one and the same lit object.
 LIGHT_DIRECTION = (0.35, 0.6, 0.72)
 AMBIENT, KEY = 0.62, 0.38
+ONE_COLOR = 0.04
+"""Range of a channel under which a difference is hardly seen, and compression makes as much."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,9 +111,26 @@ def portrait_from_mesh(
     rendering: MeshRenderSettings | None = None,
     report: MeshReport | None = None,
 ) -> MeshPortrait:
-    """A portrait of a mesh, moved by `alignment` into the head frame (None: it is there already) and cropped."""
+    """A portrait of a mesh, moved by `alignment` into the head frame (None: it is there already) and cropped.
+
+    A mesh of one colour gets soft light whatever `rendering` says: without any it would be a flat shape.
+    """
     aligned = mesh if alignment is None else alignment.apply_to_mesh(mesh)
-    return MeshPortrait(crop_to_view(aligned), prompt, rendering or MeshRenderSettings(), report, alignment)
+    rendering = rendering or MeshRenderSettings()
+    if has_one_color(mesh):
+        rendering = dataclasses.replace(rendering, shading="soft")
+    return MeshPortrait(crop_to_view(aligned), prompt, rendering, report, alignment)
+
+
+def has_one_color(mesh: Mesh) -> bool:
+    """Whether all of a mesh has the same colour, to the eye; also if it has none."""
+    if mesh.texture is not None:
+        colors = mesh.texture[..., :3].reshape(-1, 3)
+    elif mesh.vertex_colors is not None:
+        colors = mesh.vertex_colors[mesh.faces.unique()]
+    else:
+        return True
+    return float((colors.amax(0) - colors.amin(0)).max()) < ONE_COLOR
 
 
 def render_colored_mesh(

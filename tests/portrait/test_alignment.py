@@ -150,6 +150,24 @@ def test_turns_by_hand_follow_the_right_hand_rule():
     assert torch.allclose(both, torch.tensor([[1.0, 0, 0]]), atol=1e-6)  # nod first, then turn
 
 
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.floats(-3, 3), min_size=3, max_size=3), st.floats(1e-3, 1e3))
+def test_what_was_found_can_be_typed_in(vector, scale):
+    """Any placement is nearest axes, turns of at most 60 degrees, a scale and a shift; the words hold all of it."""
+    rotation = torch.from_numpy(Rotation.from_rotvec(vector).as_matrix()).float()
+    found = HeadAlignment(rotation, scale, torch.tensor([0.5, -1.25, 3.0]), "found")
+    typed = HandAlignment.of(found)
+    again = align_by_hand(typed)
+    torch.testing.assert_close(again.rotation, found.rotation, atol=2e-6, rtol=0)
+    assert again.scale == scale and torch.equal(again.translation, found.translation)
+    assert max(map(abs, typed.turn_degrees)) < 66
+    words = dict(part.split(" ") for part in typed.words().split(", "))
+    turns = tuple(float(words[name]) for name in ("nod", "turn", "tilt"))
+    moves = tuple(float(words[f"move_{axis}"]) for axis in "xyz")
+    read = align_by_hand(HandAlignment(words["up"], words["face"], turns, float(words["scale"]), moves))
+    torch.testing.assert_close(read.rotation, found.rotation, atol=2e-4, rtol=0)
+
+
 def test_bad_settings_are_refused(target):
     with pytest.raises(InvalidInput, match="axis 'up'"):
         align_by_hand(HandAlignment(up="up"))

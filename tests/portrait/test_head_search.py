@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 
 import numpy as np
 import pytest
@@ -13,8 +14,8 @@ from scipy.spatial.transform import Rotation
 
 from animportrait3d_core.errors import InvalidInput
 from animportrait3d_core.meshes import Mesh, compact, vertex_normals
-from animportrait3d_core.portrait.alignment import align_by_landmarks
-from animportrait3d_core.portrait.head_search import find_head, sample_surface
+from animportrait3d_core.portrait.alignment import HandAlignment, align_by_hand, align_by_landmarks
+from animportrait3d_core.portrait.head_search import SearchLimits, find_head, sample_surface
 from animportrait3d_core.portrait.head_target import head_target, standard_placement
 
 UPRIGHT_Z = np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]])  # as many modelling tools write it: z up
@@ -134,6 +135,19 @@ def test_what_is_no_head_is_refused_with_numbers(target, name):
         InvalidInput, match=r"no head in the mesh.*\(limit 3.0 %\).*agreement of -?0\.\d\d \(at least 0.40\)"
     ):
         find_head(mesh, target)
+
+
+def test_a_refused_head_comes_with_what_to_type(mannequin_body, target):
+    """Limits that nothing meets: the placement in the message, typed in, is the one that a patient search gives."""
+    mesh, _ = bust(mannequin_body, lowest=0.0)
+    wanted = find_head(mesh, target)
+    with pytest.raises(InvalidInput, match="no head in the mesh") as caught:
+        find_head(mesh, target, SearchLimits(residual=0.0))
+    words = dict(re.findall(r"(up|face|nod|turn|tilt|scale|move_[xyz]) (\S+?)[,.](?= |$)", str(caught.value)))
+    turns = tuple(float(words[name]) for name in ("nod", "turn", "tilt"))
+    moves = tuple(float(words[f"move_{axis}"]) for axis in "xyz")
+    typed = align_by_hand(HandAlignment(words["up"], words["face"], turns, float(words["scale"]), moves))
+    torch.testing.assert_close(typed.apply(mesh.vertices), wanted.apply(mesh.vertices), atol=2e-4, rtol=0)
 
 
 def test_a_whole_body_is_refused_as_such(mannequin_body, target):

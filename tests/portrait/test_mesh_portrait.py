@@ -6,6 +6,7 @@ import dataclasses
 
 import pytest
 import torch
+import trimesh
 
 from animportrait3d_core.cameras import orbit_cameras, project, view_preset
 from animportrait3d_core.errors import InvalidInput, ShapeMismatch
@@ -147,6 +148,21 @@ def test_soft_light_is_lambert_on_the_side_that_is_seen():
         mesh = dataclasses.replace(white, faces=white.faces.flip(1)) if flip else white
         image = MeshPortrait(mesh, rendering=settings).render(orbit_cameras([0], [0], 33, target=CENTER.tolist()))
         assert abs(float(image.images[0, 16, 16, 0]) - (AMBIENT + KEY * float(light[2]))) < 1e-5
+
+
+def test_a_mesh_of_one_colour_gets_light_whatever_is_asked():
+    """Grey as load_mesh makes it, a texture of one colour, or none; two colours stay as they are."""
+    cube = trimesh.creation.box([0.4, 0.4, 0.4])
+    vertices, faces = torch.tensor(cube.vertices).float(), torch.tensor(cube.faces).long()
+    unlit = MeshRenderSettings(shading="unlit")
+    grey = Mesh(vertices, faces, vertex_colors=torch.full((len(vertices), 3), 0.6))
+    uvs = torch.rand(len(faces), 3, 2, generator=torch.Generator().manual_seed(0))
+    painted = Mesh(vertices, faces, corner_uvs=uvs, texture=torch.full((4, 4, 3), 0.3))
+    assert {portrait_from_mesh(mesh, rendering=unlit).rendering.shading for mesh in (grey, painted)} == {"soft"}
+    two = Mesh(vertices, faces, vertex_colors=(vertices[:, :1] > 0).float().expand(-1, 3) * 0.5)
+    assert portrait_from_mesh(two, rendering=unlit).rendering.shading == "unlit"
+    sides = portrait_from_mesh(grey, rendering=unlit).render(orbit_cameras([0, 45], [0, 0], 48), torch.ones(3)).images
+    assert float(sides[1][sides[1] < 0.99].std()) > 0.02
 
 
 def test_crop_drops_what_the_cameras_cannot_see():
