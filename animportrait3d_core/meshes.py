@@ -8,12 +8,13 @@ import torch
 from torch import Tensor
 
 from .errors import InvalidInput, check_shape
+from .socket_values import SocketValue
 
 SCHEMA_VERSION = 1
 
 
 @dataclasses.dataclass(frozen=True)
-class Mesh:
+class Mesh(SocketValue):
     """A triangle mesh, counter-clockwise when seen from outside.
 
     vertices: [V, 3] float32.  faces: [F, 3] int64.  vertex_colors: [V, 3] float32 in 0..1 or None.

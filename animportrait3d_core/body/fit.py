@@ -21,6 +21,7 @@ from ..head_frame import HEAD_SCALE
 from ..landmarks import NUM_FACE_LANDMARKS
 from ..meshes import Mesh
 from ..progress import Progress
+from ..socket_values import SocketValue
 from ..views import Views
 from .fit_landmarks import LandmarkTerm
 from .fit_start import start_from_landmarks, start_from_mesh
@@ -88,7 +89,7 @@ class BodyFitSettings:
 
 
 @dataclasses.dataclass(frozen=True)
-class BodyFit:
+class BodyFit(SocketValue):
     """A body posed as a portrait.
 
     parameters: batch of one.  body: the model they belong to.  metrics, each only if what it needs was given, lengths
