@@ -112,7 +112,7 @@ class InitializeAvatar:
             settings = FitViewsSettings.paper() if preset == "paper" else FitViewsSettings()
             settings = settings.with_stage(iterations=iterations)
             seen = views if close_views is None else concatenate_views([views, close_views])
-            device, bar = gaussian_device(host.device()), host.ProgressBar(iterations)
+            device, bar = gaussian_device(host.device_with_room()), host.ProgressBar(iterations)
             avatar = fit_to_views(avatar, seen, settings, seed, bar, device, host.runs_folder())
         alignment = getattr(portrait, "alignment", None)
         metadata = {"seed": str(seed)} | ({"portrait_alignment": alignment.to_json()} if alignment else {})
@@ -164,7 +164,7 @@ class FitToViews:
         if views.body is not None:
             # Views in motion show the mouth's inside; at rest nothing does, and it must stay as it is.
             settings = settings.with_stage(frozen_parts=())
-        device, bar = gaussian_device(host.device()), host.ProgressBar(iterations)
+        device, bar = gaussian_device(host.device_with_room()), host.ProgressBar(iterations)
         trained = fit_to_views(avatar, views, settings, seed, bar, device, host.runs_folder())
         image = beside_views(trained, views)
         return host.node_result(trained, image, ui=host.preview_images(image, "avatar"))

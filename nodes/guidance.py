@@ -78,6 +78,12 @@ def guidance_files(
     )
 
 
+def _paths(files: GuidanceFiles) -> list[Path]:
+    """All files and folders that a guidance is read from."""
+    chosen = [files.checkpoint, files.vae, files.controlnet, files.tokenizer, *(path for path, _ in files.loras)]
+    return [Path(path) for path in chosen if path is not None]
+
+
 def chosen_dtype(precision: str, device: str) -> torch.dtype:
     """The type of the weights; `auto` is half precision on GPUs."""
     import torch
@@ -173,18 +179,7 @@ class LoadGuidance:
 
     @classmethod
     def IS_CHANGED(cls, model: str, controlnet: str, vae: str, lora: str, tokenizer: str, **inputs: Any) -> str:
-        def paths() -> list[Path]:
-            files = guidance_files(model, controlnet, vae, lora, tokenizer)
-            chosen = [
-                files.checkpoint,
-                files.vae,
-                files.controlnet,
-                files.tokenizer,
-                *(path for path, _ in files.loras),
-            ]
-            return [Path(path) for path in chosen if path is not None]
-
-        return host.stamp_of(paths)
+        return host.stamp_of(lambda: _paths(guidance_files(model, controlnet, vae, lora, tokenizer)))
 
     @host.plain_torch
     def execute(
@@ -201,7 +196,7 @@ class LoadGuidance:
         from animportrait3d_core.diffusion.diffusers_adapter import load_guidance
 
         files = guidance_files(model, controlnet, vae, lora, tokenizer, controlnet_strength, lora_strength)
-        device = host.device()
+        device = host.device_with_room(_paths(files))
         guidance = load_guidance(files, device, chosen_dtype(precision, device))
         lines = [f"{model}: {guidance.summary()}"]
         if tokenizer != FOUND and Path(files.checkpoint).is_dir():

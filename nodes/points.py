@@ -210,7 +210,7 @@ class ColorPoints:
         seen = views if close_views is None else concatenate_views([views, close_views])
         settings = ColorFieldSettings(iterations=iterations)
         bar = host.ProgressBar(iterations)
-        return train_color_field(mesh, seen, settings, seed, bar, host.device(), host.runs_folder())
+        return train_color_field(mesh, seen, settings, seed, bar, host.device_with_room(), host.runs_folder())
 
 
 NODE_CLASS_MAPPINGS = {

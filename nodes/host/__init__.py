@@ -30,6 +30,7 @@ from .folders import (
     temp_folder,
 )
 from .images import preview_images
+from .memory import device_with_room
 from .progress import ProgressBar
 from .tensors import plain_torch, plain_values
 from .values import node_result
@@ -40,6 +41,7 @@ __all__ = [
     "check_interrupt",
     "clip_tokenizer_folder",
     "device",
+    "device_with_room",
     "files_beside",
     "in_comfyui",
     "input_file",
