@@ -43,9 +43,13 @@ class InitializeAvatar:
     )
     SEARCH_ALIASES = ["3DGS", "gaussian splatting", "train avatar"]
     FUNCTION = "execute"
-    RETURN_TYPES = ("AP3D_AVATAR", "IMAGE")
-    RETURN_NAMES = ("avatar", "image")
-    OUTPUT_TOOLTIPS = ("The avatar, rigged to the fitted body.", "Above: the views. Below: the avatar.")
+    RETURN_TYPES = ("AP3D_AVATAR", "IMAGE", "SPLAT")
+    RETURN_NAMES = ("avatar", "image", "splat")
+    OUTPUT_TOOLTIPS = (
+        "The avatar, rigged to the fitted body.",
+        "Above: the views. Below: the avatar.",
+        "The avatar at rest for ComfyUI's own splat nodes: preview, render, save.",
+    )
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
@@ -118,7 +122,7 @@ class InitializeAvatar:
         metadata = {"seed": str(seed)} | ({"portrait_alignment": alignment.to_json()} if alignment else {})
         avatar = dataclasses.replace(avatar, metadata=metadata)
         image = beside_views(avatar, views)
-        return host.node_result(avatar, image, ui=host.preview_images(image, "avatar"))
+        return host.node_result(avatar, image, host.host_splat(avatar), ui=host.preview_images(image, "avatar"))
 
 
 class FitToViews:
@@ -293,9 +297,12 @@ class ExportAvatar:
     )
     SEARCH_ALIASES = ["ply", "splat", "3DGS file"]
     FUNCTION = "execute"
-    RETURN_TYPES = ("STRING",)
-    RETURN_NAMES = ("path",)
-    OUTPUT_TOOLTIPS = ("Where the file lies.",)
+    RETURN_TYPES = ("STRING", "SPLAT")
+    RETURN_NAMES = ("path", "splat")
+    OUTPUT_TOOLTIPS = (
+        "Where the file lies.",
+        "The avatar at rest for ComfyUI's own splat nodes, whatever the layout of the file.",
+    )
     OUTPUT_NODE = True
 
     @classmethod
@@ -331,7 +338,7 @@ class ExportAvatar:
             write_rigged_ply(avatar, target.path, quaternion_order=quaternion_order)
         else:
             write_splat_ply(pose_avatar(avatar, avatar.parameters), target.path)
-        return host.node_result(str(target.path), ui={"text": [str(target.path)]})
+        return host.node_result(str(target.path), host.host_splat(avatar), ui={"text": [str(target.path)]})
 
 
 NODE_CLASS_MAPPINGS = {

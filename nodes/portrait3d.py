@@ -209,9 +209,13 @@ class ExtractMesh:
     )
     SEARCH_ALIASES = ["marching cubes", "isosurface", "trigrid to mesh", "geometry"]
     FUNCTION = "execute"
-    RETURN_TYPES = ("AP3D_MESH", "IMAGE")
-    RETURN_NAMES = ("mesh", "image")
-    OUTPUT_TOOLTIPS = ("The surface in the head frame, with colours.", "It from four sides, in clay and in colours.")
+    RETURN_TYPES = ("AP3D_MESH", "IMAGE", "MESH")
+    RETURN_NAMES = ("mesh", "image", "mesh_3d")
+    OUTPUT_TOOLTIPS = (
+        "The surface in the head frame, with colours.",
+        "It from four sides, in clay and in colours.",
+        "The same for ComfyUI's own 3D nodes: preview, save as GLB, bake.",
+    )
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
@@ -276,7 +280,8 @@ class ExtractMesh:
         clay = previews.shaded_mesh(mesh.vertices, mesh.faces, cameras)
         image = torch.cat([clay, render_colored_mesh(mesh, cameras).images])
         text = f"{len(mesh.vertices):,} vertices, {len(mesh.faces):,} faces"
-        return host.node_result(mesh, image, ui={**host.preview_images(image, "mesh"), "text": [text]})
+        ui = {**host.preview_images(image, "mesh"), "text": [text]}
+        return host.node_result(mesh, image, host.host_mesh(mesh), ui=ui)
 
 
 NODE_CLASS_MAPPINGS = {

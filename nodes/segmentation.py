@@ -241,12 +241,13 @@ class FaceRevote:
     )
     SEARCH_ALIASES = ["segment mesh", "MeshSegmenter", "asset mesh", "hair mesh", "clothing mesh", "voting"]
     FUNCTION = "execute"
-    RETURN_TYPES = ("AP3D_PARTS", "IMAGE", "STRING")
-    RETURN_NAMES = ("parts", "image", "report")
+    RETURN_TYPES = ("AP3D_PARTS", "IMAGE", "STRING", "MESH")
+    RETURN_NAMES = ("parts", "image", "report", "mesh_3d")
     OUTPUT_TOOLTIPS = (
         "The mesh with a part for each face.",
         "The parts in colours from four sides.",
         "What was seen, left out and changed.",
+        "The mesh in the colours of its parts, for ComfyUI's own 3D preview.",
     )
 
     @classmethod
@@ -321,7 +322,7 @@ class FaceRevote:
         colors = previews.PART_COLORS[voted.parts.part_of_face.long()]
         image = previews.colored_faces(mesh, colors, previews.preview_cameras(PREVIEW_SIZE))
         shown = {**host.preview_images(image, "parts"), "text": [text]}
-        return host.node_result(voted.parts, image, text, ui=shown)
+        return host.node_result(voted.parts, image, text, host.host_mesh(mesh, colors), ui=shown)
 
 
 NODE_CLASS_MAPPINGS = {

@@ -99,9 +99,13 @@ class RefineMesh:
     )
     SEARCH_ALIASES = ["mesh optimization", "remesh", "decimate", "normal loss", "continuous remeshing"]
     FUNCTION = "execute"
-    RETURN_TYPES = ("AP3D_MESH", "IMAGE")
-    RETURN_NAMES = ("mesh", "image")
-    OUTPUT_TOOLTIPS = ("The refined mesh.", "Each side of it before (left) and after (right).")
+    RETURN_TYPES = ("AP3D_MESH", "IMAGE", "MESH")
+    RETURN_NAMES = ("mesh", "image", "mesh_3d")
+    OUTPUT_TOOLTIPS = (
+        "The refined mesh.",
+        "Each side of it before (left) and after (right).",
+        "The refined mesh for ComfyUI's own 3D nodes: preview, save as GLB, bake.",
+    )
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
@@ -174,7 +178,7 @@ class RefineMesh:
         before, after = (previews.shaded_mesh(value.vertices, value.faces, cameras) for value in (mesh, refined.mesh))
         image = torch.cat([before, after], dim=2)
         ui = {**host.preview_images(image, "refined"), "text": [refined.summary()]}
-        return host.node_result(refined.mesh, image, ui=ui)
+        return host.node_result(refined.mesh, image, host.host_mesh(refined.mesh), ui=ui)
 
     @staticmethod
     def _settings(preset: str, inputs: dict[str, Any]) -> RefineSettings:

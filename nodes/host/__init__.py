@@ -29,6 +29,7 @@ from .folders import (
     stamp_of,
     temp_folder,
 )
+from .geometry import MODEL_3D, HostFile, HostMesh, host_mesh, host_splat, mesh_of_host
 from .images import preview_images
 from .memory import device_with_room
 from .progress import ProgressBar
@@ -36,6 +37,9 @@ from .tensors import plain_torch, plain_values
 from .values import node_result
 
 __all__ = [
+    "MODEL_3D",
+    "HostFile",
+    "HostMesh",
     "ProgressBar",
     "SavePath",
     "check_interrupt",
@@ -43,12 +47,15 @@ __all__ = [
     "device",
     "device_with_room",
     "files_beside",
+    "host_mesh",
+    "host_splat",
     "in_comfyui",
     "input_file",
     "input_file_option",
     "input_file_stamp",
     "input_files",
     "input_folder",
+    "mesh_of_host",
     "model_file",
     "model_file_option",
     "model_file_stamp",

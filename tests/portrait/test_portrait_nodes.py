@@ -238,6 +238,7 @@ def test_the_surface_of_a_trigrid(nodes, portrait) -> None:
     assert done.image.shape == (8, 24, 24, 3)  # clay, then colours
     assert float((done.image[:4] - done.image[4:]).abs().mean()) > 0.01
     assert done.mesh.vertex_colors.shape == done.mesh.vertices.shape
+    assert torch.equal(done.mesh_3d.vertices[0], done.mesh.vertices) and done.mesh_3d.vertex_colors.max() > 0
     assert done.ui["text"] == [f"{len(done.mesh.vertices):,} vertices, {len(done.mesh.faces):,} faces"]
     inner = nodes("AP3D_ExtractMesh", **{**inputs, "density": 60.0})
     assert inner.mesh.vertices.abs().max() < done.mesh.vertices.abs().max() - 0.02
