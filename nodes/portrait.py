@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 MESH_SUFFIXES = (".glb", ".gltf", ".obj", ".ply", ".stl", ".off")
 AXES = ["+x", "-x", "+y", "-y", "+z", "-z"]
 EMBEDDED_PREFIX = "embedded: "
-FILE_OPTION = host.input_file_option(MESH_SUFFIXES)
+COMPANION_SUFFIXES = (".mtl", ".bin", ".json", ".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tga", ".tif", ".tiff")
+FILE_OPTION = host.input_file_option(MESH_SUFFIXES, host.Upload("upload mesh", "3d", COMPANION_SUFFIXES))
 
 
 def portrait_files() -> list[str]:

@@ -13,11 +13,14 @@ if TYPE_CHECKING:
     from animportrait3d_core.portrait.protocol import Portrait
     from animportrait3d_core.portrait.trigrid import Generator, TrigridPortrait
 
-EMBEDDED_PREFIX = "embedded: "
+EMBEDDED_PREFIX, INPUT_PREFIX = "embedded: ", "input: "
 MODEL_KEY = "portrait3d"
 PORTRAIT_SUFFIXES = (".pth", ".pt", ".safetensors")
 GENERATOR_SUFFIXES = (".pkl", ".safetensors")
 INSIDE_THE_FILE = "(inside the file)"
+UPLOAD_FOLDER = "portrait3d"
+UPLOAD = host.Upload("upload portrait", UPLOAD_FOLDER, (".txt",), INPUT_PREFIX)
+UPLOAD_GENERATOR = host.Upload("upload generator", UPLOAD_FOLDER, (), INPUT_PREFIX)
 PREVIEW_SIZE, BACKGROUND_SIZE = 256, 512
 SAMPLING_TOOLTIP = (
     "Samples per ray of every picture that is rendered of it. draft: for a first look. standard: for two CPU cores. "
@@ -30,6 +33,20 @@ def embedded_portraits() -> list[str]:
     from animportrait3d_core.embedded.portraits import SHIPPED_PORTRAITS
 
     return [EMBEDDED_PREFIX + name for name in SHIPPED_PORTRAITS]
+
+
+def user_files(suffixes: tuple[str, ...]) -> list[str]:
+    """Names of what lies in models/portrait3d, then of what was uploaded."""
+    uploaded = [name for name in host.input_files(suffixes) if name.startswith(f"{UPLOAD_FOLDER}/")]
+    return [*host.model_files(MODEL_KEY, suffixes), *(INPUT_PREFIX + name for name in uploaded)]
+
+
+def user_file(name: str) -> Path:
+    """The file of one of these names."""
+    where = "AP3D_LoadPortrait3D"
+    if name.startswith(INPUT_PREFIX):
+        return host.input_file(where, name[len(INPUT_PREFIX) :])
+    return host.model_file(where, MODEL_KEY, name)
 
 
 def sampling_choice(default: str = "standard") -> tuple[list[str], dict[str, str]]:
@@ -77,15 +94,15 @@ class LoadPortrait3D:
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
-        files = [*embedded_portraits(), *host.model_files(MODEL_KEY, PORTRAIT_SUFFIXES)]
-        generators = [INSIDE_THE_FILE, *host.model_files(MODEL_KEY, GENERATOR_SUFFIXES)]
+        files = [*embedded_portraits(), *user_files(PORTRAIT_SUFFIXES)]
+        generators = [INSIDE_THE_FILE, *user_files(GENERATOR_SUFFIXES)]
         return {
             "required": {
                 "file": (
                     files,
                     {
-                        "tooltip": "A portrait of the pack itself, or a file in models/portrait3d.",
-                        **host.model_file_option(MODEL_KEY, PORTRAIT_SUFFIXES),
+                        "tooltip": "A portrait of the pack itself, or a file in models/portrait3d or uploaded.",
+                        **host.model_file_option(MODEL_KEY, PORTRAIT_SUFFIXES, upload=UPLOAD),
                     },
                 ),
                 "generator": (
@@ -93,7 +110,7 @@ class LoadPortrait3D:
                     {
                         "default": INSIDE_THE_FILE,
                         "tooltip": "Only for a .pth: the model it belongs to (model_512.pkl, or its safetensors copy).",
-                        **host.model_file_option(MODEL_KEY, GENERATOR_SUFFIXES),
+                        **host.model_file_option(MODEL_KEY, GENERATOR_SUFFIXES, upload=UPLOAD_GENERATOR),
                     },
                 ),
                 "sampling": sampling_choice(),
@@ -112,7 +129,7 @@ class LoadPortrait3D:
     def IS_CHANGED(cls, file: str, generator: str, **inputs: Any) -> str:
         names = [] if file.startswith(EMBEDDED_PREFIX) else [file, str(PurePosixPath(file).with_suffix(".txt"))]
         names += [] if generator == INSIDE_THE_FILE else [generator]
-        return "\n".join([file, *(host.model_file_stamp("AP3D_LoadPortrait3D", MODEL_KEY, name) for name in names)])
+        return "\n".join([file, *(host.stamp_of(lambda name=name: [user_file(name)]) for name in names)])
 
     @host.plain_torch
     def execute(self, file: str, generator: str, sampling: str, prompt: str) -> dict[str, Any]:
@@ -122,12 +139,12 @@ class LoadPortrait3D:
         if file.startswith(EMBEDDED_PREFIX):
             path = shipped_portrait_file(file[len(EMBEDDED_PREFIX) :])
         else:
-            path = host.model_file("AP3D_LoadPortrait3D", MODEL_KEY, file)
+            path = user_file(file)
         weights, unused = None, []
         if generator != INSIDE_THE_FILE and carries_decoder(path):
             unused.append(f"'{generator}' was not read: this file carries its own decoder.")
         elif generator != INSIDE_THE_FILE:
-            weights = read_generator(host.model_file("AP3D_LoadPortrait3D", MODEL_KEY, generator))
+            weights = read_generator(user_file(generator))
         portrait = read_portrait(path, sampling, weights, prompt)
         image = four_sides(portrait)
         ui = {**host.preview_images(image, "portrait"), "text": ["\n".join([portrait.summary(), *unused])]}

@@ -9,6 +9,7 @@ from __future__ import annotations
 from .environment import check_interrupt, device, in_comfyui, report_metrics, say, warn
 from .folders import (
     SavePath,
+    Upload,
     clip_tokenizer_folder,
     files_beside,
     input_file,
@@ -42,6 +43,7 @@ __all__ = [
     "HostMesh",
     "ProgressBar",
     "SavePath",
+    "Upload",
     "check_interrupt",
     "clip_tokenizer_folder",
     "device",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -107,15 +107,35 @@ def input_file_stamp(where: str, name: str, companions: Callable[[Path], Iterabl
     return stamp_of(lambda: _with_companions(input_file(where, name), companions))
 
 
-def input_file_option(suffixes: tuple[str, ...]) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Upload:
+    """How `web/upload.js` brings the user's files into the input folder: the words on its button, the folder below
+    `input`, what comes along (suffixes), and what stands before the name in the choice."""
+
+    label: str
+    folder: str
+    companions: tuple[str, ...] = ()
+    prefix: str = ""
+
+
+def input_file_option(suffixes: tuple[str, ...], upload: Upload | None = None) -> dict[str, Any]:
     """Entry of an input's options: it names files of the input folder, or takes a path on the command line."""
-    return {"file_input": {"folders": ["input"], "suffixes": list(suffixes)}}
+    return _file_input(["input"], suffixes, upload)
 
 
-def model_file_option(keys: str | tuple[str, ...], suffixes: tuple[str, ...], inner: str = "") -> dict[str, Any]:
+def model_file_option(
+    keys: str | tuple[str, ...], suffixes: tuple[str, ...], inner: str = "", upload: Upload | None = None
+) -> dict[str, Any]:
     """The same for files of one or more model keys. With `inner`, the path of a folder stands for that file in it."""
-    folders = [f"models/{key}" for key in ((keys,) if isinstance(keys, str) else keys)]
-    return {"file_input": {"folders": folders, "suffixes": list(suffixes)} | ({"inner": inner} if inner else {})}
+    option = _file_input([f"models/{key}" for key in ((keys,) if isinstance(keys, str) else keys)], suffixes, upload)
+    return {"file_input": option["file_input"] | ({"inner": inner} if inner else {})}
+
+
+def _file_input(folders: list[str], suffixes: tuple[str, ...], upload: Upload | None) -> dict[str, Any]:
+    entry: dict[str, Any] = {"folders": folders, "suffixes": list(suffixes)}
+    if upload is not None:
+        entry["upload"] = asdict(upload) | {"companions": list(upload.companions)}
+    return {"file_input": entry}
 
 
 def model_file_stamp(
