@@ -1,5 +1,4 @@
-"""The avatar made, kept and handed on: AP3D_InitializeAvatar, AP3D_FitToViews, AP3D_ShowPrimitives, AP3D_SaveAvatar,
-AP3D_LoadAvatar, AP3D_ExportAvatar."""
+"""The avatar made and shown: AP3D_InitializeAvatar, AP3D_FitToViews, AP3D_ShowPrimitives."""
 
 from __future__ import annotations
 
@@ -12,9 +11,7 @@ if TYPE_CHECKING:
 
     from animportrait3d_core.avatar import RiggedAvatar
     from animportrait3d_core.body.fit import BodyFit
-    from animportrait3d_core.body.model import BodyModel
     from animportrait3d_core.portrait.protocol import Portrait
-    from animportrait3d_core.rigging.frames import QuaternionOrder
     from animportrait3d_core.rigging.points import RiggedPoints
     from animportrait3d_core.views import Views
 
@@ -210,150 +207,13 @@ class ShowPrimitives:
         return host.node_result(in_random_colors(avatar, seed))
 
 
-class SaveAvatar:
-    """The avatar as one safetensors file."""
-
-    CATEGORY = "AnimPortrait3D/avatar"
-    DESCRIPTION = (
-        "Saves the avatar with its rig as one safetensors file in the output folder; Load Avatar reads it back."
-    )
-    SEARCH_ALIASES = ["write avatar", "safetensors"]
-    FUNCTION = "execute"
-    RETURN_TYPES = ("STRING",)
-    RETURN_NAMES = ("path",)
-    OUTPUT_TOOLTIPS = ("Where the file lies.",)
-    OUTPUT_NODE = True
-
-    @classmethod
-    def INPUT_TYPES(cls) -> dict[str, Any]:
-        return {
-            "required": {
-                "avatar": ("AP3D_AVATAR", {"tooltip": "The avatar to save."}),
-                "filename": ("STRING", {"default": "avatar", "tooltip": "Name in the output folder, without suffix."}),
-            }
-        }
-
-    @host.plain_torch
-    def execute(self, avatar: RiggedAvatar, filename: str) -> dict[str, Any]:
-        from animportrait3d_core.avatar.io import save_avatar
-
-        target = host.save_path("AP3D_SaveAvatar", filename, ".safetensors")
-        save_avatar(avatar, target.path)
-        return host.node_result(str(target.path), ui={"text": [str(target.path)]})
-
-
-class LoadAvatar:
-    """An avatar that was saved."""
-
-    CATEGORY = "AnimPortrait3D/avatar"
-    DESCRIPTION = "Loads an avatar.safetensors from the input folder, or by its absolute path."
-    SEARCH_ALIASES = ["open avatar", "safetensors"]
-    FUNCTION = "execute"
-    RETURN_TYPES = ("AP3D_AVATAR", "AP3D_BODY", "STRING")
-    RETURN_NAMES = ("avatar", "body", "prompt")
-    OUTPUT_TOOLTIPS = ("The avatar.", "The body it is rigged to.", "The prompt it was made with.")
-
-    @classmethod
-    def INPUT_TYPES(cls) -> dict[str, Any]:
-        return {
-            "required": {
-                "file": (
-                    "STRING",
-                    {
-                        "default": "avatar.safetensors",
-                        "tooltip": "Name in the input folder, or an absolute path.",
-                        **host.input_file_option((".safetensors",)),
-                    },
-                )
-            },
-            "optional": {
-                "body": (
-                    "AP3D_BODY",
-                    {"tooltip": "Needed for avatars of licensed bodies, whose files do not contain the body."},
-                )
-            },
-        }
-
-    @classmethod
-    def IS_CHANGED(cls, file: str, **inputs: Any) -> str:
-        return host.input_file_stamp("AP3D_LoadAvatar", file)
-
-    @host.plain_torch
-    def execute(self, file: str, body: BodyModel | None = None) -> dict[str, Any]:
-        from animportrait3d_core.avatar.io import load_avatar
-
-        avatar = load_avatar(host.input_file("AP3D_LoadAvatar", file), body=body)
-        return host.node_result(avatar, avatar.body, avatar.prompt)
-
-
-class ExportAvatar:
-    """The avatar as a PLY file for other programs."""
-
-    CATEGORY = "AnimPortrait3D/avatar"
-    DESCRIPTION = (
-        "Writes the avatar as PLY. splat: plain 3D Gaussians in the world at rest, for any splat viewer (turned to the "
-        "viewers' y-down axes). rigged: the authors' columns with bindings and part masks, relative to the triangles; "
-        "viewers show it as fog, and its name ends in _rigged."
-    )
-    SEARCH_ALIASES = ["ply", "splat", "3DGS file"]
-    FUNCTION = "execute"
-    RETURN_TYPES = ("STRING", "SPLAT")
-    RETURN_NAMES = ("path", "splat")
-    OUTPUT_TOOLTIPS = (
-        "Where the file lies.",
-        "The avatar at rest for ComfyUI's own splat nodes, whatever the layout of the file.",
-    )
-    OUTPUT_NODE = True
-
-    @classmethod
-    def INPUT_TYPES(cls) -> dict[str, Any]:
-        return {
-            "required": {
-                "avatar": ("AP3D_AVATAR", {"tooltip": "The avatar to export."}),
-                "filename": ("STRING", {"default": "avatar", "tooltip": "Name in the output folder, without suffix."}),
-                "layout": (
-                    ["splat", "rigged"],
-                    {"default": "splat", "tooltip": "splat: for viewers. rigged: for the authors' tools."},
-                ),
-                "quaternion_order": (
-                    ["corrected", "legacy"],
-                    {
-                        "default": "corrected",
-                        "tooltip": "legacy: the order in which the authors' viewer turns them. Only for `rigged`.",
-                    },
-                ),
-            }
-        }
-
-    @host.plain_torch
-    def execute(
-        self, avatar: RiggedAvatar, filename: str, layout: str, quaternion_order: QuaternionOrder
-    ) -> dict[str, Any]:
-        from animportrait3d_core.avatar import pose_avatar
-        from animportrait3d_core.export import write_rigged_ply, write_splat_ply
-
-        name = f"{filename}_rigged" if layout == "rigged" and not filename.endswith("_rigged") else filename
-        target = host.save_path("AP3D_ExportAvatar", name, ".ply")
-        if layout == "rigged":
-            write_rigged_ply(avatar, target.path, quaternion_order=quaternion_order)
-        else:
-            write_splat_ply(pose_avatar(avatar, avatar.parameters), target.path)
-        return host.node_result(str(target.path), host.host_splat(avatar), ui={"text": [str(target.path)]})
-
-
 NODE_CLASS_MAPPINGS = {
     "AP3D_InitializeAvatar": InitializeAvatar,
     "AP3D_FitToViews": FitToViews,
     "AP3D_ShowPrimitives": ShowPrimitives,
-    "AP3D_SaveAvatar": SaveAvatar,
-    "AP3D_LoadAvatar": LoadAvatar,
-    "AP3D_ExportAvatar": ExportAvatar,
 }
 NODE_DISPLAY_NAME_MAPPINGS = {
     "AP3D_InitializeAvatar": "Initialize Avatar",
     "AP3D_FitToViews": "Fit To Views",
     "AP3D_ShowPrimitives": "Show Primitives",
-    "AP3D_SaveAvatar": "Save Avatar",
-    "AP3D_LoadAvatar": "Load Avatar",
-    "AP3D_ExportAvatar": "Export Avatar",
 }

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 from . import host
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from torch import Tensor
 
     from animportrait3d_core.animation import Motion
@@ -84,7 +86,8 @@ class ContactSheet:
 
     CATEGORY = "AnimPortrait3D/views"
     DESCRIPTION = (
-        "Picks pictures evenly from up to six batches, sets them in captioned rows and saves the sheet as PNG."
+        "Picks pictures evenly from up to six batches, sets them in captioned rows and saves the sheet as PNG. The "
+        "file holds the graph: drop it on the canvas."
     )
     SEARCH_ALIASES = ["grid", "overview", "image sheet"]
     FUNCTION = "execute"
@@ -117,6 +120,7 @@ class ContactSheet:
                 **{f"row_{number}": ("IMAGE", row) for number in range(2, 7)},
                 "lines": ("INT", {"default": 1, "min": 1, "max": 8, "tooltip": "Lines of pictures per batch."}),
             },
+            "hidden": host.GRAPH_INPUTS,
         }
 
     @host.plain_torch
@@ -128,6 +132,8 @@ class ContactSheet:
         captions: str,
         filename: str,
         lines: int = 1,
+        graph_prompt: Mapping[str, Any] | None = None,
+        graph_extra: Mapping[str, Any] | None = None,
         **rows: Tensor | None,
     ) -> dict[str, Any]:
         from animportrait3d_core import previews
@@ -135,7 +141,7 @@ class ContactSheet:
         batches = [row_1, *(row for _, row in sorted(rows.items()) if row is not None)]
         sheet = previews.contact_sheet(batches, captions.splitlines(), columns, tile_size, lines)
         target = host.save_path("AP3D_ContactSheet", filename, ".png")
-        previews.write_png(sheet, target.path)
+        previews.write_png(sheet, target.path, host.graph_texts(graph_prompt, graph_extra))
         return host.node_result(sheet[None], str(target.path), ui={"images": [target.ui_entry()]})
 
 

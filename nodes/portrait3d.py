@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -47,6 +48,10 @@ def user_file(name: str) -> Path:
     if name.startswith(INPUT_PREFIX):
         return host.input_file(where, name[len(INPUT_PREFIX) :])
     return host.model_file(where, MODEL_KEY, name)
+
+
+def _one(name: str) -> list[Path]:
+    return [user_file(name)]
 
 
 def sampling_choice(default: str = "standard") -> tuple[list[str], dict[str, str]]:
@@ -129,7 +134,7 @@ class LoadPortrait3D:
     def IS_CHANGED(cls, file: str, generator: str, **inputs: Any) -> str:
         names = [] if file.startswith(EMBEDDED_PREFIX) else [file, str(PurePosixPath(file).with_suffix(".txt"))]
         names += [] if generator == INSIDE_THE_FILE else [generator]
-        return "\n".join([file, *(host.stamp_of(lambda name=name: [user_file(name)]) for name in names)])
+        return "\n".join([file, *(host.stamp_of(functools.partial(_one, name)) for name in names)])
 
     @host.plain_torch
     def execute(self, file: str, generator: str, sampling: str, prompt: str) -> dict[str, Any]:

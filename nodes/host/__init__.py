@@ -17,6 +17,9 @@ from .folders import (
     input_file_stamp,
     input_files,
     input_folder,
+    made_file,
+    made_file_option,
+    made_files,
     model_file,
     model_file_option,
     model_file_stamp,
@@ -33,12 +36,14 @@ from .folders import (
 from .geometry import MODEL_3D, HostFile, HostMesh, host_mesh, host_splat, mesh_of_host
 from .images import preview_images
 from .memory import device_with_room
+from .metadata import GRAPH_INPUTS, graph_texts
 from .progress import ProgressBar
 from .tensors import plain_torch, plain_values
 from .values import node_result
 
 __all__ = [
     "MODEL_3D",
+    "GRAPH_INPUTS",
     "HostFile",
     "HostMesh",
     "ProgressBar",
@@ -49,6 +54,7 @@ __all__ = [
     "device",
     "device_with_room",
     "files_beside",
+    "graph_texts",
     "host_mesh",
     "host_splat",
     "in_comfyui",
@@ -57,6 +63,9 @@ __all__ = [
     "input_file_stamp",
     "input_files",
     "input_folder",
+    "made_file",
+    "made_file_option",
+    "made_files",
     "mesh_of_host",
     "model_file",
     "model_file_option",

@@ -323,3 +323,42 @@ def test_other_errors_stay_as_they_are(host, gpu):
     with pytest.raises(RuntimeError) as told:
         Node().execute()
     assert told.value is error
+
+
+def test_the_files_of_one_run_have_one_number(host, comfyui, monkeypatch, tmp_path):
+    """The counter of ComfyUI goes on with every file of a name, whatever its suffix."""
+    run = types.SimpleNamespace(prompt_id="first")
+    utilities = types.ModuleType("comfy_execution.utils")
+    utilities.get_executing_context = lambda: run
+    monkeypatch.setitem(sys.modules, utilities.__name__, utilities)
+
+    def counted(prefix, folder):
+        numbers = [int(file.name.split("_")[-2]) for file in Path(folder).glob(f"{prefix}_*")]
+        return folder, prefix, max(numbers, default=0) + 1, "", prefix
+
+    sys.modules["folder_paths"].get_save_image_path = counted
+
+    def save(prefix, suffix):
+        target = host.save_path("AP3D_X", prefix, suffix)
+        target.path.touch()
+        return target.filename
+
+    assert [save("avatar", ".safetensors"), save("avatar", ".ply"), save("sheet", ".png")] == [
+        "avatar_00001_.safetensors", "avatar_00001_.ply", "sheet_00001_.png"
+    ]  # fmt: skip
+    run.prompt_id = "second"
+    assert [save("avatar", ".ply"), save("sheet", ".png")] == ["avatar_00002_.ply", "sheet_00002_.png"]
+    # Nothing is written over, in the same run either.
+    assert [save("avatar", ".ply"), save("sheet", ".png")] == ["avatar_00003_.ply", "sheet_00003_.png"]
+    assert save("avatar", ".ply") == "avatar_00004_.ply"
+
+
+def test_a_host_that_keeps_no_metadata_gets_none(host, comfyui, monkeypatch):
+    options = types.ModuleType("comfy.cli_args")
+    options.args = types.SimpleNamespace(disable_metadata=False)
+    monkeypatch.setitem(sys.modules, options.__name__, options)
+    given = ({"1": {"class_type": "AP3D_X"}}, {"workflow": {"nodes": []}})
+    assert host.graph_texts(*given) == {"workflow": '{"nodes": []}', "prompt": '{"1": {"class_type": "AP3D_X"}}'}
+    assert host.graph_texts(None, None) == {}
+    options.args.disable_metadata = True
+    assert host.graph_texts(*given) == {}

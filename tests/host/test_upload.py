@@ -8,7 +8,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import torch
 
+from animportrait3d_core.files import write_safetensors
 from animportrait3d_core.workflow.definitions import define_node
 
 ROOT = Path(__file__).parents[2]
@@ -153,6 +155,6 @@ def test_what_is_uploaded_is_offered(node_classes, run_context):
                 continue
             file = run_context.input_directory / upload["folder"] / f"probe{entry.file_input['suffixes'][0]}"
             file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_bytes(b"x")
+            write_safetensors(file, {"x": torch.ones(1)}, {"format": "animportrait3d.avatar"})
             choices = {item.name: item.choices for item in define_node(node_id, node_class).inputs}[entry.name]
             assert f"{upload['prefix']}{upload['folder']}/{file.name}" in choices, f"{node_id}: '{entry.name}'"
