@@ -38,7 +38,7 @@ class InitializeAvatar:
         "Turns the rigged points into 3D Gaussians and trains them on the views, while they stay bound to the body's "
         "faces (paper, section 3.1.3). The result is an avatar that can be posed."
     )
-    SEARCH_ALIASES = ["3DGS", "gaussian splatting", "train avatar"]
+    SEARCH_ALIASES = ["3DGS", "gaussian splatting", "train avatar", "avatar", "rig", "gaussian head", "head avatar"]
     FUNCTION = "execute"
     RETURN_TYPES = ("AP3D_AVATAR", "IMAGE", "SPLAT")
     RETURN_NAMES = ("avatar", "image", "splat")
@@ -130,7 +130,7 @@ class FitToViews:
         "Trains the avatar on views of it: pictures that any sampler, upscaler or painter has worked on between Render "
         "Views and Replace View Images, at rest or in motion (the open form of the paper's refinement)."
     )
-    SEARCH_ALIASES = ["refine avatar", "super-resolution", "img2img refinement"]
+    SEARCH_ALIASES = ["refine avatar", "super-resolution", "img2img refinement", "avatar", "fit gaussians", "3DGS"]
     FUNCTION = "execute"
     RETURN_TYPES = ("AP3D_AVATAR", "IMAGE")
     RETURN_NAMES = ("avatar", "image")
@@ -179,7 +179,7 @@ class ShowPrimitives:
         "Gives every Gaussian a random colour, so that their size, place and overlap are seen (paper, appendix A3). "
         "Connect it to Render Views or Animate Avatar."
     )
-    SEARCH_ALIASES = ["random colors", "visualize gaussians", "splats"]
+    SEARCH_ALIASES = ["random colors", "visualize gaussians", "splats", "gaussian splatting", "3DGS", "debug"]
     FUNCTION = "execute"
     RETURN_TYPES = ("AP3D_AVATAR",)
     RETURN_NAMES = ("avatar",)

@@ -48,7 +48,7 @@ class SaveAvatar:
         "Saves the avatar with its rig as one safetensors file in the output folder; Load Avatar reads it back. The "
         "file holds the graph: drop it on the canvas."
     )
-    SEARCH_ALIASES = ["write avatar", "safetensors"]
+    SEARCH_ALIASES = ["write avatar", "safetensors", "avatar", "keep", "checkpoint"]
     FUNCTION = "execute"
     RETURN_TYPES = ("STRING",)
     RETURN_NAMES = ("path",)
@@ -88,7 +88,7 @@ class LoadAvatar:
         "Loads a saved avatar: the newest, or one out of the list of those in the output and the input folder (press R "
         "after saving)."
     )
-    SEARCH_ALIASES = ["open avatar", "safetensors"]
+    SEARCH_ALIASES = ["open avatar", "safetensors", "avatar", "talking head", "import avatar"]
     FUNCTION = "execute"
     RETURN_TYPES = ("AP3D_AVATAR", "AP3D_BODY", "STRING")
     RETURN_NAMES = ("avatar", "body", "prompt")
@@ -145,7 +145,7 @@ class ExportAvatar:
         "viewers' y-down axes). rigged: the authors' columns with bindings and part masks, relative to the triangles; "
         "viewers show it as fog, and its name ends in _rigged."
     )
-    SEARCH_ALIASES = ["ply", "splat", "3DGS file"]
+    SEARCH_ALIASES = ["ply", "splat", "3DGS file", "avatar", "gaussian splatting", "3DGS", "download"]
     FUNCTION = "execute"
     RETURN_TYPES = ("STRING", "SPLAT")
     RETURN_NAMES = ("path", "splat")

@@ -210,7 +210,7 @@ class PretrainEyes(Editing):
         "Teaches the avatar its eyes: crops of them, open and closed, are edited by the model under the body's "
         "normals and labels, and lids and eyeballs follow (SDEdit; paper, section 3.2.2)."
     )
-    SEARCH_ALIASES = ["SDEdit", "eyes", "eyelids", "blink"]
+    SEARCH_ALIASES = ["SDEdit", "eyes", "eyelids", "blink", "avatar", "animate eyes"]
     STAGE = "eyes"
 
 
@@ -221,7 +221,7 @@ class PretrainMouth(Distillation):
         "Teaches the avatar its mouth, of which the static portrait shows nothing: crops of open mouths follow the "
         "model's scores under the body's normals and labels (Interval Score Matching; paper, section 3.2.2)."
     )
-    SEARCH_ALIASES = ["ISM", "score distillation", "teeth", "mouth", "SDS"]
+    SEARCH_ALIASES = ["ISM", "score distillation", "teeth", "mouth", "SDS", "avatar", "lips", "talking head"]
     STAGE = "mouth"
 
 
@@ -232,7 +232,15 @@ class ISMOptimize(Distillation):
         "Works on the whole avatar in motion: face, eyes and mouth with the ControlNet, the whole picture without, "
         "all by Interval Score Matching (paper, section 3.2.3)."
     )
-    SEARCH_ALIASES = ["ISM", "score distillation", "dynamic avatar optimization", "SDS"]
+    SEARCH_ALIASES = [
+        "ISM",
+        "score distillation",
+        "dynamic avatar optimization",
+        "SDS",
+        "avatar",
+        "text to avatar",
+        "optimize gaussians",
+    ]
     STAGE = "full"
 
 
@@ -243,7 +251,7 @@ class SDEditRefine(Editing):
         "Refines the avatar: pictures of it in motion are edited a little by the model, without the ControlNet, and "
         "the avatar follows them (paper, section 3.2.4)."
     )
-    SEARCH_ALIASES = ["SDEdit", "refine", "img2img", "details"]
+    SEARCH_ALIASES = ["SDEdit", "refine", "img2img", "details", "avatar", "enhance"]
     STAGE = "refine"
 
 

@@ -102,7 +102,17 @@ class LoadGuidance:
         "folder, or a single checkpoint file; with a VAE, a ControlNet of 4 channels (normals and labels) and a LoRA "
         "of your own. Models of other families are refused by name. Nothing is downloaded."
     )
-    SEARCH_ALIASES = ["stable diffusion", "checkpoint loader", "ControlNet", "LoRA", "prior", "diffusers"]
+    SEARCH_ALIASES = [
+        "stable diffusion",
+        "checkpoint loader",
+        "ControlNet",
+        "LoRA",
+        "prior",
+        "diffusers",
+        "SD1.5",
+        "score distillation",
+        "load model",
+    ]
     FUNCTION = "execute"
     RETURN_TYPES = ("AP3D_GUIDANCE", "STRING")
     RETURN_NAMES = ("guidance", "description")
@@ -213,7 +223,7 @@ class SampleGuidance:
         "Draws pictures from a guidance, as the optimization will ask it: the text of a region seen from a side, with "
         "the ControlNet and without. What is bad here will be bad on the avatar."
     )
-    SEARCH_ALIASES = ["KSampler", "text to image", "test prompt", "ControlNet preview"]
+    SEARCH_ALIASES = ["KSampler", "text to image", "test prompt", "ControlNet preview", "preview model"]
     FUNCTION = "execute"
     RETURN_TYPES = ("IMAGE",)
     RETURN_NAMES = ("images",)

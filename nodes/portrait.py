@@ -49,7 +49,7 @@ class PortraitFromMesh:
         "moves it into the head frame: by itself, by landmarks, or by hand. Models of ComfyUI's 3D nodes will "
         "do. Whole bodies and things that are no head are refused."
     )
-    SEARCH_ALIASES = ["load head", "GLB", "OBJ", "PLY", "3D scan"]
+    SEARCH_ALIASES = ["load head", "GLB", "OBJ", "PLY", "3D scan", "head mesh", "import mesh", "upload mesh", "avatar"]
     FUNCTION = "execute"
     RETURN_TYPES = ("AP3D_PORTRAIT", "AP3D_MESH", "STRING", "IMAGE")
     RETURN_NAMES = ("portrait", "mesh", "prompt", "image")
@@ -187,7 +187,7 @@ class LoadLandmarks:
         "Reads 68 facial landmarks (iBUG order) in the coordinates of a mesh file, from the JSON of the same name: "
         '{"landmarks": [[x, y, z], ...]}. Connect a portrait to have them in its head frame.'
     )
-    SEARCH_ALIASES = ["keypoints", "iBUG 68", "face landmarks"]
+    SEARCH_ALIASES = ["keypoints", "iBUG 68", "face landmarks", "facial landmarks", "68 points"]
     FUNCTION = "execute"
     RETURN_TYPES = ("AP3D_LANDMARKS",)
     RETURN_NAMES = ("landmarks",)

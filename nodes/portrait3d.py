@@ -91,7 +91,17 @@ class LoadPortrait3D:
         "models/portrait3d ({id}.pth with its generator model_512.pkl, or a safetensors portrait). Nothing inside a "
         "pickle is run."
     )
-    SEARCH_ALIASES = ["trigrid", "3DPortraitGAN", "static portrait", "NeRF head", "pth"]
+    SEARCH_ALIASES = [
+        "trigrid",
+        "3DPortraitGAN",
+        "static portrait",
+        "NeRF head",
+        "pth",
+        "Portrait3D",
+        "head",
+        "avatar",
+        "EG3D",
+    ]
     FUNCTION = "execute"
     RETURN_TYPES = ("AP3D_PORTRAIT", "STRING", "IMAGE", "IMAGE")
     RETURN_NAMES = ("portrait", "prompt", "image", "background")
@@ -168,7 +178,16 @@ class TextToPortrait:
         "same words and seed are there at once. It knows sex, age, skin, hair, eyes, brows, lips, beards, freckles "
         "and clothes."
     )
-    SEARCH_ALIASES = ["text to 3D", "prompt", "identity", "generate head"]
+    SEARCH_ALIASES = [
+        "text to 3D",
+        "prompt",
+        "identity",
+        "generate head",
+        "text to avatar",
+        "character",
+        "face generator",
+        "avatar",
+    ]
     FUNCTION = "execute"
     RETURN_TYPES = ("AP3D_PORTRAIT", "STRING", "IMAGE")
     RETURN_NAMES = ("portrait", "prompt", "image")
@@ -229,7 +248,7 @@ class ExtractMesh:
         "Takes the surface out of a portrait's density field by marching cubes, cleans it, and colours it "
         "as the portrait looks (paper, section 3.1). A portrait that is a mesh gives its own, as it is."
     )
-    SEARCH_ALIASES = ["marching cubes", "isosurface", "trigrid to mesh", "geometry"]
+    SEARCH_ALIASES = ["marching cubes", "isosurface", "trigrid to mesh", "geometry", "mesh", "to mesh", "NeRF to mesh"]
     FUNCTION = "execute"
     RETURN_TYPES = ("AP3D_MESH", "IMAGE", "MESH")
     RETURN_NAMES = ("mesh", "image", "mesh_3d")

@@ -27,7 +27,16 @@ class EstimateNormals:
         "Finds the surface normal at every pixel of the views, in the space of their cameras: with a normals network, "
         "or from normal pictures that another node made. Normals keep the fine shape that a raw mesh has lost."
     )
-    SEARCH_ALIASES = ["normal map", "normal estimation", "Unique3D", "NormalBae", "DSINE", "StableNormal"]
+    SEARCH_ALIASES = [
+        "normal map",
+        "normal estimation",
+        "Unique3D",
+        "NormalBae",
+        "DSINE",
+        "StableNormal",
+        "normals",
+        "surface normals",
+    ]
     FUNCTION = "execute"
     RETURN_TYPES = ("AP3D_NORMALS", "IMAGE")
     RETURN_NAMES = ("normals", "images")
@@ -97,7 +106,15 @@ class RefineMesh:
         "Moves the vertices of a raw mesh until its rendered normals and silhouettes are those of the views (paper, "
         "equation A2), remeshing it finer on the way. The result is wound outward and carries the raw mesh's colours."
     )
-    SEARCH_ALIASES = ["mesh optimization", "remesh", "decimate", "normal loss", "continuous remeshing"]
+    SEARCH_ALIASES = [
+        "mesh optimization",
+        "remesh",
+        "decimate",
+        "normal loss",
+        "continuous remeshing",
+        "smooth mesh",
+        "mesh detail",
+    ]
     FUNCTION = "execute"
     RETURN_TYPES = ("AP3D_MESH", "IMAGE", "MESH")
     RETURN_NAMES = ("mesh", "image", "mesh_3d")

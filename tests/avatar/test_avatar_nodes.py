@@ -97,3 +97,14 @@ def test_files_without_a_graph_hold_none(run_node, avatar, tmp_path):
     path = run_node("AP3D_SaveAvatar", avatar=avatar)
     assert b'"workflow"' not in open(path.path, "rb").read(20000)
     assert path.ui["ap3d_files"] == [{"filename": "avatar.safetensors", "subfolder": "", "type": "output"}]
+
+
+def test_a_row_that_is_left_out_takes_its_caption_along(run_node):
+    white, black = torch.ones(1, 32, 32, 3), torch.zeros(1, 32, 32, 3)
+    both = run_node("AP3D_ContactSheet", row_1=black, row_3=white, captions="one\ntwo\nthree", tile_size=32).sheet
+    alone = run_node("AP3D_ContactSheet", row_1=white, captions="three", tile_size=32).sheet
+    other = run_node("AP3D_ContactSheet", row_1=white, captions="two", tile_size=32).sheet
+    rows = alone.shape[1]
+    assert torch.equal(both[:, -rows:], alone) and not torch.equal(alone, other)
+    with pytest.raises(InvalidInput, match="AP3D_ContactSheet: no pictures are connected"):
+        run_node("AP3D_ContactSheet")
