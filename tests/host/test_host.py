@@ -211,6 +211,7 @@ def test_a_path_stands_for_a_model_file(host, run_context):
 
 def test_model_files_of_all_folders(host, comfyui, tmp_path):
     host.register_model_folders()
+    assert not any((tmp_path / "models").iterdir())  # known, not made
     for name in ("elsewhere/SMPLX_MALE.npz", "models/smplx/v1/SMPLX_NEUTRAL.npz", "models/smplx/.hidden.npz"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()

@@ -97,6 +97,15 @@ def test_help_pages_belong_to_nodes():
     assert pages <= set(PACK.NODE_CLASS_MAPPINGS)
 
 
+def test_loading_and_listing_makes_no_folder(tmp_path, monkeypatch):
+    """Model folders are made by whoever has a model to put there."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ANIMPORTRAIT3D_MODELS", str(tmp_path / "models"))
+    for node_class in load_pack(ROOT).NODE_CLASS_MAPPINGS.values():
+        node_class.INPUT_TYPES()
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_broken_module_costs_its_own_nodes_and_one_line(copied_pack, caplog):
     (copied_pack / "nodes" / "broken.py").write_text("import a_package_nobody_has\n")
     with caplog.at_level(logging.ERROR, logger="animportrait3d"):
