@@ -84,11 +84,11 @@ def test_parts_are_flat_colours(host):
 
 
 def test_of_a_batch_the_first_without_what_fills_it_up(host):
-    filled = torch.cat([VERTICES, torch.full((3, 3), 9.0)])
+    filled = torch.cat([VERTICES, 9 + torch.eye(3)])
+    waste = torch.tensor([[5, 6, 7], [5, 6, 7]])
     batch = SimpleNamespace(
         vertices=torch.stack([filled, filled + 1]), vertex_counts=torch.tensor([5, 8]),
-        faces=torch.stack([torch.cat([FACES, torch.zeros(2, 3, dtype=torch.int64)])] * 2).int(),
-        face_counts=torch.tensor([4, 6]), uvs=None,
+        faces=torch.stack([torch.cat([FACES, waste])] * 2).int(), face_counts=torch.tensor([4, 6]), uvs=None,
     )  # fmt: skip
     mesh, _ = host.mesh_of_host("test", batch)
     assert len(mesh.faces) == 4 and float(mesh.vertices.max()) == 1
