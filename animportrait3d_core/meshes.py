@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from .errors import InvalidInput, check_shape
+from .socket_values import SocketValue
 
 SCHEMA_VERSION = 1
 
 
 @dataclasses.dataclass(frozen=True)
-class Mesh:
+class Mesh(SocketValue):
     """A triangle mesh, counter-clockwise when seen from outside.
 
     vertices: [V, 3] float32.  faces: [F, 3] int64.  vertex_colors: [V, 3] float32 in 0..1 or None.
@@ -102,6 +104,31 @@ def compact(mesh: Mesh, keep_faces: Tensor) -> Mesh:
         vertex_colors=None if mesh.vertex_colors is None else mesh.vertex_colors[used],
         corner_uvs=None if mesh.corner_uvs is None else mesh.corner_uvs[keep_faces],
     )
+
+
+class SplitMesh(NamedTuple):
+    """A mesh with one texture coordinate per vertex: vertices [V, 3], faces [F, 3] int64, uvs [V, 2]."""
+
+    vertices: Tensor
+    faces: Tensor
+    uvs: Tensor
+
+
+def split_at_seams(mesh: Mesh) -> SplitMesh:
+    """The mesh as files want it that index places and texture coordinates at once: vertices are split where texture
+    coordinates meet."""
+    if mesh.corner_uvs is None:
+        raise InvalidInput("split_at_seams: the mesh has no `corner_uvs`.")
+    places = mesh.faces.reshape(-1, 1).double()
+    corners = torch.cat([places, mesh.corner_uvs.reshape(-1, 2).double()], dim=1)
+    unique, inverse = torch.unique(corners, dim=0, return_inverse=True)
+    return SplitMesh(mesh.vertices[unique[:, 0].long()], inverse.reshape(-1, 3), unique[:, 1:].float())
+
+
+def colored_by_face(mesh: Mesh, colors: Tensor) -> Mesh:
+    """The mesh in flat colours [F, 3] (0..1), one for each face: each has vertices of its own."""
+    corners = torch.arange(3 * len(mesh.faces)).reshape(-1, 3)
+    return Mesh(mesh.vertices[mesh.faces].reshape(-1, 3), corners, vertex_colors=colors.repeat_interleave(3, dim=0))
 
 
 def signed_volume(vertices: Tensor, faces: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from .errors import InvalidInput, check_shape
 from .meshes import Mesh
+from .socket_values import SocketValue
 
 SCHEMA_VERSION = 1
 
@@ -125,7 +126,7 @@ def upstream_masks(part_id: Tensor) -> Tensor:
 
 
 @dataclasses.dataclass(frozen=True)
-class MeshParts:
+class MeshParts(SocketValue):
     """A portrait's mesh with the part each face belongs to: `part_of_face` [F] uint8 of `AvatarPart`, HAIR, CLOTHES
     or SKIN."""
 

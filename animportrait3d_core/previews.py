@@ -5,7 +5,7 @@ Display only: nothing of the method reads them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -181,10 +181,13 @@ def _fitted(images: Tensor, size: int) -> Tensor:
     return fitted
 
 
-def write_png(image: Tensor, path: str | Path) -> None:
-    """Write a picture [H, W, 3] in 0..1 as an 8-bit PNG, in one piece."""
-    from PIL import Image
+def write_png(image: Tensor, path: str | Path, texts: Mapping[str, str] | None = None) -> None:
+    """Write a picture [H, W, 3] in 0..1 as an 8-bit PNG with texts by name in it, in one piece."""
+    from PIL import Image, PngImagePlugin
 
     pixels = (image.clamp(0, 1) * 255).round().to(torch.uint8).numpy()
+    chunks = PngImagePlugin.PngInfo()
+    for name, text in (texts or {}).items():
+        chunks.add_text(name, text)
     with atomic_write(path) as temporary:
-        Image.fromarray(pixels).save(temporary)
+        Image.fromarray(pixels).save(temporary, pnginfo=chunks)

@@ -11,12 +11,13 @@ from torch import Tensor
 from .cameras import Cameras, concatenate_cameras, view_word, yaw_of
 from .devices import Device, moved
 from .errors import InvalidInput, check_finite, check_shape
+from .socket_values import SocketValue
 
 SCHEMA_VERSION = 1
 
 
 @dataclasses.dataclass(frozen=True)
-class Views:
+class Views(SocketValue):
     """B pictures of one subject.
 
     images: [B, H, W, 3] float32 in 0..1, composited over `background` [3].  masks: [B, H, W] float32 coverage in 0..1.

@@ -25,7 +25,16 @@ class LoadMotion:
         "A motion for the body. stress clip: jaw, blinks, gaze to its limits, the head turned by 60 degrees, every "
         "expression. rest: the fitted pose, held still."
     )
-    SEARCH_ALIASES = ["motion", "expression", "pose", "driver"]
+    SEARCH_ALIASES = [
+        "motion",
+        "expression",
+        "pose",
+        "driver",
+        "talking head",
+        "animation",
+        "facial animation",
+        "blendshapes",
+    ]
     FUNCTION = "execute"
     RETURN_TYPES = ("AP3D_MOTION", "INT")
     RETURN_NAMES = ("motion", "frames")
@@ -69,7 +78,16 @@ class AnimateAvatar:
     DESCRIPTION = (
         "Poses the avatar in each frame of the motion, renders it, and saves an mp4 film in the output folder."
     )
-    SEARCH_ALIASES = ["video", "turntable", "render motion", "mp4"]
+    SEARCH_ALIASES = [
+        "video",
+        "turntable",
+        "render motion",
+        "mp4",
+        "talking head",
+        "avatar video",
+        "film",
+        "render avatar",
+    ]
     FUNCTION = "execute"
     RETURN_TYPES = ("IMAGE", "STRING", "IMAGE")
     RETURN_NAMES = ("frames", "path", "highlights")

@@ -1,5 +1,4 @@
-"""The avatar made, kept and handed on: AP3D_InitializeAvatar, AP3D_FitToViews, AP3D_ShowPrimitives, AP3D_SaveAvatar,
-AP3D_LoadAvatar, AP3D_ExportAvatar."""
+"""The avatar made and shown: AP3D_InitializeAvatar, AP3D_FitToViews, AP3D_ShowPrimitives."""
 
 from __future__ import annotations
 
@@ -12,9 +11,7 @@ if TYPE_CHECKING:
 
     from animportrait3d_core.avatar import RiggedAvatar
     from animportrait3d_core.body.fit import BodyFit
-    from animportrait3d_core.body.model import BodyModel
     from animportrait3d_core.portrait.protocol import Portrait
-    from animportrait3d_core.rigging.frames import QuaternionOrder
     from animportrait3d_core.rigging.points import RiggedPoints
     from animportrait3d_core.views import Views
 
@@ -41,11 +38,15 @@ class InitializeAvatar:
         "Turns the rigged points into 3D Gaussians and trains them on the views, while they stay bound to the body's "
         "faces (paper, section 3.1.3). The result is an avatar that can be posed."
     )
-    SEARCH_ALIASES = ["3DGS", "gaussian splatting", "train avatar"]
+    SEARCH_ALIASES = ["3DGS", "gaussian splatting", "train avatar", "avatar", "rig", "gaussian head", "head avatar"]
     FUNCTION = "execute"
-    RETURN_TYPES = ("AP3D_AVATAR", "IMAGE")
-    RETURN_NAMES = ("avatar", "image")
-    OUTPUT_TOOLTIPS = ("The avatar, rigged to the fitted body.", "Above: the views. Below: the avatar.")
+    RETURN_TYPES = ("AP3D_AVATAR", "IMAGE", "SPLAT")
+    RETURN_NAMES = ("avatar", "image", "splat")
+    OUTPUT_TOOLTIPS = (
+        "The avatar, rigged to the fitted body.",
+        "Above: the views. Below: the avatar.",
+        "The avatar at rest for ComfyUI's own splat nodes: preview, render, save.",
+    )
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
@@ -112,13 +113,13 @@ class InitializeAvatar:
             settings = FitViewsSettings.paper() if preset == "paper" else FitViewsSettings()
             settings = settings.with_stage(iterations=iterations)
             seen = views if close_views is None else concatenate_views([views, close_views])
-            device, bar = gaussian_device(host.device()), host.ProgressBar(iterations)
+            device, bar = gaussian_device(host.device_with_room()), host.ProgressBar(iterations)
             avatar = fit_to_views(avatar, seen, settings, seed, bar, device, host.runs_folder())
         alignment = getattr(portrait, "alignment", None)
         metadata = {"seed": str(seed)} | ({"portrait_alignment": alignment.to_json()} if alignment else {})
         avatar = dataclasses.replace(avatar, metadata=metadata)
         image = beside_views(avatar, views)
-        return host.node_result(avatar, image, ui=host.preview_images(image, "avatar"))
+        return host.node_result(avatar, image, host.host_splat(avatar), ui=host.preview_images(image, "avatar"))
 
 
 class FitToViews:
@@ -129,7 +130,7 @@ class FitToViews:
         "Trains the avatar on views of it: pictures that any sampler, upscaler or painter has worked on between Render "
         "Views and Replace View Images, at rest or in motion (the open form of the paper's refinement)."
     )
-    SEARCH_ALIASES = ["refine avatar", "super-resolution", "img2img refinement"]
+    SEARCH_ALIASES = ["refine avatar", "super-resolution", "img2img refinement", "avatar", "fit gaussians", "3DGS"]
     FUNCTION = "execute"
     RETURN_TYPES = ("AP3D_AVATAR", "IMAGE")
     RETURN_NAMES = ("avatar", "image")
@@ -164,7 +165,7 @@ class FitToViews:
         if views.body is not None:
             # Views in motion show the mouth's inside; at rest nothing does, and it must stay as it is.
             settings = settings.with_stage(frozen_parts=())
-        device, bar = gaussian_device(host.device()), host.ProgressBar(iterations)
+        device, bar = gaussian_device(host.device_with_room()), host.ProgressBar(iterations)
         trained = fit_to_views(avatar, views, settings, seed, bar, device, host.runs_folder())
         image = beside_views(trained, views)
         return host.node_result(trained, image, ui=host.preview_images(image, "avatar"))
@@ -178,7 +179,7 @@ class ShowPrimitives:
         "Gives every Gaussian a random colour, so that their size, place and overlap are seen (paper, appendix A3). "
         "Connect it to Render Views or Animate Avatar."
     )
-    SEARCH_ALIASES = ["random colors", "visualize gaussians", "splats"]
+    SEARCH_ALIASES = ["random colors", "visualize gaussians", "splats", "gaussian splatting", "3DGS", "debug"]
     FUNCTION = "execute"
     RETURN_TYPES = ("AP3D_AVATAR",)
     RETURN_NAMES = ("avatar",)
@@ -206,147 +207,13 @@ class ShowPrimitives:
         return host.node_result(in_random_colors(avatar, seed))
 
 
-class SaveAvatar:
-    """The avatar as one safetensors file."""
-
-    CATEGORY = "AnimPortrait3D/avatar"
-    DESCRIPTION = (
-        "Saves the avatar with its rig as one safetensors file in the output folder; Load Avatar reads it back."
-    )
-    SEARCH_ALIASES = ["write avatar", "safetensors"]
-    FUNCTION = "execute"
-    RETURN_TYPES = ("STRING",)
-    RETURN_NAMES = ("path",)
-    OUTPUT_TOOLTIPS = ("Where the file lies.",)
-    OUTPUT_NODE = True
-
-    @classmethod
-    def INPUT_TYPES(cls) -> dict[str, Any]:
-        return {
-            "required": {
-                "avatar": ("AP3D_AVATAR", {"tooltip": "The avatar to save."}),
-                "filename": ("STRING", {"default": "avatar", "tooltip": "Name in the output folder, without suffix."}),
-            }
-        }
-
-    @host.plain_torch
-    def execute(self, avatar: RiggedAvatar, filename: str) -> dict[str, Any]:
-        from animportrait3d_core.avatar.io import save_avatar
-
-        target = host.save_path("AP3D_SaveAvatar", filename, ".safetensors")
-        save_avatar(avatar, target.path)
-        return host.node_result(str(target.path), ui={"text": [str(target.path)]})
-
-
-class LoadAvatar:
-    """An avatar that was saved."""
-
-    CATEGORY = "AnimPortrait3D/avatar"
-    DESCRIPTION = "Loads an avatar.safetensors from the input folder, or by its absolute path."
-    SEARCH_ALIASES = ["open avatar", "safetensors"]
-    FUNCTION = "execute"
-    RETURN_TYPES = ("AP3D_AVATAR", "AP3D_BODY", "STRING")
-    RETURN_NAMES = ("avatar", "body", "prompt")
-    OUTPUT_TOOLTIPS = ("The avatar.", "The body it is rigged to.", "The prompt it was made with.")
-
-    @classmethod
-    def INPUT_TYPES(cls) -> dict[str, Any]:
-        return {
-            "required": {
-                "file": (
-                    "STRING",
-                    {
-                        "default": "avatar.safetensors",
-                        "tooltip": "Name in the input folder, or an absolute path.",
-                        **host.input_file_option((".safetensors",)),
-                    },
-                )
-            },
-            "optional": {
-                "body": (
-                    "AP3D_BODY",
-                    {"tooltip": "Needed for avatars of licensed bodies, whose files do not contain the body."},
-                )
-            },
-        }
-
-    @classmethod
-    def IS_CHANGED(cls, file: str, **inputs: Any) -> str:
-        return host.input_file_stamp("AP3D_LoadAvatar", file)
-
-    @host.plain_torch
-    def execute(self, file: str, body: BodyModel | None = None) -> dict[str, Any]:
-        from animportrait3d_core.avatar.io import load_avatar
-
-        avatar = load_avatar(host.input_file("AP3D_LoadAvatar", file), body=body)
-        return host.node_result(avatar, avatar.body, avatar.prompt)
-
-
-class ExportAvatar:
-    """The avatar as a PLY file for other programs."""
-
-    CATEGORY = "AnimPortrait3D/avatar"
-    DESCRIPTION = (
-        "Writes the avatar as PLY. splat: plain 3D Gaussians in the world at rest, for any splat viewer (turned to the "
-        "viewers' y-down axes). rigged: the authors' columns with bindings and part masks, relative to the triangles; "
-        "viewers show it as fog, and its name ends in _rigged."
-    )
-    SEARCH_ALIASES = ["ply", "splat", "3DGS file"]
-    FUNCTION = "execute"
-    RETURN_TYPES = ("STRING",)
-    RETURN_NAMES = ("path",)
-    OUTPUT_TOOLTIPS = ("Where the file lies.",)
-    OUTPUT_NODE = True
-
-    @classmethod
-    def INPUT_TYPES(cls) -> dict[str, Any]:
-        return {
-            "required": {
-                "avatar": ("AP3D_AVATAR", {"tooltip": "The avatar to export."}),
-                "filename": ("STRING", {"default": "avatar", "tooltip": "Name in the output folder, without suffix."}),
-                "layout": (
-                    ["splat", "rigged"],
-                    {"default": "splat", "tooltip": "splat: for viewers. rigged: for the authors' tools."},
-                ),
-                "quaternion_order": (
-                    ["corrected", "legacy"],
-                    {
-                        "default": "corrected",
-                        "tooltip": "legacy: the order in which the authors' viewer turns them. Only for `rigged`.",
-                    },
-                ),
-            }
-        }
-
-    @host.plain_torch
-    def execute(
-        self, avatar: RiggedAvatar, filename: str, layout: str, quaternion_order: QuaternionOrder
-    ) -> dict[str, Any]:
-        from animportrait3d_core.avatar import pose_avatar
-        from animportrait3d_core.export import write_rigged_ply, write_splat_ply
-
-        name = f"{filename}_rigged" if layout == "rigged" and not filename.endswith("_rigged") else filename
-        target = host.save_path("AP3D_ExportAvatar", name, ".ply")
-        if layout == "rigged":
-            write_rigged_ply(avatar, target.path, quaternion_order=quaternion_order)
-        else:
-            write_splat_ply(pose_avatar(avatar, avatar.parameters), target.path)
-        return host.node_result(str(target.path), ui={"text": [str(target.path)]})
-
-
 NODE_CLASS_MAPPINGS = {
     "AP3D_InitializeAvatar": InitializeAvatar,
     "AP3D_FitToViews": FitToViews,
     "AP3D_ShowPrimitives": ShowPrimitives,
-    "AP3D_SaveAvatar": SaveAvatar,
-    "AP3D_LoadAvatar": LoadAvatar,
-    "AP3D_ExportAvatar": ExportAvatar,
 }
 NODE_DISPLAY_NAME_MAPPINGS = {
     "AP3D_InitializeAvatar": "Initialize Avatar",
     "AP3D_FitToViews": "Fit To Views",
     "AP3D_ShowPrimitives": "Show Primitives",
-    "AP3D_SaveAvatar": "Save Avatar",
-    "AP3D_LoadAvatar": "Load Avatar",
-    "AP3D_ExportAvatar": "Export Avatar",
 }

@@ -47,7 +47,7 @@ class LoadSMPLX:
         "Loads the parametric body: the mannequin that comes with this pack, or a SMPL-X file (npz, pkl or zip) from "
         f"models/smplx with its body assets. {SMPLX_HINT}"
     )
-    SEARCH_ALIASES = ["SMPL-X", "FLAME", "3DMM", "mannequin", "body model"]
+    SEARCH_ALIASES = ["SMPL-X", "FLAME", "3DMM", "mannequin", "body model", "smplx", "SMPL", "rig", "head model"]
     FUNCTION = "execute"
     RETURN_TYPES = ("AP3D_BODY", "IMAGE")
     RETURN_NAMES = ("body", "image")
@@ -130,7 +130,7 @@ class FitSMPLX:
         "Fits shape, pose, scale and position of the body to the portrait, by silhouettes, distance to its surface "
         "and by landmarks where they are given (paper, section 3.1.1)."
     )
-    SEARCH_ALIASES = ["head tracking", "register body", "SMPL-X fit"]
+    SEARCH_ALIASES = ["head tracking", "register body", "SMPL-X fit", "smplx", "face fitting", "3DMM", "head fit"]
     FUNCTION = "execute"
     RETURN_TYPES = ("AP3D_FIT", "IMAGE")
     RETURN_NAMES = ("fit", "image")

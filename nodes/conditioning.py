@@ -23,7 +23,15 @@ class ConditionMaps:
         "Draws what the ControlNet sees of the body in a region of the picture: normals of the face, and labels of "
         "eyes and teeth; apart, and packed into the 4 channels that the ControlNet takes."
     )
-    SEARCH_ALIASES = ["normal map", "segmentation map", "ControlNet image", "label map"]
+    SEARCH_ALIASES = [
+        "normal map",
+        "segmentation map",
+        "ControlNet image",
+        "label map",
+        "smplx",
+        "conditioning",
+        "normal ControlNet",
+    ]
     FUNCTION = "execute"
     RETURN_TYPES = ("IMAGE", "IMAGE", "IMAGE")
     RETURN_NAMES = ("normals", "labels", "packed")
@@ -132,7 +140,15 @@ class PromptTexts:
         "What the diffusion model is told: the whole description for bust and face, the region and an abstract prompt "
         "(age and sex) for eyes and mouth, each under the word of its view."
     )
-    SEARCH_ALIASES = ["text", "negative prompt", "CLIP text", "abstract prompt", "view words"]
+    SEARCH_ALIASES = [
+        "text",
+        "negative prompt",
+        "CLIP text",
+        "abstract prompt",
+        "view words",
+        "prompt",
+        "CLIPTextEncode",
+    ]
     FUNCTION = "execute"
     RETURN_TYPES = ("AP3D_PROMPTS", "STRING")
     RETURN_NAMES = ("prompts", "texts")

@@ -15,7 +15,16 @@ class Doctor:
         "Lists what this installation has: packages, rendering back-ends, model files (and where to get missing ones), "
         "folders. Run it first when something does not work."
     )
-    SEARCH_ALIASES = ["health check", "diagnose", "installation", "missing models"]
+    SEARCH_ALIASES = [
+        "health check",
+        "diagnose",
+        "installation",
+        "missing models",
+        "check",
+        "troubleshoot",
+        "error",
+        "version",
+    ]
     FUNCTION = "execute"
     RETURN_TYPES = ("STRING", "BOOLEAN")
     RETURN_NAMES = ("report", "healthy")

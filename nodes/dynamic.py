@@ -123,9 +123,8 @@ class DynamicStage:
         told = [cost, *host.warn(f"AP3D_{type(self).__name__}", [one.stand_in() for one in passes if one.stand_in()])]
         host.say(f"AP3D_{type(self).__name__}", cost)
         anchor = None if portrait_views is None else Anchor(portrait_views, portrait_weight)
-        place = Workplace(
-            host.runs_folder(), lambda name: host.ProgressBar(told=f"{name}, {cost}"), gaussian_device(host.device())
-        )
+        device = gaussian_device(host.device_with_room())
+        place = Workplace(host.runs_folder(), lambda name: host.ProgressBar(told=f"{name}, {cost}"), device)
         poses = None if motion is None else motion.parameters
         behind = None if background is None else background[0, ..., :3]
         trained = optimize_regions(avatar, guidance, prompts, passes, poses, seed, anchor, behind, place)
@@ -211,7 +210,7 @@ class PretrainEyes(Editing):
         "Teaches the avatar its eyes: crops of them, open and closed, are edited by the model under the body's "
         "normals and labels, and lids and eyeballs follow (SDEdit; paper, section 3.2.2)."
     )
-    SEARCH_ALIASES = ["SDEdit", "eyes", "eyelids", "blink"]
+    SEARCH_ALIASES = ["SDEdit", "eyes", "eyelids", "blink", "avatar", "animate eyes"]
     STAGE = "eyes"
 
 
@@ -222,7 +221,7 @@ class PretrainMouth(Distillation):
         "Teaches the avatar its mouth, of which the static portrait shows nothing: crops of open mouths follow the "
         "model's scores under the body's normals and labels (Interval Score Matching; paper, section 3.2.2)."
     )
-    SEARCH_ALIASES = ["ISM", "score distillation", "teeth", "mouth", "SDS"]
+    SEARCH_ALIASES = ["ISM", "score distillation", "teeth", "mouth", "SDS", "avatar", "lips", "talking head"]
     STAGE = "mouth"
 
 
@@ -233,7 +232,15 @@ class ISMOptimize(Distillation):
         "Works on the whole avatar in motion: face, eyes and mouth with the ControlNet, the whole picture without, "
         "all by Interval Score Matching (paper, section 3.2.3)."
     )
-    SEARCH_ALIASES = ["ISM", "score distillation", "dynamic avatar optimization", "SDS"]
+    SEARCH_ALIASES = [
+        "ISM",
+        "score distillation",
+        "dynamic avatar optimization",
+        "SDS",
+        "avatar",
+        "text to avatar",
+        "optimize gaussians",
+    ]
     STAGE = "full"
 
 
@@ -244,7 +251,7 @@ class SDEditRefine(Editing):
         "Refines the avatar: pictures of it in motion are edited a little by the model, without the ControlNet, and "
         "the avatar follows them (paper, section 3.2.4)."
     )
-    SEARCH_ALIASES = ["SDEdit", "refine", "img2img", "details"]
+    SEARCH_ALIASES = ["SDEdit", "refine", "img2img", "details", "avatar", "enhance"]
     STAGE = "refine"
 
 

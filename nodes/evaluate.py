@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 from . import host
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from torch import Tensor
 
     from animportrait3d_core.animation import Motion
@@ -25,7 +27,7 @@ class EvaluateAvatar:
         "Measures the avatar: psnr_portrait against the portrait's own renders at cameras that no training saw, and "
         "coverage, the opacity inside the face in the worst frame of the motion. The numbers go into report.json."
     )
-    SEARCH_ALIASES = ["metrics", "PSNR", "quality", "report"]
+    SEARCH_ALIASES = ["metrics", "PSNR", "quality", "report", "avatar", "evaluate", "benchmark"]
     FUNCTION = "execute"
     RETURN_TYPES = ("STRING",)
     RETURN_NAMES = ("metrics",)
@@ -84,9 +86,10 @@ class ContactSheet:
 
     CATEGORY = "AnimPortrait3D/views"
     DESCRIPTION = (
-        "Picks pictures evenly from up to six batches, sets them in captioned rows and saves the sheet as PNG."
+        "Picks pictures evenly from up to six batches, sets them in captioned rows and saves the sheet as PNG. The "
+        "file holds the graph: drop it on the canvas."
     )
-    SEARCH_ALIASES = ["grid", "overview", "image sheet"]
+    SEARCH_ALIASES = ["grid", "overview", "image sheet", "contact sheet", "collage", "turntable"]
     FUNCTION = "execute"
     RETURN_TYPES = ("IMAGE", "STRING")
     RETURN_NAMES = ("sheet", "path")
@@ -98,7 +101,6 @@ class ContactSheet:
         row = {"tooltip": "One batch of pictures becomes one row; a lone wide picture fills it."}
         return {
             "required": {
-                "row_1": ("IMAGE", row),
                 "columns": ("INT", {"default": 6, "min": 1, "max": 24, "tooltip": "Pictures per row."}),
                 "tile_size": (
                     "INT",
@@ -114,28 +116,36 @@ class ContactSheet:
                 ),
             },
             "optional": {
-                **{f"row_{number}": ("IMAGE", row) for number in range(2, 7)},
+                **{f"row_{number}": ("IMAGE", row) for number in range(1, 7)},
                 "lines": ("INT", {"default": 1, "min": 1, "max": 8, "tooltip": "Lines of pictures per batch."}),
             },
+            "hidden": host.GRAPH_INPUTS,
         }
 
     @host.plain_torch
     def execute(
         self,
-        row_1: Tensor,
         columns: int,
         tile_size: int,
         captions: str,
         filename: str,
         lines: int = 1,
+        graph_prompt: Mapping[str, Any] | None = None,
+        graph_extra: Mapping[str, Any] | None = None,
         **rows: Tensor | None,
     ) -> dict[str, Any]:
         from animportrait3d_core import previews
+        from animportrait3d_core.errors import InvalidInput
 
-        batches = [row_1, *(row for _, row in sorted(rows.items()) if row is not None)]
-        sheet = previews.contact_sheet(batches, captions.splitlines(), columns, tile_size, lines)
+        # A row that is left out takes its caption along.
+        words = [*captions.splitlines(), *[""] * 6]
+        connected = [(int(name[-1]), row) for name, row in sorted(rows.items()) if row is not None]
+        if not connected:
+            raise InvalidInput("AP3D_ContactSheet: no pictures are connected, expected at least one row.")
+        batches, told = [row for _, row in connected], [words[number - 1] for number, _ in connected]
+        sheet = previews.contact_sheet(batches, told, columns, tile_size, lines)
         target = host.save_path("AP3D_ContactSheet", filename, ".png")
-        previews.write_png(sheet, target.path)
+        previews.write_png(sheet, target.path, host.graph_texts(graph_prompt, graph_extra))
         return host.node_result(sheet[None], str(target.path), ui={"images": [target.ui_entry()]})
 
 

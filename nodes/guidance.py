@@ -78,6 +78,12 @@ def guidance_files(
     )
 
 
+def _paths(files: GuidanceFiles) -> list[Path]:
+    """All files and folders that a guidance is read from."""
+    chosen = [files.checkpoint, files.vae, files.controlnet, files.tokenizer, *(path for path, _ in files.loras)]
+    return [Path(path) for path in chosen if path is not None]
+
+
 def chosen_dtype(precision: str, device: str) -> torch.dtype:
     """The type of the weights; `auto` is half precision on GPUs."""
     import torch
@@ -96,7 +102,17 @@ class LoadGuidance:
         "folder, or a single checkpoint file; with a VAE, a ControlNet of 4 channels (normals and labels) and a LoRA "
         "of your own. Models of other families are refused by name. Nothing is downloaded."
     )
-    SEARCH_ALIASES = ["stable diffusion", "checkpoint loader", "ControlNet", "LoRA", "prior", "diffusers"]
+    SEARCH_ALIASES = [
+        "stable diffusion",
+        "checkpoint loader",
+        "ControlNet",
+        "LoRA",
+        "prior",
+        "diffusers",
+        "SD1.5",
+        "score distillation",
+        "load model",
+    ]
     FUNCTION = "execute"
     RETURN_TYPES = ("AP3D_GUIDANCE", "STRING")
     RETURN_NAMES = ("guidance", "description")
@@ -173,18 +189,7 @@ class LoadGuidance:
 
     @classmethod
     def IS_CHANGED(cls, model: str, controlnet: str, vae: str, lora: str, tokenizer: str, **inputs: Any) -> str:
-        def paths() -> list[Path]:
-            files = guidance_files(model, controlnet, vae, lora, tokenizer)
-            chosen = [
-                files.checkpoint,
-                files.vae,
-                files.controlnet,
-                files.tokenizer,
-                *(path for path, _ in files.loras),
-            ]
-            return [Path(path) for path in chosen if path is not None]
-
-        return host.stamp_of(paths)
+        return host.stamp_of(lambda: _paths(guidance_files(model, controlnet, vae, lora, tokenizer)))
 
     @host.plain_torch
     def execute(
@@ -201,7 +206,7 @@ class LoadGuidance:
         from animportrait3d_core.diffusion.diffusers_adapter import load_guidance
 
         files = guidance_files(model, controlnet, vae, lora, tokenizer, controlnet_strength, lora_strength)
-        device = host.device()
+        device = host.device_with_room(_paths(files))
         guidance = load_guidance(files, device, chosen_dtype(precision, device))
         lines = [f"{model}: {guidance.summary()}"]
         if tokenizer != FOUND and Path(files.checkpoint).is_dir():
@@ -218,7 +223,7 @@ class SampleGuidance:
         "Draws pictures from a guidance, as the optimization will ask it: the text of a region seen from a side, with "
         "the ControlNet and without. What is bad here will be bad on the avatar."
     )
-    SEARCH_ALIASES = ["KSampler", "text to image", "test prompt", "ControlNet preview"]
+    SEARCH_ALIASES = ["KSampler", "text to image", "test prompt", "ControlNet preview", "preview model"]
     FUNCTION = "execute"
     RETURN_TYPES = ("IMAGE",)
     RETURN_NAMES = ("images",)

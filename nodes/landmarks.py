@@ -20,7 +20,15 @@ class DetectLandmarks:
         "to Fit SMPL-X Body, which places them in space and leaves out single points and whole views that contradict "
         "the others."
     )
-    SEARCH_ALIASES = ["face landmarks", "keypoints", "iBUG 68", "face alignment", "STAR"]
+    SEARCH_ALIASES = [
+        "face landmarks",
+        "keypoints",
+        "iBUG 68",
+        "face alignment",
+        "STAR",
+        "face detection",
+        "facial landmarks",
+    ]
     FUNCTION = "execute"
     RETURN_TYPES = ("AP3D_LANDMARKS", "IMAGE")
     RETURN_NAMES = ("landmarks", "image")

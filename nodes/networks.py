@@ -43,4 +43,4 @@ def chosen_network(where: str, role: str, choice: str) -> ImageNetwork:
         folder = embedded_network_folder(role)
     else:
         folder = host.model_file(where, MODEL_KEY_OF_ROLE[role], choice)
-    return load_network(folder, role, host.device())
+    return load_network(folder, role, host.device_with_room([folder if folder.is_dir() else folder.parent]))

@@ -25,7 +25,7 @@ class SplitPartsByDistance:
         "Divides the portrait's surface into skin, hair and clothes by its distance to the fitted body: what lies "
         "close to the bare face is skin, the rest is hair or clothes, whichever of scalp and torso is nearer."
     )
-    SEARCH_ALIASES = ["segment mesh", "hair", "clothes", "asset mesh"]
+    SEARCH_ALIASES = ["segment mesh", "hair", "clothes", "asset mesh", "separate hair", "parts"]
     FUNCTION = "execute"
     RETURN_TYPES = ("AP3D_PARTS", "IMAGE")
     RETURN_NAMES = ("parts", "image")
@@ -75,7 +75,7 @@ class RigPoints:
         "Samples points on the fitted body, on hair and on clothes, and binds each to a face of the body: body points "
         "to their own face, hair to the nearest scalp face, clothes to the nearest torso face (paper, section 3.1.2)."
     )
-    SEARCH_ALIASES = ["bind points", "rig", "point cloud"]
+    SEARCH_ALIASES = ["bind points", "rig", "point cloud", "rigging", "skinning", "smplx", "gaussian splatting"]
     FUNCTION = "execute"
     RETURN_TYPES = ("AP3D_POINTS", "IMAGE")
     RETURN_NAMES = ("points", "image")
@@ -135,7 +135,14 @@ class ColorPoints:
         "is trained on the views (paper, appendix A1.3). Teeth and the inside of the mouth, which a closed mouth hides,"
         " get generic ones."
     )
-    SEARCH_ALIASES = ["texture points", "appearance initialization", "hash grid", "colour field"]
+    SEARCH_ALIASES = [
+        "texture points",
+        "appearance initialization",
+        "hash grid",
+        "colour field",
+        "vertex color",
+        "gaussian colors",
+    ]
     FUNCTION = "execute"
     RETURN_TYPES = ("AP3D_POINTS", "IMAGE")
     RETURN_NAMES = ("points", "image")
@@ -210,7 +217,7 @@ class ColorPoints:
         seen = views if close_views is None else concatenate_views([views, close_views])
         settings = ColorFieldSettings(iterations=iterations)
         bar = host.ProgressBar(iterations)
-        return train_color_field(mesh, seen, settings, seed, bar, host.device(), host.runs_folder())
+        return train_color_field(mesh, seen, settings, seed, bar, host.device_with_room(), host.runs_folder())
 
 
 NODE_CLASS_MAPPINGS = {

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 MESH_SUFFIXES = (".glb", ".gltf", ".obj", ".ply", ".stl", ".off")
 AXES = ["+x", "-x", "+y", "-y", "+z", "-z"]
 EMBEDDED_PREFIX = "embedded: "
-FILE_OPTION = host.input_file_option(MESH_SUFFIXES)
+COMPANION_SUFFIXES = (".mtl", ".bin", ".json", ".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tga", ".tif", ".tiff")
+FILE_OPTION = host.input_file_option(MESH_SUFFIXES, host.Upload("upload mesh", "3d", COMPANION_SUFFIXES))
 
 
 def portrait_files() -> list[str]:
@@ -45,10 +46,10 @@ class PortraitFromMesh:
     CATEGORY = "AnimPortrait3D/portrait"
     DESCRIPTION = (
         "Loads a static 3D head (GLB, glTF, OBJ, PLY, STL, OFF with a texture or vertex colours) and turns, scales and "
-        "moves it into the head frame: by itself, by landmarks, or by hand. Whole bodies and things that are no head "
-        "are refused."
+        "moves it into the head frame: by itself, by landmarks, or by hand. Models of ComfyUI's 3D nodes will "
+        "do. Whole bodies and things that are no head are refused."
     )
-    SEARCH_ALIASES = ["load head", "GLB", "OBJ", "PLY", "3D scan"]
+    SEARCH_ALIASES = ["load head", "GLB", "OBJ", "PLY", "3D scan", "head mesh", "import mesh", "upload mesh", "avatar"]
     FUNCTION = "execute"
     RETURN_TYPES = ("AP3D_PORTRAIT", "AP3D_MESH", "STRING", "IMAGE")
     RETURN_NAMES = ("portrait", "mesh", "prompt", "image")
@@ -57,8 +58,8 @@ class PortraitFromMesh:
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
         files = portrait_files()
-        turn = {"default": 0.0, "min": -180.0, "max": 180.0, "step": 0.5, "round": False}
-        move = {"default": 0.0, "min": -100.0, "max": 100.0, "step": 0.01, "round": False}
+        turn = {"default": 0.0, "min": -180.0, "max": 180.0, "step": 0.5, "round": False, "advanced": True}
+        move = {"default": 0.0, "min": -100.0, "max": 100.0, "step": 0.01, "round": False, "advanced": True}
         by_hand = "Only for the alignment `by hand`: "
         return {
             "required": {
@@ -86,15 +87,21 @@ class PortraitFromMesh:
                         "tooltip": "soft: a gentle light shows the shape. unlit: as in the file, if that has colours.",
                     },
                 ),
-                "up": (AXES, {"default": "+y", "tooltip": f"{by_hand}the file's axis that points up."}),
-                "face": (AXES, {"default": "+z", "tooltip": f"{by_hand}the file's axis out of the face."}),
+                "up": (
+                    AXES,
+                    {"default": "+y", "advanced": True, "tooltip": f"{by_hand}the file's axis that points up."},
+                ),
+                "face": (
+                    AXES,
+                    {"default": "+z", "advanced": True, "tooltip": f"{by_hand}the file's axis out of the face."},
+                ),
                 "nod": ("FLOAT", {**turn, "tooltip": f"{by_hand}degrees about the axis from ear to ear."}),
                 "turn": ("FLOAT", {**turn, "tooltip": f"{by_hand}degrees about the vertical axis."}),
                 "tilt": ("FLOAT", {**turn, "tooltip": f"{by_hand}degrees about the axis out of the face."}),
                 "scale": (
                     "FLOAT",
                     {
-                        "default": 2.78, "min": 1e-6, "max": 1e6, "step": 0.01, "round": False,
+                        "default": 2.78, "min": 1e-6, "max": 1e6, "step": 0.01, "round": False, "advanced": True,
                         "tooltip": f"{by_hand}head units per unit of the file; 2.78 for metres.",
                     },
                 ),
@@ -104,6 +111,10 @@ class PortraitFromMesh:
             },
             "optional": {
                 "landmarks": ("AP3D_LANDMARKS", {"tooltip": "Only for the alignment `landmarks`: points of the file."}),
+                "model_3d": (
+                    host.MODEL_3D,
+                    {"tooltip": "In place of `file`: the model of ComfyUI's Load 3D, or a mesh of any 3D node."},
+                ),
             },
         }  # fmt: skip
 
@@ -124,6 +135,7 @@ class PortraitFromMesh:
         alignment: str,
         shading: Literal["soft", "unlit"],
         landmarks: Landmarks | None = None,
+        model_3d: host.HostMesh | host.HostFile | None = None,
         **by_hand: Any,
     ) -> dict[str, Any]:
         import torch
@@ -133,8 +145,10 @@ class PortraitFromMesh:
         from animportrait3d_core.portrait.alignment import HandAlignment, framing_warnings
         from animportrait3d_core.portrait.mesh import MeshRenderSettings, portrait_from_mesh
 
-        path, _ = portrait_path("AP3D_PortraitFromMesh", file)
-        mesh, report = load_mesh_with_report(path)
+        if model_3d is None:
+            mesh, report = load_mesh_with_report(portrait_path("AP3D_PortraitFromMesh", file)[0])
+        else:
+            mesh, report = host.mesh_of_host("AP3D_PortraitFromMesh", model_3d)
         placed = self._align(mesh, body, alignment, landmarks, by_hand)
         portrait = portrait_from_mesh(mesh, placed, prompt, MeshRenderSettings(shading=shading), report)
         host.warn("AP3D_PortraitFromMesh", report.warnings)
@@ -182,7 +196,7 @@ class LoadLandmarks:
         "Reads 68 facial landmarks (iBUG order) in the coordinates of a mesh file, from the JSON of the same name: "
         '{"landmarks": [[x, y, z], ...]}. Connect a portrait to have them in its head frame.'
     )
-    SEARCH_ALIASES = ["keypoints", "iBUG 68", "face landmarks"]
+    SEARCH_ALIASES = ["keypoints", "iBUG 68", "face landmarks", "facial landmarks", "68 points"]
     FUNCTION = "execute"
     RETURN_TYPES = ("AP3D_LANDMARKS",)
     RETURN_NAMES = ("landmarks",)

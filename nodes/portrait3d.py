@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -13,11 +14,14 @@ if TYPE_CHECKING:
     from animportrait3d_core.portrait.protocol import Portrait
     from animportrait3d_core.portrait.trigrid import Generator, TrigridPortrait
 
-EMBEDDED_PREFIX = "embedded: "
+EMBEDDED_PREFIX, INPUT_PREFIX = "embedded: ", "input: "
 MODEL_KEY = "portrait3d"
 PORTRAIT_SUFFIXES = (".pth", ".pt", ".safetensors")
 GENERATOR_SUFFIXES = (".pkl", ".safetensors")
 INSIDE_THE_FILE = "(inside the file)"
+UPLOAD_FOLDER = "portrait3d"
+UPLOAD = host.Upload("upload portrait", UPLOAD_FOLDER, (".txt",), INPUT_PREFIX)
+UPLOAD_GENERATOR = host.Upload("upload generator", UPLOAD_FOLDER, (), INPUT_PREFIX)
 PREVIEW_SIZE, BACKGROUND_SIZE = 256, 512
 SAMPLING_TOOLTIP = (
     "Samples per ray of every picture that is rendered of it. draft: for a first look. standard: for two CPU cores. "
@@ -30,6 +34,24 @@ def embedded_portraits() -> list[str]:
     from animportrait3d_core.embedded.portraits import SHIPPED_PORTRAITS
 
     return [EMBEDDED_PREFIX + name for name in SHIPPED_PORTRAITS]
+
+
+def user_files(suffixes: tuple[str, ...]) -> list[str]:
+    """Names of what lies in models/portrait3d, then of what was uploaded."""
+    uploaded = [name for name in host.input_files(suffixes) if name.startswith(f"{UPLOAD_FOLDER}/")]
+    return [*host.model_files(MODEL_KEY, suffixes), *(INPUT_PREFIX + name for name in uploaded)]
+
+
+def user_file(name: str) -> Path:
+    """The file of one of these names."""
+    where = "AP3D_LoadPortrait3D"
+    if name.startswith(INPUT_PREFIX):
+        return host.input_file(where, name[len(INPUT_PREFIX) :])
+    return host.model_file(where, MODEL_KEY, name)
+
+
+def _one(name: str) -> list[Path]:
+    return [user_file(name)]
 
 
 def sampling_choice(default: str = "standard") -> tuple[list[str], dict[str, str]]:
@@ -69,7 +91,17 @@ class LoadPortrait3D:
         "models/portrait3d ({id}.pth with its generator model_512.pkl, or a safetensors portrait). Nothing inside a "
         "pickle is run."
     )
-    SEARCH_ALIASES = ["trigrid", "3DPortraitGAN", "static portrait", "NeRF head", "pth"]
+    SEARCH_ALIASES = [
+        "trigrid",
+        "3DPortraitGAN",
+        "static portrait",
+        "NeRF head",
+        "pth",
+        "Portrait3D",
+        "head",
+        "avatar",
+        "EG3D",
+    ]
     FUNCTION = "execute"
     RETURN_TYPES = ("AP3D_PORTRAIT", "STRING", "IMAGE", "IMAGE")
     RETURN_NAMES = ("portrait", "prompt", "image", "background")
@@ -77,15 +109,15 @@ class LoadPortrait3D:
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
-        files = [*embedded_portraits(), *host.model_files(MODEL_KEY, PORTRAIT_SUFFIXES)]
-        generators = [INSIDE_THE_FILE, *host.model_files(MODEL_KEY, GENERATOR_SUFFIXES)]
+        files = [*embedded_portraits(), *user_files(PORTRAIT_SUFFIXES)]
+        generators = [INSIDE_THE_FILE, *user_files(GENERATOR_SUFFIXES)]
         return {
             "required": {
                 "file": (
                     files,
                     {
-                        "tooltip": "A portrait of the pack itself, or a file in models/portrait3d.",
-                        **host.model_file_option(MODEL_KEY, PORTRAIT_SUFFIXES),
+                        "tooltip": "A portrait of the pack itself, or a file in models/portrait3d or uploaded.",
+                        **host.model_file_option(MODEL_KEY, PORTRAIT_SUFFIXES, upload=UPLOAD),
                     },
                 ),
                 "generator": (
@@ -93,7 +125,7 @@ class LoadPortrait3D:
                     {
                         "default": INSIDE_THE_FILE,
                         "tooltip": "Only for a .pth: the model it belongs to (model_512.pkl, or its safetensors copy).",
-                        **host.model_file_option(MODEL_KEY, GENERATOR_SUFFIXES),
+                        **host.model_file_option(MODEL_KEY, GENERATOR_SUFFIXES, upload=UPLOAD_GENERATOR),
                     },
                 ),
                 "sampling": sampling_choice(),
@@ -112,7 +144,7 @@ class LoadPortrait3D:
     def IS_CHANGED(cls, file: str, generator: str, **inputs: Any) -> str:
         names = [] if file.startswith(EMBEDDED_PREFIX) else [file, str(PurePosixPath(file).with_suffix(".txt"))]
         names += [] if generator == INSIDE_THE_FILE else [generator]
-        return "\n".join([file, *(host.model_file_stamp("AP3D_LoadPortrait3D", MODEL_KEY, name) for name in names)])
+        return "\n".join([file, *(host.stamp_of(functools.partial(_one, name)) for name in names)])
 
     @host.plain_torch
     def execute(self, file: str, generator: str, sampling: str, prompt: str) -> dict[str, Any]:
@@ -122,12 +154,12 @@ class LoadPortrait3D:
         if file.startswith(EMBEDDED_PREFIX):
             path = shipped_portrait_file(file[len(EMBEDDED_PREFIX) :])
         else:
-            path = host.model_file("AP3D_LoadPortrait3D", MODEL_KEY, file)
+            path = user_file(file)
         weights, unused = None, []
         if generator != INSIDE_THE_FILE and carries_decoder(path):
             unused.append(f"'{generator}' was not read: this file carries its own decoder.")
         elif generator != INSIDE_THE_FILE:
-            weights = read_generator(host.model_file("AP3D_LoadPortrait3D", MODEL_KEY, generator))
+            weights = read_generator(user_file(generator))
         portrait = read_portrait(path, sampling, weights, prompt)
         image = four_sides(portrait)
         ui = {**host.preview_images(image, "portrait"), "text": ["\n".join([portrait.summary(), *unused])]}
@@ -146,7 +178,16 @@ class TextToPortrait:
         "same words and seed are there at once. It knows sex, age, skin, hair, eyes, brows, lips, beards, freckles "
         "and clothes."
     )
-    SEARCH_ALIASES = ["text to 3D", "prompt", "identity", "generate head"]
+    SEARCH_ALIASES = [
+        "text to 3D",
+        "prompt",
+        "identity",
+        "generate head",
+        "text to avatar",
+        "character",
+        "face generator",
+        "avatar",
+    ]
     FUNCTION = "execute"
     RETURN_TYPES = ("AP3D_PORTRAIT", "STRING", "IMAGE")
     RETURN_NAMES = ("portrait", "prompt", "image")
@@ -207,11 +248,15 @@ class ExtractMesh:
         "Takes the surface out of a portrait's density field by marching cubes, cleans it, and colours it "
         "as the portrait looks (paper, section 3.1). A portrait that is a mesh gives its own, as it is."
     )
-    SEARCH_ALIASES = ["marching cubes", "isosurface", "trigrid to mesh", "geometry"]
+    SEARCH_ALIASES = ["marching cubes", "isosurface", "trigrid to mesh", "geometry", "mesh", "to mesh", "NeRF to mesh"]
     FUNCTION = "execute"
-    RETURN_TYPES = ("AP3D_MESH", "IMAGE")
-    RETURN_NAMES = ("mesh", "image")
-    OUTPUT_TOOLTIPS = ("The surface in the head frame, with colours.", "It from four sides, in clay and in colours.")
+    RETURN_TYPES = ("AP3D_MESH", "IMAGE", "MESH")
+    RETURN_NAMES = ("mesh", "image", "mesh_3d")
+    OUTPUT_TOOLTIPS = (
+        "The surface in the head frame, with colours.",
+        "It from four sides, in clay and in colours.",
+        "The same for ComfyUI's own 3D nodes: preview, save as GLB, bake.",
+    )
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
@@ -276,7 +321,8 @@ class ExtractMesh:
         clay = previews.shaded_mesh(mesh.vertices, mesh.faces, cameras)
         image = torch.cat([clay, render_colored_mesh(mesh, cameras).images])
         text = f"{len(mesh.vertices):,} vertices, {len(mesh.faces):,} faces"
-        return host.node_result(mesh, image, ui={**host.preview_images(image, "mesh"), "text": [text]})
+        ui = {**host.preview_images(image, "mesh"), "text": [text]}
+        return host.node_result(mesh, image, host.host_mesh(mesh), ui=ui)
 
 
 NODE_CLASS_MAPPINGS = {

@@ -42,7 +42,7 @@ class MatteViews:
         "Gives the views other mattes and composites them over their background once: the field's own weights (which "
         "Render Views already delivers), the foreground of a parts network, or masks from any other node."
     )
-    SEARCH_ALIASES = ["matting", "foreground mask", "MODNet", "remove background", "alpha"]
+    SEARCH_ALIASES = ["matting", "foreground mask", "MODNet", "remove background", "alpha", "rembg", "segmentation"]
     FUNCTION = "execute"
     RETURN_TYPES = ("AP3D_VIEWS", "IMAGE", "MASK")
     RETURN_NAMES = ("views", "images", "masks")
@@ -102,7 +102,16 @@ class SegmentViews:
         "Labels every pixel of the views as face, hair, clothes, eyes, lips, mouth or background: with a parts "
         "network, or from label pictures of another program. A separate hair network or mask overrules its hair."
     )
-    SEARCH_ALIASES = ["face parsing", "Sapiens", "human parsing", "hair segmentation", "labels"]
+    SEARCH_ALIASES = [
+        "face parsing",
+        "Sapiens",
+        "human parsing",
+        "hair segmentation",
+        "labels",
+        "segment",
+        "hair mask",
+        "face mask",
+    ]
     FUNCTION = "execute"
     RETURN_TYPES = ("AP3D_LABELS", "IMAGE", "IMAGE")
     RETURN_NAMES = ("labels", "overlay", "class_colours")
@@ -202,7 +211,7 @@ class CorrectLabels:
         "Sets the class of what was painted in some of the views. On the surface it overrules every other view. Chain "
         "several of these nodes to paint several classes; one class can also be painted at Face Revote itself."
     )
-    SEARCH_ALIASES = ["paint", "manual correction", "mask editor", "fix segmentation"]
+    SEARCH_ALIASES = ["paint", "manual correction", "mask editor", "fix segmentation", "labels", "edit segmentation"]
     FUNCTION = "execute"
     RETURN_TYPES = ("AP3D_LABELS", "IMAGE")
     RETURN_NAMES = ("labels", "class_colours")
@@ -239,14 +248,24 @@ class FaceRevote:
         "really visible (paper, section 3.1). Smooths along the surface, joins small islands; what is painted as a "
         "correction overrules every view."
     )
-    SEARCH_ALIASES = ["segment mesh", "MeshSegmenter", "asset mesh", "hair mesh", "clothing mesh", "voting"]
+    SEARCH_ALIASES = [
+        "segment mesh",
+        "MeshSegmenter",
+        "asset mesh",
+        "hair mesh",
+        "clothing mesh",
+        "voting",
+        "parts",
+        "labels to mesh",
+    ]
     FUNCTION = "execute"
-    RETURN_TYPES = ("AP3D_PARTS", "IMAGE", "STRING")
-    RETURN_NAMES = ("parts", "image", "report")
+    RETURN_TYPES = ("AP3D_PARTS", "IMAGE", "STRING", "MESH")
+    RETURN_NAMES = ("parts", "image", "report", "mesh_3d")
     OUTPUT_TOOLTIPS = (
         "The mesh with a part for each face.",
         "The parts in colours from four sides.",
         "What was seen, left out and changed.",
+        "The mesh in the colours of its parts, for ComfyUI's own 3D preview.",
     )
 
     @classmethod
@@ -321,7 +340,7 @@ class FaceRevote:
         colors = previews.PART_COLORS[voted.parts.part_of_face.long()]
         image = previews.colored_faces(mesh, colors, previews.preview_cameras(PREVIEW_SIZE))
         shown = {**host.preview_images(image, "parts"), "text": [text]}
-        return host.node_result(voted.parts, image, text, ui=shown)
+        return host.node_result(voted.parts, image, text, host.host_mesh(mesh, colors), ui=shown)
 
 
 NODE_CLASS_MAPPINGS = {

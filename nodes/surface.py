@@ -27,7 +27,16 @@ class EstimateNormals:
         "Finds the surface normal at every pixel of the views, in the space of their cameras: with a normals network, "
         "or from normal pictures that another node made. Normals keep the fine shape that a raw mesh has lost."
     )
-    SEARCH_ALIASES = ["normal map", "normal estimation", "Unique3D", "NormalBae", "DSINE", "StableNormal"]
+    SEARCH_ALIASES = [
+        "normal map",
+        "normal estimation",
+        "Unique3D",
+        "NormalBae",
+        "DSINE",
+        "StableNormal",
+        "normals",
+        "surface normals",
+    ]
     FUNCTION = "execute"
     RETURN_TYPES = ("AP3D_NORMALS", "IMAGE")
     RETURN_NAMES = ("normals", "images")
@@ -97,11 +106,23 @@ class RefineMesh:
         "Moves the vertices of a raw mesh until its rendered normals and silhouettes are those of the views (paper, "
         "equation A2), remeshing it finer on the way. The result is wound outward and carries the raw mesh's colours."
     )
-    SEARCH_ALIASES = ["mesh optimization", "remesh", "decimate", "normal loss", "continuous remeshing"]
+    SEARCH_ALIASES = [
+        "mesh optimization",
+        "remesh",
+        "decimate",
+        "normal loss",
+        "continuous remeshing",
+        "smooth mesh",
+        "mesh detail",
+    ]
     FUNCTION = "execute"
-    RETURN_TYPES = ("AP3D_MESH", "IMAGE")
-    RETURN_NAMES = ("mesh", "image")
-    OUTPUT_TOOLTIPS = ("The refined mesh.", "Each side of it before (left) and after (right).")
+    RETURN_TYPES = ("AP3D_MESH", "IMAGE", "MESH")
+    RETURN_NAMES = ("mesh", "image", "mesh_3d")
+    OUTPUT_TOOLTIPS = (
+        "The refined mesh.",
+        "Each side of it before (left) and after (right).",
+        "The refined mesh for ComfyUI's own 3D nodes: preview, save as GLB, bake.",
+    )
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
@@ -174,7 +195,7 @@ class RefineMesh:
         before, after = (previews.shaded_mesh(value.vertices, value.faces, cameras) for value in (mesh, refined.mesh))
         image = torch.cat([before, after], dim=2)
         ui = {**host.preview_images(image, "refined"), "text": [refined.summary()]}
-        return host.node_result(refined.mesh, image, ui=ui)
+        return host.node_result(refined.mesh, image, host.host_mesh(refined.mesh), ui=ui)
 
     @staticmethod
     def _settings(preset: str, inputs: dict[str, Any]) -> RefineSettings:

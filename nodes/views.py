@@ -32,7 +32,15 @@ class RenderViews:
         "Renders the portrait, or the avatar, from a set of cameras around the head. The views carry pictures, masks, "
         "cameras and, with a motion, the pose of each; the following nodes fit and train on them."
     )
-    SEARCH_ALIASES = ["multi-view", "turntable", "cameras"]
+    SEARCH_ALIASES = [
+        "multi-view",
+        "turntable",
+        "cameras",
+        "render avatar",
+        "render portrait",
+        "camera orbit",
+        "novel view",
+    ]
     FUNCTION = "execute"
     RETURN_TYPES = ("AP3D_VIEWS", "IMAGE", "MASK")
     RETURN_NAMES = ("views", "images", "masks")
@@ -105,7 +113,7 @@ class ReplaceViewImages:
         "Puts pictures (and masks) that other nodes have worked on back into the views, in the same order and with the "
         "same cameras. Larger pictures are fine: the cameras are scaled with them."
     )
-    SEARCH_ALIASES = ["retouch", "matte", "upscale views"]
+    SEARCH_ALIASES = ["retouch", "matte", "upscale views", "img2img", "edit views", "inpaint views"]
     FUNCTION = "execute"
     RETURN_TYPES = ("AP3D_VIEWS",)
     RETURN_NAMES = ("views",)

@@ -6,12 +6,13 @@ import dataclasses
 
 from ..body.parameters import BodyParameters
 from ..errors import InvalidInput
+from ..socket_values import SocketValue
 
 SCHEMA_VERSION = 1
 
 
 @dataclasses.dataclass(frozen=True)
-class Motion:
+class Motion(SocketValue):
     """T poses at a frame rate.
 
     parameters: a batch of T; shape and placement included, so that a frame can be posed as it is.  fps: frames per

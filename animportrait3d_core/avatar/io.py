@@ -24,6 +24,7 @@ from .model import SCHEMA_VERSION, RiggedAvatar
 
 FORMAT = "animportrait3d.avatar"
 GAUSSIAN_TENSORS = ("means", "quats", "log_scales", "logit_opacities", "sh")
+_MOST_HEADER_BYTES = 1 << 24
 _BODY_PREFIX, _ASSETS_PREFIX = "body.", "assets."
 
 
@@ -32,8 +33,22 @@ def vertex_order(faces: Tensor) -> str:
     return hashlib.sha256(faces.contiguous().cpu().to(torch.int64).numpy().tobytes()).hexdigest()
 
 
-def save_avatar(avatar: RiggedAvatar, path: str | Path) -> None:
+def is_avatar_file(path: Path) -> bool:
+    """Whether a safetensors file says that it holds an avatar; only its header is read."""
+    try:
+        with path.open("rb") as file:
+            size = int.from_bytes(file.read(8), "little")
+            header = parse_json(file.read(size)) if size <= _MOST_HEADER_BYTES else {}
+    except (OSError, ValueError):
+        return False
+    metadata = header.get("__metadata__") if isinstance(header, dict) else None
+    return isinstance(metadata, dict) and metadata.get("format") == FORMAT
+
+
+def save_avatar(avatar: RiggedAvatar, path: str | Path, graph: Mapping[str, str] | None = None) -> None:
     """Write the avatar as one safetensors file, in one piece.
+
+    graph: further metadata: what it was made by, as ComfyUI's frontend looks for it (`workflow`: JSON).
 
     Metadata: format, schema_version, quaternion_order, vertex_order, body_name, body_fingerprint, prompt, versions and
     the avatar's own `metadata` (seeds, hashes), the last two as JSON. A body that may be passed on is stored with it.
@@ -53,6 +68,7 @@ def save_avatar(avatar: RiggedAvatar, path: str | Path) -> None:
         "versions": json.dumps({"torch": torch.__version__}),
         "metadata": json.dumps(dict(avatar.metadata), sort_keys=True),
     }
+    metadata |= {name: text for name, text in (graph or {}).items() if name not in metadata}
     if avatar.body.redistributable:
         body_tensors, body_metadata = avatar.body.to_tensors()
         tensors |= {_ASSETS_PREFIX + name: value for name, value in body_tensors.items()}

@@ -22,6 +22,7 @@ from ..rigging import (
     to_world,
     triangle_frames,
 )
+from ..socket_values import SocketValue
 from .spherical_harmonics import rotate_spherical_harmonics
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ SCHEMA_VERSION = 1
 
 
 @dataclasses.dataclass(frozen=True)
-class RiggedAvatar:
+class RiggedAvatar(SocketValue):
     """N Gaussians bound to the triangles of a body.
 
     gaussians: means, rotations and scales relative to the triangle (`rigging.frames`); spherical harmonics in the

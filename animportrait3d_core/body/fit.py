@@ -20,6 +20,7 @@ from ..head_frame import HEAD_SCALE
 from ..landmarks import NUM_FACE_LANDMARKS
 from ..meshes import Mesh
 from ..progress import Progress
+from ..socket_values import SocketValue
 from ..views import Views
 from .fit_inputs import check_inputs, few_views
 from .fit_landmarks import LandmarkTerm
@@ -87,7 +88,7 @@ class BodyFitSettings:
 
 
 @dataclasses.dataclass(frozen=True)
-class BodyFit:
+class BodyFit(SocketValue):
     """A body posed as a portrait.
 
     parameters: batch of one.  body: the model they belong to.  metrics, each only if what it needs was given, lengths

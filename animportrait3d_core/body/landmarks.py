@@ -11,6 +11,7 @@ from torch import Tensor
 from ..cameras import Cameras, yaw_of
 from ..errors import InvalidInput, check_finite, check_shape
 from ..landmarks import LEFT_OUTER_EYE, NUM_FACE_LANDMARKS, RIGHT_OUTER_EYE
+from ..socket_values import SocketValue
 from ..views import Views
 
 MAX_YAW_DEGREES = 75.0  # from the front; turned further, half of the face is hidden and detectors guess
@@ -20,7 +21,7 @@ Detector = Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]
 
 
 @dataclasses.dataclass(frozen=True)
-class Landmarks:
+class Landmarks(SocketValue):
     """Landmarks of one subject; at least one of the two forms.
 
     points_3d: [68, 3] float32 in the world, or None.  points_2d: [B, 68, 2] float32 pixels in the B views of the

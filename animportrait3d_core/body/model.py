@@ -21,6 +21,7 @@ from torch import Tensor
 from ..devices import Device, moved
 from ..errors import IncompatibleCheckpoint, InvalidInput, ShapeMismatch
 from ..files import temporary_directory
+from ..socket_values import SocketValue
 from .assets import BodyAssets, assets_from_tensors, assets_to_tensors, load_body_assets, ordinary_tensor
 from .mouth_pieces import with_mouth
 from .parameters import BodyParameters
@@ -66,7 +67,7 @@ class BodyOutput:
     joint_transforms: Tensor
 
 
-class BodyModel:
+class BodyModel(SocketValue):
     """A body that poses batches of `BodyParameters`; immutable, differentiable in every parameter.
 
     eyelid_mode: 'fixed' or 'paper' (see the module).  The instance may be shared between threads and used inside

@@ -7,6 +7,7 @@ import re
 
 from ..cameras import view_word
 from ..errors import InvalidInput
+from ..socket_values import SocketValue
 from .crops import CROP_REGIONS, CropRegion
 
 SCHEMA_VERSION = 1
@@ -62,7 +63,7 @@ def abstract_prompt_of(prompt: str) -> str:
 
 
 @dataclasses.dataclass(frozen=True)
-class Prompts:
+class Prompts(SocketValue):
     """What the diffusion prior is told about one person.
 
     prompt: the whole description, for bust and face.  abstract_prompt: what eyes and mouths are told after the name of

@@ -12,6 +12,7 @@ from torch import Tensor
 from ..errors import InvalidInput, MissingModelFile, ShapeMismatch, check_shape
 from ..fingerprints import fingerprint
 from ..model_weights import building
+from ..socket_values import SocketValue
 from .codec import LatentCodec
 from .components import Components, check_components, frozen, load_controlnet, load_folder, load_vae
 from .families import family_of_width
@@ -46,7 +47,7 @@ class GuidanceFiles:
     tokenizer: Path | None = None
 
 
-class DiffusersGuidance:
+class DiffusersGuidance(SocketValue):
     """A Stable-Diffusion-shaped model with frozen weights; see the protocol `Guidance`.
 
     Text in the time embedding (`addition_embed_type` "text") is the U-Net's own affair: it takes it from the hidden

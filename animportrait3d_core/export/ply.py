@@ -112,7 +112,7 @@ def write_splat_ply(gaussians: Gaussians, path: str | Path, y_down: bool = True)
     y_down: turn by 180 degrees about x, as viewers of COLMAP scenes expect; our world has y up.
     """
     if y_down:
-        gaussians = _turned_about_x(gaussians)
+        gaussians = turned_about_x(gaussians)
     gaussians = dataclasses.replace(gaussians, quats=normalize_quaternion(gaussians.quats))
     table = torch.cat([gaussians.means, torch.zeros_like(gaussians.means), _color_and_shape(gaussians)], dim=1)
     write_table(path, splat_columns(), table.detach().cpu().numpy())
@@ -161,8 +161,9 @@ def _parts(columns: dict[str, np.ndarray], face_parts: Tensor) -> Tensor:
     return torch.where(fits, face_parts.long(), part_of_mask[mask]).to(torch.uint8)
 
 
-def _turned_about_x(gaussians: Gaussians) -> Gaussians:
-    """The Gaussians turned by 180 degrees about the x axis, view-dependent colours included."""
+def turned_about_x(gaussians: Gaussians) -> Gaussians:
+    """The Gaussians turned by 180 degrees about the x axis, view-dependent colours included: from our world, with y up,
+    into the one of splat files and viewers, with y down, and back."""
     turn = gaussians.means.new_tensor([1.0, -1.0, -1.0])
     half_turn = gaussians.quats.new_tensor([0.0, 1.0, 0.0, 0.0])
     rotation = torch.diag(turn).expand(len(gaussians), 3, 3)

@@ -7,6 +7,7 @@ in `mesh_queries`, and nothing here knows what a head is.
 
 from __future__ import annotations
 
+from .colors import display_colors, linear_colors
 from .load import load_mesh, load_mesh_with_report
 from .report import LoadSettings, MeshReport
 from .save import save_mesh, texture_to_vertex_colors
@@ -14,6 +15,8 @@ from .save import save_mesh, texture_to_vertex_colors
 __all__ = [
     "LoadSettings",
     "MeshReport",
+    "display_colors",
+    "linear_colors",
     "load_mesh",
     "load_mesh_with_report",
     "save_mesh",

@@ -7,6 +7,8 @@ import warnings
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
 
 def srgb_to_linear(values: np.ndarray) -> np.ndarray:
@@ -17,6 +19,16 @@ def srgb_to_linear(values: np.ndarray) -> np.ndarray:
 def linear_to_srgb(values: np.ndarray) -> np.ndarray:
     """Display values [...] of linear light [...] in 0..1, the inverse of `srgb_to_linear`."""
     return np.where(values <= 0.0031308, values * 12.92, 1.055 * np.clip(values, 0.0031308, None) ** (1 / 2.4) - 0.055)
+
+
+def linear_colors(colors: Tensor) -> Tensor:
+    """Linear light [...] float32 of display colours [...] in 0..1, clamped to them."""
+    return torch.from_numpy(srgb_to_linear(colors.clamp(0, 1).double().numpy())).float()
+
+
+def display_colors(colors: Tensor) -> Tensor:
+    """Display colours [...] float32 of linear light [...] in 0..1, the inverse of `linear_colors`."""
+    return torch.from_numpy(linear_to_srgb(colors.clamp(0, 1).double().numpy())).float()
 
 
 def tint(colors: np.ndarray, factor: np.ndarray) -> np.ndarray:

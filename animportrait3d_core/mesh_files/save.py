@@ -12,7 +12,7 @@ import torch
 from ..errors import InvalidInput
 from ..files import atomic_write
 from ..mesh_queries import colors_at
-from ..meshes import Mesh
+from ..meshes import Mesh, split_at_seams
 from .colors import srgb_to_linear
 
 SAVE_FORMATS = (".glb", ".obj", ".ply")
@@ -82,15 +82,12 @@ def _to_trimesh(mesh: Mesh) -> Any:
         if mesh.vertex_colors is not None:
             colors = torch.round(mesh.vertex_colors.clamp(0, 1) * 255).to(torch.uint8).numpy()
         return trimesh.Trimesh(mesh.vertices.numpy(), faces, vertex_colors=colors, process=False)
-    corners = np.concatenate([faces.reshape(-1, 1), mesh.corner_uvs.numpy().reshape(-1, 2)], axis=1, dtype=np.float64)
-    unique, inverse = np.unique(corners, axis=0, return_inverse=True)
+    split = split_at_seams(mesh)
     material = trimesh.visual.material.PBRMaterial(
         name="portrait", baseColorTexture=_texture_png(mesh), metallicFactor=0.0, roughnessFactor=1.0, doubleSided=True
     )
-    visual = trimesh.visual.TextureVisuals(uv=unique[:, 1:], material=material)
-    return trimesh.Trimesh(
-        mesh.vertices.numpy()[unique[:, 0].astype(np.int64)], inverse.reshape(-1, 3), visual=visual, process=False
-    )
+    visual = trimesh.visual.TextureVisuals(uv=split.uvs.double().numpy(), material=material)
+    return trimesh.Trimesh(split.vertices.numpy(), split.faces.numpy(), visual=visual, process=False)
 
 
 def _glb_bytes(mesh: Mesh) -> bytes:

@@ -15,6 +15,7 @@ from ..meshes import Mesh, vertex_normals
 from ..progress import Progress
 from ..render import rasterize_mesh
 from ..render.threads import run_parallel
+from ..socket_values import SocketValue
 from .alignment import HeadAlignment, crop_to_view
 from .numba_shading import (
     NO_COLORS,
@@ -61,7 +62,7 @@ class MeshRenderSettings:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class MeshPortrait:
+class MeshPortrait(SocketValue):
     """A static portrait as a mesh in the head frame.
 
     surface: the aligned mesh, with a texture or vertex colours.  report: what its file held, if it came from one.

@@ -18,6 +18,7 @@ from ..errors import InvalidInput, check_shape
 from ..mesh_queries import ClosestPoints, SurfaceTree, colors_at
 from ..meshes import Mesh, compact, face_areas, face_normals
 from ..parts import AvatarPart, part_of_faces
+from ..socket_values import SocketValue
 from .frames import points_to_local, triangle_frames
 from .sampling import paper_body_counts, paper_mesh_samples, place_samples
 from .visibility import visible_faces
@@ -87,7 +88,7 @@ class PointSettings:
 
 
 @dataclasses.dataclass(frozen=True)
-class RiggedPoints:
+class RiggedPoints(SocketValue):
     """N coloured points bound to faces of the body.
 
     positions: [N, 3] world.  normals: [N, 3] unit, outward, of the surface they were sampled on.  spacing: [N] world

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..errors import InvalidInput, check_finite, check_shape
 from ..parts import PART_CLASSES
+from ..socket_values import SocketValue
 from .label_sets import LABEL_SETS, our_classes
 
 SCHEMA_VERSION = 1
@@ -35,7 +36,7 @@ STRAY_SHARE = 0.02
 
 
 @dataclasses.dataclass(frozen=True)
-class ViewLabels:
+class ViewLabels(SocketValue):
     """Class labels of B views.
 
     labels: [B, H, W] uint8, positions in `classes`.  classes: names out of `PART_CLASSES`, in any order, with

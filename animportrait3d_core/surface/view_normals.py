@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ..cameras import OPENGL_AXES, Cameras
 from ..errors import InvalidInput, ShapeMismatch, check_finite, check_shape
+from ..socket_values import SocketValue
 from ..views import Views, replace_images
 
 SCHEMA_VERSION = 1
@@ -19,7 +20,7 @@ ROTATIONS = ("camera_to_world", "legacy")
 
 
 @dataclasses.dataclass(frozen=True)
-class ViewNormals:
+class ViewNormals(SocketValue):
     """Normals of B views in camera space, OpenGL axes: x right, y up, z towards the camera.
 
     normals: [B, H, W, 3] float32 of unit length where the mask is above 0, else 0.  masks: [B, H, W] float32 in 0..1,

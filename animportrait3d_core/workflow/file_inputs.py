@@ -1,8 +1,9 @@
 """Inputs that name a file: a choice of the host's folders, or, on the command line, any path.
 
 An input declares itself in its options: `"file_input": {"folders": ["input"], "suffixes": [".glb", ...]}`. `folders`
-are where its names lie: "input", or "models/KEY" for a model key. With `"inner": "network.json"` a folder may be given
-for the file of that name in it. ComfyUI's frontend ignores the entry and offers the choices alone.
+are where its names lie: "input", "output" (these names end in " [output]"), or "models/KEY" for a model key. With
+`"inner": "network.json"` a folder may be given for the file of that name in it. ComfyUI's frontend offers the choices
+alone; of `"upload"` the pack's own script makes a button.
 """
 
 from __future__ import annotations
@@ -64,8 +65,13 @@ def _is_offered(entry: InputDefinition, name: str) -> bool:
 def _folders(entry: InputDefinition) -> list[Path]:
     """Where the names of a file input lie in this run."""
     context = active_context() or plain_context()
+    roots = {
+        "models": context.models_directory,
+        "input": context.input_directory,
+        "output": context.output_directory,
+    }
     places = [place.partition("/") for place in entry.file_input["folders"]]
-    return [context.models_directory / key if kind == "models" else context.input_directory for kind, _, key in places]
+    return [roots[kind] / key for kind, _, key in places]
 
 
 def _shown(entry: InputDefinition) -> str:

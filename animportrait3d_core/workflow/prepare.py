@@ -175,7 +175,10 @@ def _validated(prompt: Prompt, definitions: Mapping[str, NodeDefinition], node: 
     for entry in definition.inputs:
         if entry.name not in node.inputs:
             if entry.required:
-                raise InvalidInput(f"{node.label}: required input '{entry.name}' ({entry.kind}) is missing.")
+                raise InvalidInput(
+                    f"{node.label}: required input '{entry.name}' ({entry.kind}) is missing. Connect it; if the node "
+                    "before it is muted, bypass that one instead."
+                )
             continue
         value = node.inputs[entry.name]
         if isinstance(value, Link):

@@ -9,6 +9,7 @@ from __future__ import annotations
 from .environment import check_interrupt, device, in_comfyui, report_metrics, say, warn
 from .folders import (
     SavePath,
+    Upload,
     clip_tokenizer_folder,
     files_beside,
     input_file,
@@ -16,6 +17,9 @@ from .folders import (
     input_file_stamp,
     input_files,
     input_folder,
+    made_file,
+    made_file_option,
+    made_files,
     model_file,
     model_file_option,
     model_file_stamp,
@@ -29,24 +33,40 @@ from .folders import (
     stamp_of,
     temp_folder,
 )
+from .geometry import MODEL_3D, HostFile, HostMesh, host_mesh, host_splat, mesh_of_host
 from .images import preview_images
+from .memory import device_with_room
+from .metadata import GRAPH_INPUTS, graph_texts
 from .progress import ProgressBar
 from .tensors import plain_torch, plain_values
 from .values import node_result
 
 __all__ = [
+    "MODEL_3D",
+    "GRAPH_INPUTS",
+    "HostFile",
+    "HostMesh",
     "ProgressBar",
     "SavePath",
+    "Upload",
     "check_interrupt",
     "clip_tokenizer_folder",
     "device",
+    "device_with_room",
     "files_beside",
+    "graph_texts",
+    "host_mesh",
+    "host_splat",
     "in_comfyui",
     "input_file",
     "input_file_option",
     "input_file_stamp",
     "input_files",
     "input_folder",
+    "made_file",
+    "made_file_option",
+    "made_files",
+    "mesh_of_host",
     "model_file",
     "model_file_option",
     "model_file_stamp",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +99,32 @@ def input_file(where: str, name: str) -> Path:
     return _inside(where, input_folder(), name)
 
 
+OUTPUT_MARK = " [output]"
+"""End of the names of files in the output folder, as ComfyUI itself writes them."""
+
+
+def made_files(suffixes: tuple[str, ...], wanted: Callable[[Path], bool]) -> list[str]:
+    """Names of the wanted files of the output folder (they end in OUTPUT_MARK) and the input folder; newest first."""
+    found: list[tuple[float, str]] = []
+    for folder, mark in ((output_folder(), OUTPUT_MARK), (input_folder(), "")):
+        for file in folder.rglob("*") if folder.is_dir() else ():
+            if file.suffix.lower() in suffixes and file.is_file() and wanted(file):
+                found.append((file.stat().st_mtime, file.relative_to(folder).as_posix() + mark))
+    return [name for _, name in sorted(found, reverse=True)]
+
+
+def made_file(where: str, name: str) -> Path:
+    """The path of one of these names, or of an absolute path given on purpose."""
+    if name.endswith(OUTPUT_MARK):
+        return _inside(where, output_folder(), name.removesuffix(OUTPUT_MARK))
+    return input_file(where, name)
+
+
+def made_file_option(suffixes: tuple[str, ...], upload: Upload | None = None) -> dict[str, Any]:
+    """Entry of an input's options: it names files of the input and the output folder."""
+    return _file_input(["input", "output"], suffixes, upload)
+
+
 def input_file_stamp(where: str, name: str, companions: Callable[[Path], Iterable[Path]] | None = None) -> str:
     """What IS_CHANGED of a loader returns: time and size of the file, or why it cannot be read (the run tells).
 
@@ -107,15 +133,35 @@ def input_file_stamp(where: str, name: str, companions: Callable[[Path], Iterabl
     return stamp_of(lambda: _with_companions(input_file(where, name), companions))
 
 
-def input_file_option(suffixes: tuple[str, ...]) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Upload:
+    """How `web/upload.js` brings the user's files into the input folder: the words on its button, the folder below
+    `input`, what comes along (suffixes), and what stands before the name in the choice."""
+
+    label: str
+    folder: str
+    companions: tuple[str, ...] = ()
+    prefix: str = ""
+
+
+def input_file_option(suffixes: tuple[str, ...], upload: Upload | None = None) -> dict[str, Any]:
     """Entry of an input's options: it names files of the input folder, or takes a path on the command line."""
-    return {"file_input": {"folders": ["input"], "suffixes": list(suffixes)}}
+    return _file_input(["input"], suffixes, upload)
 
 
-def model_file_option(keys: str | tuple[str, ...], suffixes: tuple[str, ...], inner: str = "") -> dict[str, Any]:
+def model_file_option(
+    keys: str | tuple[str, ...], suffixes: tuple[str, ...], inner: str = "", upload: Upload | None = None
+) -> dict[str, Any]:
     """The same for files of one or more model keys. With `inner`, the path of a folder stands for that file in it."""
-    folders = [f"models/{key}" for key in ((keys,) if isinstance(keys, str) else keys)]
-    return {"file_input": {"folders": folders, "suffixes": list(suffixes)} | ({"inner": inner} if inner else {})}
+    option = _file_input([f"models/{key}" for key in ((keys,) if isinstance(keys, str) else keys)], suffixes, upload)
+    return {"file_input": option["file_input"] | ({"inner": inner} if inner else {})}
+
+
+def _file_input(folders: list[str], suffixes: tuple[str, ...], upload: Upload | None) -> dict[str, Any]:
+    entry: dict[str, Any] = {"folders": folders, "suffixes": list(suffixes)}
+    if upload is not None:
+        entry["upload"] = asdict(upload) | {"companions": list(upload.companions)}
+    return {"file_input": entry}
 
 
 def model_file_stamp(
@@ -174,15 +220,17 @@ def runs_folder() -> Path:
 def save_path(where: str, prefix: str, suffix: str) -> SavePath:
     """Where a node saves `prefix` ("avatar", "heads/anna") with `suffix` (".glb").
 
-    ComfyUI counts up (avatar_00001_.glb), as its own save nodes do. The headless runner writes the plain name
-    (avatar.glb) and replaces what an earlier run left: its output folder belongs to one workflow.
+    ComfyUI counts up (avatar_00001_.glb), as its own save nodes do; files of one run have one number, if it is free.
+    The headless runner writes the plain name (avatar.glb) and replaces what an earlier run left: its output folder
+    belongs to one workflow.
     """
     root = output_folder()
     path = _inside(where, root, prefix + suffix)
     folder_paths = comfy_module("folder_paths")
     if folder_paths is not None:
         folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(prefix, str(root))
-        filename = f"{name}_{counter:05}_{suffix}"
+        number = _number_of_run(counter, lambda number: Path(folder) / f"{name}_{number:05}_{suffix}")
+        filename = f"{name}_{number:05}_{suffix}"
         return SavePath(Path(folder) / filename, subfolder, filename)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -192,6 +240,26 @@ def save_path(where: str, prefix: str, suffix: str) -> SavePath:
         ) from error
     subfolder = path.parent.relative_to(root).as_posix()
     return SavePath(path, "" if subfolder == "." else subfolder, path.name)
+
+
+_LAST_NUMBER: dict[str, int] = {}
+"""The number of the files of the run that saved last."""
+
+
+def _number_of_run(counter: int, file_of: Callable[[int], Path]) -> int:
+    """The number of this run, which the first file that it saves chooses; the counter's where that file is taken.
+
+    counter: the first number that is free whatever the suffix.
+    """
+    utilities = comfy_module("comfy_execution.utils")
+    executing = utilities.get_executing_context() if utilities is not None else None
+    if executing is None:
+        return counter
+    number = _LAST_NUMBER.get(executing.prompt_id, counter)
+    number = counter if file_of(number).exists() else number
+    _LAST_NUMBER.clear()
+    _LAST_NUMBER[executing.prompt_id] = number
+    return number
 
 
 def _inside(where: str, folder: Path, name: str) -> Path:

@@ -11,6 +11,8 @@ import functools
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from .memory import told_memory
+
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
@@ -18,7 +20,8 @@ def plain_torch(execute: Function) -> Function:
     """Decorator of a node's function: inside it torch behaves as in a script.
 
     Inference mode is off, gradients can be taken, and inference tensors among the arguments (IMAGE and MASK of the
-    host's nodes, also inside dataclasses, dictionaries and lists) arrive as clones.
+    host's nodes, also inside dataclasses, dictionaries and lists) arrive as clones. IMAGE and MASK arrive in float32,
+    also of hosts that keep them in half precision. The end of the GPU's memory is told (`told_memory`).
     """
 
     @functools.wraps(execute)
@@ -26,10 +29,20 @@ def plain_torch(execute: Function) -> Function:
         import torch
 
         with torch.inference_mode(False), torch.enable_grad():
-            plain_arguments = [plain_values(value) for value in arguments]
-            return execute(self, *plain_arguments, **{name: plain_values(value) for name, value in inputs.items()})
+            plain_arguments = [_argument(value) for value in arguments]
+            plain_inputs = {name: _argument(value) for name, value in inputs.items()}
+            with told_memory(self, inputs):
+                return execute(self, *plain_arguments, **plain_inputs)
 
     return wrapper  # type: ignore[return-value]
+
+
+def _argument(value: Any) -> Any:
+    """Bare tensors are IMAGE and MASK; what lies in our own values has the type that it is documented to have."""
+    import torch
+
+    halved = isinstance(value, torch.Tensor) and value.dtype in (torch.float16, torch.bfloat16)
+    return value.float() if halved else plain_values(value)
 
 
 def plain_values(value: Any) -> Any:

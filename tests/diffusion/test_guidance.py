@@ -33,6 +33,8 @@ def test_it_is_a_guidance(toys, name):
     models = (guidance.unet, guidance.vae, guidance.text_encoder, guidance.controlnet)
     assert not any(parameter.requires_grad for model in models for parameter in model.parameters())
     assert not any(model.training for model in models)
+    told = {id(tensor) for tensor in guidance._comfy_cache_tensors()}
+    assert {id(parameter) for model in models for parameter in model.parameters()} < told
 
 
 @pytest.mark.parametrize("controlled", [False, True])

@@ -173,8 +173,10 @@ def test_files_of_another_kind_or_body_are_refused(avatar: RiggedAvatar, tmp_pat
 
 def test_the_node_writes_what_viewers_show_and_says_when_it_does_not(run_node, avatar, tmp_path) -> None:
     """By itself `avatar.ply` with the world positions of the splats; the rigged layout goes by another name."""
-    path = run_node("AP3D_ExportAvatar", avatar=avatar).path
+    exported = run_node("AP3D_ExportAvatar", avatar=avatar)
+    path = exported.path
     columns, _ = read_table(path, "test")
+    np.testing.assert_array_equal(exported.splat.positions[0, :, 1].numpy(), columns["y"])
     assert path == str(tmp_path / "output" / "avatar.ply") and tuple(columns) == splat_columns()
     world = pose_avatar(avatar, avatar.parameters).means
     np.testing.assert_allclose(columns["y"], -world[:, 1].numpy(), atol=1e-6)

@@ -5,12 +5,14 @@ Skipped unless COMFYUI_DIR points to a checkout; docs/comfyui-host.md says how t
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import time
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from animportrait3d_core.workflow import prompt_to_json, read_graph_file, ui_to_prompt
 from animportrait3d_core.workflow.builder import CORE_NODES
@@ -53,7 +55,7 @@ def test_the_pack_loads_quickly_and_without_complaint(comfyui_server):
     assert "AnimPortrait3D: " not in log, "a module was not loaded"
 
 
-@pytest.mark.parametrize("path", ["docs/AP3D_Doctor.md", "node_results.js"])
+@pytest.mark.parametrize("path", ["docs/AP3D_Doctor.md", "node_results.js", "upload.js"])
 def test_web_files_are_served(comfyui_server, path):
     assert len(comfyui_server.get(f"/extensions/{PACK_NAME}/{path}")) > 100
 
@@ -102,6 +104,36 @@ def test_a_node_optimizes_under_the_hosts_inference_mode(comfyui_server):
     (image,) = shown["images"]
     assert comfyui_server.get(f"/view?filename={image['filename']}&subfolder=&type=temp")[:4] == b"\x89PNG"
     assert "AnimPortrait3D probe: error" in comfyui_server.log()
+
+
+def test_values_of_ours_go_from_node_to_node_and_their_files_are_shown(comfyui_server):
+    """Under any cache of the host, with what it is shown of their tensors; and an avatar that is saved is offered."""
+    maps = {"subject": ["1", 0], "region": "face", "yaw": 0.0, "elevation": 0.0, "size": 64, "frame": 0}
+    body = {"body": "embedded mannequin", "assets": "(those of the embedded mannequin)", "eyelid_mode": "fixed"}
+    sheet = {"row_1": ["2", 0], "columns": 1, "tile_size": 64, "captions": "", "filename": "sheet"}
+    prompt = {
+        "1": {"class_type": "AP3D_LoadSMPLX", "inputs": body},
+        "2": {"class_type": "AP3D_ConditionMaps", "inputs": maps},
+        "3": {"class_type": "AP3D_ContactSheet", "inputs": sheet},
+        "4": {"class_type": "AP3D_ContactSheet", "inputs": {**sheet, "filename": "other"}},
+    }
+    graph = {"nodes": [], "version": 0.4}
+    for number in (1, 2):
+        prompt["3"]["inputs"]["columns"] = prompt["4"]["inputs"]["columns"] = number
+        status, answer = comfyui_server.post(
+            "/prompt", {"prompt": prompt, "extra_data": {"extra_pnginfo": {"workflow": graph}}}
+        )
+        assert status == 200 and not answer["node_errors"], answer
+        entry = comfyui_server.history(answer["prompt_id"], 120)
+        assert entry["status"]["status_str"] == "success", entry["status"]["messages"][-1]
+        names = {node: shown["images"][0]["filename"] for node, shown in entry["outputs"].items() if node in "34"}
+        assert names == {"3": f"sheet_{number:05}_.png", "4": f"other_{number:05}_.png"}
+    picture = comfyui_server.get("/view?filename=sheet_00002_.png&subfolder=&type=output")
+    with Image.open(io.BytesIO(picture)) as image:
+        assert json.loads(image.text["workflow"]) == graph
+        # The host writes into the prompt what it found changed.
+        kept = {name: node["inputs"] for name, node in json.loads(image.text["prompt"]).items()}
+        assert kept == {name: node["inputs"] for name, node in prompt.items()}
 
 
 def test_the_users_stop_reaches_a_node_at_its_next_step(comfyui_server):

@@ -211,6 +211,7 @@ def test_a_path_stands_for_a_model_file(host, run_context):
 
 def test_model_files_of_all_folders(host, comfyui, tmp_path):
     host.register_model_folders()
+    assert not any((tmp_path / "models").iterdir())  # known, not made
     for name in ("elsewhere/SMPLX_MALE.npz", "models/smplx/v1/SMPLX_NEUTRAL.npz", "models/smplx/.hidden.npz"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
@@ -251,3 +252,114 @@ def test_metrics_reach_the_report(host, run_context):
     host.report_metrics("fit", {"landmark_error": 0.01})
     host.report_metrics("fit", {"iou": torch.tensor(0.5)})
     assert run_context.report.metrics == {"fit": {"landmark_error": 0.01, "iou": 0.5}}
+
+
+def test_images_in_half_precision_arrive_in_float32(host):
+    class Node:
+        @host.plain_torch
+        def execute(self, image, mask, value):
+            return image, mask, value
+
+    with torch.inference_mode():
+        half = torch.full((1, 2, 2, 3), 0.25, dtype=torch.float16)
+        kept = {"levels": torch.ones(1, dtype=torch.float16)}  # values of ours may be stored in halves
+        image, mask, value = Node().execute(half, mask=half[..., 0].bfloat16(), value=kept)
+    assert (image.dtype, mask.dtype, value["levels"].dtype) == (torch.float32, torch.float32, torch.float16)
+    assert not image.is_inference() and torch.equal(image, torch.full((1, 2, 2, 3), 0.25))
+    whole = torch.ones(2, 2)
+    assert Node().execute(whole, whole, None)[0] is whole
+
+
+@pytest.fixture()
+def gpu(comfyui, monkeypatch):
+    """The stand-in with a GPU; records what its memory manager is asked."""
+    management, comfyui.memory = sys.modules["comfy.model_management"], []
+    management.get_torch_device = lambda: torch.device("cuda", 0)
+    management.minimum_inference_memory = lambda: 1000
+    management.free_memory = lambda size, device: comfyui.memory.append((size, str(device)))
+    management.soft_empty_cache = lambda: comfyui.memory.append("emptied")
+    return comfyui
+
+
+def test_idle_models_of_the_host_make_room_for_ours(host, gpu, tmp_path):
+    (tmp_path / "network" / "inner").mkdir(parents=True)
+    for name, size in {"network/a": 30, "network/inner/b": 40, "single": 500}.items():
+        (tmp_path / name).write_bytes(bytes(size))
+    assert host.device_with_room([tmp_path / "network", tmp_path / "single", tmp_path / "absent"]) == "cuda:0"
+    assert host.device_with_room() == "cuda:0"
+    assert gpu.memory == [(1570, "cuda:0"), (1000, "cuda:0")]
+
+
+def test_nothing_is_asked_of_a_host_without_a_gpu(host, comfyui):
+    assert host.device_with_room() == "cpu"  # the stand-in has no such functions
+
+
+@pytest.mark.parametrize("kind", ["OutOfMemoryError", "AcceleratorError"])
+def test_the_end_of_memory_is_told_with_the_knobs(host, gpu, node_classes, monkeypatch, kind):
+    first = "CUDA out of memory. Tried to allocate 20.00 GiB."
+    error = getattr(torch, kind)(f"{first}\nof which 3 are free")
+
+    def execute(self, views, size, preset):
+        raise error
+
+    node_class = node_classes["AP3D_RenderViews"]
+    monkeypatch.setattr(node_class, "execute", host.plain_torch(execute))
+    with pytest.raises(torch.cuda.OutOfMemoryError) as told:  # what makes the host unload its models
+        node_class().execute(views=None, size=1024, preset="turntable")
+    assert str(told.value).startswith(
+        f"AP3D_RenderViews: out of memory on cuda:0 ({first}). To take less, lower `size`"
+    )
+    assert "or choose a smaller `preset`." in str(told.value) and told.value.__cause__ is error
+    assert gpu.memory == ["emptied"]
+
+
+def test_other_errors_stay_as_they_are(host, gpu):
+    error = RuntimeError("mat1 and mat2")
+
+    class Node:
+        @host.plain_torch
+        def execute(self):
+            raise error
+
+    with pytest.raises(RuntimeError) as told:
+        Node().execute()
+    assert told.value is error
+
+
+def test_the_files_of_one_run_have_one_number(host, comfyui, monkeypatch, tmp_path):
+    """The counter of ComfyUI goes on with every file of a name, whatever its suffix."""
+    run = types.SimpleNamespace(prompt_id="first")
+    utilities = types.ModuleType("comfy_execution.utils")
+    utilities.get_executing_context = lambda: run
+    monkeypatch.setitem(sys.modules, utilities.__name__, utilities)
+
+    def counted(prefix, folder):
+        numbers = [int(file.name.split("_")[-2]) for file in Path(folder).glob(f"{prefix}_*")]
+        return folder, prefix, max(numbers, default=0) + 1, "", prefix
+
+    sys.modules["folder_paths"].get_save_image_path = counted
+
+    def save(prefix, suffix):
+        target = host.save_path("AP3D_X", prefix, suffix)
+        target.path.touch()
+        return target.filename
+
+    assert [save("avatar", ".safetensors"), save("avatar", ".ply"), save("sheet", ".png")] == [
+        "avatar_00001_.safetensors", "avatar_00001_.ply", "sheet_00001_.png"
+    ]  # fmt: skip
+    run.prompt_id = "second"
+    assert [save("avatar", ".ply"), save("sheet", ".png")] == ["avatar_00002_.ply", "sheet_00002_.png"]
+    # Nothing is written over, in the same run either.
+    assert [save("avatar", ".ply"), save("sheet", ".png")] == ["avatar_00003_.ply", "sheet_00003_.png"]
+    assert save("avatar", ".ply") == "avatar_00004_.ply"
+
+
+def test_a_host_that_keeps_no_metadata_gets_none(host, comfyui, monkeypatch):
+    options = types.ModuleType("comfy.cli_args")
+    options.args = types.SimpleNamespace(disable_metadata=False)
+    monkeypatch.setitem(sys.modules, options.__name__, options)
+    given = ({"1": {"class_type": "AP3D_X"}}, {"workflow": {"nodes": []}})
+    assert host.graph_texts(*given) == {"workflow": '{"nodes": []}', "prompt": '{"1": {"class_type": "AP3D_X"}}'}
+    assert host.graph_texts(None, None) == {}
+    options.args.disable_metadata = True
+    assert host.graph_texts(*given) == {}

@@ -15,7 +15,7 @@ CORE_FILES = sorted((ROOT / CORE).rglob("*.py"))
 NODE_FILES = sorted((ROOT / "nodes").rglob("*.py"))
 NOUNS = {
     "errors", "progress", "fingerprints", "parts", "regions", "landmarks", "head_frame", "similarity",
-    "randomness", "rotations", "cameras", "views", "meshes", "gaussians", "devices",
+    "randomness", "rotations", "cameras", "views", "meshes", "gaussians", "devices", "socket_values",
 }  # fmt: skip
 HOST_MODULES = {"comfy", "comfy_api", "comfy_extras", "comfy_execution", "folder_paths", "nodes", "server", "execution"}
 MAY_IMPORT_EMBEDDED = {"embedded", "cli", "commands", "evaluation"}
@@ -24,9 +24,10 @@ MAY_IMPORT_EMBEDDED = {"embedded", "cli", "commands", "evaluation"}
 # package or a module directly under core. One line each: a new arrow is one word here, and an unused word is refused.
 ARROWS = {
     # nouns
-    "parts": "meshes",
+    "parts": "meshes socket_values",
     "cameras": "devices head_frame",
-    "views": "cameras devices",
+    "meshes": "socket_values",
+    "views": "cameras devices socket_values",
     "gaussians": "devices",
     # tools that know nothing of the method
     "files": "",
@@ -45,18 +46,19 @@ ARROWS = {
     # the method
     "networks": "files landmarks model_weights parts progress",
     "body": "archives cameras devices files head_frame landmarks mesh_files mesh_queries meshes npy_arrays pickles "
-    "previews progress regions render rotations torch_checkpoints views",
-    "surface": "cameras files fingerprints mesh_queries meshes previews progress randomness render runs views",
+    "previews progress regions render rotations socket_values torch_checkpoints views",
+    "surface": "cameras files fingerprints mesh_queries meshes previews progress randomness render runs "
+    "socket_values views",
     "portrait": "body cameras files head_frame landmarks mesh_files mesh_queries meshes pickles progress regions "
-    "render runs surface torch_checkpoints views",
-    "segmentation": "cameras meshes parts progress render views",
-    "rigging": "body cameras devices head_frame mesh_queries meshes parts render rotations",
-    "avatar": "body cameras devices files gaussians parts progress render rigging rotations views",
-    "diffusion": "files fingerprints model_weights progress randomness torch_checkpoints",
-    "conditioning": "body cameras devices landmarks meshes render",
+    "render runs socket_values surface torch_checkpoints views",
+    "segmentation": "cameras meshes parts progress render socket_values views",
+    "rigging": "body cameras devices head_frame mesh_queries meshes parts render rotations socket_values",
+    "avatar": "body cameras devices files gaussians parts progress render rigging rotations socket_values views",
+    "diffusion": "files fingerprints model_weights progress randomness socket_values torch_checkpoints",
+    "conditioning": "body cameras devices landmarks meshes render socket_values",
     "optimization": "avatar body cameras conditioning diffusion fingerprints gaussians parts previews progress "
     "randomness render rigging runs similarity views",
-    "animation": "avatar body cameras files progress render rotations",
+    "animation": "avatar body cameras files progress render rotations socket_values",
     "export": "avatar body files gaussians parts rigging rotations",
     "training": "devices diffusion files fingerprints landmarks networks parts previews progress randomness regions "
     "runs similarity",

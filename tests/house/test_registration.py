@@ -64,6 +64,27 @@ def test_defaults_are_within_their_own_limits(node_id, node_class):
         assert entry.choices is None or entry.default in entry.choices, f"{node_id}: '{entry.name}' offers nothing"
 
 
+TYPED = {
+    "talking head": "AP3D_AnimateAvatar", "avatar": "AP3D_LoadAvatar", "rig": "AP3D_RigPoints",
+    "3dgs": "AP3D_ExportAvatar",
+    "gaussian splatting": "AP3D_InitializeAvatar", "smplx": "AP3D_LoadSMPLX", "flame": "AP3D_LoadSMPLX",
+    "text to avatar": "AP3D_TextToPortrait", "face parsing": "AP3D_SegmentViews", "rembg": "AP3D_MatteViews",
+    "upload mesh": "AP3D_PortraitFromMesh", "contact sheet": "AP3D_ContactSheet", "error": "AP3D_Doctor",
+    "score distillation": "AP3D_ISMOptimize",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("words", "node_id"), TYPED.items())
+def test_what_people_type_finds_a_node(words, node_id):
+    assert words in {alias.lower() for alias in PACK.NODE_CLASS_MAPPINGS[node_id].SEARCH_ALIASES}
+
+
+@pytest.mark.parametrize(("node_id", "node_class"), NODES)
+def test_a_node_is_found_by_more_than_its_name(node_id, node_class):
+    aliases = [alias.lower() for alias in node_class.SEARCH_ALIASES]
+    assert len(set(aliases)) == len(aliases) >= 4, node_id
+
+
 @pytest.mark.parametrize("node_id", [node_id for node_id, _ in NODES])
 def test_a_node_has_a_help_page(node_id):
     page = ROOT / "web" / "docs" / f"{node_id}.md"
@@ -74,6 +95,15 @@ def test_a_node_has_a_help_page(node_id):
 def test_help_pages_belong_to_nodes():
     pages = {page.stem for page in (ROOT / "web" / "docs").glob("*.md")}
     assert pages <= set(PACK.NODE_CLASS_MAPPINGS)
+
+
+def test_loading_and_listing_makes_no_folder(tmp_path, monkeypatch):
+    """Model folders are made by whoever has a model to put there."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ANIMPORTRAIT3D_MODELS", str(tmp_path / "models"))
+    for node_class in load_pack(ROOT).NODE_CLASS_MAPPINGS.values():
+        node_class.INPUT_TYPES()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_broken_module_costs_its_own_nodes_and_one_line(copied_pack, caplog):

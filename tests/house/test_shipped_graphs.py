@@ -54,6 +54,36 @@ def test_a_graph_and_its_tiny_settings_are_accepted(file, node_classes):
     assert plan.order
 
 
+MUTE, BYPASS = 2, 4
+OPTIONAL_STEPS = {
+    MUTE: {"AP3D_DetectLandmarks", "Close Views", "At Rest"},
+    BYPASS: {
+        "AP3D_DetectLandmarks", "Close Views", "AP3D_MatteViews", "AP3D_RefineMesh", "AP3D_CorrectLabels",
+        "AP3D_PretrainEyes", "AP3D_PretrainMouth", "AP3D_ISMOptimize", "AP3D_SDEditRefine",
+    },
+}  # fmt: skip
+
+
+def all_nodes(graph):
+    """Its nodes, those within subgraphs too."""
+    yield from graph["nodes"]
+    for inner in graph.get("definitions", {}).get("subgraphs", []):
+        yield from inner["nodes"]
+
+
+@pytest.mark.parametrize("mode", [MUTE, BYPASS], ids=["muted", "bypassed"])
+@pytest.mark.parametrize("file", RUNNABLE, ids=name_of)
+def test_optional_steps_may_be_left_out(file, mode, node_classes):
+    """By their type or title; the help pages say which of them can only be bypassed."""
+    count = len(list(all_nodes(read_graph_file(file))))
+    for index in range(count):
+        graph = read_graph_file(file)
+        node = list(all_nodes(graph))[index]
+        if {node["type"], node.get("title")} & OPTIONAL_STEPS[mode]:
+            node["mode"] = mode
+            assert str(node["id"]) not in prepare(graph, node_classes).order
+
+
 def run_tiny(file, folder, node_classes, *overrides):
     """The graph at its tiny settings; what a node does to its inputs is seen."""
     overrides = (*SETTINGS[name_of(file)]["tiny"], *overrides)

@@ -19,6 +19,7 @@ from animportrait3d_core.errors import (
     MissingModelFile,
     ShapeMismatch,
 )
+from animportrait3d_core.files import write_safetensors
 from animportrait3d_core.meshes import Mesh
 from animportrait3d_core.portrait.alignment import HeadAlignment
 from animportrait3d_core.portrait.mesh import MeshPortrait
@@ -151,8 +152,11 @@ def bad_files(portrait):
         "not a number": ({**good, "trigrids_16": nan}, InvalidInput, "`trigrids_16` holds 1 non-finite value of 27648"),
         "no code": (without(good, "ws"), InvalidInput, "no `ws`"),
         "short code": ({**good, "ws": torch.zeros(1, 12, 512)}, ShapeMismatch, r"`ws` has shape \[1, 12, 512\]"),
-        "another model's state": ({"conv.weight": torch.ones(3, 3)}, InvalidInput, "no trigrids among conv.weight"),
-    }
+        "another model's state": (
+            {"conv.weight": torch.ones(3, 3)}, IncompatibleCheckpoint,
+            r"is no portrait: it holds no trigrids among its 1 tensors \(conv.weight\)",
+        ),
+    }  # fmt: skip
 
 
 BAD = [
@@ -174,6 +178,25 @@ def test_bad_files_are_named(nodes, models, run_context, portrait, case: str) ->
 
 def test_every_bad_case_is_run(portrait) -> None:
     assert list(bad_files(portrait)) == BAD
+
+
+@pytest.mark.parametrize(("tensor", "kind"), [
+    ("model.diffusion_model.out.0.weight", "a Stable Diffusion checkpoint .models/checkpoints, node Load Guidance."),
+    ("lora_unet_mid_block.alpha", "a LoRA"),
+    ("binding", "an avatar .node Load Avatar."),
+    ("decoder.net.0.weight", "a generator without a portrait"),
+])  # fmt: skip
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_a_foreign_file_is_called_what_it_is(nodes, models, tensor: str, kind: str, suffix: str) -> None:
+    contents = {tensor: torch.ones(3), "other": torch.zeros(1)}
+    if suffix == ".pth":
+        torch.save(contents, models / "foreign.pth")
+    else:
+        write_safetensors(models / "foreign.safetensors", contents, {})
+    with pytest.raises(IncompatibleCheckpoint, match=f"is {kind}.*, not a portrait: it holds no trigrids") as caught:
+        load(nodes, f"foreign{suffix}")
+    # Nobody is sent for a generator that would not help.
+    assert "model_512" not in str(caught.value) and "licence" not in str(caught.value)
 
 
 @pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
@@ -238,6 +261,7 @@ def test_the_surface_of_a_trigrid(nodes, portrait) -> None:
     assert done.image.shape == (8, 24, 24, 3)  # clay, then colours
     assert float((done.image[:4] - done.image[4:]).abs().mean()) > 0.01
     assert done.mesh.vertex_colors.shape == done.mesh.vertices.shape
+    assert torch.equal(done.mesh_3d.vertices[0], done.mesh.vertices) and done.mesh_3d.vertex_colors.max() > 0
     assert done.ui["text"] == [f"{len(done.mesh.vertices):,} vertices, {len(done.mesh.faces):,} faces"]
     inner = nodes("AP3D_ExtractMesh", **{**inputs, "density": 60.0})
     assert inner.mesh.vertices.abs().max() < done.mesh.vertices.abs().max() - 0.02

@@ -78,6 +78,8 @@ def test_from_views_to_parts_with_the_network(run, networks, scene) -> None:
     assert torch.equal(voted.parts.part_of_face, parts_of(side_labels(scene.mesh)))
     assert voted.parts.mesh is scene.mesh
     assert voted.image.shape == (4, 24, 24, 3)
+    painted = voted.mesh_3d.vertex_colors[0][voted.mesh_3d.faces[0]]
+    assert len(painted) == 432 and len(painted.reshape(-1, 3).unique(dim=0)) == len(voted.parts.part_of_face.unique())
     assert voted.report.startswith("432 faces: hair") and voted.ui["text"] == [voted.report]
 
 

@@ -59,6 +59,7 @@ def test_pictures_become_normals_and_a_refined_mesh(estimate, refine) -> None:
     mesh, sheet = refined.mesh, refined.image
     assert 1000 < len(mesh.faces) <= 2000 and sheet.shape == (4, 320, 640, 3)
     torch.testing.assert_close(mesh.vertex_colors, torch.full_like(mesh.vertices, 0.25))
+    assert torch.equal(refined.mesh_3d.faces[0], mesh.faces)
     assert len(refined.ui["images"]) == 4 and "normal loss" in refined.ui["text"][0]
     left, right = sheet[0, :, :320], sheet[0, :, 320:]
     assert not torch.equal(left, right) and left.min() < 0.9 and right.min() < 0.9

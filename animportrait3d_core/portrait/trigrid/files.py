@@ -43,6 +43,20 @@ PORTRAIT_HINT = (
     "github.com/oneThousand1000/Portrait3D, under the licence given there), or a .safetensors portrait of ours. "
     "Without such files the embedded portraits work."
 )
+# What other files hold, by the beginning of a tensor's name: what they are, and who reads them.
+_FOREIGN = {
+    "model.diffusion_model.": "a Stable Diffusion checkpoint (models/checkpoints, node Load Guidance)",
+    "control_model.": "a ControlNet (models/controlnet, node Load Guidance)",
+    "controlnet_": "a ControlNet (models/controlnet, node Load Guidance)",
+    "input_hint_block.": "a ControlNet (models/controlnet, node Load Guidance)",
+    "lora_": "a LoRA (models/loras, node Load Guidance)",
+    "first_stage_model.": "a VAE (models/vae, node Load Guidance)",
+    "encoder.conv_in": "a VAE (models/vae, node Load Guidance)",
+    "binding": "an avatar (node Load Avatar)",
+    "shapedirs": "a body model (models/smplx, node Load SMPL-X Body)",
+    "backbone.synthesis.": "the generator itself, which belongs into `generator`",
+    "decoder.net.": "a generator without a portrait, which belongs into `generator`",
+}
 MAX_FLOAT16 = 65504.0
 _WHERE = "load_trigrid_portrait"
 _DECODER_NAMES = ("decoder.net.0.weight", "decoder.net.0.bias", "decoder.net.2.weight", "decoder.net.2.bias")
@@ -127,7 +141,7 @@ def _pairs(names: tuple[str, ...], value: Any) -> list[tuple[str, dataclasses.Fi
 def _from_safetensors(path: Path) -> TrigridPortrait:
     tensors, metadata = read_safetensors(path, _WHERE)
     if metadata.get("format") != PORTRAIT_FORMAT:
-        raise IncompatibleCheckpoint(f"is a '{metadata.get('format', 'foreign')}' safetensors file. {PORTRAIT_HINT}")
+        raise IncompatibleCheckpoint(_foreign(tensors))
     if metadata.get("schema_version") != str(SCHEMA_VERSION):
         raise IncompatibleCheckpoint(
             f"has schema version {metadata.get('schema_version')}, this program reads {SCHEMA_VERSION}; update it."
@@ -158,6 +172,18 @@ def _from_safetensors(path: Path) -> TrigridPortrait:
     )
 
 
+def _foreign(tensors: Mapping[str, Tensor]) -> str:
+    """What a file is that holds no portrait, as far as the names in it tell."""
+    names = sorted(tensors)
+    known = next((kind for begin, kind in _FOREIGN.items() if any(name.startswith(begin) for name in names)), None)
+    shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "") or "none"
+    kind = f"is {known}, not a portrait" if known else "is no portrait"
+    return (
+        f"{kind}: it holds no trigrids among its {len(names)} tensors ({shown}). Expected a static portrait with "
+        "trigrids and its code `ws`; the embedded portraits need no file."
+    )
+
+
 def _parsed(metadata: Mapping[str, str], name: str, kind: type) -> Any:
     try:
         value = parse_json(metadata.get(name, ""))
@@ -174,6 +200,8 @@ def _from_checkpoint(path: Path, generator: Generator | None) -> TrigridPortrait
     if not isinstance(model, dict):
         raise IncompatibleCheckpoint(f"holds a {type(contents).__name__}, expected a dictionary. {PORTRAIT_HINT}")
     tensors = {str(name): value for name, value in model.items() if isinstance(value, Tensor)}
+    if not any(name.startswith("trigrids_") for name in tensors):
+        raise IncompatibleCheckpoint(_foreign(tensors))
     own = {name: value for name, value in tensors.items() if name in (*_DECODER_NAMES, *_TO_RGB_NAMES)}
     if own:
         base = generator or Generator({})
@@ -223,8 +251,6 @@ def _named_levels(tensors: Mapping[str, Tensor], depth: int) -> dict[int, Tensor
             )
         stored = flat if flat.dtype in (torch.float16, torch.float32) else flat.float()
         levels[size] = stored.reshape(PLANES, -1, depth, size, size)
-    if not levels:
-        raise InvalidInput(f"has no trigrids among {', '.join(sorted(tensors)) or 'nothing'}. {PORTRAIT_HINT}")
     return levels
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from ...cameras import Cameras
 from ...meshes import Mesh
 from ...progress import Progress
+from ...socket_values import SocketValue
 from ..protocol import MeshSettings, PortraitImage
 from .data import Trigrids
 from .rays import camera_rays
@@ -19,7 +20,7 @@ from .surface import trigrid_mesh
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class TrigridPortrait(Trigrids):
+class TrigridPortrait(Trigrids, SocketValue):
     """A static 3D portrait made of `Trigrids`, whose fields it has."""
 
     @property
