@@ -10,6 +10,7 @@ const LINE_HEIGHT = 13;
 const MOST_LINES = 8;
 const BORDERS = 28; // the margins around a DOM widget, and the padding within
 const CHARACTER_WIDTH = 6.1; // of the monospaced font below
+const ERROR_COLOR = "#f05050"; // legible on dark and on light
 const done = new WeakSet(); // nodes that have a result or an error, until the graph runs again
 
 // How many lines the text takes at the node's width. Words that do not fit leave some of a line empty: hence the slack.
@@ -29,7 +30,7 @@ function textWidget(node) {
   element.readOnly = true;
   element.wrap = "soft";
   element.className = "ap3d-node-text";
-  Object.assign(element.style, { fontFamily: "monospace", fontSize: "10px", resize: "none", opacity: "0.85" });
+  Object.assign(element.style, { fontFamily: "monospace", fontSize: "10px", resize: "none" });
   const height = () => BORDERS + LINE_HEIGHT * Math.min(lineCount(element.value, node), MOST_LINES);
   const options = { serialize: false, hideOnZoom: false, getMinHeight: height, getMaxHeight: height };
   // Not serialized: the stored widget values of a graph belong to the node's inputs alone.
@@ -42,7 +43,8 @@ function showText(node, text, isError) {
   const { element, options } = textWidget(node);
   element.value = text;
   element.dataset.error = isError ? "yes" : "";
-  element.style.color = isError ? "var(--error-text, #ff4444)" : "";
+  element.style.color = isError ? ERROR_COLOR : "";
+  element.style.opacity = isError ? "1" : "0.85";
   // Nodes 2.0 does not ask for the height.
   element.style.minHeight = `${options.getMinHeight() - BORDERS + 8}px`;
   node.setSize([node.size[0], Math.max(node.size[1], node.computeSize()[1])]);

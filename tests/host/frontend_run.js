@@ -1,7 +1,7 @@
 // usage: node frontend_run.js URL JOB.json OUTPUT_FOLDER
 // Runs graphs by the page's own queue and writes what every node shows after each, as a person would see it.
-// JOB: {renderers: ["classic", "nodes2"], graphs: [{name, graph, expected: {id: {text, pictures, films}}}]}.
-// OUTPUT_FOLDER gets shown.json, {renderer: {name: {nodes, errors}}}, and a screenshot RENDERER_NAME.png of each.
+// JOB: {renderers: ["classic", "nodes2"], graphs: [{name, graph, expected: {id: {text, pictures, film}}}]}.
+// OUTPUT_FOLDER gets shown.json, {renderer: {name: {nodes, before, errors}}}, and a screenshot RENDERER_NAME.png of each.
 const fs = require("fs");
 const path = require("path");
 const { withBrowser, openPage, PATIENCE } = require("./frontend_page.js");
@@ -63,7 +63,7 @@ async function look(page) {
         left >= box[0] - 2 && top >= box[1] - 2 && right <= box[2] + 2 && bottom <= box[3] + 2;
       const inside = (selector) =>
         [...document.querySelectorAll(selector)].filter((one) => visible(one) && within(one.getBoundingClientRect()));
-      const drawn = element ? inside("img") : node.imgs && !node.animatedImages ? node.imgs : [];
+      const drawn = element ? [...element.querySelectorAll("img")] : (!node.animatedImages && node.imgs) || [];
       const [field] = inside(".ap3d-node-text");
       shown[node.id] = {
         box,
@@ -105,13 +105,14 @@ async function visit(page, errors, { url, renderer, graphs, folder }) {
   for (const { name, graph, expected, runs } of graphs) {
     errors.length = 0;
     await openGraph(page, graph);
+    const before = await look(page);
     for (let count = 0; count < (runs ?? 1); count += 1) await run(page);
     await page.keyboard.press("Escape"); // the dialog of an error in older frontends
     await lookWhenComplete(page, expected, PATIENCE / 6000);
     await page.evaluate(() => document.querySelectorAll("video").forEach((film) => ((film.muted = true), film.play())));
     await page.waitForTimeout(1000); // what the frontend still has to take away
     const nodes = await look(page);
-    results[name] = { nodes, errors: [...errors] };
+    results[name] = { nodes, before, errors: [...errors] };
     await page.screenshot({ path: path.join(folder, `${renderer}_${name}.png`) });
   }
   return results;

@@ -1,4 +1,4 @@
-"""A small server in ComfyUI's place: the frontend's files, fixed answers, our node definitions, and a queue that plays."""
+"""A small server in ComfyUI's place: the frontend's files, fixed answers, node definitions, and a queue that plays."""
 
 from __future__ import annotations
 
@@ -49,6 +49,7 @@ def answers(info: Mapping[str, Any]) -> dict[str, Any]:
         "/system_stats": {"system": {"argv": [], "comfyui_version": "0.3.64"}, "devices": []},
         "/queue": {"queue_running": [], "queue_pending": []},
         "/history": {},
+        "/internal/logs": "",
         "/jobs": {"jobs": [], "pagination": {"offset": 0, "limit": 200, "total": 0, "has_more": False}},
         "/prompt": {"exec_info": {"queue_remaining": 0}},
         "/embeddings": [],
@@ -63,7 +64,7 @@ def answers(info: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class FrontendServer(http.server.ThreadingHTTPServer):
-    """Serves a frontend's folder `static`; `scripts` tells what nodes show when run, `pictures` is where /view looks."""
+    """Serves a frontend's folder `static`; `scripts`: what nodes show when run; `pictures`: the folder of /view."""
 
     daemon_threads = True
 
