@@ -7,7 +7,8 @@ const TEXT_WIDGET = "ap3d_text_output";
 // The frontend's own: it makes them anew for what it shows next, so that they come after our text.
 const PROGRESS_WIDGETS = ["$$canvas-image-preview", "$$node-text-preview"];
 const LINE_HEIGHT = 13;
-const MOST_LINES = 8;
+const MOST_LINES = 8; // for which a node grows
+const MOST_LINES_WITH_ROOM = 60;
 const BORDERS = 28; // the margins around a DOM widget, and the padding within
 const CHARACTER_WIDTH = 6.1; // of the monospaced font below
 const ERROR_COLOR = "#f05050"; // legible on dark and on light
@@ -31,8 +32,10 @@ function textWidget(node) {
   element.wrap = "soft";
   element.className = "ap3d-node-text";
   Object.assign(element.style, { fontFamily: "monospace", fontSize: "10px", resize: "none" });
-  const height = () => BORDERS + LINE_HEIGHT * Math.min(lineCount(element.value, node), MOST_LINES);
-  const options = { serialize: false, hideOnZoom: false, getMinHeight: height, getMaxHeight: height };
+  const height = (most) => BORDERS + LINE_HEIGHT * Math.min(lineCount(element.value, node), most);
+  const getMinHeight = () => height(MOST_LINES);
+  const getMaxHeight = () => height(MOST_LINES_WITH_ROOM);
+  const options = { serialize: false, hideOnZoom: false, getMinHeight, getMaxHeight };
   // Not serialized: the stored widget values of a graph belong to the node's inputs alone.
   const widget = node.addDOMWidget(TEXT_WIDGET, "ap3d_text", element, options);
   widget.serialize = false;

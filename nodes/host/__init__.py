@@ -29,7 +29,7 @@ from .folders import (
     stamp_of,
     temp_folder,
 )
-from .images import preview_images
+from .images import film, preview_images
 from .progress import ProgressBar
 from .tensors import plain_torch, plain_values
 from .values import node_result
@@ -41,6 +41,7 @@ __all__ = [
     "clip_tokenizer_folder",
     "device",
     "files_beside",
+    "film",
     "in_comfyui",
     "input_file",
     "input_file_option",
