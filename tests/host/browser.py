@@ -46,7 +46,7 @@ def run_script(name: str, arguments: Sequence[str], seconds: float = 240) -> Non
 
 
 def run_graphs(url: str, folder: Path, renderers: Sequence[str], graphs: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """{renderer: {name: {nodes, before, errors}}}, as frontend_run.js writes it; its screenshots lie in `folder`."""
+    """{renderer: {name: {before, runs, errors}}}, as frontend_run.js writes it; its screenshots lie in `folder`."""
     (folder / "job.json").write_text(json.dumps({"renderers": list(renderers), "graphs": list(graphs)}))
     seconds = float(os.environ.get("FRONTEND_SECONDS", 90))
     run_script("frontend_run.js", [url, str(folder / "job.json"), str(folder)], seconds=6 * seconds)

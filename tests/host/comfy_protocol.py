@@ -10,8 +10,9 @@ import itertools
 import json
 import struct
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from PIL import Image
@@ -32,10 +33,10 @@ class Script:
     texts: tuple[str, ...] = ()
     output: Callable[[str], Mapping[str, Any]] | None = None
     """The `ui` of the result, given the id of the node."""
-    error: str = ""
+    errors: tuple[str, ...] = ("",)
+    """The error of each run, or "" for the result; after the last one the first again."""
     pause: float = 0.05
     """Seconds between two progress pictures."""
-    shows: Mapping[str, Any] = field(default_factory=dict)
 
 
 def solid(color: tuple[int, int, int], kind: str, size: int = 96) -> bytes:
@@ -46,13 +47,18 @@ def solid(color: tuple[int, int, int], kind: str, size: int = 96) -> bytes:
 
 
 class Job:
-    """One queued prompt. `features`: what the browser says that it can."""
+    """One queued prompt. `features`: what the browser says that it can. `attempts`: runs so far by kind of node."""
 
     def __init__(
-        self, prompt: Mapping[str, Any], scripts: Mapping[str, Script], browser: Websocket, features: Mapping[str, Any]
+        self,
+        prompt: Mapping[str, Any],
+        scripts: Mapping[str, Script],
+        browser: Websocket,
+        features: Mapping[str, Any],
+        attempts: Counter[str],
     ) -> None:
         self.id, self._prompt, self._scripts = f"test-{next(_PROMPTS)}", prompt, scripts
-        self._browser, self._features = browser, features
+        self._browser, self._features, self._attempts = browser, features, attempts
         self._states: dict[str, dict[str, Any]] = {}
 
     def run(self) -> None:
@@ -77,8 +83,10 @@ class Job:
         for text in script.texts:
             name = node_id.encode()
             self._send_binary(PROGRESS_TEXT, struct.pack(">I", len(name)) + name + text.encode())
-        if script.error:
-            self._fail(node_id, class_type, script.error)
+        error = script.errors[self._attempts[class_type] % len(script.errors)]
+        self._attempts[class_type] += 1
+        if error:
+            self._fail(node_id, class_type, error)
             return False
         if script.output is not None:
             self._tell("executed", {"node": node_id, "display_node": node_id, "output": script.output(node_id)})

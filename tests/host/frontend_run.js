@@ -1,7 +1,9 @@
 // usage: node frontend_run.js URL JOB.json OUTPUT_FOLDER
 // Runs graphs by the page's own queue and writes what every node shows after each, as a person would see it.
-// JOB: {renderers: ["classic", "nodes2"], graphs: [{name, graph, expected: {id: {text, pictures, film}}}]}.
-// OUTPUT_FOLDER gets shown.json, {renderer: {name: {nodes, before, errors}}}, and a screenshot RENDERER_NAME.png of each.
+// JOB: {renderers: ["classic", "nodes2"], graphs: [{name, graph, expected: [{id: {text, pictures, film}}]}]}; a graph runs
+// as often as there is something expected.
+// OUTPUT_FOLDER gets shown.json, {renderer: {name: {before, runs: [nodes], errors}}}, and after each run a screenshot
+// RENDERER_NAME_NUMBER.png.
 const fs = require("fs");
 const path = require("path");
 const { withBrowser, openPage, PATIENCE } = require("./frontend_page.js");
@@ -84,7 +86,7 @@ function complete(shown, expected) {
   return Object.entries(expected).every(([id, wanted]) => {
     const node = shown[id];
     if (wanted.text != null && node.text !== wanted.text) return false;
-    if (wanted.film) return node.films.some((film) => film.src.includes(wanted.film) && film.size > 0);
+    if (wanted.film) return node.films.some((film) => film.src.includes(wanted.film) && film.time > 0);
     return has(node.pictures, (wanted.pictures ?? []).slice(0, 1));
   });
 }
@@ -92,6 +94,8 @@ function complete(shown, expected) {
 async function lookWhenComplete(page, expected, seconds) {
   const end = Date.now() + seconds * 1000;
   for (;;) {
+    // Somebody presses play.
+    await page.evaluate(() => document.querySelectorAll("video").forEach((film) => ((film.muted = true), film.play().catch(() => {}))));
     const shown = await look(page);
     if (complete(shown, expected) || Date.now() > end) return shown;
     await page.waitForTimeout(250);
@@ -102,18 +106,20 @@ async function visit(page, errors, { url, renderer, graphs, folder }) {
   await fetch(`${url}/api/settings/${NODES2}`, { method: "POST", body: JSON.stringify(renderer === "nodes2") });
   await openPage(page, url);
   const results = {};
-  for (const { name, graph, expected, runs } of graphs) {
+  for (const { name, graph, expected } of graphs) {
     errors.length = 0;
     await openGraph(page, graph);
     const before = await look(page);
-    for (let count = 0; count < (runs ?? 1); count += 1) await run(page);
-    await page.keyboard.press("Escape"); // the dialog of an error in older frontends
-    await lookWhenComplete(page, expected, PATIENCE / 6000);
-    await page.evaluate(() => document.querySelectorAll("video").forEach((film) => ((film.muted = true), film.play())));
-    await page.waitForTimeout(1000); // what the frontend still has to take away
-    const nodes = await look(page);
-    results[name] = { nodes, before, errors: [...errors] };
-    await page.screenshot({ path: path.join(folder, `${renderer}_${name}.png`) });
+    const shown = [];
+    for (const [number, wanted] of expected.entries()) {
+      await run(page);
+      await page.keyboard.press("Escape"); // the dialog of an error in older frontends
+      await lookWhenComplete(page, wanted, PATIENCE / 6000);
+      await page.waitForTimeout(700); // what the frontend still has to take away
+      shown.push(await look(page));
+      await page.screenshot({ path: path.join(folder, `${renderer}_${name}_${number}.png`) });
+    }
+    results[name] = { before, runs: shown, errors: [...errors] };
   }
   return results;
 }

@@ -6,6 +6,7 @@ import http.server
 import json
 import threading
 import urllib.parse
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -76,6 +77,7 @@ class FrontendServer(http.server.ThreadingHTTPServer):
         self.settings: dict[str, Any] = {"Comfy.TutorialCompleted": True, "Comfy.Validation.Workflows": False}
         self.browser: Websocket | None = None
         self.features: dict[str, Any] = {}
+        self.attempts: Counter[str] = Counter()
         self.url = f"http://127.0.0.1:{self.server_address[1]}"
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
@@ -86,7 +88,7 @@ class FrontendServer(http.server.ThreadingHTTPServer):
     def queue(self, prompt: Mapping[str, Any]) -> dict[str, Any]:
         """Start to run a prompt; what /prompt answers."""
         assert self.browser is not None, "a prompt came before the websocket"
-        job = Job(prompt, self.scripts, self.browser, self.features)
+        job = Job(prompt, self.scripts, self.browser, self.features, self.attempts)
         # ComfyUI's queue, too, begins when the answer is on its way.
         threading.Timer(0.2, job.run).start()
         return {"prompt_id": job.id, "number": 1, "node_errors": {}}

@@ -61,12 +61,16 @@ PLAYED = {
     "AP3D_TestPictures": Script(PROGRESS, ("3 of 10",), lambda _: {"images": entries(*COLORS), "text": LINES}),
     "AP3D_TestText": Script(PROGRESS, (), lambda _: {"text": ["only words"]}),
     "AP3D_TestFilm": Script((), ("3 of 10",), lambda _: {"images": entries("film.mp4"), "animated": [True]}),
-    "AP3D_TestError": Script(PROGRESS, ("3 of 10",), error=ERROR),
+    "AP3D_TestError": Script(PROGRESS, ("3 of 10",), lambda _: {"images": entries("pink.png")}, errors=(ERROR, "")),
 }
+SHIPPED_NODE = Script(
+    PROGRESS, ("3 of 10",), lambda node: {"images": entries(picture_of(node)), "text": LINES}, pause=0.01
+)
 PLAYERS = {name: type(name, (Player,), {}) for name in PLAYED}
 PICTURES, TEXT, FILM, FAILED = "1", "2", "3", "4"
 EXPECTED = {PICTURES: {"text": "\n".join(LINES), "pictures": [*COLORS]}, TEXT: {"text": "only words"}}
 EXPECTED |= {FILM: {"film": "film.mp4"}, FAILED: {"text": ERROR}}
+AGAIN = {**EXPECTED, FAILED: {"pictures": ["pink.png"]}}
 
 
 def player_graph():
@@ -103,18 +107,17 @@ def pictures(tmp_path_factory):
 
 @pytest.fixture(scope="module", params=["installed", *FOLDERS])
 def shown(request, node_classes, pack, pictures, tmp_path_factory):
-    """{renderer: {name of the graph: {nodes, before, errors}}} from one frontend, and the folder of screenshots."""
+    """{renderer: {name of the graph: {before, runs, errors}}} from one frontend, and the folder of screenshots."""
     static = installed_frontend() if request.param == "installed" else Path(request.param)
     if static is None:
         pytest.skip("comfyui-frontend-package is not installed")
     browser_environment()
     folder = tmp_path_factory.mktemp("shown")
     classes = {**CORE_NODES, **node_classes, **PLAYERS}
-    played = Script(PROGRESS, (), lambda node: {"images": entries(picture_of(node)), "text": LINES}, pause=0.01)
-    scripts = {**dict.fromkeys(node_classes, played), **PLAYED}
+    scripts = {**dict.fromkeys(node_classes, SHIPPED_NODE), **PLAYED}
     server = FrontendServer(static, object_info(classes, pack.NODE_DISPLAY_NAME_MAPPINGS), scripts, pictures)
-    graphs = [{"name": "players", "graph": player_graph(), "expected": EXPECTED}]
-    graphs += [{"name": SHIPPED, "graph": shipped_graph(), "expected": shipped_expected()}]
+    graphs = [{"name": "players", "graph": player_graph(), "expected": [EXPECTED, AGAIN]}]
+    graphs += [{"name": SHIPPED, "graph": shipped_graph(), "expected": [shipped_expected()]}]
     try:
         found = run_graphs(server.url, folder, RENDERERS, graphs)
     finally:
@@ -125,11 +128,17 @@ def shown(request, node_classes, pack, pictures, tmp_path_factory):
     return {**found, "folder": folder, "prototype": "1.27." in request.param}
 
 
-def on_screen(shown, renderer, box, color):
+def on_screen(shown, renderer, run, box, color):
     """How many pixels of a box of the screenshot have a colour, near enough."""
-    picture = np.asarray(Image.open(shown["folder"] / f"{renderer}_players.png").convert("RGB")).astype(int)
+    picture = np.asarray(Image.open(shown["folder"] / f"{renderer}_players_{run}.png").convert("RGB")).astype(int)
     left, top, right, bottom = (max(0, round(edge)) for edge in box)
     return int((np.abs(picture[top:bottom, left:right] - color).max(axis=-1) < 40).sum())
+
+
+def fields_and_films(shown, renderer):
+    """Skips where the frontend shows no field and no film of any pack."""
+    if shown["prototype"] and renderer == "nodes2":
+        pytest.skip("Nodes 2.0 of frontend 1.27, a prototype, draws neither DOM widgets nor films")
 
 
 def names_in(addresses):
@@ -137,41 +146,50 @@ def names_in(addresses):
     return [address.partition("filename=")[2].partition("&")[0] or address for address in addresses]
 
 
+@pytest.mark.parametrize("run", [0, 1])
 @pytest.mark.parametrize("renderer", RENDERERS)
-def test_pictures_and_text_of_the_result_are_shown(shown, renderer):
-    nodes = shown[renderer]["players"]["nodes"]
-    assert names_in(nodes[PICTURES]["pictures"]) == list(COLORS)
+def test_pictures_and_text_of_the_result_are_shown(shown, renderer, run):
+    nodes = shown[renderer]["players"]["runs"][run]
+    one_at_a_time = shown["prototype"] and renderer == "nodes2"
+    assert names_in(nodes[PICTURES]["pictures"]) == (list(COLORS)[:1] if one_at_a_time else list(COLORS))
+    fields_and_films(shown, renderer)
     assert (nodes[PICTURES]["text"], nodes[TEXT]["text"]) == ("\n".join(LINES), "only words")
     for color in COLORS.values():
-        assert on_screen(shown, renderer, nodes[PICTURES]["box"], color) > 1000
+        assert on_screen(shown, renderer, run, nodes[PICTURES]["box"], color) > 1000
 
 
+@pytest.mark.parametrize("run", [0, 1])
 @pytest.mark.parametrize("renderer", RENDERERS)
-def test_no_picture_of_progress_is_left(shown, renderer):
-    for node in shown[renderer]["players"]["nodes"].values():
+def test_no_picture_of_progress_is_left(shown, renderer, run):
+    for node in shown[renderer]["players"]["runs"][run].values():
         assert not [address for address in node["pictures"] if address.startswith("blob:")]
-        assert [on_screen(shown, renderer, node["box"], color) for color in PROGRESS] == [0, 0]
+        assert [on_screen(shown, renderer, run, node["box"], color) for color in PROGRESS] == [0, 0]
 
 
 @pytest.mark.parametrize("renderer", RENDERERS)
-def test_an_error_stands_in_red_on_the_node_that_failed(shown, renderer):
-    failed = shown[renderer]["players"]["nodes"][FAILED]
+def test_an_error_stands_in_red_on_the_node_that_failed_until_it_runs_again(shown, renderer):
+    fields_and_films(shown, renderer)
+    failed, mended = (nodes[FAILED] for nodes in shown[renderer]["players"]["runs"])
     assert failed["text"] == ERROR
     red, green, blue = (int(part) for part in failed["color"].removeprefix("rgb(").removesuffix(")").split(","))
     assert red > 150 and red > 2 * max(green, blue)
+    assert mended["text"] is None and names_in(mended["pictures"]) == ["pink.png"]
 
 
+@pytest.mark.parametrize("run", [0, 1])
 @pytest.mark.parametrize("renderer", RENDERERS)
-def test_a_film_plays_on_its_node(shown, renderer):
-    node = shown[renderer]["players"]["nodes"][FILM]
+def test_a_film_plays_on_its_node(shown, renderer, run):
+    fields_and_films(shown, renderer)
+    node = shown[renderer]["players"]["runs"][run][FILM]
     assert names_in([film["src"] for film in node["films"]]) == ["film.mp4"]
     assert node["films"][0]["time"] > 0 and node["films"][0]["size"] == 96
-    assert on_screen(shown, renderer, node["box"], FILM_COLOR) > 1000
+    assert on_screen(shown, renderer, run, node["box"], FILM_COLOR) > 1000
 
 
 @pytest.mark.parametrize("renderer", RENDERERS)
 def test_every_node_of_a_shipped_graph_shows_its_result(shown, renderer):
-    nodes = shown[renderer][SHIPPED]["nodes"]
+    fields_and_films(shown, renderer)
+    nodes = shown[renderer][SHIPPED]["runs"][0]
     for node, wanted in shipped_expected().items():
         assert names_in(nodes[node]["pictures"]) == wanted["pictures"], node
         assert nodes[node]["text"] == wanted["text"], node
@@ -181,7 +199,7 @@ def test_nodes_with_room_do_not_grow_over_their_neighbours(shown):
     found = shown["classic"][SHIPPED]
     roomy = [str(node["id"]) for node in shipped_graph()["nodes"] if node["type"] in ROOMY]
     assert roomy
-    assert {node: found["nodes"][node]["size"] for node in roomy} == {
+    assert {node: found["runs"][0][node]["size"] for node in roomy} == {
         node: found["before"][node]["size"] for node in roomy
     }
 

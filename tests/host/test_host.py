@@ -253,6 +253,11 @@ def test_preview_images_are_the_pixels_as_png(host, run_context, shape):
     assert torch.equal(stored, expected.flatten())
 
 
+def test_a_film_is_announced_as_comfyui_announces_its_own(host, run_context):
+    ui = host.film(host.save_path("AP3D_X", "turn", ".mp4"))
+    assert ui == {"images": [{"filename": "turn.mp4", "subfolder": "", "type": "output"}], "animated": [True]}
+
+
 def test_metrics_reach_the_report(host, run_context):
     host.report_metrics("fit", {"landmark_error": 0.01})
     host.report_metrics("fit", {"iou": torch.tensor(0.5)})
