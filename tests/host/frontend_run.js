@@ -116,7 +116,7 @@ async function visit(page, errors, { url, renderer, graphs, folder }) {
       await page.keyboard.press("Escape"); // the dialog of an error in older frontends
       await lookWhenComplete(page, wanted, PATIENCE / 6000);
       await page.waitForTimeout(700); // what the frontend still has to take away
-      shown.push(await look(page));
+      shown.push(await lookWhenComplete(page, wanted, PATIENCE / 6000)); // a film that came anew is started anew
       await page.screenshot({ path: path.join(folder, `${renderer}_${name}_${number}.png`) });
     }
     results[name] = { before, runs: shown, errors: [...errors] };
