@@ -147,9 +147,27 @@ def to_table(findings: Sequence[Finding]) -> str:
             lines.append("")
         cells = (finding.section, finding.name, finding.status)
         lines.append("  ".join(cell.ljust(width) for cell, width in zip(cells, widths)) + "  " + finding.detail)
+    return "\n".join([*lines, "", verdict(findings)])
+
+
+def verdict(findings: Sequence[Finding]) -> str:
+    """One sentence: whether all works, or what does not."""
     problems = [finding.name for finding in findings if finding.status == PROBLEM]
-    verdict = f"Needs attention: {', '.join(problems)}." if problems else "Healthy: the embedded world runs here."
-    return "\n".join([*lines, "", verdict])
+    return f"Needs attention: {', '.join(problems)}." if problems else "Healthy: the embedded world runs here."
+
+
+def to_notes(findings: Sequence[Finding]) -> str:
+    """For a narrow field: the verdict, what does not work, what is absent and not needed, and the names of the rest."""
+    by_status = {status: [f for f in findings if f.status == status] for status in (PROBLEM, UNVERIFIED, MISSING, OK)}
+    lines = [verdict(findings)]
+    for status in (PROBLEM, UNVERIFIED):
+        lines += [f"{finding.name}: {status}: {finding.detail}" for finding in by_status[status]]
+    if by_status[MISSING]:
+        lines += ["", f"Not here, and not needed ({len(by_status[MISSING])}):"]
+        lines += [f"- {finding.name}: {finding.detail}" for finding in by_status[MISSING]]
+    if by_status[OK]:
+        lines += ["", f"Works ({len(by_status[OK])}): {', '.join(finding.name for finding in by_status[OK])}"]
+    return "\n".join(lines)
 
 
 def _python() -> Finding:

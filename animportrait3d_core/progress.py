@@ -42,6 +42,13 @@ class TimeLeft:
         return f"{minutes}:{seconds:02} left" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min left"
 
 
+def tell_values(progress: Progress | None, values: Mapping[str, float]) -> None:
+    """The terms of a step's loss, to a progress that has a `values` of its own to show them by; before the step."""
+    show = getattr(progress, "values", None)
+    if show is not None:
+        show(values)
+
+
 def stage_of(stages: Stages | None, name: str) -> Progress | None:
     """Progress of the stage `name`; None if nobody watches."""
     return None if stages is None else stages(name)

@@ -9,6 +9,8 @@ from .body import BODY_SUBJECTS, body_at_rest
 from .views import BACKGROUNDS, background_color
 
 if TYPE_CHECKING:
+    import torch
+
     from animportrait3d_core.animation import Motion
     from animportrait3d_core.avatar import RiggedAvatar
     from animportrait3d_core.body.fit import BodyFit
@@ -119,15 +121,18 @@ class AnimateAvatar:
         from animportrait3d_core.animation import front_cameras, render_motion, turntable_cameras, write_mp4
 
         cameras = turntable_cameras(len(motion), size) if camera == "turntable" else front_cameras(len(motion), size)
-        progress = host.ProgressBar(len(motion))
+        bar = host.ProgressBar(len(motion), told="frames")
+
+        def progress(step: int, total: int, _: torch.Tensor | None) -> None:
+            bar(step, total)  # without the picture: ComfyUI would take it for the film of an earlier run
+
         frames = torch.stack(
             list(render_motion(avatar, motion, cameras, background=background_color(background), progress=progress))
         )
         target = host.save_path("AP3D_AnimateAvatar", filename, ".mp4")
         write_mp4(frames, target.path, fps=motion.fps)
-        shown = host.preview_images(frames[:: max(1, len(frames) // 8)][:8], "motion")
         highlights = frames[motion.highlights()]
-        return host.node_result(frames, str(target.path), highlights, ui={**shown, "ap3d_video": [target.ui_entry()]})
+        return host.node_result(frames, str(target.path), highlights, ui=host.film(target))
 
 
 NODE_CLASS_MAPPINGS = {"AP3D_LoadMotion": LoadMotion, "AP3D_AnimateAvatar": AnimateAvatar}

@@ -54,7 +54,8 @@ class Doctor:
         findings = doctor.examine(facts)
         shown = [finding for finding in findings if finding.status != doctor.OK] if only_findings else findings
         text = doctor.to_table(shown) if shown else "Everything is there."
-        return host.node_result(text, not doctor.has_problem(findings), ui={"text": [text]})
+        # The table is wider than a node.
+        return host.node_result(text, not doctor.has_problem(findings), ui={"text": [doctor.to_notes(shown)]})
 
 
 NODE_CLASS_MAPPINGS = {"AP3D_Doctor": Doctor}

@@ -123,8 +123,12 @@ class DynamicStage:
         told = [cost, *host.warn(f"AP3D_{type(self).__name__}", [one.stand_in() for one in passes if one.stand_in()])]
         host.say(f"AP3D_{type(self).__name__}", cost)
         anchor = None if portrait_views is None else Anchor(portrait_views, portrait_weight)
-        device = gaussian_device(host.device_with_room())
-        place = Workplace(host.runs_folder(), lambda name: host.ProgressBar(told=f"{name}, {cost}"), device)
+        costs = {one.asking: one.evaluations() for one in passes}
+
+        def bar(name: str) -> host.ProgressBar:
+            return host.ProgressBar(told=name, evaluations=costs.get(name, 0))
+
+        place = Workplace(host.runs_folder(), bar, gaussian_device(host.device_with_room()))
         poses = None if motion is None else motion.parameters
         behind = None if background is None else background[0, ..., :3]
         trained = optimize_regions(avatar, guidance, prompts, passes, poses, seed, anchor, behind, place)

@@ -47,6 +47,25 @@ make_environment() {
   say "packages ready in $((SECONDS - started)) s"
 }
 
+# patiently COMMAND...: tried again for ten minutes while another process holds a lock that it needs. Silent if all is well.
+patiently() {
+  local log status waited=0
+  log=$(mktemp)
+  while true; do
+    "$@" >"$log" 2>&1 && status=0 || status=$?
+    if [ "$status" = 0 ]; then break; fi
+    if [ "$waited" -ge 600 ] || ! grep -qiE 'could not get lock|unable to (acquire|lock)|ELOCKED|EBUSY' "$log"; then
+      cat "$log" >&2
+      break
+    fi
+    if [ "$waited" = 0 ]; then say "another process holds a lock that '$1' needs: waiting for it"; fi
+    sleep 5
+    waited=$((waited + 5))
+  done
+  rm -f "$log"
+  return "$status"
+}
+
 # prepare_browser: playwright-core in .venv/browser for the frontend tests. Without node or Chromium they skip by name.
 prepare_browser() {
   local folder="$environment/browser"
@@ -56,12 +75,13 @@ prepare_browser() {
   fi
   if ! command -v chromium >/dev/null 2>&1 && command -v apt-get >/dev/null 2>&1 && [ "$(id -u)" = 0 ]; then
     say "installing Debian's Chromium for the browser tests"
-    apt-get install -y -qq chromium >/dev/null 2>&1 || { apt-get update -qq && apt-get install -y -qq chromium >/dev/null; } ||
+    patiently apt-get install -y -qq chromium 2>/dev/null ||
+      { patiently apt-get update -qq && patiently apt-get install -y -qq chromium; } ||
       say "Chromium could not be installed: the browser tests will be skipped"
   fi
   if [ ! -d "$folder/node_modules/playwright-core" ]; then
     mkdir -p "$folder"
-    npm install --silent --no-audit --no-fund --prefix "$folder" playwright-core ||
+    patiently npm install --no-audit --no-fund --prefix "$folder" playwright-core ||
       say "playwright-core could not be installed: the browser tests will be skipped"
   fi
 }

@@ -1,13 +1,18 @@
-// Shows what a node of this pack returned: its text (`ui: {text: [...]}`) in a read-only field, and its pictures in place
-// of the last picture of its progress, which the frontend would go on showing.
+// Shows on each node of this pack what its last run gave: the text of its result (`ui: {text: [...]}`) or the sentence of
+// its error in a read-only field, and the pictures of its result where the frontend would go on showing progress.
+import { api } from "../../scripts/api.js";
 import { app } from "../../scripts/app.js";
 
 const TEXT_WIDGET = "ap3d_text_output";
-const PICTURE_WIDGET = "$$canvas-image-preview"; // the frontend's own
+// The frontend's own: it makes them anew for what it shows next, so that they come after our text.
+const PROGRESS_WIDGETS = ["$$canvas-image-preview", "$$node-text-preview"];
 const LINE_HEIGHT = 13;
-const MOST_LINES = 8;
+const MOST_LINES = 8; // for which a node grows
+const MOST_LINES_WITH_ROOM = 60;
 const BORDERS = 28; // the margins around a DOM widget, and the padding within
 const CHARACTER_WIDTH = 6.1; // of the monospaced font below
+const ERROR_COLOR = "#f05050"; // legible on dark and on light
+const done = new WeakSet(); // nodes that have a result or an error, until the graph runs again
 
 // How many lines the text takes at the node's width. Words that do not fit leave some of a line empty: hence the slack.
 function lineCount(text, node) {
@@ -15,48 +20,112 @@ function lineCount(text, node) {
   return text.split("\n").reduce((sum, line) => sum + Math.max(1, Math.ceil(line.length / perLine)), 0);
 }
 
+function widgetNamed(node, name) {
+  return node.widgets?.find((widget) => widget.name === name);
+}
+
 function textWidget(node) {
-  const existing = node.widgets?.find((widget) => widget.name === TEXT_WIDGET);
+  const existing = widgetNamed(node, TEXT_WIDGET);
   if (existing) return existing;
   const element = document.createElement("textarea");
   element.readOnly = true;
   element.wrap = "soft";
-  Object.assign(element.style, { fontFamily: "monospace", fontSize: "10px", resize: "none", opacity: "0.85" });
-  const height = () => BORDERS + LINE_HEIGHT * Math.min(lineCount(element.value, node), MOST_LINES);
-  const options = { serialize: false, hideOnZoom: false, getMinHeight: height, getMaxHeight: height };
+  element.className = "ap3d-node-text";
+  Object.assign(element.style, { fontFamily: "monospace", fontSize: "10px", resize: "none" });
+  const height = (most) => BORDERS + LINE_HEIGHT * Math.min(lineCount(element.value, node), most);
+  const getMinHeight = () => height(MOST_LINES);
+  const getMaxHeight = () => height(MOST_LINES_WITH_ROOM);
+  const options = { serialize: false, hideOnZoom: false, getMinHeight, getMaxHeight };
   // Not serialized: the stored widget values of a graph belong to the node's inputs alone.
   const widget = node.addDOMWidget(TEXT_WIDGET, "ap3d_text", element, options);
   widget.serialize = false;
-  widget.textElement = element;
   return widget;
 }
 
-function showText(node, lines) {
-  const widget = textWidget(node);
-  widget.textElement.value = lines.join("\n");
-  // Pictures fill what is left below all widgets that come before them.
-  const picture = node.widgets.findIndex((other) => other.name === PICTURE_WIDGET);
-  const own = node.widgets.indexOf(widget);
-  if (picture >= 0 && picture < own) node.widgets.splice(picture, 0, ...node.widgets.splice(own, 1));
+function showText(node, text, isError) {
+  const { element, options } = textWidget(node);
+  element.value = text;
+  element.dataset.error = isError ? "yes" : "";
+  element.style.color = isError ? ERROR_COLOR : "";
+  element.style.opacity = isError ? "1" : "0.85";
+  // Nodes 2.0 does not ask for the height.
+  element.style.minHeight = `${options.getMinHeight() - BORDERS + 8}px`;
   node.setSize([node.size[0], Math.max(node.size[1], node.computeSize()[1])]);
 }
 
-function forgetProgressPicture(node) {
-  const inSubgraph = node.graph && !node.graph.isRootGraph;
-  delete app.nodePreviewImages[inSubgraph ? `${node.graph.id}:${node.id}` : String(node.id)];
-  node.preview = undefined;
-  node.images = undefined; // so that the result's are loaded at the next drawing
+// The sentence of an error stays until the graph runs again; the text of a result until there is another.
+function forgetError(node) {
+  const widget = widgetNamed(node, TEXT_WIDGET);
+  if (widget?.element.dataset.error) node.removeWidget(widget);
+}
+
+// The node of an execution id ("7", or "3:7" for node 7 within the subgraph of node 3), after those that contain it.
+function nodesTo(executionId) {
+  const found = [];
+  let graph = app.rootGraph ?? app.graph?.rootGraph ?? app.graph;
+  for (const id of String(executionId).split(":")) {
+    const node = graph?.getNodeById(/^\d+$/.test(id) ? Number(id) : id);
+    if (!node) return [];
+    found.push(node);
+    graph = node.subgraph;
+  }
+  return found;
+}
+
+// The frontend shows the last picture of a node's progress before the pictures of its result, until the node runs again,
+// and has no public call to drop it. Hence its store of them by the private way; a frontend without that store shows
+// what it would show of any other node.
+function forgetProgress(node) {
+  const vue = document.getElementById("vue-app")?.__vue_app__;
+  const store = vue?.config?.globalProperties?.$pinia?._s?.get("nodeOutput");
+  const key = !node.graph || node.graph.isRootGraph ? String(node.id) : `${node.graph.id}:${node.id}`;
+  done.add(node);
+  if (store?.revokePreviewsByLocatorId) store.revokePreviewsByLocatorId(key);
+  else if (store?.nodePreviewImages) delete store.nodePreviewImages[key]; // 1.27
+  if (app.nodePreviewImages) delete app.nodePreviewImages[key];
+  loadAnew(node);
+}
+
+// So that the pictures of the result are loaded at the next drawing.
+function loadAnew(node) {
+  node.preview = node.images = node.imgs = undefined;
+  for (const name of PROGRESS_WIDGETS) {
+    const widget = widgetNamed(node, name);
+    if (widget) node.removeWidget(widget);
+  }
+  node.setDirtyCanvas?.(true, true);
+}
+
+function finished(executionId, text, isError) {
+  const nodes = nodesTo(executionId);
+  if (!nodes.at(-1)?.comfyClass?.startsWith("AP3D_")) return;
+  nodes.forEach(forgetProgress);
+  if (text) showText(nodes.at(-1), text, isError);
 }
 
 app.registerExtension({
   name: "animportrait3d.nodeResults",
+  setup() {
+    api.addEventListener("executed", ({ detail }) => {
+      finished(detail.display_node ?? detail.node, detail.output?.text?.join("\n"), false);
+    });
+    api.addEventListener("execution_error", ({ detail }) => {
+      finished(detail.node_id, detail.exception_message?.trim(), true);
+    });
+  },
   nodeCreated(node) {
     if (!node.comfyClass?.startsWith("AP3D_")) return;
-    const onExecuted = node.onExecuted;
-    node.onExecuted = function (output, ...rest) {
-      onExecuted?.call(this, output, ...rest);
-      if (output?.images?.length) forgetProgressPicture(this);
-      if (output?.text?.length) showText(this, output.text.join("\n").split("\n"));
+    const onExecutionStart = node.onExecutionStart;
+    node.onExecutionStart = function (...given) {
+      onExecutionStart?.apply(this, given);
+      done.delete(this);
+      forgetError(this);
+    };
+    const onDrawBackground = node.onDrawBackground;
+    node.onDrawBackground = function (...given) {
+      // A progress picture that was still being loaded when the result came.
+      if (done.has(this) && this.imgs?.some((image) => image.src.startsWith("blob:"))) loadAnew(this);
+      return onDrawBackground?.apply(this, given);
     };
   },
 });

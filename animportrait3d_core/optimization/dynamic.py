@@ -71,6 +71,11 @@ class RegionPass:
         """Crops of one scene, on average."""
         return self.poses * self.cameras.mean_seen([use.region for use in self.uses])
 
+    @property
+    def asking(self) -> str:
+        """The stage of progress in which the networks are asked (`Workplace.stages`)."""
+        return "edits" if isinstance(self.asks, EditSettings) else self.stage.name
+
     def evaluations(self) -> int:
         """About how often the networks are asked about one picture, each half of a guided call counted."""
         if isinstance(self.asks, EditSettings):

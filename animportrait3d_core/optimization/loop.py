@@ -20,7 +20,7 @@ from ..avatar.table import GaussianTable
 from ..errors import InvalidInput
 from ..fingerprints import fingerprint
 from ..gaussians import Gaussians, sh_degree
-from ..progress import Progress
+from ..progress import Progress, tell_values
 from ..randomness import generator_at, seed_at
 from ..render import GaussianImage
 from ..rigging import QuaternionOrder, TriangleFrames, triangle_frames
@@ -274,6 +274,7 @@ def optimize_avatar(
         if progress is not None:
             done = optimizer.step_index
             shown = done % stage.preview_interval == 0 or done == stage.iterations
+            tell_values(progress, optimizer.losses)
             progress(done, stage.iterations, (picture or first_crop)(optimizer) if shown else None)
 
     carry_out(optimizer, run, report)

@@ -34,7 +34,7 @@ from .folders import (
     temp_folder,
 )
 from .geometry import MODEL_3D, HostFile, HostMesh, host_mesh, host_splat, mesh_of_host
-from .images import preview_images
+from .images import film, preview_images
 from .memory import device_with_room
 from .metadata import GRAPH_INPUTS, graph_texts
 from .progress import ProgressBar
@@ -42,8 +42,8 @@ from .tensors import plain_torch, plain_values
 from .values import node_result
 
 __all__ = [
-    "MODEL_3D",
     "GRAPH_INPUTS",
+    "MODEL_3D",
     "HostFile",
     "HostMesh",
     "ProgressBar",
@@ -54,6 +54,7 @@ __all__ = [
     "device",
     "device_with_room",
     "files_beside",
+    "film",
     "graph_texts",
     "host_mesh",
     "host_splat",

@@ -6,7 +6,7 @@ import uuid
 from typing import TYPE_CHECKING, Any
 
 from .environment import context, in_comfyui
-from .folders import temp_folder
+from .folders import SavePath, temp_folder
 
 if TYPE_CHECKING:
     import torch
@@ -25,6 +25,11 @@ def preview_images(images: torch.Tensor, name: str = "preview") -> dict[str, Any
         to_pil(image).save(folder / filename, compress_level=4)
         entries.append({"filename": filename, "subfolder": "", "type": "temp"})
     return {"images": entries}
+
+
+def film(path: SavePath) -> dict[str, Any]:
+    """The `ui` dictionary that plays an mp4 on its node, as ComfyUI's own Save Video does."""
+    return {"images": [path.ui_entry()], "animated": [True]}
 
 
 def to_pil(image: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from animportrait3d_core.progress import TimeLeft
@@ -23,11 +24,13 @@ class ProgressBar:
     in 0..1. Hand it to core as the `progress` argument.
     """
 
-    def __init__(self, total: int = 1, node_id: str | None = None, told: str = "") -> None:
-        """told: in the host, the node says this while it works, and how much time is left."""
+    def __init__(self, total: int = 1, node_id: str | None = None, told: str = "", evaluations: int = 0) -> None:
+        """In the host, the node says while it works: `told`, how far it is, how much time is left, the terms of the
+        loss, and how many of its `evaluations` of a model are left."""
         self.total = max(int(total), 1)
-        self._told, self._left = told, TimeLeft()
-        self._last_image = self._last_text = float("-inf")
+        self._told, self._evaluations, self._left = told, evaluations, TimeLeft()
+        self._values: Mapping[str, float] = {}
+        self._last_image, self._last_text = float("-inf"), time.monotonic()
         utilities = comfy_module("comfy.utils")
         self._bar = utilities.ProgressBar(self.total, node_id=node_id) if utilities is not None else None
 
@@ -41,8 +44,11 @@ class ProgressBar:
         check_interrupt()
         image = ("JPEG", to_pil(preview).convert("RGB"), PREVIEW_SIZE) if preview is not None else None
         self._bar.update_absolute(step, self.total, image)
-        if self._told:
-            self._tell(step)
+        self._tell(step)
+
+    def values(self, values: Mapping[str, float]) -> None:
+        """The terms of the step's loss; core calls it before the step (`progress.tell_values`)."""
+        self._values = values
 
     def _tell(self, step: int) -> None:
         """The words under the node; hosts from 0.3.40 on can show them."""
@@ -51,8 +57,12 @@ class ProgressBar:
         if not hasattr(server, "send_progress_text") or now - self._last_text < SECONDS_BETWEEN_TEXTS:
             return
         self._last_text = now
-        parts = [self._told, f"{step} of {self.total}", left]
-        server.send_progress_text("\n".join(part for part in parts if part), server.last_node_id)
+        numbers = [f"{name} {value:.3g}" for name, value in self._values.items()]
+        if self._evaluations:
+            numbers.append(f"about {self._evaluations * (self.total - step) // self.total:,} evaluations left")
+        where = [f"{step} of {self.total}", left]
+        lines = [self._told, *(", ".join(part for part in parts if part) for parts in (where, numbers))]
+        server.send_progress_text("\n".join(line for line in lines if line), server.last_node_id)
 
     def _image_is_due(self, step: int) -> bool:
         now = time.monotonic()

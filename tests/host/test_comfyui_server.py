@@ -18,6 +18,7 @@ from animportrait3d_core.workflow import prompt_to_json, read_graph_file, ui_to_
 from animportrait3d_core.workflow.builder import CORE_NODES
 from animportrait3d_core.workflow.definitions import define_node
 from animportrait3d_core.workflow.overrides import apply_override
+from tests.host.browser import run_graphs
 
 ROOT = Path(__file__).parents[2]
 PACK_NAME = "ComfyUI-AnimPortrait3D"
@@ -84,12 +85,13 @@ def test_a_shipped_graph_runs_to_the_end(comfyui_server, node_classes, file):
     for shown in entry["outputs"].values():
         for image in shown.get("images", []):
             place = f"/view?filename={image['filename']}&subfolder={image['subfolder']}&type={image['type']}"
-            assert comfyui_server.get(place)[:4] in (b"\x89PNG", b"\xff\xd8\xff\xe0")
+            head = comfyui_server.get(place)[:8]
+            assert head[:4] in (b"\x89PNG", b"\xff\xd8\xff\xe0") or head[4:] == b"ftyp"  # a picture or a film
 
 
 PROBE = {
     "1": {"class_type": "EmptyImage", "inputs": {"width": 16, "height": 16, "batch_size": 1, "color": 0xFFFFFF}},
-    "2": {"class_type": "AP3DProbe_Optimize", "inputs": {"image": ["1", 0], "steps": 30, "pause": 0.0}},
+    "2": {"class_type": "AP3D_ProbeOptimize", "inputs": {"image": ["1", 0], "steps": 30, "pause": 0.0}},
     "3": {"class_type": "PreviewImage", "inputs": {"images": ["2", 0]}},
 }
 
@@ -109,7 +111,7 @@ def test_a_node_optimizes_under_the_hosts_inference_mode(comfyui_server):
 def test_values_of_ours_go_from_node_to_node_and_their_files_are_shown(comfyui_server):
     """Under any cache of the host, with what it is shown of their tensors; and an avatar that is saved is offered."""
     maps = {"subject": ["1", 0], "region": "face", "yaw": 0.0, "elevation": 0.0, "size": 64, "frame": 0}
-    body = {"body": "embedded mannequin", "assets": "(those of the embedded mannequin)", "eyelid_mode": "fixed"}
+    body = {"body": "embedded mannequin", "assets": "(of the body)", "eyelid_mode": "fixed"}
     sheet = {"row_1": ["2", 0], "columns": 1, "tile_size": 64, "captions": "", "filename": "sheet"}
     prompt = {
         "1": {"class_type": "AP3D_LoadSMPLX", "inputs": body},
@@ -134,6 +136,41 @@ def test_values_of_ours_go_from_node_to_node_and_their_files_are_shown(comfyui_s
         # The host writes into the prompt what it found changed.
         kept = {name: node["inputs"] for name, node in json.loads(image.text["prompt"]).items()}
         assert kept == {name: node["inputs"] for name, node in prompt.items()}
+
+
+PROBE_GRAPH = {
+    "last_node_id": 2, "last_link_id": 1, "links": [[1, 1, 0, 2, 0, "IMAGE"]], "groups": [], "extra": {},
+    "version": 0.4,
+    "nodes": [
+        {
+            "id": 1, "type": "EmptyImage", "pos": [0, 0], "size": [300, 130], "flags": {}, "order": 0, "mode": 0,
+            "inputs": [], "outputs": [{"name": "IMAGE", "type": "IMAGE", "links": [1]}],
+            "properties": {}, "widgets_values": [64, 64, 1, 0x00A000],
+        },
+        {
+            "id": 2, "type": "AP3D_ProbeOptimize", "pos": [340, 0], "size": [300, 460], "flags": {}, "order": 1,
+            "mode": 0, "inputs": [{"name": "image", "type": "IMAGE", "link": 1}],
+            "outputs": [{"name": "IMAGE", "type": "IMAGE", "links": None}],
+            "properties": {}, "widgets_values": [60, 0.05],
+        },
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.browser
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_the_page_shows_the_result_in_place_of_progress(comfyui_server, tmp_path):
+    """The frontend that the host carries: the page queues, the node works and shows pictures of its progress."""
+    expected = {"2": {"pictures": ["ap3d_preview"]}}
+    graphs = [{"name": "probe", "graph": PROBE_GRAPH, "expected": [expected]}]
+    shown = run_graphs(comfyui_server.url, tmp_path, ("classic", "nodes2"), graphs)
+    for renderer in ("classic", "nodes2"):
+        node = shown[renderer]["probe"]["runs"][0]["2"]
+        assert len(node["pictures"]) == 1 and "filename=ap3d_preview" in node["pictures"][0], renderer
+        assert node["text"].startswith("error 0.0000"), renderer
+        ours = [error for error in shown[renderer]["probe"]["errors"] if "AnimPortrait3D" in error]
+        assert ours == []
 
 
 def test_the_users_stop_reaches_a_node_at_its_next_step(comfyui_server):

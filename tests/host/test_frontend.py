@@ -7,13 +7,8 @@ answers with our node definitions in place of ComfyUI.
 from __future__ import annotations
 
 import copy
-import http.server
-import importlib.util
 import json
 import os
-import shutil
-import subprocess
-import threading
 from pathlib import Path
 
 import pytest
@@ -21,11 +16,12 @@ import pytest
 from animportrait3d_core.workflow import prompt_to_json, read_graph_file, ui_to_prompt
 from animportrait3d_core.workflow.builder import CORE_NODES, WorkflowBuilder
 from animportrait3d_core.workflow.definitions import define_node
+from tests.host.browser import installed_frontend, run_script
+from tests.host.frontend_server import FrontendServer, object_info
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 ROOT = Path(__file__).parents[2]
-SCRIPT = Path(__file__).parent / "frontend.js"
 GRAPHS = sorted((ROOT / "workflows").rglob("*.json"))
 MUTED, BYPASSED = 2, 4
 
@@ -166,116 +162,23 @@ def all_classes(node_classes):
     return {**CORE_NODES, **node_classes, **ZOO}
 
 
-def object_info(all_classes, names):
-    """What ComfyUI's /object_info would say."""
-    info = {}
-    for node_id, node_class in all_classes.items():
-        declared = node_class.INPUT_TYPES()
-        definition = define_node(node_id, node_class)
-        info[node_id] = {
-            "input": declared,
-            "input_order": {section: list(entries) for section, entries in declared.items()},
-            "output": definition.return_types,
-            "output_is_list": [False] * len(definition.return_types),
-            "output_name": definition.return_names,
-            "name": node_id,
-            "display_name": names.get(node_id, node_id),
-            "description": "",
-            "python_module": "custom_nodes.animportrait3d",
-            "category": getattr(node_class, "CATEGORY", "core"),
-            "output_node": definition.is_output,
-        }
-    return info
-
-
-def answers(all_classes, names):
-    """JSON answers to what the frontend asks at the start; all else is not found."""
-    return {
-        "/users": {"storage": "server", "migrated": True},
-        "/settings": {"Comfy.TutorialCompleted": True, "Comfy.Validation.Workflows": False},
-        "/extensions": ["/extensions/pack/node_results.js"],
-        "/object_info": object_info(all_classes, names),
-        "/system_stats": {"system": {"argv": [], "comfyui_version": "0.3.64"}, "devices": []},
-        "/queue": {"queue_running": [], "queue_pending": []},
-        "/history": {},
-        "/prompt": {"exec_info": {"queue_remaining": 0}},
-        "/embeddings": [],
-        "/i18n": {},
-        "/features": {},
-        "/userdata": [],
-        "/models": [],
-        "/experiment/models": [],
-        "/workflow_templates": {},
-        "/global_subgraphs": {},
-    }
-
-
 @pytest.fixture(scope="module")
 def frontend_url(all_classes, pack):
-    package = importlib.util.find_spec("comfyui_frontend_package")
-    if package is None or not package.submodule_search_locations:
+    static = installed_frontend()
+    if static is None:
         pytest.skip("comfyui-frontend-package is not installed")
-    static = Path(next(iter(package.submodule_search_locations))) / "static"
-    found = answers(all_classes, pack.NODE_DISPLAY_NAME_MAPPINGS)
-    known = {path: json.dumps(value).encode() for path, value in found.items()}
-
-    class Handler(http.server.SimpleHTTPRequestHandler):
-        def __init__(self, *arguments, **options):
-            super().__init__(*arguments, directory=str(static), **options)
-
-        def do_GET(self):
-            path = self.path.partition("?")[0]
-            body, kind = known.get(path.removeprefix("/api")), "application/json"
-            if path.startswith("/extensions/pack/"):
-                body, kind = (ROOT / "web" / Path(path).name).read_bytes(), "text/javascript"
-            if body is None:
-                super().do_GET()
-                return
-            self.send_response(200)
-            self.send_header("Content-Type", kind)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def do_POST(self):
-            self.send_response(200)
-            self.send_header("Content-Length", "2")
-            self.end_headers()
-            self.wfile.write(b"{}")
-
-        def log_message(self, *_):
-            """The requests of a page are no news."""
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_address[1]}"
-    server.shutdown()
-    server.server_close()
-
-
-def browser_environment():
-    """Environment of the script, or a skip that names what is absent."""
-    chromium = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
-    if shutil.which("node") is None:
-        pytest.skip("node is not installed")
-    if chromium is None:
-        pytest.skip("Chromium is not installed (set CHROMIUM to its path)")
-    modules = os.environ.get("NODE_PATH") or str(ROOT / ".venv" / "browser" / "node_modules")
-    if not (Path(modules) / "playwright-core").is_dir():
-        pytest.skip("playwright-core is not installed (scripts/test.sh --all installs it)")
-    return {**os.environ, "NODE_PATH": modules, "CHROMIUM": chromium}
+    server = FrontendServer(static, object_info(all_classes, pack.NODE_DISPLAY_NAME_MAPPINGS))
+    yield server.url
+    server.close()
 
 
 @pytest.fixture(scope="module")
 def opened(frontend_url, tmp_path_factory):
-    """{name: {prompt, values, missing, errors, shown}} of every graph, from one visit of the frontend."""
-    environment = browser_environment()
+    """{name: {prompt, values, missing, errors}} of every graph, from one visit of the frontend."""
     folder = tmp_path_factory.mktemp("frontend")
     (folder / "graphs.json").write_text(json.dumps(graphs()))
     screenshots = [os.environ["FRONTEND_SCREENSHOTS"]] if "FRONTEND_SCREENSHOTS" in os.environ else []
-    command = ["node", str(SCRIPT), frontend_url, str(folder / "graphs.json"), str(folder / "prompts.json")]
-    done = subprocess.run([*command, *screenshots], env=environment, capture_output=True, text=True, timeout=240)
-    assert done.returncode == 0, done.stderr
+    run_script("frontend.js", [frontend_url, str(folder / "graphs.json"), str(folder / "prompts.json"), *screenshots])
     return json.loads((folder / "prompts.json").read_text())
 
 
@@ -285,20 +188,6 @@ def test_the_frontend_keeps_the_stored_values(opened, file):
     for node in read_graph_file(file)["nodes"]:
         if node["type"].startswith("AP3D_"):
             assert opened[file.stem]["values"][str(node["id"])] == node["widgets_values"], node["type"]
-
-
-@pytest.mark.parametrize("file", GRAPHS, ids=lambda file: file.stem)
-def test_results_take_the_place_of_progress(opened, file):
-    """The text stands above the picture; nodes for which the graph leaves room do not grow over their neighbours."""
-    nodes = {str(entry["id"]): entry["type"] for entry in read_graph_file(file)["nodes"]}
-    shown = opened[file.stem]["shown"]
-    assert set(shown) == {number for number, kind in nodes.items() if kind.startswith("AP3D_")}
-    for number, after in shown.items():
-        assert after["progress"] is None and after["text"] == "one\ntwo\nthree"
-        assert after["last"] == "$$canvas-image-preview", nodes[number]
-    both = ("AP3D_ExtractMesh", "AP3D_RefineMesh", "AP3D_FaceRevote")
-    roomy = {number for number, kind in nodes.items() if kind in both}
-    assert {nodes[number]: shown[number]["grew"] for number in roomy} == {nodes[number]: 0 for number in roomy}
 
 
 @pytest.mark.parametrize("name", list(graphs()))

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from animportrait3d_core.errors import InvalidInput, MissingModelFile
+from animportrait3d_core.progress import tell_values
 from animportrait3d_core.workflow import Interrupted
 
 
@@ -127,18 +128,23 @@ def test_the_bar_tells_how_much_is_left(host, comfyui, monkeypatch):
     server.PromptServer = types.SimpleNamespace(instance=instance)
     monkeypatch.setitem(sys.modules, "server", server)
     monkeypatch.setattr("time.monotonic", lambda: clock[0])
-    bar = host.ProgressBar(told="mouth, about 2,000 evaluations")
+    bar = host.ProgressBar(told="mouth", evaluations=2000)
+    bar(0, 100)
+    assert said == []  # short work needs no words
     for step in range(1, 41):
         clock[0] += 2.0
+        tell_values(bar, {"image": 0.25 / step, "anchor": 12})
         bar(step, 100)
-    first = "mouth, about 2,000 evaluations"
-    assert said[0] == ("12", [first, "1 of 100"])  # no guess from one step
-    assert said[-1] == ("12", [first, "40 of 100", "2:00 left"])
+    assert said[0] == ("12", ["mouth", "1 of 100", "image 0.25, anchor 12, about 1,980 evaluations left"])
+    numbers = "image 0.00625, anchor 12, about 1,200 evaluations left"
+    assert said[-1] == ("12", ["mouth", "40 of 100, 2:00 left", numbers])
+    count = len(said)
     bar(1, 10)  # the next pass
-    assert said[-1][1] == [first, "40 of 100", "2:00 left"]  # too soon after the last words
+    assert len(said) == count  # too soon after the last words
+    tell_values(bar, {})
     clock[0] += 2.0
     bar(2, 10)
-    assert said[-1][1] == [first, "2 of 10"]
+    assert said[-1][1] == ["mouth", "2 of 10", "about 1,600 evaluations left"]
     instance.send_progress_text = None
     del instance.send_progress_text
     bar(3, 10)  # an older host
@@ -246,6 +252,11 @@ def test_preview_images_are_the_pixels_as_png(host, run_context, shape):
     expected = (images.reshape(-1, *shape[-3:])[0].clamp(0, 1) * 255).round().to(torch.uint8)
     stored = torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8)
     assert torch.equal(stored, expected.flatten())
+
+
+def test_a_film_is_announced_as_comfyui_announces_its_own(host, run_context):
+    ui = host.film(host.save_path("AP3D_X", "turn", ".mp4"))
+    assert ui == {"images": [{"filename": "turn.mp4", "subfolder": "", "type": "output"}], "animated": [True]}
 
 
 def test_metrics_reach_the_report(host, run_context):

@@ -161,6 +161,22 @@ def test_a_cancelled_stage_goes_on_and_ends_bit_identical(start, tmp_path, caplo
     assert list(tmp_path.iterdir()) == []
 
 
+def test_each_step_tells_the_terms_of_its_loss(start) -> None:
+    class Watch:
+        def __init__(self) -> None:
+            self.told: list[dict[str, float]] = []
+
+        def values(self, values) -> None:
+            self.told.append(dict(values))
+
+        def __call__(self, step: int, total: int, preview) -> None:
+            assert len(self.told) == step and min(self.told[-1].values()) >= 0
+
+    watch, optimizer = Watch(), painter(start)
+    optimize_avatar(optimizer, progress=watch)
+    assert len(watch.told) == 24 and watch.told[-1] == optimizer.losses and optimizer.losses
+
+
 @pytest.mark.parametrize("changed", ["avatar", "stage", "scenes", "objective", "seed"])
 def test_another_input_begins_anew(start, tmp_path, changed) -> None:
     def cancel(step: int, total: int, preview) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from animportrait3d_core import doctor
 from animportrait3d_core.cli import main
 
 ROOT = Path(__file__).parents[2]
@@ -207,6 +208,15 @@ def test_doctor_speaks_to_people_and_machines(capsys, tmp_path):
     assert findings["smplx"]["status"] in ("ok",) and "SMPLX_NEUTRAL.npz" in findings["smplx"]["detail"]
     assert findings["portrait3d"]["status"] == "missing" and "licence" in findings["portrait3d"]["detail"]
     assert findings["mesh/nvdiffrast"]["status"] in ("missing", "unverified")
+
+
+def test_the_doctors_notes_begin_with_the_verdict():
+    rows = [("torch", doctor.OK, "2.1"), ("av", doctor.PROBLEM, "pip install av"), ("cuda", doctor.MISSING, "no GPU")]
+    findings = [doctor.Finding("packages", *row) for row in rows]
+    lines = doctor.to_notes(findings).splitlines()
+    assert lines[:2] == ["Needs attention: av.", "av: problem: pip install av"]
+    assert lines[2:] == ["", "Not here, and not needed (1):", "- cuda: no GPU", "", "Works (1): torch"]
+    assert doctor.to_notes(findings[:1]).splitlines()[0] == "Healthy: the embedded world runs here."
 
 
 def test_doctor_reports_an_output_folder_that_cannot_be_written(capsys, tmp_path):

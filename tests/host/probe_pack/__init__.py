@@ -52,4 +52,4 @@ class Optimize:
         return host().node_result(result, ui={**host().preview_images(result), "text": [text]})
 
 
-NODE_CLASS_MAPPINGS = {"AP3DProbe_Optimize": Optimize}
+NODE_CLASS_MAPPINGS = {"AP3D_ProbeOptimize": Optimize}

@@ -1,0 +1,210 @@
+"""What a node shows after a run, in ComfyUI's own frontend: its result's pictures, text and film, or its error.
+
+The page queues the graph itself; a server of ours plays the run in ComfyUI's messages. Runs in both renderers of the
+installed frontend, and of those in COMFYUI_FRONTENDS (folders of pages, separated as in PATH).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from animportrait3d_core.animation import write_mp4
+from animportrait3d_core.workflow import read_graph_file
+from animportrait3d_core.workflow.builder import CORE_NODES, WorkflowBuilder
+from tests.host.browser import ROOT, browser_environment, installed_frontend, run_graphs
+from tests.host.comfy_protocol import Script, solid
+from tests.host.frontend_server import FrontendServer, object_info
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+
+RENDERERS = ("classic", "nodes2")
+FOLDERS = [folder for folder in os.environ.get("COMFYUI_FRONTENDS", "").split(os.pathsep) if folder]
+PROGRESS = ((255, 128, 0), (230, 230, 0))
+COLORS = {"green.png": (0, 160, 0), "blue.png": (0, 0, 200), "pink.png": (200, 0, 200)}
+FILM_COLOR = (0, 153, 153)
+ERROR = "AP3D_TestError: 3 views, expected 4. Give it four."
+LINES = ["three\nlines", "of text"]
+SHIPPED = "quickstart"
+ROOMY = ("AP3D_ExtractMesh", "AP3D_RefineMesh", "AP3D_FaceRevote")
+
+
+class Player:
+    """A node without work: the server plays what it shows."""
+
+    CATEGORY = "test"
+    FUNCTION = "execute"
+    RETURN_TYPES = ("IMAGE",)
+    OUTPUT_NODE = True
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"count": ("INT", {"default": 3}), "name": ("STRING", {"default": "x"})}}
+
+
+def entries(*names):
+    return [{"filename": name, "subfolder": "", "type": "temp"} for name in names]
+
+
+def picture_of(node_id):
+    return f"node_{node_id}.png"
+
+
+PLAYED = {
+    "AP3D_TestPictures": Script(PROGRESS, ("3 of 10",), lambda _: {"images": entries(*COLORS), "text": LINES}),
+    "AP3D_TestText": Script(PROGRESS, (), lambda _: {"text": ["only words"]}),
+    "AP3D_TestFilm": Script((), ("3 of 10",), lambda _: {"images": entries("film.mp4"), "animated": [True]}),
+    "AP3D_TestError": Script(PROGRESS, ("3 of 10",), lambda _: {"images": entries("pink.png")}, errors=(ERROR, "")),
+}
+SHIPPED_NODE = Script(
+    PROGRESS, ("3 of 10",), lambda node: {"images": entries(picture_of(node)), "text": LINES}, pause=0.01
+)
+PLAYERS = {name: type(name, (Player,), {}) for name in PLAYED}
+PICTURES, TEXT, FILM, FAILED = "1", "2", "3", "4"
+EXPECTED = {PICTURES: {"text": "\n".join(LINES), "pictures": [*COLORS]}, TEXT: {"text": "only words"}}
+EXPECTED |= {FILM: {"film": "film.mp4"}, FAILED: {"text": ERROR}}
+AGAIN = {**EXPECTED, FAILED: {"pictures": ["pink.png"]}}
+
+
+def player_graph():
+    """The four, side by side, large enough for what they show."""
+    graph = WorkflowBuilder("players", PLAYERS)
+    for name in PLAYERS:
+        graph.add(name)
+    graph = graph.to_json()
+    for index, node in enumerate(graph["nodes"]):
+        node["pos"], node["size"] = [340 * index, 0], [300, 460]
+    return graph
+
+
+def shipped_graph():
+    return read_graph_file(ROOT / "workflows" / f"{SHIPPED}.json")
+
+
+def shipped_expected():
+    nodes = [str(node["id"]) for node in shipped_graph()["nodes"] if node["type"].startswith("AP3D_")]
+    return {node: {"text": "\n".join(LINES), "pictures": [picture_of(node)]} for node in nodes}
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    """The folder of all that is shown."""
+    folder = tmp_path_factory.mktemp("pictures")
+    for name, color in COLORS.items():
+        (folder / name).write_bytes(solid(color, "PNG"))
+    for node in shipped_expected():
+        (folder / picture_of(node)).write_bytes(solid(COLORS["green.png"], "PNG"))
+    write_mp4(torch.tensor(FILM_COLOR).div(255).expand(75, 96, 96, 3), folder / "film.mp4")
+    return folder
+
+
+@pytest.fixture(scope="module", params=["installed", *FOLDERS])
+def shown(request, node_classes, pack, pictures, tmp_path_factory):
+    """{renderer: {name of the graph: {before, runs, errors}}} from one frontend, and the folder of screenshots."""
+    static = installed_frontend() if request.param == "installed" else Path(request.param)
+    if static is None:
+        pytest.skip("comfyui-frontend-package is not installed")
+    browser_environment()
+    folder = tmp_path_factory.mktemp("shown")
+    classes = {**CORE_NODES, **node_classes, **PLAYERS}
+    scripts = {**dict.fromkeys(node_classes, SHIPPED_NODE), **PLAYED}
+    server = FrontendServer(static, object_info(classes, pack.NODE_DISPLAY_NAME_MAPPINGS), scripts, pictures)
+    graphs = [{"name": "players", "graph": player_graph(), "expected": [EXPECTED, AGAIN]}]
+    graphs += [{"name": SHIPPED, "graph": shipped_graph(), "expected": [shipped_expected()]}]
+    try:
+        found = run_graphs(server.url, folder, RENDERERS, graphs)
+    finally:
+        server.close()
+        if "FRONTEND_SCREENSHOTS" in os.environ:
+            target = Path(os.environ["FRONTEND_SCREENSHOTS"]) / f"results_{request.param.strip('/').replace('/', '_')}"
+            shutil.copytree(folder, target, dirs_exist_ok=True)
+    return {**found, "folder": folder, "prototype": "1.27." in request.param}
+
+
+def on_screen(shown, renderer, run, box, color):
+    """How many pixels of a box of the screenshot have a colour, near enough."""
+    picture = np.asarray(Image.open(shown["folder"] / f"{renderer}_players_{run}.png").convert("RGB")).astype(int)
+    left, top, right, bottom = (max(0, round(edge)) for edge in box)
+    return int((np.abs(picture[top:bottom, left:right] - color).max(axis=-1) < 40).sum())
+
+
+def fields_and_films(shown, renderer):
+    """Skips where the frontend shows no field and no film of any pack."""
+    if shown["prototype"] and renderer == "nodes2":
+        pytest.skip("Nodes 2.0 of frontend 1.27, a prototype, draws neither DOM widgets nor films")
+
+
+def names_in(addresses):
+    """File names of /view addresses, or the addresses themselves."""
+    return [address.partition("filename=")[2].partition("&")[0] or address for address in addresses]
+
+
+@pytest.mark.parametrize("run", [0, 1])
+@pytest.mark.parametrize("renderer", RENDERERS)
+def test_pictures_and_text_of_the_result_are_shown(shown, renderer, run):
+    nodes = shown[renderer]["players"]["runs"][run]
+    one_at_a_time = shown["prototype"] and renderer == "nodes2"
+    assert names_in(nodes[PICTURES]["pictures"]) == (list(COLORS)[:1] if one_at_a_time else list(COLORS))
+    fields_and_films(shown, renderer)
+    assert (nodes[PICTURES]["text"], nodes[TEXT]["text"]) == ("\n".join(LINES), "only words")
+    for color in COLORS.values():
+        assert on_screen(shown, renderer, run, nodes[PICTURES]["box"], color) > 1000
+
+
+@pytest.mark.parametrize("run", [0, 1])
+@pytest.mark.parametrize("renderer", RENDERERS)
+def test_no_picture_of_progress_is_left(shown, renderer, run):
+    for node in shown[renderer]["players"]["runs"][run].values():
+        assert not [address for address in node["pictures"] if address.startswith("blob:")]
+        assert [on_screen(shown, renderer, run, node["box"], color) for color in PROGRESS] == [0, 0]
+
+
+@pytest.mark.parametrize("renderer", RENDERERS)
+def test_an_error_stands_in_red_on_the_node_that_failed_until_it_runs_again(shown, renderer):
+    fields_and_films(shown, renderer)
+    failed, mended = (nodes[FAILED] for nodes in shown[renderer]["players"]["runs"])
+    assert failed["text"] == ERROR
+    red, green, blue = (int(part) for part in failed["color"].removeprefix("rgb(").removesuffix(")").split(","))
+    assert red > 150 and red > 2 * max(green, blue)
+    assert mended["text"] is None and names_in(mended["pictures"]) == ["pink.png"]
+
+
+@pytest.mark.parametrize("run", [0, 1])
+@pytest.mark.parametrize("renderer", RENDERERS)
+def test_a_film_plays_on_its_node(shown, renderer, run):
+    fields_and_films(shown, renderer)
+    node = shown[renderer]["players"]["runs"][run][FILM]
+    assert names_in([film["src"] for film in node["films"]]) == ["film.mp4"]
+    assert node["films"][0]["time"] > 0 and node["films"][0]["size"] == 96
+    assert on_screen(shown, renderer, run, node["box"], FILM_COLOR) > 1000
+
+
+@pytest.mark.parametrize("renderer", RENDERERS)
+def test_every_node_of_a_shipped_graph_shows_its_result(shown, renderer):
+    fields_and_films(shown, renderer)
+    nodes = shown[renderer][SHIPPED]["runs"][0]
+    for node, wanted in shipped_expected().items():
+        assert names_in(nodes[node]["pictures"]) == wanted["pictures"], node
+        assert nodes[node]["text"] == wanted["text"], node
+
+
+def test_nodes_with_room_do_not_grow_over_their_neighbours(shown):
+    found = shown["classic"][SHIPPED]
+    roomy = [str(node["id"]) for node in shipped_graph()["nodes"] if node["type"] in ROOMY]
+    assert roomy
+    assert {node: found["runs"][0][node]["size"] for node in roomy} == {
+        node: found["before"][node]["size"] for node in roomy
+    }
+
+
+@pytest.mark.parametrize("renderer", RENDERERS)
+@pytest.mark.parametrize("graph", ["players", SHIPPED])
+def test_the_page_logs_no_error(shown, renderer, graph):
+    assert json.dumps(shown[renderer][graph]["errors"], indent=1) == "[]"
