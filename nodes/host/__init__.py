@@ -30,6 +30,7 @@ from .folders import (
     temp_folder,
 )
 from .images import preview_images
+from .native import native_model
 from .progress import ProgressBar
 from .tensors import plain_torch, plain_values
 from .values import node_result
@@ -53,6 +54,7 @@ __all__ = [
     "model_files",
     "model_folders",
     "models_root",
+    "native_model",
     "node_result",
     "output_folder",
     "plain_torch",
