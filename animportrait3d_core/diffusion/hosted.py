@@ -138,7 +138,9 @@ class HostedGuidance:
         guidance_scale: float,
         condition: Tensor | None = None,
     ) -> Prediction:
-        """See `Guidance`."""
+        """See `Guidance`. At scale 1 the negative text, and with it the host's functions of guidance, are not asked."""
+        if guidance_scale == 1:
+            return self.predict_noise(latents, timesteps, text, condition)
         noisy, sigmas, planes = self._asked(latents, timesteps, condition)
         count = len(latents)
         with self._opened() as work:

@@ -42,7 +42,7 @@ from animportrait3d_core.workflow.registry import load_pack  # noqa: E402
 
 NODE = load_pack(ROOT).NODE_CLASS_MAPPINGS["AP3D_GuidanceFromModel"]
 HOST = sys.modules[NODE.__module__].host
-NATIVE = sys.modules[HOST.__name__ + ".native"]
+NATIVE_CONTENTS = sys.modules[HOST.__name__ + ".native.contents"]
 TEXTS = ["a young man", "red hair, side view", ""]
 STEPS = torch.tensor([20, 500, 980])
 
@@ -232,26 +232,26 @@ def check_patches(loaded):
     def ask(guidance):
         return guidance.predict_guided_noise(latents, STEPS, text, negative, 7.5, condition)
 
-    base = ask(native)
-    patched = ask(loaded.guidance(apg_of(loaded)))
+    def plainly(guidance):
+        return guidance.predict_noise(latents, STEPS, text, condition).eps
+
+    base, patched = ask(native).eps, ask(loaded.guidance(apg_of(loaded))).eps
+    unpatched = plainly(native)
     key = "diffusion_model.input_blocks.1.1.transformer_blocks.0.attn2.to_v.weight"
     lora = loaded.model.clone()
     delta = torch.randn(loaded.model.model.state_dict()[key].shape, generator=torch.Generator().manual_seed(1))
     lora.add_patches({key: (delta,)}, 1.0)
-    with_lora = loaded.guidance(lora)
-    merged = ask(with_lora)
-    again = ask(native)
-    unet = loaded.reference.unet
+    merged, again = plainly(loaded.guidance(lora)), plainly(native)
     name = "down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_v.weight"
-    weight = dict(unet.named_parameters())[name]
+    weight = dict(loaded.reference.unet.named_parameters())[name]
     before = weight.detach().clone()
     with torch.no_grad():
         weight += delta
-        wanted = ask(loaded.reference)
+        wanted = plainly(loaded.reference)
         weight.copy_(before)
     return {
-        "apg is heard": relative(patched.eps, base.eps), "lora is heard": relative(merged.eps, base.eps),
-        "lora error": relative(merged.eps, wanted.eps), "base unharmed": relative(again.eps, base.eps),
+        "apg is heard": relative(patched, base), "lora is heard": relative(merged, unpatched),
+        "lora error": relative(merged, wanted), "base harmed": relative(again, unpatched),
     }  # fmt: skip
 
 
@@ -261,24 +261,33 @@ def apg_of(loaded, **values):
 
 
 def check_fingerprints(loaded):
-    lora = loaded.model.clone()
     key = "diffusion_model.input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight"
-    lora.add_patches({key: (torch.ones(loaded.model.model.state_dict()[key].shape),)}, 0.5)
-    stronger = loaded.model.clone()
-    stronger.add_patches({key: (torch.ones(loaded.model.model.state_dict()[key].shape),)}, 0.6)
+    patch = torch.ones(loaded.model.model.state_dict()[key].shape)
+    lora, stronger = loaded.model.clone(), loaded.model.clone()
+    lora.add_patches({key: (patch,)}, 0.5)
+    stronger.add_patches({key: (patch,)}, 0.6)
     guidances = {
-        "plain": loaded.guidance(), "again": loaded.guidance(), "no control": loaded.guidance(control=None),
+        "plain": loaded.guidance(), "no control": loaded.guidance(control=None),
         "half strength": loaded.guidance(control_strength=0.5), "lora": loaded.guidance(lora),
         "stronger lora": loaded.guidance(stronger), "apg": loaded.guidance(apg_of(loaded)),
         "other apg": loaded.guidance(apg_of(loaded, eta=0.25)), "v": loaded.guidance(loaded.as_v(False)[0]),
         "zsnr": loaded.guidance(loaded.as_v(True)[0]),
     }  # fmt: skip
     found = {name: guidance.fingerprint for name, guidance in guidances.items()}
-    used = loaded.guidance(lora)
-    with used.session():
+    with guidances["lora"].session():
+        NATIVE_CONTENTS._WEIGHTS.clear()
         found["lora, loaded"] = loaded.guidance(lora).fingerprint
+        NATIVE_CONTENTS._WEIGHTS.clear()
         found["plain, lora loaded"] = loaded.guidance().fingerprint
     return found
+
+
+def check_same_files(loaded):
+    """The same in a process of its own."""
+    return {
+        "plain": loaded.guidance().fingerprint, "apg": loaded.guidance(apg_of(loaded)).fingerprint,
+        "v": loaded.guidance(loaded.as_v(False)[0]).fingerprint,
+    }  # fmt: skip
 
 
 def check_sessions(loaded):
