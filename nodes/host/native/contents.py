@@ -23,17 +23,18 @@ _PLAIN = (str, int, float, bool, bytes, type(None))
 
 def hash_of(parts: NativeParts) -> str:
     """Hash (32 hex digits) of everything that answers depend on."""
+    import torch
+
     from animportrait3d_core.fingerprints import fingerprint
 
     model, clip, vae, control = parts.model, parts.clip, parts.vae, parts.control_net
     words = (clip.layer_idx, plain(clip.tokenizer_options), plain(clip.patcher.forced_hooks))
     settings = (parts.control_strength, parts.image_size, str(parts.dtype), parts.sigmas)
-    return fingerprint(
-        (
-            _patched(model, "diffusion_model."), _options(model), _patched(clip.patcher), words,
-            _patched(vae.patcher), None if control is None else _controlnet(control), settings,
-        )
-    )  # fmt: skip
+    # Outside of the mode that they were made in, views of the host's tensors are refused.
+    with torch.inference_mode():
+        weights = [_patched(model, "diffusion_model."), _patched(clip.patcher), _patched(vae.patcher)]
+        heard = None if control is None else _controlnet(control)
+        return fingerprint((weights, _options(model), words, heard, settings))
 
 
 def _patched(patcher: Any, prefix: str | None = None) -> tuple[str, Any]:
