@@ -155,7 +155,8 @@ class PortraitFromMesh:
         doubts = framing_warnings(portrait.surface)
         if portrait.rendering.shading != shading:
             doubts.append(
-                f"all of '{path.name}' has one colour, which `{shading}` would show as a flat shape: it gets soft light"
+                f"all of '{report.file_name}' has one colour, which `{shading}` would show as a flat shape: it gets "
+                "soft light"
             )
         told = host.warn("AP3D_PortraitFromMesh", doubts)
         image = portrait.render(previews.preview_cameras(320), torch.ones(3)).images

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import weakref
 from pathlib import Path
@@ -9,14 +10,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..errors import InvalidInput, MissingModelFile, ShapeMismatch, check_shape
+from ..errors import InvalidInput, MissingModelFile
 from ..fingerprints import fingerprint
 from ..model_weights import building
 from ..socket_values import SocketValue
-from .codec import LatentCodec
+from .codec import DiffusersAutoencoder, LatentCodec
 from .components import Components, check_components, frozen, load_controlnet, load_folder, load_vae
 from .families import family_of_width
-from .guidance import Prediction, TextEmbedding, guided
+from .guidance import NO_CONTROLNET, Prediction, TextEmbedding, check_latents, condition_planes, guided
 from .lora import add_lora
 from .model_files import Model, read_config
 from .single_file import load_single_file, load_single_file_vae
@@ -73,7 +74,7 @@ class DiffusersGuidance(SocketValue):
         self.controlnet = None if controlnet is None else frozen(controlnet, self.device, dtype)
         self.conditioning_scale, self.guidance_scale, self.regions = conditioning_scale, guidance_scale, regions
         self.tokenizer = parts.tokenizer
-        self._codec = LatentCodec(self.vae)
+        self._codec = LatentCodec(DiffusersAutoencoder(self.vae))
         config = self.unet.config
         self.family = family_of_width(config["cross_attention_dim"])
         self.latent_channels, self.latent_scale = self._codec.channels, self._codec.scale
@@ -92,6 +93,10 @@ class DiffusersGuidance(SocketValue):
         models = (self.unet, self.vae, self.text_encoder, self.controlnet)
         kinds = (self.prediction_type, self.conditioning_scale, str(self.dtype), self.latent_scale)
         return fingerprint((models, kinds, self.alphas_cumprod, self.tokenizer.get_vocab()))
+
+    def session(self) -> contextlib.AbstractContextManager[None]:
+        """See `Guidance`. The weights stay where they are."""
+        return contextlib.nullcontext()
 
     def summary(self) -> str:
         """What this guidance is, in three lines."""
@@ -153,10 +158,7 @@ class DiffusersGuidance(SocketValue):
 
     def _predict(self, latents: Tensor, timesteps: int | Tensor, states: Tensor, control: Tensor | None) -> Prediction:
         """latents: [B, C, h, w].  states: [B, L, D].  control: [B, 4, H, W]."""
-        if latents.ndim != 4 or latents.shape[1] != self.latent_channels:
-            raise ShapeMismatch(
-                f"predict_noise: latents are {list(latents.shape)}, expected [B, {self.latent_channels}, h, w]."
-            )
+        check_latents(latents, self.latent_channels)
         steps = self.schedule.check_timesteps(timesteps, len(latents)).to(self.device)
         latents, states = latents.to(self.device), states.to(self.device, self.dtype)
         noisy = latents.to(self.dtype)
@@ -174,18 +176,10 @@ class DiffusersGuidance(SocketValue):
 
     def _condition(self, condition: Tensor, latents: Tensor) -> Tensor:
         """[B, 4, H, W] on the device, from [1 or B, H, W, 4]."""
-        where = "predict_noise"
         if self.controlnet is None:
-            raise InvalidInput(
-                f"{where}: a condition image, but no ControlNet is loaded; load one, or go without the condition."
-            )
+            raise InvalidInput(NO_CONTROLNET)
         factor = 2 ** (len(self.controlnet.config["conditioning_embedding_out_channels"]) - 1)
-        height, width = (factor * side for side in latents.shape[-2:])
-        check_shape(where, "condition", condition, ["B", height, width, 4])
-        if len(condition) not in (1, len(latents)):
-            raise ShapeMismatch(f"{where}: {len(condition)} conditions for {len(latents)} latents.")
-        values = condition.permute(0, 3, 1, 2).to(self.device, self.dtype)
-        return values.expand(len(latents), -1, -1, -1)
+        return condition_planes(condition, latents, factor).to(self.device, self.dtype)
 
 
 _FINGERPRINTS: weakref.WeakKeyDictionary[DiffusersGuidance, str] = weakref.WeakKeyDictionary()

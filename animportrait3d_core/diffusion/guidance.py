@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+from contextlib import AbstractContextManager
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
-from ..errors import ShapeMismatch
+from ..errors import ShapeMismatch, check_shape
 
 CONTROL_CHANNELS = 4
 """Of condition images: three of normals, one of labels."""
+NO_CONTROLNET = "predict_noise: a condition image, but no ControlNet is loaded; load one, or go without the condition."
+"""What is said of it, whoever loads them."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -51,6 +54,22 @@ def guided(negative: Tensor, positive: Tensor, guidance_scale: float) -> Tensor:
     return negative + guidance_scale * (positive - negative)
 
 
+def check_latents(latents: Tensor, channels: int) -> None:
+    """Raise `ShapeMismatch` unless noisy latents are [B, channels, h, w]."""
+    if latents.ndim != 4 or latents.shape[1] != channels:
+        raise ShapeMismatch(f"predict_noise: latents are {list(latents.shape)}, expected [B, {channels}, h, w].")
+
+
+def condition_planes(condition: Tensor, latents: Tensor, factor: int) -> Tensor:
+    """Condition images [1 or B, H, W, 4] as [B, 4, H, W] for latents [B, C, H / factor, W / factor]."""
+    where = "predict_noise"
+    height, width = (factor * side for side in latents.shape[-2:])
+    check_shape(where, "condition", condition, ["B", height, width, CONTROL_CHANNELS])
+    if len(condition) not in (1, len(latents)):
+        raise ShapeMismatch(f"{where}: {len(condition)} conditions for {len(latents)} latents.")
+    return condition.permute(0, 3, 1, 2).expand(len(latents), -1, -1, -1)
+
+
 @runtime_checkable
 class Guidance(Protocol):
     """A latent diffusion model with its text encoder, its autoencoder and perhaps a ControlNet; all weights frozen.
@@ -80,6 +99,10 @@ class Guidance(Protocol):
     @property
     def fingerprint(self) -> str:
         """Hash of weights and settings."""
+
+    def session(self) -> AbstractContextManager[None]:
+        """Inside it a model of a host lies on its device, ready for many calls; one call alone opens its own. A session
+        within a session is the same one."""
 
     def encode_prompt(self, texts: list[str]) -> TextEmbedding:
         """Embeddings of some texts; the empty text is the unconditional one."""

@@ -120,8 +120,20 @@ def sample_pictures(
     height, width = settings.size or (guidance.image_size, guidance.image_size)
     if condition is not None:
         _check_condition(condition, settings.count, (height, width))
-    text, negative = guidance.encode_prompt([prompt]), guidance.encode_prompt([negative_prompt])
     noise = _noise_of_pictures(guidance, settings, height, width)
+    with guidance.session():
+        return _pictures(guidance, settings, (prompt, negative_prompt), noise, condition, progress)
+
+
+def _pictures(
+    guidance: Guidance,
+    settings: PictureSettings,
+    prompts: tuple[str, str],
+    noise: Tensor,
+    condition: Tensor | None,
+    progress: Progress | None,
+) -> Tensor:
+    text, negative = (guidance.encode_prompt([prompt]) for prompt in prompts)
     steps = settings.sampling.calls
     conditions = None if condition is None else condition.expand(settings.count, -1, -1, -1)
     pictures: list[Tensor] = []

@@ -182,25 +182,34 @@ def optimize_regions(
     """
     finished: list[Run] = []
     near = None if anchor is None else anchor.resized(guidance.image_size)
-    for one in passes:
-        _check_parts(avatar, one)
-        scenes = variant.scenes(scenes_of(one, avatar, guidance.image_size, motion, background))
-        asked = RegionGuidance(guidance, prompts, one.uses, place.micro_batch)
-        own = seed_at(seed, one.stage.name)
-        if isinstance(one.asks, EditSettings):
-            maker = variant.edit_maker(avatar, scenes, asked, one.asks, own)
-            avatar = follow_edits(
-                maker, avatar, one.stage, place.runs, place.stages, place.device, finished.append, near
-            )
-        else:
-            objective = ScoreMatching(asked, one.asks, own)
-            optimizer = anchored_optimizer(avatar, one.stage, scenes, objective, near, own, place.device)
-            progress = stage_of(place.stages, one.stage.name)
-            picture = functools.partial(_strip, objective)
-            avatar = optimize_avatar(optimizer, place.runs, progress, picture, finished.append)
+    with guidance.session():
+        for one in passes:
+            _check_parts(avatar, one)
+            scenes = variant.scenes(scenes_of(one, avatar, guidance.image_size, motion, background))
+            asked = RegionGuidance(guidance, prompts, one.uses, place.micro_batch)
+            own = seed_at(seed, one.stage.name)
+            if isinstance(one.asks, EditSettings):
+                maker = variant.edit_maker(avatar, scenes, asked, one.asks, own)
+                avatar = follow_edits(
+                    maker, avatar, one.stage, place.runs, place.stages, place.device, finished.append, near
+                )
+            else:
+                avatar = _follow_scores(one, avatar, scenes, asked, own, near, place, finished.append)
     for run in finished:
         run.remove()
     return avatar
+
+
+def _follow_scores(
+    one: RegionPass, avatar: RiggedAvatar, scenes: Scenes, asked: RegionGuidance, seed: int, near: Anchor | None,
+    place: Workplace, at_end: Callable[[Run], None],
+) -> RiggedAvatar:  # fmt: skip
+    """A pass of scores; edits have `follow_edits`."""
+    assert isinstance(one.asks, ScoreMatchingSettings)
+    objective = ScoreMatching(asked, one.asks, seed)
+    optimizer = anchored_optimizer(avatar, one.stage, scenes, objective, near, seed, place.device)
+    progress = stage_of(place.stages, one.stage.name)
+    return optimize_avatar(optimizer, place.runs, progress, functools.partial(_strip, objective), at_end)
 
 
 def scenes_of(

@@ -37,6 +37,7 @@ from .geometry import MODEL_3D, HostFile, HostMesh, host_mesh, host_splat, mesh_
 from .images import film, preview_images
 from .memory import device_with_room
 from .metadata import GRAPH_INPUTS, graph_texts
+from .native import native_model
 from .progress import ProgressBar
 from .tensors import plain_torch, plain_values
 from .values import node_result
@@ -74,6 +75,7 @@ __all__ = [
     "model_files",
     "model_folders",
     "models_root",
+    "native_model",
     "node_result",
     "output_folder",
     "plain_torch",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import torch
 
 from animportrait3d_core.conditioning import CROP_REGIONS, Prompts
@@ -30,6 +32,9 @@ class Wishes:
 
     def __init__(self, color=RED):
         self.color, self.calls, self.texts, self._known = torch.tensor(color), [], [], [""]
+
+    def session(self):
+        return contextlib.nullcontext()
 
     def encode_prompt(self, texts):
         self._known += [text for text in texts if text not in self._known]
