@@ -19,7 +19,8 @@ from pathlib import Path
 import pytest
 
 from animportrait3d_core.workflow import prompt_to_json, read_graph_file, ui_to_prompt
-from animportrait3d_core.workflow.builder import CORE_NODES, WorkflowBuilder
+from animportrait3d_core.workflow.builder import WorkflowBuilder
+from animportrait3d_core.workflow.core_nodes import CORE_NODES
 from animportrait3d_core.workflow.definitions import define_node
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
