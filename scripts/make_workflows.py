@@ -10,7 +10,7 @@ import argparse
 import dataclasses
 import functools
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -58,7 +58,7 @@ learns from the views. The points become 3D Gaussians, trained on the views."""
 RESULTS_NOTE = """Films and numbers lie in the output folder: how alike the avatar is at rest, and whether it shows
 holes in motion."""
 
-NOTE_WIDTH, PICK_WIDTH, BOX_WIDTH, SHEET_WIDTH = 280, 290, 240, 560
+NOTE_WIDTH, PICK_WIDTH, BOX_WIDTH, SHEET_WIDTH = 250, 280, 220, 460
 Seen = tuple[BuiltNode, BuiltNode]
 """The portrait from all sides, and close."""
 
@@ -150,9 +150,9 @@ def _avatar_of_surface(
     body: if it is in the graph already.
     """
     parts, fit = _body(graph, number, seen[0], mesh, body)
-    with graph.stage(f"{number + 1} Avatar", width=BOX_WIDTH, new_row=True):
+    with graph.stage(f"{number + 1} Avatar", width=BOX_WIDTH):
         avatar = _first_avatar(graph, portrait, seen, mesh, parts, fit, Method(""))
-    with graph.stage(f"{number + 2} Results", width=PICK_WIDTH):
+    with graph.stage(f"{number + 2} Results", width=SHEET_WIDTH, beside=True):
         graph.add("AP3D_SaveAvatar", avatar=avatar["avatar"], text_lines=1)
         with graph.folded("Films and numbers", RESULTS_NOTE):
             graph.add("AP3D_ExportAvatar", avatar=avatar["avatar"], text_lines=1)
@@ -160,8 +160,9 @@ def _avatar_of_surface(
             stress = _stress_motion(graph, avatar)
             clip = _stress_clip(graph, avatar, stress) if films else None
             _evaluation(graph, portrait, avatar, stress, "initial")
-    rows = {"Portrait": seen[0]["images"], "Avatar, turned around": turn["frames"]}
-    XX
+        rows = {"Portrait": seen[0]["images"], "Avatar, turned around": turn["frames"]}
+        rows |= {"Avatar in motion": clip["highlights"]} if clip else {}
+        _sheet(graph, rows, lines=2 if films else 1)
 
 
 def _body(
@@ -226,6 +227,7 @@ def _first_avatar(
             close_views=close["views"],
             iterations=plan.iterations,
             knobs={"iterations": "training steps"},
+            output_names={"avatar": "first avatar"},
             shows_picture=True,
         )
     graph.add("PreviewImage", title="First avatar", images=avatar["image"])
@@ -272,13 +274,12 @@ def _evaluation(
 
 
 def _sheet(
-    graph: WorkflowBuilder, title: str, rows: Mapping[str, Output], lines: int = 1, columns: int = 10, size: int = 224
+    graph: WorkflowBuilder, rows: Mapping[str, Output], lines: int = 1, columns: int = 10, size: int = 224
 ) -> None:
     """One picture of everything, row by row with its caption."""
-    with graph.stage(title, width=SHEET_WIDTH):
-        pictures = {f"row_{number}": images for number, images in enumerate(rows.values(), start=1)}
-        settings = {"columns": columns, "tile_size": size, "lines": lines, "captions": "\n".join(rows)}
-        graph.add("AP3D_ContactSheet", **pictures, **settings, shows_picture=True)
+    pictures = {f"row_{number}": images for number, images in enumerate(rows.values(), start=1)}
+    settings = {"columns": columns, "tile_size": size, "lines": lines, "captions": "\n".join(rows)}
+    graph.add("AP3D_ContactSheet", **pictures, **settings, shows_picture=True)
 
 
 GUIDANCE_NOTE = """**What is a diffusion model worth for an avatar?** Look before an hour is spent with it.
@@ -342,6 +343,8 @@ to open its mouth from a diffusion model.
 
 Put the `avatar.safetensors` of a first stage into the input folder. Choose your own model in *Load Guidance*, and
 describe the person in *Prompts*. Each stage can be run on its own, and a stopped one goes on where it was."""
+LEARNING_NOTE = """The avatar learns what the portrait never showed from a diffusion model: the embedded prior, or your
+own Stable Diffusion with the ControlNet of AnimPortrait3D."""
 DYNAMIC_STAGES = (  # node, heading, note
     ("AP3D_PretrainEyes", "Eyes", "Crops of the eyes are edited by the model, and lids and eyeballs follow."),
     ("AP3D_PretrainMouth", "Mouth", "Teeth and the inside of the mouth, which the portrait never showed."),
@@ -359,36 +362,49 @@ def second_stage(graph: WorkflowBuilder) -> None:
     with graph.stage("2 Person", width=PICK_WIDTH):
         prompts = graph.add("AP3D_Prompts", prompt=loaded["prompt"], text_lines=8)
         views = graph.add("AP3D_RenderViews", subject=loaded["avatar"], preset="face", title="At Rest")
-    stages: dict[str, BuiltNode] = {}
-    avatar = loaded
-    for number, (_, heading, note) in enumerate(DYNAMIC_STAGES, start=3):
-        with graph.stage(f"{number} {heading}", note, PICK_WIDTH, new_row=number == 5):
-            avatar = stages[heading] = _dynamic(graph, heading, avatar, guidance, prompts, views)
-    with graph.stage("7 Results", width=BOX_WIDTH):
+    with graph.stage("3 Learning", width=BOX_WIDTH):
+        stages = _learning(graph, loaded, guidance, prompts, views)
+        avatar = stages["Refinement"]
+        graph.add("PreviewImage", title="Before above, after below", images=avatar["image"])
+    with graph.stage("4 Results", width=SHEET_WIDTH, beside=True):
         graph.add("AP3D_SaveAvatar", avatar=avatar["avatar"], filename="avatar_dynamic", text_lines=1)
         with graph.folded("Films", "They lie in the output folder."):
             _turntable(graph, avatar)
             _stress_clip(graph, avatar, _stress_motion(graph, avatar))
-    _sheet(graph, "8 Before above, after below", _images(stages), columns=1, size=1024)
+        _sheet(graph, {heading: stage["image"] for heading, stage in stages.items()}, columns=1, size=1024)
 
 
-def _images(stages: Mapping[str, BuiltNode]) -> dict[str, Output]:
-    return {heading: stage["image"] for heading, stage in stages.items()}
+ALL_HEADINGS = tuple(heading for _, heading, _ in DYNAMIC_STAGES)
 
 
-def _dynamic(
+def _learning(
     graph: WorkflowBuilder,
-    heading: str,
     avatar: BuiltNode,
     guidance: BuiltNode,
     prompts: BuiltNode,
     views: BuiltNode,
-    knobs: Mapping[str, str] | None = None,
-) -> BuiltNode:
-    """One step of dynamic optimization. views: that the avatar goes on looking like at rest."""
-    node = next(node for node, other, _ in DYNAMIC_STAGES if other == heading)
-    asked = {"guidance": guidance["guidance"], "prompts": prompts["prompts"], "portrait_views": views["views"]}
-    return graph.add(node, avatar=avatar["avatar"], **asked, knobs=knobs, shows_picture=True, text_lines=1)
+    headings: Collection[str] = ALL_HEADINGS,
+) -> dict[str, BuiltNode]:
+    """Steps of dynamic optimization by their headings, one after the other, in one box.
+
+    views: that the avatar goes on looking like at rest.
+    """
+    chosen = [stage for stage in DYNAMIC_STAGES if stage[1] in headings]
+    stages: dict[str, BuiltNode] = {}
+    note = "\n".join([LEARNING_NOTE, "", *(f"- **{heading}**: {note}" for _, heading, note in chosen)])
+    with graph.folded("Learning from the model", note):
+        for node, heading, _ in chosen:
+            asked = {"guidance": guidance["guidance"], "prompts": prompts["prompts"], "portrait_views": views["views"]}
+            avatar = stages[heading] = graph.add(
+                node,
+                avatar=avatar["avatar"],
+                **asked,
+                knobs={"length": f"{heading.lower()}, length"},
+                output_names={"image": heading.lower()},
+                shows_picture=True,
+                text_lines=1,
+            )
+    return stages
 
 
 @dataclasses.dataclass(frozen=True)
@@ -405,7 +421,7 @@ class Method:
     iterations: int = 1000
     covered: bool = True
     control: float = 1.0
-    stages: tuple[str, ...] = tuple(heading for _, heading, _ in DYNAMIC_STAGES)
+    stages: tuple[str, ...] = ALL_HEADINGS
 
 
 ABLATION_NOTE = """{what}
@@ -414,8 +430,6 @@ Compare its films and its sheet with those of the whole method. `animportrait3d 
 them against the truth of the embedded world."""
 BARE_POINTS_NOTE = """Whatever lies within reach of the body is skin. The points become 3D Gaussians, trained on the
 views."""
-LEARNING_NOTE = """The avatar learns what the portrait never showed from a diffusion model: the embedded prior, or your
-own Stable Diffusion with the ControlNet of AnimPortrait3D."""
 
 
 def whole_method(graph: WorkflowBuilder, plan: Method) -> None:
@@ -426,17 +440,13 @@ def whole_method(graph: WorkflowBuilder, plan: Method) -> None:
     parts, fit = _body(graph, 3, seen[0], mesh["mesh"])
     with graph.stage("4 First avatar", width=BOX_WIDTH):
         first = _first_avatar(graph, portrait, seen, mesh["mesh"], parts, fit, plan)
-    stages: dict[str, BuiltNode] = {}
-    with graph.stage("5 Learning", width=PICK_WIDTH, new_row=True):
+    with graph.stage("5 Model and words", width=PICK_WIDTH, new_row=True):
         guidance = graph.add("AP3D_LoadGuidance", controlnet_strength=plan.control, text_lines=4)
-        with graph.folded("Learning eyes, mouth and motion", _learning_note(plan)):
-            prompts = graph.add("AP3D_Prompts", prompt=portrait["prompt"], text_lines=8)
-            avatar = first
-            for heading in plan.stages:
-                knobs = {"length": f"{heading.lower()} length"}
-                avatar = _dynamic(graph, heading, avatar, guidance, prompts, seen[1], knobs)
-                stages[heading] = avatar
-    with graph.stage("6 Results", width=PICK_WIDTH):
+    with graph.stage("6 Learning", width=PICK_WIDTH):
+        prompts = graph.add("AP3D_Prompts", prompt=portrait["prompt"], text_lines=8)
+        stages = _learning(graph, first, guidance, prompts, seen[1], plan.stages)
+        avatar = [*stages.values()][-1]
+    with graph.stage("7 Results", width=SHEET_WIDTH, beside=True):
         graph.add("AP3D_SaveAvatar", avatar=avatar["avatar"], text_lines=1)
         with graph.folded("Films and numbers", RESULTS_NOTE):
             graph.add("AP3D_SaveAvatar", avatar=first["avatar"], filename="avatar_initial", text_lines=1)
@@ -446,13 +456,8 @@ def whole_method(graph: WorkflowBuilder, plan: Method) -> None:
             clip = _stress_clip(graph, avatar, stress)
             _evaluation(graph, portrait, first, stress, "initial", "Before")
             _evaluation(graph, portrait, avatar, stress, "refined", "After")
-    learned = {f"{heading}: before, after": images for heading, images in _images(stages).items()}
-    _sheet(graph, "7 Contact sheet", {"Turned around": turn["frames"], "In motion": clip["highlights"], **learned})
-
-
-def _learning_note(plan: Method) -> str:
-    notes = [f"- **{heading}**: {note}" for _, heading, note in DYNAMIC_STAGES if heading in plan.stages]
-    return "\n".join([LEARNING_NOTE, "", *notes])
+        rows = {"Turned around": turn["frames"], "In motion": clip["highlights"]}
+        _sheet(graph, rows | {f"{heading}: before, after": stage["image"] for heading, stage in stages.items()})
 
 
 SUPER_RESOLUTION_NOTE = """**Super-resolution only** (paper, appendix A3): views of a saved avatar in motion go through

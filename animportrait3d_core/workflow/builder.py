@@ -52,6 +52,7 @@ class BuiltNode:
     definition: NodeDefinition
     json: dict[str, Any]
     scope: _Scope
+    output_names: Mapping[str, str] = field(default_factory=dict)
 
     def __getitem__(self, output: str | int) -> Output:
         names = self.definition.return_names
@@ -66,8 +67,8 @@ class BuiltNode:
 class _Scope:
     """One graph: the whole, or what lies in a folded box.
 
-    ports: the inputs and outputs of a subgraph as they are stored.  taken, given: their slots by the output (node id,
-    slot) that the box takes from outside, or gives from within.
+    ports: the inputs and outputs of a subgraph as they are stored.  values: of the inputs that are widgets, by slot.
+    taken, given: slots by the output (node id, slot) that the box takes from outside, or gives from within.
     """
 
     box: BuiltNode | None = None
@@ -75,6 +76,7 @@ class _Scope:
     columns: list[Column] = field(default_factory=list)
     links: list[dict[str, Any]] = field(default_factory=list)
     ports: dict[str, list[dict[str, Any]]] = field(default_factory=lambda: {"inputs": [], "outputs": []})
+    values: dict[int, Any] = field(default_factory=dict)
     taken: dict[tuple[int, int], int] = field(default_factory=dict)
     given: dict[tuple[int, int], int] = field(default_factory=dict)
 
@@ -112,11 +114,16 @@ class WorkflowBuilder:
         self._node_ids, self._link_ids = itertools.count(1), itertools.count(1)
 
     @contextlib.contextmanager
-    def stage(self, title: str, note: str = "", width: int = NODE_WIDTH, new_row: bool = False) -> Iterator[None]:
-        """A titled frame around what is added inside the block. `note` is Markdown, `width` that of its nodes."""
+    def stage(
+        self, title: str, note: str = "", width: int = NODE_WIDTH, new_row: bool = False, beside: bool = False
+    ) -> Iterator[None]:
+        """A titled frame around what is added inside the block: a column of nodes of one width.
+
+        note: Markdown.  new_row: whether it begins a row.  beside: whether it stands on the right of all rows.
+        """
         if self._scope is not self._root:
             raise InvalidInput(f"WorkflowBuilder: stage '{title}' cannot stand in a folded box.")
-        self._scope.columns.append(Column(width, title, new_row))
+        self._scope.columns.append(Column(width, title, new_row, beside))
         if note:
             self._add_note(title, note)
         yield
@@ -149,13 +156,14 @@ class WorkflowBuilder:
         text_lines: int = 0,
         models: Any = None,
         knobs: Mapping[str, str] | None = None,
+        output_names: Mapping[str, str] | None = None,
         **values: Any,
     ) -> BuiltNode:
         """Add a node; `values` are constants or outputs of earlier nodes, what is left out keeps its default.
 
         `shows_picture` leaves room for a picture or a long text on the node, `text_lines` for a short text. `models`
         ([{name, url, directory}]) drives the frontend's dialog about missing models. `knobs` are widgets that the box
-        around the node shows as well, under another name each.
+        around the node shows as well, and `output_names` what its outputs are called on boxes, both {own name: other}.
         """
         definition = self._define(class_type)
         unknown = sorted((set(values) | set(knobs or ())) - {entry.name for entry in definition.inputs})
@@ -186,7 +194,7 @@ class WorkflowBuilder:
         rows = sum(1 + one.companion_widgets for one in definition.widgets) - multiline
         shown = shown_height(shows_picture or class_type == "PreviewImage", text_lines)
         height = node_height(max(len(inputs), len(definition.return_types)), rows, multiline, shown)
-        return BuiltNode(node_id, definition, self._stand(scope, node_id, entry, height), scope)
+        return BuiltNode(node_id, definition, self._stand(scope, node_id, entry, height), scope, output_names or {})
 
     def to_json(self) -> dict[str, Any]:
         """The graph as the frontend would save it."""
@@ -250,7 +258,7 @@ class WorkflowBuilder:
                     f"WorkflowBuilder: {definition.class_type} takes {entry.kind} for '{entry.name}', "
                     f"{value.node.definition.class_type} gives {kind}."
                 )
-            return self._within(value, entry.name)
+            return self._within(value, entry)
         if entry.required and not entry.is_widget:
             need = f"a link for '{entry.name}' ({entry.kind})"
             raise InvalidInput(f"WorkflowBuilder: {definition.class_type} needs {need}.")
@@ -269,43 +277,49 @@ class WorkflowBuilder:
         source.links.append(link_id)
         return link_id
 
-    def _within(self, output: Output, name: str) -> _Source:
+    def _within(self, output: Output, entry: InputDefinition) -> _Source:
         """An output as it is seen from the open scope: through the borders of the boxes on the way."""
-        slot = output.node.json["outputs"][output.slot]
-        source = _Source(output.node.scope, output.node.node_id, output.slot, slot["type"], slot["name"], slot["links"])
+        slot, given = output.node.json["outputs"][output.slot], output.node.output_names
+        name = given.get(slot["name"], slot["name"])
+        source = _Source(output.node.scope, output.node.node_id, output.slot, slot["type"], name, slot["links"])
         around = self._scope.around
         while not any(source.scope is scope for scope in around):
-            source = self._lifted(source, name)
+            source = self._lifted(source, entry)
         inner = around[: next(i for i, scope in enumerate(around) if scope is source.scope)]
         for scope in reversed(inner):
-            source = self._lowered(source, scope, name)
+            source = self._lowered(source, scope, entry)
         return source
 
-    def _lifted(self, source: _Source, name: str) -> _Source:
+    def _lifted(self, source: _Source, entry: InputDefinition) -> _Source:
         """An output inside a box as an output of the box."""
         scope, key = source.scope, (source.node_id, source.slot)
         assert scope.box is not None
         slots = scope.box.json["outputs"]
         if key not in scope.given:
             scope.given[key] = len(slots)
-            port = self._port(scope, "outputs", (source.name, name), source.kind)
+            port = self._port(scope, "outputs", (source.name, entry.name), source.kind)
             port["linkIds"].append(self._connect(source, OUTPUT_NODE_ID, len(slots)))
             slots.append({"name": port["name"], "type": source.kind, "links": []})
         slot = slots[scope.given[key]]
         return _Source(scope.box.scope, scope.box.node_id, scope.given[key], source.kind, slot["name"], slot["links"])
 
-    def _lowered(self, source: _Source, scope: _Scope, name: str) -> _Source:
+    def _lowered(self, source: _Source, scope: _Scope, entry: InputDefinition) -> _Source:
         """An output outside a box as an input of the box, seen from inside."""
         key = (source.node_id, source.slot)
         assert scope.box is not None
         slots = scope.box.json["inputs"]
         if key not in scope.taken:
             scope.taken[key] = len(slots)
-            port = self._port(scope, "inputs", (name, source.name), source.kind)
+            port = self._port(scope, "inputs", (source.name, entry.name), source.kind)
             link = self._connect(source, scope.box.node_id, len(slots))
             slots.append({"name": port["name"], "type": source.kind, "link": link})
-        port = scope.ports["inputs"][scope.taken[key]]
-        return _Source(scope, INPUT_NODE_ID, scope.taken[key], source.kind, port["name"], port["linkIds"])
+        slot = scope.taken[key]
+        port = scope.ports["inputs"][slot]
+        if entry.is_widget:
+            # What feeds a widget is a widget of the box as well, with a place among its values.
+            slots[slot]["widget"] = {"name": port["name"]}
+            scope.values.setdefault(slot, entry.default)
+        return _Source(scope, INPUT_NODE_ID, slot, source.kind, port["name"], port["linkIds"])
 
     def _knob(self, definition: NodeDefinition, entry: InputDefinition, value: Any, name: str) -> _Source:
         """An input of the box that is a widget, and sets one inside."""
@@ -315,7 +329,7 @@ class WorkflowBuilder:
         port = self._port(scope, "inputs", (name,), entry.kind)
         slots = scope.box.json["inputs"]
         slots.append({"name": port["name"], "type": entry.kind, "link": None, "widget": {"name": port["name"]}})
-        scope.box.json["widgets_values"].append(value)
+        scope.values[len(slots) - 1] = value
         return _Source(scope, INPUT_NODE_ID, len(slots) - 1, entry.kind, port["name"], port["linkIds"])
 
     def _port(self, scope: _Scope, side: str, names: tuple[str, ...], kind: str) -> dict[str, Any]:
@@ -331,6 +345,7 @@ class WorkflowBuilder:
     def _definition_json(self, scope: _Scope, last: Mapping[str, int], ids: itertools.count) -> dict[str, Any]:
         """The definition of a folded box, whose height becomes what its sockets and knobs need."""
         assert scope.box is not None
+        scope.box.json["widgets_values"] = [scope.values[slot] for slot in sorted(scope.values)]
         inputs, outputs, knobs = (len(scope.box.json[key]) for key in ("inputs", "outputs", "widgets_values"))
         scope.box.json["size"][1] = node_height(max(inputs - knobs, outputs), knobs, 0, 0)
         columns = layers(scope.nodes, scope.links, NODE_WIDTH)

@@ -14,24 +14,28 @@ from typing import Any
 
 from .subgraphs import INPUT_NODE_ID, OUTPUT_NODE_ID
 
-GAP, MARGIN, TITLE_HEIGHT = 60, 16, 60
-COLUMN_GAP, ROW_GAP = 52, 60
+GAP, MARGIN, TITLE_HEIGHT = 60, 14, 78
+COLUMN_GAP, ROW_GAP = 46, 60
 SLOT_HEIGHT, WIDGET_HEIGHT, MULTILINE_HEIGHT, PICTURE_HEIGHT = 20, 24, 110, 260
 TEXT_HEIGHT, TEXT_LINE_HEIGHT = 36, 13
 NOTE_LINE_HEIGHT, NOTE_CHARACTER_WIDTH = 20, 8
-LANE_HEIGHT, FIRST_LANE, LANE_SIDE, BELOW_GAP = 18, 24, 26, 16
+LANE_HEIGHT, FIRST_LANE, LANE_SIDE, BELOW_GAP, BELOW_STEP = 14, 22, 24, 10, 6
 TITLE_BAR, END_WIDTH, END_GAP = 30, 140, 100
-VIEW_WIDTH, VIEW_HEIGHT, VIEW_LEFT, VIEW_TOP = 1480, 860, 80, 70
+VIEW_WIDTH, VIEW_HEIGHT, VIEW_LEFT, VIEW_TOP = 1500, 870, 80, 100
 STAGE_COLORS = ("#3f789e", "#8a5a9e", "#a1683f", "#5a8a4a", "#9e4f5c", "#4a8a8a")
 
 
 @dataclass
 class Column:
-    """Nodes below each other, with a frame and a title around them if it is a stage; it may begin a new row."""
+    """Nodes below each other, with a frame around them if it has a title.
+
+    new_row: whether it begins a row.  beside: whether it stands on the right of all rows.
+    """
 
     width: int
     title: str = ""
     new_row: bool = False
+    beside: bool = False
     nodes: list[dict[str, Any]] = field(default_factory=list)
 
 
@@ -65,16 +69,13 @@ class _Place:
 class Layout:
     """Nodes of columns in their rows, with lanes for the links that need one.
 
-    links: the objects of a subgraph's links; those that are led get a `parentId`.  ends: (height, columns before) of a
-    subgraph's inputs and outputs by their node ids.
+    links: the objects of a subgraph's links; those that are led get a `parentId`.  ends: how many inputs and outputs a
+    subgraph has, by the node ids of its ends.  size: width and height of it all.
     """
 
     def __init__(self, columns: Sequence[Column], links: Sequence[dict[str, Any]], ends: Mapping[int, int]) -> None:
         self.columns, self.links = columns, links
-        row, self.rows = 0, []
-        for column in columns:
-            row += column.new_row
-            self.rows.append(row)
+        self.rows = list(itertools.accumulate(int(column.new_row) for column in columns))
         self.places = {
             node["id"]: _Place(row, index)
             for index, (row, column) in enumerate(zip(self.rows, columns))
@@ -84,64 +85,89 @@ class Layout:
         self.lanes: dict[tuple[int, int, int], int] = {}
         for link in links:
             if self._needs_lane(link):
-                row = self.places[link["target_id"]].row
+                row = self._lane_row(link)
                 used = sum(key[0] == row for key in self.lanes)
                 self.lanes.setdefault((row, link["origin_id"], link["origin_slot"]), used)
-        self.frames = self._stand()
+        self.tops: list[float] = []
+        self.frames: list[dict[str, Any]] = []
+        self._stand()
         self.bounds = {end: self._end(index, count) for (end, count), index in zip(ends.items(), (-1, len(columns)))}
+
+    def _is_beside(self, place: _Place) -> bool:
+        return 0 <= place.column < len(self.columns) and self.columns[place.column].beside
 
     def _needs_lane(self, link: Mapping[str, Any]) -> bool:
         origin, target = self.places[link["origin_id"]], self.places[link["target_id"]]
+        if self._is_beside(target):
+            rest = zip(self.rows[origin.column + 1 :], self.columns[origin.column + 1 :])
+            return any(row == origin.row and not column.beside for row, column in rest)
         return origin.row != target.row or target.column not in (origin.column, origin.column + 1)
 
-    def _stand(self) -> list[dict[str, Any]]:
-        """Give all nodes their positions; return the frames of the stages."""
-        frames: list[dict[str, Any]] = []
-        self.tops: list[float] = []
+    def _lane_row(self, link: Mapping[str, Any]) -> int:
+        origin, target = self.places[link["origin_id"]], self.places[link["target_id"]]
+        return origin.row if self._is_beside(target) else target.row
+
+    def _stand(self) -> None:
+        """Give all nodes their positions, and stages their frames."""
         bottom = 0.0
-        for row in range(max(self.rows, default=-1) + 1):
+        widths = [self._width(row) for row in range(max(self.rows, default=-1) + 1)]
+        right = max(widths, default=0.0)
+        for row, width in enumerate(widths):
             count = sum(key[0] == row for key in self.lanes)
-            top = bottom + (LANE_HEIGHT * (count + 1) if count else ROW_GAP) if row else 0.0
+            top = bottom + (LANE_HEIGHT * count + FIRST_LANE if count else ROW_GAP) if row else 0.0
             self.tops.append(top)
-            x = 0.0
-            for column, _ in (pair for pair in zip(self.columns, self.rows) if pair[1] == row):
-                end = self._stand_in(column, x, top)
-                if column.title:
-                    frames.append(_frame(len(frames), column, [x - MARGIN, top, column.width + 2 * MARGIN, end - top]))
-                bottom = max(bottom, end)
+            # Rows end where what stands beside them begins.
+            x = right - width if any(column.beside for column in self.columns) else 0.0
+            for column in self._in_row(row):
+                bottom = max(bottom, self._stand_in(column, x, top))
                 x += column.width + 2 * MARGIN + COLUMN_GAP
-        self.size = (max((f["bounding"][0] + f["bounding"][2] for f in frames), default=0.0), bottom)
-        return frames
+        for column in (column for column in self.columns if column.beside):
+            bottom = max(bottom, self._stand_in(column, right, 0.0))
+            right += column.width + 2 * MARGIN + COLUMN_GAP
+        self.size = (right, bottom)
+
+    def _in_row(self, row: int) -> list[Column]:
+        return [column for column, of in zip(self.columns, self.rows) if of == row and not column.beside]
+
+    def _width(self, row: int) -> float:
+        return sum(column.width + 2 * MARGIN + COLUMN_GAP for column in self._in_row(row))
 
     def _stand_in(self, column: Column, x: float, top: float) -> float:
         """Give the nodes of a column their positions; return where it ends."""
-        y = top + (TITLE_HEIGHT if column.title else 0) + MARGIN
+        y = top + (TITLE_HEIGHT if column.title else TITLE_BAR)
         for node in column.nodes:
             node["pos"], node["size"] = [x, y], [column.width, node["size"][1]]
             place = self.places[node["id"]]
             self.places[node["id"]] = _Place(place.row, place.column, x, x + column.width, y - TITLE_BAR)
             # The title bar of a node stands above its position, and the badge with the name of its pack above that.
             y += node["size"][1] + GAP
-        return y - GAP + MARGIN
+        end = y - GAP + MARGIN
+        if column.title:
+            color = STAGE_COLORS[len(self.frames) % len(STAGE_COLORS)]
+            bounding = [x - MARGIN, top, column.width + 2 * MARGIN, end - top]
+            frame = {"id": len(self.frames) + 1, "title": column.title, "bounding": bounding, "color": color}
+            self.frames.append({**frame, "font_size": 24, "flags": {}})
+        return end
 
     def _end(self, index: int, count: int) -> list[float]:
         """Left, top, width and height of the inputs or outputs of a subgraph, `count` of them."""
         width = sum(column.width + 2 * MARGIN + COLUMN_GAP for column in self.columns) - 2 * MARGIN - COLUMN_GAP
         left = width + END_GAP if index >= 0 else -END_WIDTH - END_GAP
         end = OUTPUT_NODE_ID if index >= 0 else INPUT_NODE_ID
-        self.places[end] = _Place(0, index, left, left + END_WIDTH, MARGIN)
-        return [left, MARGIN, END_WIDTH, 40 + SLOT_HEIGHT * count]
+        self.places[end] = _Place(0, index, left, left + END_WIDTH, TITLE_BAR)
+        return [left, TITLE_BAR, END_WIDTH, 40 + SLOT_HEIGHT * count]
 
     def reroutes(self, ids: itertools.count) -> list[dict[str, Any]]:
         """Corners of the links in lanes and of those between two nodes of a column, with ids from `ids`."""
         found: dict[tuple, dict[str, Any]] = {}
         for link in self.links:
             origin, target = self.places[link["origin_id"]], self.places[link["target_id"]]
-            lane = (target.row, link["origin_id"], link["origin_slot"])
-            if lane in self.lanes and self._needs_lane(link):
-                y = self.tops[target.row] - FIRST_LANE - LANE_HEIGHT * self.lanes[lane]
+            row = self._lane_row(link)
+            lane = (row, link["origin_id"], link["origin_slot"])
+            if self._needs_lane(link):
+                y = self.tops[row] - FIRST_LANE - LANE_HEIGHT * self.lanes[lane]
             elif target.column == origin.column:
-                lane, y = (*lane, link["target_id"]), target.top - BELOW_GAP
+                lane, y = (*lane, link["target_id"]), target.top - BELOW_GAP - BELOW_STEP * link["origin_slot"]
             else:
                 continue
             behind = _corner(found, (*lane, "behind"), [origin.right + LANE_SIDE, y], None, ids)
@@ -150,12 +176,6 @@ class Layout:
             for corner in (behind, before):
                 corner["linkIds"].append(link["id"])
         return list(found.values())
-
-
-def _frame(number: int, column: Column, bounding: list[float]) -> dict[str, Any]:
-    color = STAGE_COLORS[number % len(STAGE_COLORS)]
-    frame = {"id": number + 1, "title": column.title, "bounding": bounding, "color": color}
-    return {**frame, "font_size": 24, "flags": {}}
 
 
 def _corner(
