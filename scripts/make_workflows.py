@@ -322,8 +322,21 @@ def look_at_guidance(graph: WorkflowBuilder) -> None:
                 asked = {"guidance": guidance["guidance"], "prompts": prompts["prompts"], "region": region}
                 asked |= {"condition": maps["packed"], "guidance_scale": 2.0, "count": 4}
                 room = {"shows_picture": True, "text_lines": 4}
-                controlled = graph.add("AP3D_SampleGuidance", title=f"{title} Controlled", **asked, **room)
-                free = graph.add("AP3D_SampleGuidance", title=f"{title} Free", controlnet=False, **asked, **room)
+                controlled = graph.add(
+                    "AP3D_SampleGuidance",
+                    title=f"{title} Controlled",
+                    **asked,
+                    **room,
+                    output_names={"images": "with ControlNet"},
+                )
+                free = graph.add(
+                    "AP3D_SampleGuidance",
+                    title=f"{title} Free",
+                    controlnet=False,
+                    **asked,
+                    **room,
+                    output_names={"images": "without"},
+                )
             graph.add(
                 "AP3D_ContactSheet",
                 title=f"{title} Sheet",
@@ -440,13 +453,14 @@ def whole_method(graph: WorkflowBuilder, plan: Method) -> None:
     parts, fit = _body(graph, 3, seen[0], mesh["mesh"])
     with graph.stage("4 First avatar", width=BOX_WIDTH):
         first = _first_avatar(graph, portrait, seen, mesh["mesh"], parts, fit, plan)
-    with graph.stage("5 Model and words", width=PICK_WIDTH, new_row=True):
-        guidance = graph.add("AP3D_LoadGuidance", controlnet_strength=plan.control, text_lines=4)
-    with graph.stage("6 Learning", width=PICK_WIDTH):
+    with graph.stage("5 Words", width=PICK_WIDTH, new_row=True):
         prompts = graph.add("AP3D_Prompts", prompt=portrait["prompt"], text_lines=8)
+    with graph.stage("6 Model", width=PICK_WIDTH):
+        guidance = graph.add("AP3D_LoadGuidance", controlnet_strength=plan.control, text_lines=4)
+    with graph.stage("7 Learning", width=BOX_WIDTH):
         stages = _learning(graph, first, guidance, prompts, seen[1], plan.stages)
         avatar = [*stages.values()][-1]
-    with graph.stage("7 Results", width=SHEET_WIDTH, beside=True):
+    with graph.stage("8 Results", width=SHEET_WIDTH, beside=True):
         graph.add("AP3D_SaveAvatar", avatar=avatar["avatar"], text_lines=1)
         with graph.folded("Films and numbers", RESULTS_NOTE):
             graph.add("AP3D_SaveAvatar", avatar=first["avatar"], filename="avatar_initial", text_lines=1)

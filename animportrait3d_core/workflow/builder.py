@@ -138,7 +138,11 @@ class WorkflowBuilder:
         """A box, inside of which stands what is added inside the block: a subgraph."""
         outer, node_id = self._scope, next(self._node_ids)
         entry: dict[str, Any] = {"type": self._uuid(str(node_id)), "title": title, "inputs": [], "outputs": []}
-        entry |= {"properties": {}, "widgets_values": [], **box_colors(len(self._root.columns) - 1)}
+        entry |= {
+            "properties": {},
+            "widgets_values": [],
+            **box_colors(sum(bool(column.title) for column in self._root.columns) - 1),
+        }
         definition = NodeDefinition(entry["type"], object, (), {}, (), (), False)
         self._scope = _Scope(BuiltNode(node_id, definition, self._stand(outer, node_id, entry, 0), outer), title)
         self._folded.append(self._scope)
