@@ -17,7 +17,8 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from animportrait3d_core.workflow import load_registry  # noqa: E402  (needs the path above)
-from animportrait3d_core.workflow.builder import BuiltNode, Output, WorkflowBuilder  # noqa: E402
+from animportrait3d_core.workflow.builder import WorkflowBuilder  # noqa: E402
+from animportrait3d_core.workflow.builder_scope import BuiltNode, Output  # noqa: E402
 from animportrait3d_core.workflow.prepare import prepare  # noqa: E402
 
 
@@ -453,14 +454,13 @@ def whole_method(graph: WorkflowBuilder, plan: Method) -> None:
     parts, fit = _body(graph, 3, seen[0], mesh["mesh"])
     with graph.stage("4 First avatar", width=BOX_WIDTH):
         first = _first_avatar(graph, portrait, seen, mesh["mesh"], parts, fit, plan)
-    with graph.stage("5 Words", width=PICK_WIDTH, new_row=True):
-        prompts = graph.add("AP3D_Prompts", prompt=portrait["prompt"], text_lines=8)
-    with graph.stage("6 Model", width=PICK_WIDTH):
+    with graph.stage("5 Model and words", width=PICK_WIDTH, new_row=True):
         guidance = graph.add("AP3D_LoadGuidance", controlnet_strength=plan.control, text_lines=4)
-    with graph.stage("7 Learning", width=BOX_WIDTH):
+        prompts = graph.add("AP3D_Prompts", prompt=portrait["prompt"], text_lines=8, collapsed=True)
+    with graph.stage("6 Learning", width=BOX_WIDTH):
         stages = _learning(graph, first, guidance, prompts, seen[1], plan.stages)
         avatar = [*stages.values()][-1]
-    with graph.stage("8 Results", width=SHEET_WIDTH, beside=True):
+    with graph.stage("7 Results", width=SHEET_WIDTH, beside=True):
         graph.add("AP3D_SaveAvatar", avatar=avatar["avatar"], text_lines=1)
         with graph.folded("Films and numbers", RESULTS_NOTE):
             graph.add("AP3D_SaveAvatar", avatar=first["avatar"], filename="avatar_initial", text_lines=1)

@@ -21,11 +21,11 @@ import itertools
 import json
 import uuid
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import InvalidInput
 from .builder_layout import Column, Layout, box_colors, layers, node_height, note_height, opening_view, shown_height
+from .builder_scope import BuiltNode, Output, Scope, Source
 from .core_nodes import CORE_NODES
 from .definitions import InputDefinition, NodeDefinition, Registry, define_node, types_fit
 from .subgraphs import INPUT_NODE_ID, OUTPUT_NODE_ID
@@ -36,81 +36,14 @@ NODE_WIDTH = 340
 NOTE_COLORS = {"color": "#432", "bgcolor": "#653"}
 
 
-@dataclass(frozen=True)
-class Output:
-    """An output of a node in a builder, to be given to a later node."""
-
-    node: BuiltNode
-    slot: int
-
-
-@dataclass
-class BuiltNode:
-    """A node in a builder; index it by output name or number."""
-
-    node_id: int
-    definition: NodeDefinition
-    json: dict[str, Any]
-    scope: _Scope
-    output_names: Mapping[str, str] = field(default_factory=dict)
-
-    def __getitem__(self, output: str | int) -> Output:
-        names = self.definition.return_names
-        slot = names.index(output) if isinstance(output, str) and output in names else output
-        if not isinstance(slot, int) or not 0 <= slot < len(names):
-            class_type = self.definition.class_type
-            raise InvalidInput(f"WorkflowBuilder: {class_type} has no output {output!r}; it has {', '.join(names)}.")
-        return Output(self, slot)
-
-
-@dataclass
-class _Scope:
-    """One graph: the whole, or what lies in a folded box.
-
-    ports: the inputs and outputs of a subgraph as they are stored.  values: of the inputs that are widgets, by slot.
-    taken, given: slots by the output (node id, slot) that the box takes from outside, or gives from within.
-    """
-
-    box: BuiltNode | None = None
-    title: str = ""
-    columns: list[Column] = field(default_factory=list)
-    links: list[dict[str, Any]] = field(default_factory=list)
-    ports: dict[str, list[dict[str, Any]]] = field(default_factory=lambda: {"inputs": [], "outputs": []})
-    values: dict[int, Any] = field(default_factory=dict)
-    taken: dict[tuple[int, int], int] = field(default_factory=dict)
-    given: dict[tuple[int, int], int] = field(default_factory=dict)
-
-    @property
-    def nodes(self) -> list[dict[str, Any]]:
-        """All nodes, in the order in which they were added."""
-        return sorted((node for column in self.columns for node in column.nodes), key=lambda node: node["id"])
-
-    @property
-    def around(self) -> list[_Scope]:
-        """This scope and those that it lies in, from the inside."""
-        return [self, *(self.box.scope.around if self.box is not None else [])]
-
-
-@dataclass(frozen=True)
-class _Source:
-    """What a link comes from, in one scope; `links` is where its link ids are noted."""
-
-    scope: _Scope
-    node_id: int
-    slot: int
-    kind: str
-    name: str
-    links: list[int]
-
-
 class WorkflowBuilder:
     """A graph under construction. Nodes can only be linked to nodes added before, so there are no cycles."""
 
     def __init__(self, name: str, registry: Registry) -> None:
         self.name = name
         self.registry = registry
-        self._root = self._scope = _Scope()
-        self._folded: list[_Scope] = []
+        self._root = self._scope = Scope()
+        self._folded: list[Scope] = []
         self._node_ids, self._link_ids = itertools.count(1), itertools.count(1)
 
     @contextlib.contextmanager
@@ -144,7 +77,7 @@ class WorkflowBuilder:
             **box_colors(sum(bool(column.title) for column in self._root.columns) - 1),
         }
         definition = NodeDefinition(entry["type"], object, (), {}, (), (), False)
-        self._scope = _Scope(BuiltNode(node_id, definition, self._stand(outer, node_id, entry, 0), outer), title)
+        self._scope = Scope(BuiltNode(node_id, definition, self._stand(outer, node_id, entry, 0), outer), title)
         self._folded.append(self._scope)
         if note:
             self._add_note(title, note)
@@ -161,6 +94,7 @@ class WorkflowBuilder:
         models: Any = None,
         knobs: Mapping[str, str] | None = None,
         output_names: Mapping[str, str] | None = None,
+        collapsed: bool = False,
         **values: Any,
     ) -> BuiltNode:
         """Add a node; `values` are constants or outputs of earlier nodes, what is left out keeps its default.
@@ -168,22 +102,19 @@ class WorkflowBuilder:
         `shows_picture` leaves room for a picture or a long text on the node, `text_lines` for a short text. `models`
         ([{name, url, directory}]) drives the frontend's dialog about missing models. `knobs` are widgets that the box
         around the node shows as well, and `output_names` what its outputs are called on boxes, both {own name: other}.
+        A node that is `collapsed` shows its title alone.
         """
         definition = self._define(class_type)
         unknown = sorted((set(values) | set(knobs or ())) - {entry.name for entry in definition.inputs})
         if unknown:
             raise InvalidInput(f"WorkflowBuilder: {class_type} has no input {', '.join(unknown)}.")
         node_id, scope = next(self._node_ids), self._scope
-        inputs: list[dict[str, Any]] = []
-        for entry in definition.inputs:
-            shown_as = (knobs or {}).get(entry.name)
-            source = self._source(definition, entry, values.get(entry.name, entry.default), shown_as)
-            if source is not None or not entry.is_widget:
-                inputs.append(self._slot(entry, source, node_id, len(inputs)))
+        inputs = self._inputs(definition, values, knobs or {}, node_id)
         package = "comfy-core" if class_type in CORE_NODES else REGISTRY_ID
         properties = {"Node name for S&R": class_type, "cnr_id": package}
         entry = {
             "type": class_type,
+            "flags": {"collapsed": True} if collapsed else {},
             "inputs": inputs,
             "outputs": [
                 {"name": name, "type": kind, "links": []}
@@ -197,7 +128,8 @@ class WorkflowBuilder:
         multiline = sum(bool(one.options.get("multiline")) for one in definition.widgets)
         rows = sum(1 + one.companion_widgets for one in definition.widgets) - multiline
         shown = shown_height(shows_picture or class_type == "PreviewImage", text_lines)
-        height = node_height(max(len(inputs), len(definition.return_types)), rows, multiline, shown)
+        sockets = sum("widget" not in slot or slot["link"] is not None for slot in inputs)
+        height = node_height(max(sockets, len(definition.return_types)), rows, multiline, shown)
         return BuiltNode(node_id, definition, self._stand(scope, node_id, entry, height), scope, output_names or {})
 
     def to_json(self) -> dict[str, Any]:
@@ -240,7 +172,7 @@ class WorkflowBuilder:
             raise InvalidInput(f"WorkflowBuilder: no node '{class_type}' is registered.")
         return define_node(class_type, node_class)
 
-    def _stand(self, scope: _Scope, node_id: int, entry: dict[str, Any], height: int) -> dict[str, Any]:
+    def _stand(self, scope: Scope, node_id: int, entry: dict[str, Any], height: int) -> dict[str, Any]:
         """Put a node into the last column of a scope; return what is stored of it."""
         if not scope.columns:
             scope.columns.append(Column(NODE_WIDTH))
@@ -249,9 +181,28 @@ class WorkflowBuilder:
         scope.columns[-1].nodes.append(full)
         return full
 
+    def _inputs(
+        self, definition: NodeDefinition, values: Mapping[str, Any], knobs: Mapping[str, str], node_id: int
+    ) -> list[dict[str, Any]]:
+        """The input slots as saved: sockets always, widgets when linked.
+
+        Within a box, all widgets of a node when one is linked, behind the sockets: frontend 1.27 goes by the number of
+        a slot there, and counts so.
+        """
+        sockets = [entry for entry in definition.inputs if not entry.is_widget]
+        linked = [one for one in definition.widgets if one.name in knobs or isinstance(values.get(one.name), Output)]
+        widgets = list(definition.widgets) if linked and self._scope.box is not None else linked
+        slots = []
+        for position, entry in enumerate([*sockets, *widgets]):
+            source = self._source(definition, entry, values.get(entry.name, entry.default), knobs.get(entry.name))
+            link = self._connect(source, node_id, position) if source is not None else None
+            slot: dict[str, Any] = {"name": entry.name, "type": entry.kind, "link": link}
+            slots.append(slot | ({"widget": {"name": entry.name}} if entry.is_widget else {}))
+        return slots
+
     def _source(
         self, definition: NodeDefinition, entry: InputDefinition, value: Any, knob: str | None
-    ) -> _Source | None:
+    ) -> Source | None:
         """Where an input's value comes from, if not from its own widget."""
         if knob is not None:
             return self._knob(definition, entry, value, knob)
@@ -268,24 +219,18 @@ class WorkflowBuilder:
             raise InvalidInput(f"WorkflowBuilder: {definition.class_type} needs {need}.")
         return None
 
-    def _slot(self, entry: InputDefinition, source: _Source | None, node_id: int, position: int) -> dict[str, Any]:
-        """The input slot as saved."""
-        link = self._connect(source, node_id, position) if source is not None else None
-        slot: dict[str, Any] = {"name": entry.name, "type": entry.kind, "link": link}
-        return slot | ({"widget": {"name": entry.name}} if entry.is_widget else {})
-
-    def _connect(self, source: _Source, target_id: int, target_slot: int) -> int:
+    def _connect(self, source: Source, target_id: int, target_slot: int) -> int:
         link_id = next(self._link_ids)
         ends = {"origin_id": source.node_id, "origin_slot": source.slot, "target_id": target_id}
         source.scope.links.append({"id": link_id, **ends, "target_slot": target_slot, "type": source.kind})
         source.links.append(link_id)
         return link_id
 
-    def _within(self, output: Output, entry: InputDefinition) -> _Source:
+    def _within(self, output: Output, entry: InputDefinition) -> Source:
         """An output as it is seen from the open scope: through the borders of the boxes on the way."""
         slot, given = output.node.json["outputs"][output.slot], output.node.output_names
         name = given.get(slot["name"], slot["name"])
-        source = _Source(output.node.scope, output.node.node_id, output.slot, slot["type"], name, slot["links"])
+        source = Source(output.node.scope, output.node.node_id, output.slot, slot["type"], name, slot["links"])
         around = self._scope.around
         while not any(source.scope is scope for scope in around):
             source = self._lifted(source, entry)
@@ -294,7 +239,7 @@ class WorkflowBuilder:
             source = self._lowered(source, scope, entry)
         return source
 
-    def _lifted(self, source: _Source, entry: InputDefinition) -> _Source:
+    def _lifted(self, source: Source, entry: InputDefinition) -> Source:
         """An output inside a box as an output of the box."""
         scope, key = source.scope, (source.node_id, source.slot)
         assert scope.box is not None
@@ -305,9 +250,9 @@ class WorkflowBuilder:
             port["linkIds"].append(self._connect(source, OUTPUT_NODE_ID, len(slots)))
             slots.append({"name": port["name"], "type": source.kind, "links": []})
         slot = slots[scope.given[key]]
-        return _Source(scope.box.scope, scope.box.node_id, scope.given[key], source.kind, slot["name"], slot["links"])
+        return Source(scope.box.scope, scope.box.node_id, scope.given[key], source.kind, slot["name"], slot["links"])
 
-    def _lowered(self, source: _Source, scope: _Scope, entry: InputDefinition) -> _Source:
+    def _lowered(self, source: Source, scope: Scope, entry: InputDefinition) -> Source:
         """An output outside a box as an input of the box, seen from inside."""
         key = (source.node_id, source.slot)
         assert scope.box is not None
@@ -323,9 +268,9 @@ class WorkflowBuilder:
             # What feeds a widget is a widget of the box as well, with a place among its values.
             slots[slot]["widget"] = {"name": port["name"]}
             scope.values.setdefault(slot, entry.default)
-        return _Source(scope, INPUT_NODE_ID, slot, source.kind, port["name"], port["linkIds"])
+        return Source(scope, INPUT_NODE_ID, slot, source.kind, port["name"], port["linkIds"])
 
-    def _knob(self, definition: NodeDefinition, entry: InputDefinition, value: Any, name: str) -> _Source:
+    def _knob(self, definition: NodeDefinition, entry: InputDefinition, value: Any, name: str) -> Source:
         """An input of the box that is a widget, and sets one inside."""
         scope = self._scope
         if scope.box is None or not entry.is_widget or isinstance(value, Output):
@@ -334,9 +279,9 @@ class WorkflowBuilder:
         slots = scope.box.json["inputs"]
         slots.append({"name": port["name"], "type": entry.kind, "link": None, "widget": {"name": port["name"]}})
         scope.values[len(slots) - 1] = value
-        return _Source(scope, INPUT_NODE_ID, len(slots) - 1, entry.kind, port["name"], port["linkIds"])
+        return Source(scope, INPUT_NODE_ID, len(slots) - 1, entry.kind, port["name"], port["linkIds"])
 
-    def _port(self, scope: _Scope, side: str, names: tuple[str, ...], kind: str) -> dict[str, Any]:
+    def _port(self, scope: Scope, side: str, names: tuple[str, ...], kind: str) -> dict[str, Any]:
         """A new input or output of a subgraph, with the first of the names that is free."""
         assert scope.box is not None
         used = {port["name"] for port in scope.ports[side]}
@@ -346,7 +291,7 @@ class WorkflowBuilder:
         scope.ports[side].append(port)
         return port
 
-    def _definition_json(self, scope: _Scope, last: Mapping[str, int], ids: itertools.count) -> dict[str, Any]:
+    def _definition_json(self, scope: Scope, last: Mapping[str, int], ids: itertools.count) -> dict[str, Any]:
         """The definition of a folded box, whose height becomes what its sockets and knobs need."""
         assert scope.box is not None
         scope.box.json["widgets_values"] = [scope.values[slot] for slot in sorted(scope.values)]

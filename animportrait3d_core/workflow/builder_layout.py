@@ -21,7 +21,7 @@ TEXT_HEIGHT, TEXT_LINE_HEIGHT = 36, 13
 NOTE_LINE_HEIGHT, NOTE_CHARACTER_WIDTH = 17, 7
 LANE_HEIGHT, FIRST_LANE, LANE_SIDE, BELOW_GAP, BELOW_STEP = 14, 22, 24, 10, 6
 TITLE_BAR, END_WIDTH, END_GAP = 30, 140, 100
-VIEW_WIDTH, VIEW_HEIGHT, VIEW_LEFT, VIEW_TOP = 1500, 870, 80, 100
+VIEW_WIDTH, VIEW_HEIGHT, VIEW_LEFT, VIEW_TOP = 1440, 810, 75, 95
 STAGE_COLORS = ("#3f789e", "#8a5a9e", "#a1683f", "#5a8a4a", "#9e4f5c", "#4a8a8a")
 
 
@@ -140,7 +140,7 @@ class Layout:
             place = self.places[node["id"]]
             self.places[node["id"]] = _Place(place.row, place.column, x, x + column.width, y - TITLE_BAR)
             # The title bar of a node stands above its position, and the badge with the name of its pack above that.
-            y += node["size"][1] + GAP
+            y += (0 if node["flags"].get("collapsed") else node["size"][1]) + GAP
         end = y - GAP + MARGIN
         if column.title:
             color = STAGE_COLORS[len(self.frames) % len(STAGE_COLORS)]
