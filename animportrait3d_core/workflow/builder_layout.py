@@ -163,11 +163,12 @@ class Layout:
         for link in self.links:
             origin, target = self.places[link["origin_id"]], self.places[link["target_id"]]
             row = self._lane_row(link)
-            lane = (row, link["origin_id"], link["origin_slot"])
+            output = (row, link["origin_id"], link["origin_slot"])
+            lane: tuple[int, ...] = output
             if self._needs_lane(link):
-                y = self.tops[row] - FIRST_LANE - LANE_HEIGHT * self.lanes[lane]
+                y = self.tops[row] - FIRST_LANE - LANE_HEIGHT * self.lanes[output]
             elif target.column == origin.column:
-                lane, y = (*lane, link["target_id"]), target.top - BELOW_GAP - BELOW_STEP * link["origin_slot"]
+                lane, y = (*output, link["target_id"]), target.top - BELOW_GAP - BELOW_STEP * link["origin_slot"]
             else:
                 continue
             behind = _corner(found, (*lane, "behind"), [origin.right + LANE_SIDE, y], None, ids)
