@@ -91,7 +91,7 @@ def mesh_portrait(graph: WorkflowBuilder) -> None:
     with graph.stage("2 Views", width=BOX_WIDTH):
         with graph.folded("Views", "The head is seen from all sides, and close."):
             seen = _views(graph, portrait)
-        graph.add("PreviewImage", title="Views of it", images=seen[0]["images"])
+        graph.add("PreviewImage", title="From all sides", images=seen[0]["images"])
     _avatar_of_surface(graph, 3, portrait, seen, portrait["mesh"], body=body)
 
 
@@ -406,7 +406,7 @@ def _learning(
     chosen = [stage for stage in DYNAMIC_STAGES if stage[1] in headings]
     stages: dict[str, BuiltNode] = {}
     note = "\n".join([LEARNING_NOTE, "", *(f"- **{heading}**: {note}" for _, heading, note in chosen)])
-    with graph.folded("Learning from the model", note):
+    with graph.folded("Eyes, mouth, motion", note):
         for node, heading, _ in chosen:
             asked = {"guidance": guidance["guidance"], "prompts": prompts["prompts"], "portrait_views": views["views"]}
             avatar = stages[heading] = graph.add(
@@ -454,13 +454,14 @@ def whole_method(graph: WorkflowBuilder, plan: Method) -> None:
     parts, fit = _body(graph, 3, seen[0], mesh["mesh"])
     with graph.stage("4 First avatar", width=BOX_WIDTH):
         first = _first_avatar(graph, portrait, seen, mesh["mesh"], parts, fit, plan)
-    with graph.stage("5 Model and words", width=PICK_WIDTH, new_row=True):
-        guidance = graph.add("AP3D_LoadGuidance", controlnet_strength=plan.control, text_lines=4)
+    with graph.stage("5 Words", width=BOX_WIDTH, new_row=True):
         prompts = graph.add("AP3D_Prompts", prompt=portrait["prompt"], text_lines=8, collapsed=True)
-    with graph.stage("6 Learning", width=BOX_WIDTH):
+    with graph.stage("6 Model", width=PICK_WIDTH):
+        guidance = graph.add("AP3D_LoadGuidance", controlnet_strength=plan.control, text_lines=4)
+    with graph.stage("7 Learning", width=BOX_WIDTH):
         stages = _learning(graph, first, guidance, prompts, seen[1], plan.stages)
         avatar = [*stages.values()][-1]
-    with graph.stage("7 Results", width=SHEET_WIDTH, beside=True):
+    with graph.stage("8 Results", width=SHEET_WIDTH, beside=True):
         graph.add("AP3D_SaveAvatar", avatar=avatar["avatar"], text_lines=1)
         with graph.folded("Films and numbers", RESULTS_NOTE):
             graph.add("AP3D_SaveAvatar", avatar=first["avatar"], filename="avatar_initial", text_lines=1)
