@@ -23,7 +23,6 @@ from .ui_graph import UiGraph, UiLink, UiNode, UiSlot, entries, read_ui_graph
 INPUTS_TYPE, OUTPUTS_TYPE, VALUE_TYPE = "inputs of a subgraph", "outputs of a subgraph", "promoted value"
 INPUT_NODE_ID, OUTPUT_NODE_ID = -10, -20
 _OWN_INPUT = "-1"  # in proxyWidgets: the widget belongs to an input of the instance
-_PREVIEW_PREFIX = "$$"  # in proxyWidgets: no value, a picture
 _DEFINITION_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 
 
@@ -144,7 +143,7 @@ class _Flattener:
         shown = self._shown_widgets(node, definition)
         # A null was saved where the widget inside keeps its own value.
         for (target, name), value in zip(shown, values):
-            if value is not None and not name.startswith(_PREVIEW_PREFIX):
+            if value is not None:
                 yield target, name, value
 
     def _shown_widgets(self, node: UiNode, definition: _Definition) -> list[tuple[str, str]]:

@@ -91,6 +91,32 @@ def test_a_box_takes_and_gives_what_its_nodes_need(registry):
             assert link[end] in inner or link["id"] in port[link[end]][link[slot]]["linkIds"]
 
 
+def test_a_link_into_a_widget_takes_a_place_among_the_values_of_the_box(registry):
+    """As in the frontend: without it the values of the knobs would move up."""
+    graph = WorkflowBuilder("values", registry | {"AP3D_Number": Number})
+    number = graph.add("AP3D_Number")
+    with graph.folded("Box"):
+        one = graph.add("AP3D_Source", scale=number[0], knobs={"size": "how many"}, size=7)
+    graph.add("AP3D_Save", toy=one["toy"])
+    built = graph.to_json()
+    box = built["nodes"][1]
+    assert [slot["name"] for slot in box["inputs"]] == ["how many", "FLOAT"]
+    assert all("widget" in slot for slot in box["inputs"]) and box["widgets_values"] == [7, 1.0]
+    inputs = prepare(built, registry | {"AP3D_Number": Number}).prompt["2:3"].inputs
+    assert inputs["size"] == 7 and inputs["scale"] == Link("1", 0)
+
+
+class Number:
+    """Where a number comes from."""
+
+    FUNCTION = "make"
+    RETURN_TYPES = ("FLOAT",)
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {}}
+
+
 def test_ids_are_unique_in_the_graph_and_all_boxes(registry):
     """Frontend 1.58 gives new ids to nodes inside that share theirs with others, and with them other prompts."""
     built = boxed(registry)
