@@ -10,14 +10,15 @@ import argparse
 import dataclasses
 import functools
 import sys
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from animportrait3d_core.workflow import load_registry  # noqa: E402  (needs the path above)
-from animportrait3d_core.workflow.builder import BuiltNode, Output, WorkflowBuilder  # noqa: E402
+from animportrait3d_core.workflow.builder import WorkflowBuilder  # noqa: E402
+from animportrait3d_core.workflow.builder_scope import BuiltNode, Output  # noqa: E402
 from animportrait3d_core.workflow.prepare import prepare  # noqa: E402
 
 
@@ -28,69 +29,78 @@ def health_check(graph: WorkflowBuilder) -> None:
         graph.add("AP3D_Doctor", shows_picture=True)
 
 
-QUICKSTART_NOTE = """**From a static portrait to an animatable avatar**, on any computer, without licensed files.
+OPEN_A_BOX = """
+
+The coloured boxes are folded steps: the icon in a box's title opens it, with a note and all of its nodes."""
+QUICKSTART_NOTE = f"""**From a static portrait to an animatable avatar**, on any computer, without licensed files.
 
 Press *Run*. Choose another portrait in *Load Portrait3D*: one of the pack's own, or a Portrait3D file in
-`models/portrait3d`. Or put *Text to Portrait* in its place and describe a person."""
-
-SURFACE_NOTE = """The portrait is seen from all sides. Its raw surface is taken out, and refined by the normals that a
-network sees in the views."""
-BODY_NOTE = """The body that will move it, fitted to the skin of the surface, the silhouettes and the landmarks found in
-the views. It stays under hair and clothes."""
-PARTS_NOTE = """A network names what each pixel shows, and the views vote for each face of the surface. What it gets
-wrong can be painted: *Correct Labels*."""
-POINTS_NOTE = """Points on body, hair and clothes, each bound to a face of the body, with the colours that a hash grid
-learns from the views."""
-MESH_NOTE = """**From a 3D head to an animatable avatar**, on any computer, without licensed files.
+`models/portrait3d`. Or put *Text to Portrait* in its place and describe a person.{OPEN_A_BOX}"""
+MESH_NOTE = f"""**From a 3D head to an animatable avatar**, on any computer, without licensed files.
 
 Press *Run*. Choose another head in *Portrait from Mesh*: one of the pack's own, or any GLB, OBJ or PLY head in the
-input folder."""
+input folder.{OPEN_A_BOX}"""
+INITIALIZATION_NOTE = f"""**The first stage of AnimPortrait3D, step by step** (paper, section 3.1): a static portrait
+becomes an avatar that is rigged to SMPL-X.
+
+Each step can be replaced by your own: normals of another estimator, masks, label pictures, painted
+corrections.{OPEN_A_BOX}"""
+
+VIEWS_NOTE = "From all sides, and close. *Matte Views* takes other masks where the field's own are bad."
+SURFACE_NOTE = """The portrait is seen from all sides. Its raw surface is taken out, and refined by the normals that a
+network sees in the views."""
+BODY_NOTE = """A network names what each pixel shows, and the views vote for each face of the surface: hair, clothes,
+skin. What it gets wrong can be painted: *Correct Labels*.
+
+The body that will move it is fitted to the skin, the silhouettes and the landmarks found in the views. It stays under
+hair and clothes."""
+POINTS_NOTE = """Points on body, hair and clothes, each bound to a face of the body, with the colours that a hash grid
+learns from the views. The points become 3D Gaussians, trained on the views."""
+RESULTS_NOTE = """Films and numbers lie in the output folder: how alike the avatar is at rest, and whether it shows
+holes in motion."""
+
+NOTE_WIDTH, PICK_WIDTH, BOX_WIDTH, SHEET_WIDTH = 250, 280, 220, 460
+Seen = tuple[BuiltNode, BuiltNode]
+"""The portrait from all sides, and close."""
 
 
 def quickstart(graph: WorkflowBuilder) -> None:
     """A trigrid portrait becomes an avatar that opens its mouth, blinks, looks around and turns its head."""
-    with graph.stage("1 Portrait", QUICKSTART_NOTE):
-        portrait = graph.add("AP3D_LoadPortrait3D", shows_picture=True, text_lines=2)
-    with graph.stage("2 Views and surface", SURFACE_NOTE):
-        views, close = _views(graph, portrait)
-        mesh = _surface(graph, portrait, views)
-    avatar = _avatar_of_surface(graph, 3, portrait, (views, close), mesh["mesh"])
-    _results(graph, ("7", "8"), portrait, views, avatar)
-
-
-INITIALIZATION_NOTE = """**The first stage of AnimPortrait3D, step by step** (paper, section 3.1): a static portrait
-becomes an avatar that is rigged to SMPL-X. Every node shows what it made, and each can be replaced by your own: normals
-of another estimator, masks, label pictures, painted corrections."""
-VIEWS_NOTE = "From all sides, and close. *Matte Views* takes other masks where the field's own are bad."
+    graph.note("Start here", QUICKSTART_NOTE, NOTE_WIDTH)
+    portrait = _load_portrait(graph)
+    seen, mesh = _surface(graph, portrait)
+    _avatar_of_surface(graph, 3, portrait, seen, mesh["mesh"])
 
 
 def initialization(graph: WorkflowBuilder) -> None:
-    """The initialization stage with every step open: mattes, normals, labels, corrections, points, avatar."""
-    with graph.stage("1 Portrait", INITIALIZATION_NOTE):
-        portrait = graph.add("AP3D_LoadPortrait3D", shows_picture=True, text_lines=2)
-    with graph.stage("2 Views", VIEWS_NOTE):
-        seen, close = _views(graph, portrait)
-        views = graph.add("AP3D_MatteViews", views=seen["views"], shows_picture=True)
-    with graph.stage("3 Surface", SURFACE_NOTE):
-        mesh = _surface(graph, portrait, views)
-    avatar = _avatar_of_surface(graph, 4, portrait, (views, close), mesh["mesh"])
-    _measured(graph, "8", portrait, views, avatar)
+    """The initialization stage with its own mattes."""
+    graph.note("Start here", INITIALIZATION_NOTE, NOTE_WIDTH)
+    portrait = _load_portrait(graph)
+    seen, mesh = _surface(graph, portrait, mattes=True)
+    _avatar_of_surface(graph, 3, portrait, seen, mesh["mesh"], films=False)
 
 
 def mesh_portrait(graph: WorkflowBuilder) -> None:
     """A mesh portrait becomes an avatar."""
-    with graph.stage("1 Body and portrait", MESH_NOTE):
-        body = graph.add("AP3D_LoadSMPLX", shows_picture=True)
+    graph.note("Start here", MESH_NOTE, NOTE_WIDTH)
+    with graph.stage("1 Portrait", width=PICK_WIDTH):
+        body = graph.add("AP3D_LoadSMPLX")
         portrait = graph.add(
             "AP3D_PortraitFromMesh", body=body["body"], shading="unlit", shows_picture=True, text_lines=4
         )
-    with graph.stage("2 Views", "The head is seen from all sides, and close."):
-        views, close = _views(graph, portrait)
-    avatar = _avatar_of_surface(graph, 3, portrait, (views, close), portrait["mesh"], body)
-    _results(graph, ("7", "8"), portrait, views, avatar)
+    with graph.stage("2 Views", width=BOX_WIDTH):
+        with graph.folded("Views", "The head is seen from all sides, and close."):
+            seen = _views(graph, portrait)
+        graph.add("PreviewImage", title="From all sides", images=seen[0]["images"])
+    _avatar_of_surface(graph, 3, portrait, seen, portrait["mesh"], body=body)
 
 
-def _views(graph: WorkflowBuilder, portrait: BuiltNode) -> tuple[BuiltNode, BuiltNode]:
+def _load_portrait(graph: WorkflowBuilder) -> BuiltNode:
+    with graph.stage("1 Portrait", width=PICK_WIDTH):
+        return graph.add("AP3D_LoadPortrait3D", shows_picture=True, text_lines=2)
+
+
+def _views(graph: WorkflowBuilder, portrait: BuiltNode) -> Seen:
     """All around, and close to the face."""
     views = graph.add("AP3D_RenderViews", subject=portrait["portrait"], title="Views", shows_picture=True)
     close = graph.add(
@@ -99,164 +109,130 @@ def _views(graph: WorkflowBuilder, portrait: BuiltNode) -> tuple[BuiltNode, Buil
     return views, close
 
 
-def _surface(graph: WorkflowBuilder, portrait: BuiltNode, views: BuiltNode) -> BuiltNode:
-    """The portrait's surface, refined by the normals of the views."""
-    raw = graph.add("AP3D_ExtractMesh", portrait=portrait["portrait"], shows_picture=True, text_lines=1)
-    normals = graph.add("AP3D_EstimateNormals", views=views["views"], shows_picture=True)
-    return graph.add(
-        "AP3D_RefineMesh",
-        mesh=raw["mesh"],
-        normals=normals["normals"],
-        views=views["views"],
-        shows_picture=True,
-        text_lines=2,
-    )
-
-
-def _fit(graph: WorkflowBuilder, views: BuiltNode, body: BuiltNode, parts: BuiltNode) -> BuiltNode:
-    """The body, fitted to the parts of the surface with the landmarks that a network finds."""
-    landmarks = graph.add("AP3D_DetectLandmarks", views=views["views"], shows_picture=True)
-    return graph.add(
-        "AP3D_FitSMPLX",
-        views=views["views"],
-        body=body["body"],
-        parts=parts["parts"],
-        landmarks=landmarks["landmarks"],
-        shows_picture=True,
-    )
+def _surface(graph: WorkflowBuilder, portrait: BuiltNode, mattes: bool = False) -> tuple[Seen, BuiltNode]:
+    """The portrait's views and its surface, refined by their normals. mattes: whether the views get masks anew."""
+    with graph.stage("2 Surface", width=BOX_WIDTH):
+        with graph.folded("Views and surface", f"{VIEWS_NOTE}\n\n{SURFACE_NOTE}" if mattes else SURFACE_NOTE):
+            views, close = _views(graph, portrait)
+            if mattes:
+                views = graph.add("AP3D_MatteViews", views=views["views"], shows_picture=True)
+            raw = graph.add(
+                "AP3D_ExtractMesh",
+                portrait=portrait["portrait"],
+                knobs={"preset": "surface preset"},
+                shows_picture=True,
+                text_lines=1,
+            )
+            normals = graph.add("AP3D_EstimateNormals", views=views["views"], shows_picture=True)
+            mesh = graph.add(
+                "AP3D_RefineMesh",
+                mesh=raw["mesh"],
+                normals=normals["normals"],
+                views=views["views"],
+                knobs={"preset": "refinement preset"},
+                shows_picture=True,
+                text_lines=2,
+            )
+        graph.add("PreviewImage", title="Refined surface", images=mesh["image"])
+    return (views, close), mesh
 
 
 def _avatar_of_surface(
     graph: WorkflowBuilder,
     number: int,
     portrait: BuiltNode,
-    views_and_close: tuple[BuiltNode, BuiltNode],
+    seen: Seen,
     mesh: Output,
     body: BuiltNode | None = None,
-) -> BuiltNode:
-    """Four stages, counted from `number`: parts of the surface, the body under them, points on both, the avatar.
+    films: bool = True,
+) -> None:
+    """Stages counted from `number`: the body under the surface, the avatar, its films and numbers, and one sheet.
 
     body: if it is in the graph already.
     """
-    parts, fit = _parts_and_body(graph, number, views_and_close[0], mesh, body)
-    with graph.stage(f"{number + 2} Points", POINTS_NOTE):
-        points = _points(graph, mesh, fit, parts, views_and_close)
-    return _avatar(graph, str(number + 3), portrait, views_and_close, fit, points)
+    parts, fit = _body(graph, number, seen[0], mesh, body)
+    with graph.stage(f"{number + 1} Avatar", width=BOX_WIDTH):
+        avatar = _first_avatar(graph, portrait, seen, mesh, parts, fit, Method(""))
+    with graph.stage(f"{number + 2} Results", width=SHEET_WIDTH, beside=True):
+        graph.add("AP3D_SaveAvatar", avatar=avatar["avatar"], text_lines=1)
+        with graph.folded("Films and numbers", RESULTS_NOTE):
+            graph.add("AP3D_ExportAvatar", avatar=avatar["avatar"], text_lines=1)
+            turn = _turntable(graph, avatar)
+            stress = _stress_motion(graph, avatar)
+            clip = _stress_clip(graph, avatar, stress) if films else None
+            _evaluation(graph, portrait, avatar, stress, "initial")
+        rows = {"Portrait": seen[0]["images"], "Avatar, turned around": turn["frames"]}
+        rows |= {"Avatar in motion": clip["highlights"]} if clip else {}
+        _sheet(graph, rows, lines=2 if films else 1)
 
 
-def _parts_and_body(
+def _body(
     graph: WorkflowBuilder, number: int, views: BuiltNode, mesh: Output, body: BuiltNode | None = None
 ) -> tuple[BuiltNode, BuiltNode]:
-    """Two stages, counted from `number`: parts of the surface, and the body (if it is not there yet) fitted to them."""
-    with graph.stage(f"{number} Parts", PARTS_NOTE):
-        parts = _parts(graph, views, mesh)
-    with graph.stage(f"{number + 1} Body", BODY_NOTE):
-        body = body or graph.add("AP3D_LoadSMPLX", shows_picture=True)
-        fit = _fit(graph, views, body, parts)
+    """Parts of the surface by the vote of the views, and the body (if it is not there yet) fitted to them."""
+    with graph.stage(f"{number} Body", width=BOX_WIDTH):
+        with graph.folded("Parts and body", BODY_NOTE):
+            labels = graph.add("AP3D_SegmentViews", views=views["views"], shows_picture=True)
+            body = body or graph.add("AP3D_LoadSMPLX", shows_picture=True)
+            landmarks = graph.add("AP3D_DetectLandmarks", views=views["views"], shows_picture=True)
+            asked = {"mesh": mesh, "labels": labels["labels"], "views": views["views"]}
+            parts = graph.add("AP3D_FaceRevote", **asked, shows_picture=True, text_lines=4)
+            fit = graph.add(
+                "AP3D_FitSMPLX",
+                views=views["views"],
+                body=body["body"],
+                parts=parts["parts"],
+                landmarks=landmarks["landmarks"],
+                knobs={"fit_expression": "fit expression"},
+                shows_picture=True,
+            )
+        graph.add("PreviewImage", title="Fitted body", images=fit["image"])
     return parts, fit
 
 
-def _parts(graph: WorkflowBuilder, views: BuiltNode, mesh: Output) -> BuiltNode:
-    """Hair, clothes and skin of the surface by the vote of the views."""
-    labels = graph.add("AP3D_SegmentViews", views=views["views"], shows_picture=True)
-    return graph.add(
-        "AP3D_FaceRevote",
-        mesh=mesh,
-        labels=labels["labels"],
-        views=views["views"],
-        shows_picture=True,
-        text_lines=4,
-    )
-
-
-def _points(
+def _first_avatar(
     graph: WorkflowBuilder,
+    portrait: BuiltNode,
+    seen: Seen,
     mesh: Output,
-    fit: BuiltNode,
     parts: BuiltNode,
-    views_and_close: tuple[BuiltNode, BuiltNode],
-    method: str = "hash grid",
-) -> BuiltNode:
-    """Coloured points, bound to the body's faces."""
-    views, close = views_and_close
-    points = graph.add("AP3D_RigPoints", parts=parts["parts"], fit=fit["fit"], shows_picture=True)
-    return graph.add(
-        "AP3D_ColorPoints",
-        points=points["points"],
-        mesh=mesh,
-        fit=fit["fit"],
-        views=views["views"],
-        close_views=close["views"],
-        method=method,
-        shows_picture=True,
-    )
-
-
-def _trained(
-    graph: WorkflowBuilder,
-    portrait: BuiltNode,
-    views_and_close: tuple[BuiltNode, BuiltNode],
     fit: BuiltNode,
-    points: BuiltNode,
-    iterations: int = 1000,
+    plan: Method,
 ) -> BuiltNode:
-    """Points as a trained avatar."""
-    views, close = views_and_close
-    return graph.add(
-        "AP3D_InitializeAvatar",
-        points=points["points"],
-        views=views["views"],
-        fit=fit["fit"],
-        prompt=portrait["prompt"],
-        portrait=portrait["portrait"],
-        close_views=close["views"],
-        iterations=iterations,
-        shows_picture=True,
-    )
-
-
-def _avatar(
-    graph: WorkflowBuilder,
-    number: str,
-    portrait: BuiltNode,
-    views_and_close: tuple[BuiltNode, BuiltNode],
-    fit: BuiltNode,
-    points: BuiltNode,
-) -> BuiltNode:
-    """The stage in which points become a trained avatar, which is saved."""
-    with graph.stage(f"{number} Avatar", "The points become 3D Gaussians, trained on the views."):
-        avatar = _trained(graph, portrait, views_and_close, fit, points)
-        graph.add("AP3D_SaveAvatar", text_lines=1, avatar=avatar["avatar"])
-        graph.add("AP3D_ExportAvatar", text_lines=1, avatar=avatar["avatar"])
-    return avatar
-
-
-def _results(
-    graph: WorkflowBuilder, numbers: tuple[str, str], portrait: BuiltNode, views: BuiltNode, avatar: BuiltNode
-) -> None:
-    """The stages of films, numbers and one sheet of everything."""
-    with graph.stage(f"{numbers[0]} Motion", "Films and numbers lie in the output folder."):
-        turn = _turntable(graph, avatar)
-        stress, clip = _stress_clip(graph, avatar)
-    with graph.stage(f"{numbers[1]} Result", "How alike it is at rest, and whether it shows holes in motion."):
-        graph.add(
-            "AP3D_EvaluateAvatar",
-            text_lines=8,
-            avatar=avatar["avatar"],
-            portrait=portrait["portrait"],
-            motion=stress["motion"],
+    """Coloured points, bound to the body's faces, and the avatar that is trained of them."""
+    views, close = seen
+    with graph.folded("Points and training", POINTS_NOTE if plan.covered else BARE_POINTS_NOTE):
+        if not plan.covered:
+            everything = {"mesh": mesh, "fit": fit["fit"], "skin_distance": 0.5, "cover_distance": 0.5}
+            parts = graph.add("AP3D_SplitPartsByDistance", **everything, shows_picture=True)
+        points = graph.add(
+            "AP3D_RigPoints", parts=parts["parts"], fit=fit["fit"], knobs={"count": "points"}, shows_picture=True
         )
-        graph.add(
-            "AP3D_ContactSheet",
-            row_1=views["images"],
-            row_2=turn["frames"],
-            row_3=clip["highlights"],
-            columns=10,
-            tile_size=224,
-            lines=2,
-            captions="Portrait\nAvatar, turned around\nAvatar in motion",
+        points = graph.add(
+            "AP3D_ColorPoints",
+            points=points["points"],
+            mesh=mesh,
+            fit=fit["fit"],
+            views=views["views"],
+            close_views=close["views"],
+            method=plan.colors,
             shows_picture=True,
         )
+        avatar = graph.add(
+            "AP3D_InitializeAvatar",
+            points=points["points"],
+            views=views["views"],
+            fit=fit["fit"],
+            prompt=portrait["prompt"],
+            portrait=portrait["portrait"],
+            close_views=close["views"],
+            iterations=plan.iterations,
+            knobs={"iterations": "training steps"},
+            output_names={"avatar": "first avatar"},
+            shows_picture=True,
+        )
+    graph.add("PreviewImage", title="First avatar", images=avatar["image"])
+    return avatar
 
 
 def _turntable(graph: WorkflowBuilder, avatar: BuiltNode) -> BuiltNode:
@@ -273,10 +249,14 @@ def _turntable(graph: WorkflowBuilder, avatar: BuiltNode) -> BuiltNode:
     )
 
 
-def _stress_clip(graph: WorkflowBuilder, avatar: BuiltNode) -> tuple[BuiltNode, BuiltNode]:
-    """The motion that tries everything, and its film."""
-    stress = graph.add("AP3D_LoadMotion", avatar=avatar["avatar"], motion="stress clip", title="Stress Clip")
-    clip = graph.add(
+def _stress_motion(graph: WorkflowBuilder, avatar: BuiltNode) -> BuiltNode:
+    """The motion that tries everything."""
+    return graph.add("AP3D_LoadMotion", avatar=avatar["avatar"], motion="stress clip", title="Stress Clip")
+
+
+def _stress_clip(graph: WorkflowBuilder, avatar: BuiltNode, stress: BuiltNode) -> BuiltNode:
+    """The film of that motion."""
+    return graph.add(
         "AP3D_AnimateAvatar",
         avatar=avatar["avatar"],
         motion=stress["motion"],
@@ -284,30 +264,23 @@ def _stress_clip(graph: WorkflowBuilder, avatar: BuiltNode) -> tuple[BuiltNode, 
         title="Animate",
         shows_picture=True,
     )
-    return stress, clip
 
 
-def _measured(graph: WorkflowBuilder, number: str, portrait: BuiltNode, views: BuiltNode, avatar: BuiltNode) -> None:
-    """How alike the avatar is, and one sheet."""
-    with graph.stage(f"{number} Result", "How alike it is at rest, and whether it shows holes in motion."):
-        turn = _turntable(graph, avatar)
-        stress = graph.add("AP3D_LoadMotion", avatar=avatar["avatar"], motion="stress clip", title="Stress Clip")
-        graph.add(
-            "AP3D_EvaluateAvatar",
-            text_lines=8,
-            avatar=avatar["avatar"],
-            portrait=portrait["portrait"],
-            motion=stress["motion"],
-        )
-        graph.add(
-            "AP3D_ContactSheet",
-            row_1=views["images"],
-            row_2=turn["frames"],
-            columns=10,
-            tile_size=224,
-            captions="Portrait\nAvatar, turned around",
-            shows_picture=True,
-        )
+def _evaluation(
+    graph: WorkflowBuilder, portrait: BuiltNode, avatar: BuiltNode, stress: BuiltNode, stage: str, title: str = ""
+) -> None:
+    """How alike the avatar is, and whether it shows holes."""
+    asked = {"portrait": portrait["portrait"], "motion": stress["motion"], "stage": stage}
+    graph.add("AP3D_EvaluateAvatar", title=title, avatar=avatar["avatar"], **asked, text_lines=8)
+
+
+def _sheet(
+    graph: WorkflowBuilder, rows: Mapping[str, Output], lines: int = 1, columns: int = 10, size: int = 224
+) -> None:
+    """One picture of everything, row by row with its caption."""
+    pictures = {f"row_{number}": images for number, images in enumerate(rows.values(), start=1)}
+    settings = {"columns": columns, "tile_size": size, "lines": lines, "captions": "\n".join(rows)}
+    graph.add("AP3D_ContactSheet", **pictures, **settings, shows_picture=True)
 
 
 GUIDANCE_NOTE = """**What is a diffusion model worth for an avatar?** Look before an hour is spent with it.
@@ -326,22 +299,45 @@ LOOKED_AT = (  # title, region, frame of the stress clip, what to look for
 
 def look_at_guidance(graph: WorkflowBuilder) -> None:
     """Condition maps of a posed body beside samples of a guidance, with its ControlNet and without."""
-    with graph.stage("1 Model and words", GUIDANCE_NOTE):
+    graph.note("Start here", GUIDANCE_NOTE, NOTE_WIDTH)
+    with graph.stage("1 Model and words", width=PICK_WIDTH):
         guidance = graph.add("AP3D_LoadGuidance", text_lines=4)
         words = "a young woman, long red hair, green eyes, pale skin, thin brown eyebrows, freckles, teal sweater"
         prompts = graph.add("AP3D_Prompts", prompt=words, text_lines=8)
-    with graph.stage("2 Body", POSED_NOTE):
+    with graph.stage("2 Body", POSED_NOTE, width=BOX_WIDTH):
         body = graph.add("AP3D_LoadSMPLX", shows_picture=True)
         motion = graph.add("AP3D_LoadMotion", avatar=body["body"], motion="stress clip")
     for number, (title, region, frame, look) in enumerate(LOOKED_AT, start=3):
-        with graph.stage(f"{number} {title}", SAMPLES_NOTE.format(look=look)):
-            shown = {"subject": body["body"], "motion": motion["motion"], "frame": frame, "region": region, "size": 128}
-            maps = graph.add("AP3D_ConditionMaps", title=f"{title} Maps", **shown, shows_picture=True, text_lines=1)
-            asked = {"guidance": guidance["guidance"], "prompts": prompts["prompts"], "region": region}
-            asked |= {"condition": maps["packed"], "guidance_scale": 2.0, "count": 4}
-            room = {"shows_picture": True, "text_lines": 4}
-            controlled = graph.add("AP3D_SampleGuidance", title=f"{title} Controlled", **asked, **room)
-            free = graph.add("AP3D_SampleGuidance", title=f"{title} Free", controlnet=False, **asked, **room)
+        with graph.stage(f"{number} {title}", width=PICK_WIDTH):
+            with graph.folded(f"{title}: maps and samples", SAMPLES_NOTE.format(look=look)):
+                shown = {"subject": body["body"], "motion": motion["motion"], "region": region, "size": 128}
+                maps = graph.add(
+                    "AP3D_ConditionMaps",
+                    title=f"{title} Maps",
+                    **shown,
+                    frame=frame,
+                    knobs={"frame": "frame"},
+                    shows_picture=True,
+                    text_lines=1,
+                )
+                asked = {"guidance": guidance["guidance"], "prompts": prompts["prompts"], "region": region}
+                asked |= {"condition": maps["packed"], "guidance_scale": 2.0, "count": 4}
+                room = {"shows_picture": True, "text_lines": 4}
+                controlled = graph.add(
+                    "AP3D_SampleGuidance",
+                    title=f"{title} Controlled",
+                    **asked,
+                    **room,
+                    output_names={"images": "with ControlNet"},
+                )
+                free = graph.add(
+                    "AP3D_SampleGuidance",
+                    title=f"{title} Free",
+                    controlnet=False,
+                    **asked,
+                    **room,
+                    output_names={"images": "without"},
+                )
             graph.add(
                 "AP3D_ContactSheet",
                 title=f"{title} Sheet",
@@ -361,6 +357,8 @@ to open its mouth from a diffusion model.
 
 Put the `avatar.safetensors` of a first stage into the input folder. Choose your own model in *Load Guidance*, and
 describe the person in *Prompts*. Each stage can be run on its own, and a stopped one goes on where it was."""
+LEARNING_NOTE = """The avatar learns what the portrait never showed from a diffusion model: the embedded prior, or your
+own Stable Diffusion with the ControlNet of AnimPortrait3D."""
 DYNAMIC_STAGES = (  # node, heading, note
     ("AP3D_PretrainEyes", "Eyes", "Crops of the eyes are edited by the model, and lids and eyeballs follow."),
     ("AP3D_PretrainMouth", "Mouth", "Teeth and the inside of the mouth, which the portrait never showed."),
@@ -371,44 +369,55 @@ DYNAMIC_STAGES = (  # node, heading, note
 
 def second_stage(graph: WorkflowBuilder) -> None:
     """A saved avatar learns its eyes and its mouth from a diffusion model."""
-    with graph.stage("1 Avatar and model", SECOND_STAGE_NOTE):
+    graph.note("Start here", SECOND_STAGE_NOTE, NOTE_WIDTH)
+    with graph.stage("1 Avatar and model", width=PICK_WIDTH):
         loaded = graph.add("AP3D_LoadAvatar")
         guidance = graph.add("AP3D_LoadGuidance", text_lines=4)
+    with graph.stage("2 Person", width=PICK_WIDTH):
         prompts = graph.add("AP3D_Prompts", prompt=loaded["prompt"], text_lines=8)
-        views = graph.add(
-            "AP3D_RenderViews", subject=loaded["avatar"], preset="face", title="At Rest", shows_picture=True
-        )
-    stages = _dynamic(graph, 2, loaded, guidance, prompts, views)
-    avatar = stages["Refinement"]
-    with graph.stage("6 Result", "Before above, after below, stage by stage. Films lie in the output folder."):
+        views = graph.add("AP3D_RenderViews", subject=loaded["avatar"], preset="face", title="At Rest")
+    with graph.stage("3 Learning", width=BOX_WIDTH):
+        stages = _learning(graph, loaded, guidance, prompts, views)
+        avatar = stages["Refinement"]
+        graph.add("PreviewImage", title="Before above, after below", images=avatar["image"])
+    with graph.stage("4 Results", width=SHEET_WIDTH, beside=True):
         graph.add("AP3D_SaveAvatar", avatar=avatar["avatar"], filename="avatar_dynamic", text_lines=1)
-        _turntable(graph, avatar)
-        _stress_clip(graph, avatar)
-        rows = {f"row_{number}": stage["image"] for number, stage in enumerate(stages.values(), start=1)}
-        graph.add(
-            "AP3D_ContactSheet", **rows, columns=1, tile_size=1024, captions="\n".join(stages), shows_picture=True
-        )
+        with graph.folded("Films", "They lie in the output folder."):
+            _turntable(graph, avatar)
+            _stress_clip(graph, avatar, _stress_motion(graph, avatar))
+        _sheet(graph, {heading: stage["image"] for heading, stage in stages.items()}, columns=1, size=1024)
 
 
-def _dynamic(
+ALL_HEADINGS = tuple(heading for _, heading, _ in DYNAMIC_STAGES)
+
+
+def _learning(
     graph: WorkflowBuilder,
-    number: int,
     avatar: BuiltNode,
     guidance: BuiltNode,
     prompts: BuiltNode,
     views: BuiltNode,
-    headings: Collection[str] = [heading for _, heading, _ in DYNAMIC_STAGES],
+    headings: Collection[str] = ALL_HEADINGS,
 ) -> dict[str, BuiltNode]:
-    """Stages of dynamic optimization by their headings, one after the other, counted from `number`.
+    """Steps of dynamic optimization by their headings, one after the other, in one box.
 
     views: that the avatar goes on looking like at rest.
     """
+    chosen = [stage for stage in DYNAMIC_STAGES if stage[1] in headings]
     stages: dict[str, BuiltNode] = {}
-    for node, heading, note in (stage for stage in DYNAMIC_STAGES if stage[1] in headings):
-        with graph.stage(f"{number + len(stages)} {heading}", note):
+    note = "\n".join([LEARNING_NOTE, "", *(f"- **{heading}**: {note}" for _, heading, note in chosen)])
+    with graph.folded("Eyes, mouth, motion", note):
+        for node, heading, _ in chosen:
             asked = {"guidance": guidance["guidance"], "prompts": prompts["prompts"], "portrait_views": views["views"]}
-            avatar = graph.add(node, avatar=avatar["avatar"], **asked, shows_picture=True, text_lines=1)
-            stages[heading] = avatar
+            avatar = stages[heading] = graph.add(
+                node,
+                avatar=avatar["avatar"],
+                **asked,
+                knobs={"length": f"{heading.lower()}, length"},
+                output_names={"image": heading.lower()},
+                shows_picture=True,
+                text_lines=1,
+            )
     return stages
 
 
@@ -426,64 +435,44 @@ class Method:
     iterations: int = 1000
     covered: bool = True
     control: float = 1.0
-    stages: tuple[str, ...] = tuple(heading for _, heading, _ in DYNAMIC_STAGES)
+    stages: tuple[str, ...] = ALL_HEADINGS
 
 
 ABLATION_NOTE = """{what}
 
 Compare its films and its sheet with those of the whole method. `animportrait3d evaluate --ablation` measures all of
 them against the truth of the embedded world."""
-GUIDANCE_STAGE_NOTE = """What knows how people look: the embedded prior, or your own Stable Diffusion with the
-ControlNet of AnimPortrait3D."""
+BARE_POINTS_NOTE = """Whatever lies within reach of the body is skin. The points become 3D Gaussians, trained on the
+views."""
 
 
 def whole_method(graph: WorkflowBuilder, plan: Method) -> None:
     """From a static portrait to an avatar that has learned its eyes and its mouth."""
-    with graph.stage("1 Portrait", plan.note):
-        portrait = graph.add("AP3D_LoadPortrait3D", shows_picture=True, text_lines=2)
-    with graph.stage("2 Views and surface", SURFACE_NOTE):
-        seen = _views(graph, portrait)
-        mesh = _surface(graph, portrait, seen[0])
-    parts, fit = _parts_and_body(graph, 3, seen[0], mesh["mesh"])
-    with graph.stage("5 Points", POINTS_NOTE if plan.covered else "Whatever lies within reach of the body is skin."):
-        if not plan.covered:
-            everything = {"mesh": mesh["mesh"], "fit": fit["fit"], "skin_distance": 0.5, "cover_distance": 0.5}
-            parts = graph.add("AP3D_SplitPartsByDistance", **everything, shows_picture=True)
-        points = _points(graph, mesh["mesh"], fit, parts, seen, plan.colors)
-    with graph.stage("6 Avatar", "The points become 3D Gaussians, trained on the views."):
-        avatar = _trained(graph, portrait, seen, fit, points, plan.iterations)
-        graph.add("AP3D_SaveAvatar", avatar=avatar["avatar"], filename="avatar_initial", text_lines=1)
-    with graph.stage("7 Model", GUIDANCE_STAGE_NOTE):
+    graph.note("Start here", plan.note, NOTE_WIDTH)
+    portrait = _load_portrait(graph)
+    seen, mesh = _surface(graph, portrait)
+    parts, fit = _body(graph, 3, seen[0], mesh["mesh"])
+    with graph.stage("4 First avatar", width=BOX_WIDTH):
+        first = _first_avatar(graph, portrait, seen, mesh["mesh"], parts, fit, plan)
+    with graph.stage("5 Words", width=BOX_WIDTH, new_row=True):
+        prompts = graph.add("AP3D_Prompts", prompt=portrait["prompt"], text_lines=8, collapsed=True)
+    with graph.stage("6 Model", width=PICK_WIDTH):
         guidance = graph.add("AP3D_LoadGuidance", controlnet_strength=plan.control, text_lines=4)
-        prompts = graph.add("AP3D_Prompts", prompt=portrait["prompt"], text_lines=8)
-    stages = _dynamic(graph, 8, avatar, guidance, prompts, seen[1], plan.stages)
-    _learned(graph, 8 + len(stages), portrait, avatar, stages)
-
-
-def _learned(
-    graph: WorkflowBuilder, number: int, portrait: BuiltNode, initial: BuiltNode, stages: dict[str, BuiltNode]
-) -> None:
-    """The last avatar: its file, films, numbers beside those of the first one, and a sheet of what it has learned."""
-    last = [*stages.values()][-1]
-    with graph.stage(f"{number} Motion", "Films and numbers lie in the output folder."):
-        graph.add("AP3D_SaveAvatar", avatar=last["avatar"], text_lines=1)
-        graph.add("AP3D_ExportAvatar", avatar=last["avatar"], text_lines=1)
-        turn = _turntable(graph, last)
-        stress, clip = _stress_clip(graph, last)
-    with graph.stage(f"{number + 1} Result", "How alike it is at rest, and whether it shows holes in motion."):
-        for title, stage, one in (("Before", "initial", initial), ("After", "refined", last)):
-            asked = {"portrait": portrait["portrait"], "motion": stress["motion"], "stage": stage}
-            graph.add("AP3D_EvaluateAvatar", title=title, avatar=one["avatar"], **asked, text_lines=8)
-        graph.add(
-            "AP3D_ContactSheet",
-            row_1=turn["frames"],
-            row_2=clip["highlights"],
-            **{f"row_{row}": stage["image"] for row, stage in enumerate(stages.values(), start=3)},
-            columns=10,
-            tile_size=224,
-            captions="\n".join(["Turned around", "In motion", *(f"{heading}: before, after" for heading in stages)]),
-            shows_picture=True,
-        )
+    with graph.stage("7 Learning", width=BOX_WIDTH):
+        stages = _learning(graph, first, guidance, prompts, seen[1], plan.stages)
+        avatar = [*stages.values()][-1]
+    with graph.stage("8 Results", width=SHEET_WIDTH, beside=True):
+        graph.add("AP3D_SaveAvatar", avatar=avatar["avatar"], text_lines=1)
+        with graph.folded("Films and numbers", RESULTS_NOTE):
+            graph.add("AP3D_SaveAvatar", avatar=first["avatar"], filename="avatar_initial", text_lines=1)
+            graph.add("AP3D_ExportAvatar", avatar=avatar["avatar"], text_lines=1)
+            turn = _turntable(graph, avatar)
+            stress = _stress_motion(graph, avatar)
+            clip = _stress_clip(graph, avatar, stress)
+            _evaluation(graph, portrait, first, stress, "initial", "Before")
+            _evaluation(graph, portrait, avatar, stress, "refined", "After")
+        rows = {"Turned around": turn["frames"], "In motion": clip["highlights"]}
+        _sheet(graph, rows | {f"{heading}: before, after": stage["image"] for heading, stage in stages.items()})
 
 
 SUPER_RESOLUTION_NOTE = """**Super-resolution only** (paper, appendix A3): views of a saved avatar in motion go through
@@ -509,7 +498,7 @@ def super_resolution_only(graph: WorkflowBuilder) -> None:
         graph.add("AP3D_SaveAvatar", avatar=fitted["avatar"], filename="avatar_upscaled", text_lines=1)
     with graph.stage("4 Motion"):
         _turntable(graph, fitted)
-        _stress_clip(graph, fitted)
+        _stress_clip(graph, fitted, _stress_motion(graph, fitted))
 
 
 ABLATIONS = {

@@ -3,86 +3,37 @@
     graph = WorkflowBuilder("quickstart", registry)
     with graph.stage("1 Portrait", note="Any GLB, OBJ or PLY head."):
         portrait = graph.add("AP3D_PortraitFromMesh", file="head.glb")
-    with graph.stage("2 Views"):
-        views = graph.add("AP3D_RenderViews", portrait=portrait["portrait"], size=256)
-        graph.add("PreviewImage", images=views["images"])
+    with graph.stage("2 Surface"):
+        with graph.folded("Surface"):
+            views = graph.add("AP3D_RenderViews", portrait=portrait["portrait"], knobs={"size": "view size"})
+            ...
+        graph.add("PreviewImage", images=mesh["image"])
     text = graph.to_text()
 
-A stage is a titled box; stages stand from left to right, nodes of a stage below each other, its note above them.
+A stage is a titled frame; stages stand from left to right, nodes of a stage below each other, its note above them. What
+is folded is one box, a subgraph. Links may cross its border: the box gets the inputs and outputs that they need.
 """
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import uuid
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from ..errors import InvalidInput
+from .builder_layout import Column, Layout, box_colors, layers, node_height, note_height, opening_view, shown_height
+from .builder_scope import BuiltNode, Output, Scope, Source
+from .core_nodes import CORE_NODES
 from .definitions import InputDefinition, NodeDefinition, Registry, define_node, types_fit
+from .subgraphs import INPUT_NODE_ID, OUTPUT_NODE_ID
 
 FORMAT_VERSION = 0.4
 REGISTRY_ID = "animportrait3d"
-NODE_WIDTH, GAP, MARGIN, TITLE_HEIGHT = 340, 74, 20, 60
-SLOT_HEIGHT, WIDGET_HEIGHT, MULTILINE_HEIGHT, PICTURE_HEIGHT = 20, 24, 110, 260
-TEXT_HEIGHT, TEXT_LINE_HEIGHT = 36, 13
-NOTE_LINE_HEIGHT, NOTE_CHARACTERS_PER_LINE = 20, 42
-STAGE_COLORS = ("#3f789e", "#8a5a9e", "#a1683f", "#5a8a4a", "#9e4f5c", "#4a8a8a")
-
-
-def _core_node(inputs: Mapping[str, tuple], returns: tuple[str, ...] = ()) -> type:
-    """What we need to know of a node of ComfyUI's own."""
-    declared = {"required": dict(inputs)}
-    methods = {"INPUT_TYPES": classmethod(lambda cls: declared), "RETURN_TYPES": returns, "OUTPUT_NODE": not returns}
-    return type("CoreNode", (), methods)
-
-
-CORE_NODES: Registry = {
-    "ImageScale": _core_node(
-        {
-            "image": ("IMAGE", {}),
-            "upscale_method": (["nearest-exact", "bilinear", "area", "bicubic", "lanczos"], {"default": "area"}),
-            "width": ("INT", {"default": 512}),
-            "height": ("INT", {"default": 512}),
-            "crop": (["disabled", "center"], {"default": "disabled"}),
-        },
-        ("IMAGE",),
-    ),
-    "ImageUpscaleWithModel": _core_node({"upscale_model": ("UPSCALE_MODEL", {}), "image": ("IMAGE", {})}, ("IMAGE",)),
-    "LoadImage": _core_node({"image": ([], {"image_upload": True})}, ("IMAGE", "MASK")),
-    "PreviewAny": _core_node({"source": ("*", {})}),
-    "PreviewImage": _core_node({"images": ("IMAGE", {})}),
-    "Preview3D": _core_node({"model_file": ("STRING", {"default": ""})}),
-    "UpscaleModelLoader": _core_node({"model_name": (["RealESRGAN_x2plus.pth"], {})}, ("UPSCALE_MODEL",)),
-    "SaveImage": _core_node({"images": ("IMAGE", {}), "filename_prefix": ("STRING", {"default": "ComfyUI"})}),
-}
-
-
-@dataclass(frozen=True)
-class Output:
-    """An output of a node in a builder, to be given to a later node."""
-
-    node: BuiltNode
-    slot: int
-
-
-@dataclass
-class BuiltNode:
-    """A node in a builder; index it by output name or number."""
-
-    node_id: int
-    definition: NodeDefinition
-    json: dict[str, Any]
-
-    def __getitem__(self, output: str | int) -> Output:
-        names = self.definition.return_names
-        slot = names.index(output) if isinstance(output, str) and output in names else output
-        if not isinstance(slot, int) or not 0 <= slot < len(names):
-            class_type = self.definition.class_type
-            raise InvalidInput(f"WorkflowBuilder: {class_type} has no output {output!r}; it has {', '.join(names)}.")
-        return Output(self, slot)
+NODE_WIDTH = 340
+NOTE_COLORS = {"color": "#432", "bgcolor": "#653"}
 
 
 class WorkflowBuilder:
@@ -91,31 +42,47 @@ class WorkflowBuilder:
     def __init__(self, name: str, registry: Registry) -> None:
         self.name = name
         self.registry = registry
-        self._nodes: list[dict[str, Any]] = []
-        self._links: list[list[Any]] = []
-        self._groups: list[dict[str, Any]] = []
-        self._column_x = 0
-        self._next_y = 0
+        self._root = self._scope = Scope()
+        self._folded: list[Scope] = []
+        self._node_ids, self._link_ids = itertools.count(1), itertools.count(1)
 
     @contextlib.contextmanager
-    def stage(self, title: str, note: str = "") -> Iterator[None]:
-        """A titled box; what is added inside the block stands in it. `note` is Markdown."""
-        self._next_y = TITLE_HEIGHT + MARGIN
+    def stage(
+        self, title: str, note: str = "", width: int = NODE_WIDTH, new_row: bool = False, beside: bool = False
+    ) -> Iterator[None]:
+        """A titled frame around what is added inside the block: a column of nodes of one width.
+
+        note: Markdown.  new_row: whether it begins a row.  beside: whether it stands on the right of all rows.
+        """
+        if self._scope is not self._root:
+            raise InvalidInput(f"WorkflowBuilder: stage '{title}' cannot stand in a folded box.")
+        self._scope.columns.append(Column(width, title, new_row, beside))
         if note:
-            self._add_note(note)
+            self._add_note(title, note)
         yield
-        width = NODE_WIDTH + 2 * MARGIN
-        self._groups.append(
-            {
-                "id": len(self._groups) + 1,
-                "title": title,
-                "bounding": [self._column_x - MARGIN, 0, width, self._next_y - GAP + MARGIN],
-                "color": STAGE_COLORS[len(self._groups) % len(STAGE_COLORS)],
-                "font_size": 24,
-                "flags": {},
-            }
-        )
-        self._column_x += width + GAP
+
+    def note(self, title: str, text: str, width: int = NODE_WIDTH) -> None:
+        """A note that is a column of its own."""
+        self._root.columns.append(Column(width))
+        self._add_note(title, text)
+
+    @contextlib.contextmanager
+    def folded(self, title: str, note: str = "") -> Iterator[None]:
+        """A box, inside of which stands what is added inside the block: a subgraph."""
+        outer, node_id = self._scope, next(self._node_ids)
+        entry: dict[str, Any] = {"type": self._uuid(str(node_id)), "title": title, "inputs": [], "outputs": []}
+        entry |= {
+            "properties": {},
+            "widgets_values": [],
+            **box_colors(sum(bool(column.title) for column in self._root.columns) - 1),
+        }
+        definition = NodeDefinition(entry["type"], object, (), {}, (), (), False)
+        self._scope = Scope(BuiltNode(node_id, definition, self._stand(outer, node_id, entry, 0), outer), title)
+        self._folded.append(self._scope)
+        if note:
+            self._add_note(title, note)
+        yield
+        self._scope = outer
 
     def add(
         self,
@@ -125,33 +92,29 @@ class WorkflowBuilder:
         shows_picture: bool = False,
         text_lines: int = 0,
         models: Any = None,
+        knobs: Mapping[str, str] | None = None,
+        output_names: Mapping[str, str] | None = None,
+        collapsed: bool = False,
         **values: Any,
     ) -> BuiltNode:
         """Add a node; `values` are constants or outputs of earlier nodes, what is left out keeps its default.
 
         `shows_picture` leaves room for a picture or a long text on the node, `text_lines` for a short text. `models`
-        ([{name, url, directory}]) drives the frontend's dialog about missing models.
+        ([{name, url, directory}]) drives the frontend's dialog about missing models. `knobs` are widgets that the box
+        around the node shows as well, and `output_names` what its outputs are called on boxes, both {own name: other}.
+        A node that is `collapsed` shows its title alone.
         """
         definition = self._define(class_type)
-        unknown = sorted(set(values) - {entry.name for entry in definition.inputs})
+        unknown = sorted((set(values) | set(knobs or ())) - {entry.name for entry in definition.inputs})
         if unknown:
             raise InvalidInput(f"WorkflowBuilder: {class_type} has no input {', '.join(unknown)}.")
-        node_id = len(self._nodes) + 1
-        slots = [self._slot(definition, entry, values.get(entry.name), node_id) for entry in definition.inputs]
-        inputs = [slot for slot in slots if slot is not None]
-        for position, slot in enumerate(inputs):
-            if slot["link"] is not None:
-                self._links[slot["link"] - 1][4] = position
-        shown_height = _shown_height(shows_picture or class_type == "PreviewImage", text_lines)
+        node_id, scope = next(self._node_ids), self._scope
+        inputs = self._inputs(definition, values, knobs or {}, node_id)
         package = "comfy-core" if class_type in CORE_NODES else REGISTRY_ID
         properties = {"Node name for S&R": class_type, "cnr_id": package}
         entry = {
-            "id": node_id,
             "type": class_type,
-            **self._place(definition, len(inputs), shown_height),
-            "flags": {},
-            "order": node_id - 1,
-            "mode": 0,
+            "flags": {"collapsed": True} if collapsed else {},
             "inputs": inputs,
             "outputs": [
                 {"name": name, "type": kind, "links": []}
@@ -162,21 +125,36 @@ class WorkflowBuilder:
         }
         if title:
             entry["title"] = title
-        self._nodes.append(entry)
-        return BuiltNode(node_id, definition, entry)
+        multiline = sum(bool(one.options.get("multiline")) for one in definition.widgets)
+        rows = sum(1 + one.companion_widgets for one in definition.widgets) - multiline
+        shown = shown_height(shows_picture or class_type == "PreviewImage", text_lines)
+        sockets = sum("widget" not in slot or slot["link"] is not None for slot in inputs)
+        height = node_height(max(sockets, len(definition.return_types)), rows, multiline, shown)
+        return BuiltNode(node_id, definition, self._stand(scope, node_id, entry, height), scope, output_names or {})
 
     def to_json(self) -> dict[str, Any]:
         """The graph as the frontend would save it."""
+        scopes, root, reroute_ids = [self._root, *self._folded], self._root, itertools.count(1)
+        last = {
+            "last_node_id": max((node["id"] for scope in scopes for node in scope.nodes), default=0),
+            "last_link_id": max((link["id"] for scope in scopes for link in scope.links), default=0),
+        }
+        subgraphs = [self._definition_json(scope, last, reroute_ids) for scope in self._folded]
+        layout = Layout(root.columns, root.links, {})
+        reroutes = layout.reroutes(reroute_ids)
+        parents = [{"id": link["id"], "parentId": link["parentId"]} for link in root.links if "parentId" in link]
+        keys = ("id", "origin_id", "origin_slot", "target_id", "target_slot", "type")
+        extra = {"ds": opening_view(layout)}
         return {
-            "id": str(uuid.uuid5(uuid.NAMESPACE_URL, f"{REGISTRY_ID}/{self.name}")),
+            "id": self._uuid(""),
             "revision": 0,
-            "last_node_id": len(self._nodes),
-            "last_link_id": len(self._links),
-            "nodes": self._nodes,
-            "links": self._links,
-            "groups": self._groups,
+            **last,
+            "nodes": root.nodes,
+            "links": [[link[key] for key in keys] for link in root.links],
+            "groups": layout.frames,
+            **({"definitions": {"subgraphs": subgraphs}} if subgraphs else {}),
             "config": {},
-            "extra": {"ds": {"scale": 0.7, "offset": [80, 80]}},
+            "extra": extra | ({"reroutes": reroutes, "linkExtensions": parents} if reroutes else {}),
             "version": FORMAT_VERSION,
         }
 
@@ -184,77 +162,173 @@ class WorkflowBuilder:
         """The content of the file."""
         return json.dumps(self.to_json(), indent=1, ensure_ascii=False) + "\n"
 
+    def _uuid(self, name: str) -> str:
+        path = f"{REGISTRY_ID}/{self.name}" + (f"/{name}" if name else "")
+        return str(uuid.uuid5(uuid.NAMESPACE_URL, path))
+
     def _define(self, class_type: str) -> NodeDefinition:
         node_class = self.registry.get(class_type) or CORE_NODES.get(class_type)
         if node_class is None:
             raise InvalidInput(f"WorkflowBuilder: no node '{class_type}' is registered.")
         return define_node(class_type, node_class)
 
-    def _slot(self, definition: NodeDefinition, entry: InputDefinition, value: Any, node_id: int) -> dict | None:
-        """The input slot as saved: sockets always, widgets only when linked."""
-        linked = isinstance(value, Output)
-        if entry.is_widget and not linked:
-            return None
-        if entry.required and not linked:
+    def _stand(self, scope: Scope, node_id: int, entry: dict[str, Any], height: int) -> dict[str, Any]:
+        """Put a node into the last column of a scope; return what is stored of it."""
+        if not scope.columns:
+            scope.columns.append(Column(NODE_WIDTH))
+        full = {"id": node_id, "type": entry.pop("type"), "pos": [0, 0], "size": [0, height]}
+        full |= {"flags": {}, "order": node_id - 1, "mode": 0, **entry}
+        scope.columns[-1].nodes.append(full)
+        return full
+
+    def _inputs(
+        self, definition: NodeDefinition, values: Mapping[str, Any], knobs: Mapping[str, str], node_id: int
+    ) -> list[dict[str, Any]]:
+        """The input slots as saved: sockets always, widgets when linked.
+
+        Within a box, all widgets of a node when one is linked, behind the sockets: frontend 1.27 goes by the number of
+        a slot there, and counts so.
+        """
+        sockets = [entry for entry in definition.inputs if not entry.is_widget]
+        linked = [one for one in definition.widgets if one.name in knobs or isinstance(values.get(one.name), Output)]
+        widgets = list(definition.widgets) if linked and self._scope.box is not None else linked
+        slots = []
+        for position, entry in enumerate([*sockets, *widgets]):
+            source = self._source(definition, entry, values.get(entry.name, entry.default), knobs.get(entry.name))
+            link = self._connect(source, node_id, position) if source is not None else None
+            slot: dict[str, Any] = {"name": entry.name, "type": entry.kind, "link": link}
+            slots.append(slot | ({"widget": {"name": entry.name}} if entry.is_widget else {}))
+        return slots
+
+    def _source(
+        self, definition: NodeDefinition, entry: InputDefinition, value: Any, knob: str | None
+    ) -> Source | None:
+        """Where an input's value comes from, if not from its own widget."""
+        if knob is not None:
+            return self._knob(definition, entry, value, knob)
+        if isinstance(value, Output):
+            kind = value.node.definition.return_types[value.slot]
+            if entry.kind != "*" and not types_fit(kind, entry.kind):
+                raise InvalidInput(
+                    f"WorkflowBuilder: {definition.class_type} takes {entry.kind} for '{entry.name}', "
+                    f"{value.node.definition.class_type} gives {kind}."
+                )
+            return self._within(value, entry)
+        if entry.required and not entry.is_widget:
             need = f"a link for '{entry.name}' ({entry.kind})"
             raise InvalidInput(f"WorkflowBuilder: {definition.class_type} needs {need}.")
-        slot: dict[str, Any] = {"name": entry.name, "type": entry.kind, "link": None}
-        if entry.is_widget:
-            slot["widget"] = {"name": entry.name}
-        if linked:
-            slot["link"] = self._link(definition, entry, value, node_id)
-        return slot
+        return None
 
-    def _link(self, definition: NodeDefinition, entry: InputDefinition, output: Output, node_id: int) -> int:
-        kind = output.node.definition.return_types[output.slot]
-        if entry.kind != "*" and not types_fit(kind, entry.kind):
-            raise InvalidInput(
-                f"WorkflowBuilder: {definition.class_type} takes {entry.kind} for '{entry.name}', "
-                f"{output.node.definition.class_type} gives {kind}."
-            )
-        link_id = len(self._links) + 1
-        self._links.append([link_id, output.node.node_id, output.slot, node_id, 0, kind])
-        output.node.json["outputs"][output.slot]["links"].append(link_id)
+    def _connect(self, source: Source, target_id: int, target_slot: int) -> int:
+        link_id = next(self._link_ids)
+        ends = {"origin_id": source.node_id, "origin_slot": source.slot, "target_id": target_id}
+        source.scope.links.append({"id": link_id, **ends, "target_slot": target_slot, "type": source.kind})
+        source.links.append(link_id)
         return link_id
 
-    def _place(self, definition: NodeDefinition, inputs: int, shown_height: int) -> dict[str, Any]:
-        """Position and size below the last node of the column, from the number of slots and widgets."""
-        multiline = sum(bool(entry.options.get("multiline")) for entry in definition.widgets)
-        rows = sum(1 + entry.companion_widgets for entry in definition.widgets) - multiline
-        height = 10 + SLOT_HEIGHT * max(inputs, len(definition.return_types)) + WIDGET_HEIGHT * rows
-        height += MULTILINE_HEIGHT * multiline + shown_height
-        place = {"pos": [self._column_x, self._next_y], "size": [NODE_WIDTH, height]}
-        # The title bar of a node stands above its position, and the badge with the name of its pack above that.
-        self._next_y += height + GAP
-        return place
+    def _within(self, output: Output, entry: InputDefinition) -> Source:
+        """An output as it is seen from the open scope: through the borders of the boxes on the way."""
+        slot, given = output.node.json["outputs"][output.slot], output.node.output_names
+        name = given.get(slot["name"], slot["name"])
+        source = Source(output.node.scope, output.node.node_id, output.slot, slot["type"], name, slot["links"])
+        around = self._scope.around
+        while not any(source.scope is scope for scope in around):
+            source = self._lifted(source, entry)
+        inner = around[: next(i for i, scope in enumerate(around) if scope is source.scope)]
+        for scope in reversed(inner):
+            source = self._lowered(source, scope, entry)
+        return source
 
-    def _add_note(self, text: str) -> None:
-        lines = sum(1 + len(line) // NOTE_CHARACTERS_PER_LINE for line in text.splitlines())
-        height = 30 + NOTE_LINE_HEIGHT * lines
-        node_id = len(self._nodes) + 1
-        self._nodes.append(
-            {
-                "id": node_id,
-                "type": "MarkdownNote",
-                "pos": [self._column_x, self._next_y],
-                "size": [NODE_WIDTH, height],
-                "flags": {},
-                "order": node_id - 1,
-                "mode": 0,
-                "inputs": [],
-                "outputs": [],
-                "properties": {},
-                "widgets_values": [text],
-                "color": "#432",
-                "bgcolor": "#653",
-            }
-        )
-        self._next_y += height + GAP
+    def _lifted(self, source: Source, entry: InputDefinition) -> Source:
+        """An output inside a box as an output of the box."""
+        scope, key = source.scope, (source.node_id, source.slot)
+        assert scope.box is not None
+        slots = scope.box.json["outputs"]
+        if key not in scope.given:
+            scope.given[key] = len(slots)
+            port = self._port(scope, "outputs", (source.name, entry.name), source.kind)
+            port["linkIds"].append(self._connect(source, OUTPUT_NODE_ID, len(slots)))
+            slots.append({"name": port["name"], "type": source.kind, "links": []})
+        slot = slots[scope.given[key]]
+        return Source(scope.box.scope, scope.box.node_id, scope.given[key], source.kind, slot["name"], slot["links"])
 
+    def _lowered(self, source: Source, scope: Scope, entry: InputDefinition) -> Source:
+        """An output outside a box as an input of the box, seen from inside."""
+        key = (source.node_id, source.slot)
+        assert scope.box is not None
+        slots = scope.box.json["inputs"]
+        if key not in scope.taken:
+            scope.taken[key] = len(slots)
+            port = self._port(scope, "inputs", (source.name, entry.name), source.kind)
+            link = self._connect(source, scope.box.node_id, len(slots))
+            slots.append({"name": port["name"], "type": source.kind, "link": link})
+        slot = scope.taken[key]
+        port = scope.ports["inputs"][slot]
+        if entry.is_widget:
+            # What feeds a widget is a widget of the box as well, with a place among its values.
+            slots[slot]["widget"] = {"name": port["name"]}
+            scope.values.setdefault(slot, entry.default)
+        return Source(scope, INPUT_NODE_ID, slot, source.kind, port["name"], port["linkIds"])
 
-def _shown_height(picture: bool, text_lines: int) -> int:
-    """Room for what a node will show below its widgets."""
-    return (PICTURE_HEIGHT if picture else 0) + (TEXT_HEIGHT + TEXT_LINE_HEIGHT * text_lines if text_lines else 0)
+    def _knob(self, definition: NodeDefinition, entry: InputDefinition, value: Any, name: str) -> Source:
+        """An input of the box that is a widget, and sets one inside."""
+        scope = self._scope
+        if scope.box is None or not entry.is_widget or isinstance(value, Output):
+            raise InvalidInput(f"WorkflowBuilder: {definition.class_type}.{entry.name} cannot be a knob of a box.")
+        port = self._port(scope, "inputs", (name,), entry.kind)
+        slots = scope.box.json["inputs"]
+        slots.append({"name": port["name"], "type": entry.kind, "link": None, "widget": {"name": port["name"]}})
+        scope.values[len(slots) - 1] = value
+        return Source(scope, INPUT_NODE_ID, len(slots) - 1, entry.kind, port["name"], port["linkIds"])
+
+    def _port(self, scope: Scope, side: str, names: tuple[str, ...], kind: str) -> dict[str, Any]:
+        """A new input or output of a subgraph, with the first of the names that is free."""
+        assert scope.box is not None
+        used = {port["name"] for port in scope.ports[side]}
+        numbered = (f"{names[0]}_{number}" for number in itertools.count(2))
+        name = next(name for name in itertools.chain(names, numbered) if name not in used)
+        port = {"id": self._uuid(f"{scope.box.node_id}/{side}/{name}"), "name": name, "type": kind, "linkIds": []}
+        scope.ports[side].append(port)
+        return port
+
+    def _definition_json(self, scope: Scope, last: Mapping[str, int], ids: itertools.count) -> dict[str, Any]:
+        """The definition of a folded box, whose height becomes what its sockets and knobs need."""
+        assert scope.box is not None
+        scope.box.json["widgets_values"] = [scope.values[slot] for slot in sorted(scope.values)]
+        inputs, outputs, knobs = (len(scope.box.json[key]) for key in ("inputs", "outputs", "widgets_values"))
+        scope.box.json["size"][1] = node_height(max(inputs - knobs, outputs), knobs, 0, 0)
+        columns = layers(scope.nodes, scope.links, NODE_WIDTH)
+        layout = Layout(columns, scope.links, {INPUT_NODE_ID: inputs, OUTPUT_NODE_ID: outputs})
+        reroutes = layout.reroutes(ids)
+        return {
+            "id": scope.box.json["type"],
+            "version": 1,
+            "state": {
+                "lastGroupId": 0,
+                "lastNodeId": last["last_node_id"],
+                "lastLinkId": last["last_link_id"],
+                "lastRerouteId": 0,
+            },
+            "revision": 0,
+            "config": {},
+            "name": scope.title,
+            "inputNode": {"id": INPUT_NODE_ID, "bounding": layout.bounds[INPUT_NODE_ID]},
+            "outputNode": {"id": OUTPUT_NODE_ID, "bounding": layout.bounds[OUTPUT_NODE_ID]},
+            **scope.ports,
+            "widgets": [],
+            "nodes": scope.nodes,
+            "groups": [],
+            "links": scope.links,
+            **({"reroutes": reroutes} if reroutes else {}),
+            "extra": {},
+        }
+
+    def _add_note(self, title: str, text: str) -> None:
+        note = {"type": "MarkdownNote", "title": title, "inputs": [], "outputs": [], "properties": {}}
+        note |= {"widgets_values": [text], **NOTE_COLORS}
+        columns = self._scope.columns
+        width = columns[-1].width if columns else NODE_WIDTH
+        self._stand(self._scope, next(self._node_ids), note, note_height(text, width))
 
 
 def _widget_values(definition: NodeDefinition, values: Mapping[str, Any]) -> list[Any]:

@@ -15,6 +15,8 @@ from .definitions import InputDefinition, NodeDefinition, Registry, define_node,
 from .file_inputs import check_file
 from .graph import Link, Prompt, PromptNode, is_ui_graph, prompt_from_json
 from .overrides import apply_override, apply_seed
+from .subgraphs import subgraph_entries
+from .ui_graph import entries
 
 # Core nodes at the end of a branch that only show or save: the headless runner leaves them out.
 CORE_TERMINALS = frozenset(
@@ -69,10 +71,12 @@ def prepare(
 
 def _definitions(graph: Mapping[str, Any], registry: Registry) -> dict[str, NodeDefinition]:
     """Definitions of the node types that occur in the graph and in the registry."""
-    inner = graph.get("prompt")
-    nested = inner.values() if isinstance(inner, dict) else ()
-    entries = graph["nodes"] if is_ui_graph(graph) else [*graph.values(), *nested]
-    found = [entry.get(key) for entry in entries if isinstance(entry, dict) for key in ("type", "class_type")]
+    if is_ui_graph(graph):
+        found = [node.get("type") for one in (graph, *subgraph_entries(graph)) for node in entries(one.get("nodes"))]
+    else:
+        inner = graph.get("prompt")
+        nodes = [*graph.values(), *(inner.values() if isinstance(inner, dict) else ())]
+        found = [node.get("class_type") for node in nodes if isinstance(node, dict)]
     names = sorted({name for name in found if isinstance(name, str) and name in registry})
     return {name: define_node(name, registry[name]) for name in names}
 

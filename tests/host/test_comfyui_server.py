@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from animportrait3d_core.workflow import prompt_to_json, read_graph_file, ui_to_prompt
-from animportrait3d_core.workflow.builder import CORE_NODES
+from animportrait3d_core.workflow.core_nodes import CORE_NODES
 from animportrait3d_core.workflow.definitions import define_node
 from animportrait3d_core.workflow.overrides import apply_override
 from tests.host.browser import run_graphs

@@ -14,8 +14,10 @@ from pathlib import Path
 import pytest
 
 from animportrait3d_core.workflow import prompt_to_json, read_graph_file, ui_to_prompt
-from animportrait3d_core.workflow.builder import CORE_NODES, WorkflowBuilder
+from animportrait3d_core.workflow.builder import WorkflowBuilder
+from animportrait3d_core.workflow.core_nodes import CORE_NODES
 from animportrait3d_core.workflow.definitions import define_node
+from animportrait3d_core.workflow.subgraphs import subgraph_entries
 from tests.host.browser import installed_frontend, run_script
 from tests.host.frontend_server import FrontendServer, object_info
 
@@ -138,6 +140,83 @@ def with_primitive():
     return graph
 
 
+def folded_zoo():
+    """Start (#1) -> box (#2) of Zoo (#3) and, within a box (#4), Zoo (#5) -> Zoo (#6); boxes have knobs."""
+    graph = WorkflowBuilder("folded zoo", ZOO)
+    start = graph.add("AP3D_TestStart")
+    asked = {"forced": start["STRING"], "text": "one\ntwo"}
+    with graph.folded("Outer"):
+        knobs = {"count": "how many", "choice": "which", "text": "words"}
+        zoo = graph.add("AP3D_TestZoo", first=start["TOY"], **asked, count=7, weight=0.125, knobs=knobs)
+        with graph.folded("Inner"):
+            inner = graph.add(
+                "AP3D_TestZoo",
+                first=zoo["TOY"],
+                second=start["TOY"],
+                weight=start["FLOAT"],
+                **asked,
+                knobs={"flag": "on"},
+            )
+    graph.add("AP3D_TestZoo", first=inner["TOY"], second=zoo["TOY"], weight=zoo["FLOAT"], forced=start["STRING"])
+    return copy.deepcopy(graph.to_json())
+
+
+def inside(graph, title):
+    """The definition of a box."""
+    return next(entry for entry in graph["definitions"]["subgraphs"] if entry["name"] == title)
+
+
+def folded_with_mode(mode, *within):
+    """Frontend 1.27 writes the mode of a box to all that is in it, and goes by that alone."""
+    graph = folded_zoo()
+    if not within:
+        node(graph, 2)["mode"] = mode
+        within = ("Outer", "Inner")
+    for entry in (entry for title in within for entry in inside(graph, title)["nodes"]):
+        entry["mode"] = mode
+    return graph
+
+
+def folded_with_values():
+    graph = folded_zoo()
+    node(graph, 2)["widgets_values"] = [5, "a", "other words"]
+    return graph
+
+
+def folded_twice():
+    """A second instance of the outer box, with values of its own, feeds the last node."""
+    graph = folded_zoo()
+    box = copy.deepcopy(node(graph, 2)) | {"id": 20, "widgets_values": [1, "b", "again"], "pos": [900, 900]}
+    for slot, new in zip([slot for slot in box["inputs"] if slot["link"]], (90, 91, 92)):
+        old = next(link for link in graph["links"] if link[0] == slot["link"])
+        graph["links"].append([new, old[1], old[2], 20, old[4], old[5]])
+        slot["link"] = new
+    for slot in box["outputs"]:
+        slot["links"] = []
+    graph["nodes"].append(box)
+    link = next(link for link in graph["links"] if link[1] == 2 and link[3] == 6)
+    link[1] = 20
+    box["outputs"][link[2]]["links"] = [link[0]]
+    graph["last_node_id"], graph["last_link_id"] = 20, 92
+    return graph
+
+
+def folded_with_reroute():
+    graph = folded_zoo()
+    outer = inside(graph, "Outer")
+    link = next(link for link in outer["links"] if link["target_id"] == 3 and link["type"] == "TOY")
+    reroute = {"id": 50, "type": "Reroute", "pos": [0, 900], "size": [75, 26], "flags": {}, "order": 5, "mode": 0}
+    reroute["inputs"] = [{"name": "", "type": "*", "link": 93}]
+    reroute["outputs"] = [{"name": "", "type": "TOY", "links": [link["id"]]}]
+    outer["nodes"].append(reroute | {"properties": {"showOutputText": False, "horizontal": False}})
+    outer["links"].append({**link, "id": 93, "target_id": 50, "target_slot": 0})
+    port = outer["inputs"][link["origin_slot"]]
+    port["linkIds"] = [93 if number == link["id"] else number for number in port["linkIds"]]
+    link.update(origin_id=50, origin_slot=0)
+    graph["last_node_id"], graph["last_link_id"] = 50, 93
+    return graph
+
+
 def with_short_values():
     graph = zoo_graph()
     node(graph, 2)["widgets_values"] = node(graph, 2)["widgets_values"][:5]
@@ -154,6 +233,14 @@ def graphs():
         "zoo_reroute": with_reroute(),
         "zoo_primitive": with_primitive(),
         "zoo_short_values": with_short_values(),
+        "folded": folded_zoo(),
+        "folded_values": folded_with_values(),
+        "folded_twice": folded_twice(),
+        "folded_reroute": folded_with_reroute(),
+        "folded_muted": folded_with_mode(MUTED),
+        "folded_bypassed": folded_with_mode(BYPASSED),
+        "folded_muted_inside": folded_with_mode(MUTED, "Inner"),
+        "folded_bypassed_inside": folded_with_mode(BYPASSED, "Inner"),
     }
 
 
@@ -185,8 +272,10 @@ def opened(frontend_url, tmp_path_factory):
 @pytest.mark.parametrize("file", GRAPHS, ids=lambda file: file.stem)
 def test_the_frontend_keeps_the_stored_values(opened, file):
     """Companions too: a seed that is stored as `fixed` and comes back as `randomize` makes every run another one."""
-    for node in read_graph_file(file)["nodes"]:
-        if node["type"].startswith("AP3D_"):
+    graph = read_graph_file(file)
+    boxes = {entry["id"] for entry in subgraph_entries(graph)}
+    for node in graph["nodes"]:
+        if node["type"].startswith("AP3D_") or node["type"] in boxes:
             assert opened[file.stem]["values"][str(node["id"])] == node["widgets_values"], node["type"]
 
 

@@ -23,6 +23,7 @@ from animportrait3d_core.portrait.alignment import HeadAlignment
 from animportrait3d_core.surface import RefineSettings
 from animportrait3d_core.surface.marching_cubes import smooth_mesh
 from animportrait3d_core.workflow import RunSettings, run
+from animportrait3d_core.workflow.subgraphs import flatten
 
 ROOT = Path(__file__).parents[2]
 SHORTER = (
@@ -42,7 +43,7 @@ def run_graph(node_classes: Mapping[str, Any], graph_name: str, portrait: str, f
     assert metrics["gaussians"] >= 20_000
     assert metrics["psnr_portrait"] > 28
     assert metrics["coverage"] > 0.95
-    done = ((node["type"], result.nodes.get(str(node["id"]))) for node in graph["nodes"])
+    done = ((node.class_type, result.nodes.get(key)) for key, node in flatten(graph).nodes.items())
     outputs = {kind: node.outputs[0] for kind, node in done if node is not None and node.outputs}
     return {**outputs, "avatar": load_avatar(folder / "avatar.safetensors")}
 

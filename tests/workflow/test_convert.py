@@ -160,7 +160,7 @@ def test_a_converted_widget_takes_its_link_not_its_value(chain, convert):
         (lambda g: g["nodes"][0].pop("type"), "lacks its id or type"),
         (lambda g: g["links"].append([1, 2]), r"expected \[id, from, slot"),
         (lambda g: g["links"].append(["a", 1, 0, 2, 0, "TOY"]), "no integers"),
-        (lambda g: g.update(definitions={"subgraphs": [{"id": "AP3D_Save"}]}), "#3 is a subgraph"),
+        (lambda g: g.update(definitions={"subgraphs": [{"id": "AP3D_Save"}]}), "'AP3D_Save' has no list of nodes"),
         (lambda g: [n.update(mode=MUTED) for n in g["nodes"]], "no node that could run"),
     ],
 )
