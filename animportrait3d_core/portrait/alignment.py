@@ -103,14 +103,15 @@ class HandAlignment:
         rotation = alignment.rotation.double()
         up = int(rotation[1].abs().argmax())
         face = int(rotation[2].abs().index_fill(0, torch.tensor(up), -1.0).argmax())
-        axes = [f"{'+' if rotation[row, axis] > 0 else '-'}{'xyz'[axis]}" for row, axis in ((1, up), (2, face))]
-        rest = rotation @ align_by_hand(cls(*axes)).rotation.double().T  # tilt after turn after nod
+        names = [f"{'+' if rotation[row, axis] > 0 else '-'}{'xyz'[axis]}" for row, axis in ((1, up), (2, face))]
+        axes = cls(up=names[0], face=names[1])
+        rest = rotation @ align_by_hand(axes).rotation.double().T  # tilt after turn after nod
         nod = math.atan2(rest[2, 1], rest[2, 2])
         turn = math.asin(max(-1.0, min(1.0, -float(rest[2, 0]))))
         tilt = math.atan2(rest[1, 0], rest[0, 0])
         nod, turn, tilt = (math.degrees(angle) for angle in (nod, turn, tilt))
         x, y, z = alignment.translation.tolist()
-        return cls(*axes, (nod, turn, tilt), alignment.scale, (x, y, z))
+        return cls(axes.up, axes.face, (nod, turn, tilt), alignment.scale, (x, y, z))
 
     def words(self) -> str:
         """The settings by the names of their inputs."""

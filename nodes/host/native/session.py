@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from animportrait3d_core.diffusion.codec import Autoencoder
+
     from .model import NativeParts
 
 _WHERE = "AP3D_GuidanceFromModel"
@@ -37,6 +39,8 @@ the stages ask about."""
 
 class NativeWork:
     """See core's protocol `HostedWork`."""
+
+    autoencoder: Autoencoder
 
     def __init__(self, parts: NativeParts, stack: contextlib.ExitStack, autoencoder: NativeAutoencoder) -> None:
         """stack: what is undone at the end."""
