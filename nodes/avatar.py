@@ -1,5 +1,5 @@
 """The avatar made, kept and handed on: AP3D_InitializeAvatar, AP3D_FitToViews, AP3D_ShowPrimitives, AP3D_SaveAvatar,
-AP3D_LoadAvatar, AP3D_ExportAvatar."""
+AP3D_LoadAvatar."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from animportrait3d_core.body.fit import BodyFit
     from animportrait3d_core.body.model import BodyModel
     from animportrait3d_core.portrait.protocol import Portrait
-    from animportrait3d_core.rigging.frames import QuaternionOrder
     from animportrait3d_core.rigging.points import RiggedPoints
     from animportrait3d_core.views import Views
 
@@ -282,65 +281,12 @@ class LoadAvatar:
         return host.node_result(avatar, avatar.body, avatar.prompt)
 
 
-class ExportAvatar:
-    """The avatar as a PLY file for other programs."""
-
-    CATEGORY = "AnimPortrait3D/avatar"
-    DESCRIPTION = (
-        "Writes the avatar as PLY. splat: plain 3D Gaussians in the world at rest, for any splat viewer (turned to the "
-        "viewers' y-down axes). rigged: the authors' columns with bindings and part masks, relative to the triangles; "
-        "viewers show it as fog, and its name ends in _rigged."
-    )
-    SEARCH_ALIASES = ["ply", "splat", "3DGS file"]
-    FUNCTION = "execute"
-    RETURN_TYPES = ("STRING",)
-    RETURN_NAMES = ("path",)
-    OUTPUT_TOOLTIPS = ("Where the file lies.",)
-    OUTPUT_NODE = True
-
-    @classmethod
-    def INPUT_TYPES(cls) -> dict[str, Any]:
-        return {
-            "required": {
-                "avatar": ("AP3D_AVATAR", {"tooltip": "The avatar to export."}),
-                "filename": ("STRING", {"default": "avatar", "tooltip": "Name in the output folder, without suffix."}),
-                "layout": (
-                    ["splat", "rigged"],
-                    {"default": "splat", "tooltip": "splat: for viewers. rigged: for the authors' tools."},
-                ),
-                "quaternion_order": (
-                    ["corrected", "legacy"],
-                    {
-                        "default": "corrected",
-                        "tooltip": "legacy: the order in which the authors' viewer turns them. Only for `rigged`.",
-                    },
-                ),
-            }
-        }
-
-    @host.plain_torch
-    def execute(
-        self, avatar: RiggedAvatar, filename: str, layout: str, quaternion_order: QuaternionOrder
-    ) -> dict[str, Any]:
-        from animportrait3d_core.avatar import pose_avatar
-        from animportrait3d_core.export import write_rigged_ply, write_splat_ply
-
-        name = f"{filename}_rigged" if layout == "rigged" and not filename.endswith("_rigged") else filename
-        target = host.save_path("AP3D_ExportAvatar", name, ".ply")
-        if layout == "rigged":
-            write_rigged_ply(avatar, target.path, quaternion_order=quaternion_order)
-        else:
-            write_splat_ply(pose_avatar(avatar, avatar.parameters), target.path)
-        return host.node_result(str(target.path), ui={"text": [str(target.path)]})
-
-
 NODE_CLASS_MAPPINGS = {
     "AP3D_InitializeAvatar": InitializeAvatar,
     "AP3D_FitToViews": FitToViews,
     "AP3D_ShowPrimitives": ShowPrimitives,
     "AP3D_SaveAvatar": SaveAvatar,
     "AP3D_LoadAvatar": LoadAvatar,
-    "AP3D_ExportAvatar": ExportAvatar,
 }
 NODE_DISPLAY_NAME_MAPPINGS = {
     "AP3D_InitializeAvatar": "Initialize Avatar",
@@ -348,5 +294,4 @@ NODE_DISPLAY_NAME_MAPPINGS = {
     "AP3D_ShowPrimitives": "Show Primitives",
     "AP3D_SaveAvatar": "Save Avatar",
     "AP3D_LoadAvatar": "Load Avatar",
-    "AP3D_ExportAvatar": "Export Avatar",
 }

@@ -47,7 +47,8 @@ make_environment() {
   say "packages ready in $((SECONDS - started)) s"
 }
 
-# prepare_browser: playwright-core in .venv/browser for the frontend tests. Without node or Chromium they skip by name.
+# prepare_browser: playwright-core for the frontend tests and Khronos's glTF validator, in .venv/browser. Without node or
+# Chromium the tests that need them skip by name.
 prepare_browser() {
   local folder="$environment/browser"
   if ! command -v npm >/dev/null 2>&1; then
@@ -59,9 +60,12 @@ prepare_browser() {
     apt-get install -y -qq chromium >/dev/null 2>&1 || { apt-get update -qq && apt-get install -y -qq chromium >/dev/null; } ||
       say "Chromium could not be installed: the browser tests will be skipped"
   fi
-  if [ ! -d "$folder/node_modules/playwright-core" ]; then
-    mkdir -p "$folder"
-    npm install --silent --no-audit --no-fund --prefix "$folder" playwright-core ||
-      say "playwright-core could not be installed: the browser tests will be skipped"
-  fi
+  local package
+  for package in playwright-core gltf-validator; do
+    if [ ! -d "$folder/node_modules/$package" ]; then
+      mkdir -p "$folder"
+      npm install --silent --no-audit --no-fund --prefix "$folder" "$package" ||
+        say "$package could not be installed: the tests that need it will be skipped"
+    fi
+  done
 }

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 import shutil
 import tempfile
 from pathlib import Path
@@ -37,20 +38,30 @@ _XYZ = ("x", "y", "z")
 _CORNERS = ("index_0", "index_1", "index_2")
 _SPLAT_COLUMNS = (*_XYZ, *COLOR_AND_SHAPE, "binding")
 LEVELS = 255
+_FRAME_NAME = re.compile(r"\d{5,}\.ply")
 
 
 def write_frame_plys(
-    avatar: RiggedAvatar, motion: Motion, folder: str | Path, y_down: bool = True, progress: Progress | None = None
+    avatar: RiggedAvatar,
+    motion: Motion,
+    folder: str | Path,
+    y_down: bool = True,
+    overwrite: bool = False,
+    progress: Progress | None = None,
 ) -> list[Path]:
-    """Write `00000.ply`, `00001.ply`, ... into a new folder, each as `write_splat_ply` does, all or none.
+    """Write `00000.ply`, `00001.ply`, ... into a folder of their own, each as `write_splat_ply` does, all or none.
 
-    A folder that is there is refused. Returns the paths.
+    overwrite: replace an older folder, if it holds nothing else; without it one that is there is refused. Returns the
+    paths.
     """
     folder, rig = Path(folder), AvatarRig(avatar)
     if folder.exists():
-        raise InvalidInput(f"write_frame_plys: '{folder}' is there already; choose another name or remove it.")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+        _check_replaceable(folder, overwrite)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    except OSError as error:
+        raise InvalidInput(f"write_frame_plys: cannot write into '{folder.parent}' ({error.strerror}).") from error
     try:
         for index in range(len(motion)):
             with torch.no_grad():
@@ -58,10 +69,27 @@ def write_frame_plys(
             if progress is not None:
                 progress(index + 1, len(motion), None)
         temporary.chmod(0o777 & ~_umask())
+        if folder.exists():
+            older = temporary / "older"
+            folder.rename(older)
+            shutil.rmtree(older)
         temporary.rename(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return [folder / f"{index:05}.ply" for index in range(len(motion))]
+
+
+def _check_replaceable(folder: Path, overwrite: bool) -> None:
+    """Raise `InvalidInput` unless the folder may be replaced: on demand, and where it holds frames alone."""
+    if not overwrite:
+        raise InvalidInput(f"write_frame_plys: '{folder}' is there already; choose another name, or overwrite it.")
+    names = [file.name for file in folder.iterdir()] if folder.is_dir() else [folder.name]
+    others = [name for name in names if not _FRAME_NAME.fullmatch(name)]
+    if others:
+        raise InvalidInput(
+            f"write_frame_plys: '{folder}' holds other things than frames ('{others[0]}'), and is not replaced; choose "
+            "another name."
+        )
 
 
 def _umask() -> int:
