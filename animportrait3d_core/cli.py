@@ -29,6 +29,7 @@ from .commands.common import (
 )
 from .commands.convert import add_convert
 from .commands.embedded import add_embedded
+from .commands.export import add_export
 from .errors import AnimPortraitError, InvalidInput, MissingExtension, MissingModelFile, machine_trouble
 from .workflow.report import LOGGER_NAME
 
@@ -116,6 +117,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_bench(commands, common)
     _add_evaluate(commands, common)
     add_convert(commands, common)
+    add_export(commands, common)
     add_embedded(commands, common)
     _add_train_network(commands, common)
     _add_train_controlnet(commands, common)

@@ -1,4 +1,4 @@
-"""The avatar kept and handed on: AP3D_SaveAvatar, AP3D_LoadAvatar, AP3D_ExportAvatar."""
+"""The avatar kept: AP3D_SaveAvatar, AP3D_LoadAvatar."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ if TYPE_CHECKING:
 
     from animportrait3d_core.avatar import RiggedAvatar
     from animportrait3d_core.body.model import BodyModel
-    from animportrait3d_core.rigging.frames import QuaternionOrder
 
 NEWEST = "(newest)"
 AVATAR_SUFFIXES = (".safetensors",)
@@ -136,70 +135,11 @@ class LoadAvatar:
         return host.node_result(avatar, avatar.body, avatar.prompt, ui={"text": [str(path)]})
 
 
-class ExportAvatar:
-    """The avatar as a PLY file for other programs."""
-
-    CATEGORY = "AnimPortrait3D/avatar"
-    DESCRIPTION = (
-        "Writes the avatar as PLY. splat: plain 3D Gaussians in the world at rest, for any splat viewer (turned to the "
-        "viewers' y-down axes). rigged: the authors' columns with bindings and part masks, relative to the triangles; "
-        "viewers show it as fog, and its name ends in _rigged."
-    )
-    SEARCH_ALIASES = ["ply", "splat", "3DGS file", "avatar", "gaussian splatting", "3DGS", "download"]
-    FUNCTION = "execute"
-    RETURN_TYPES = ("STRING", "SPLAT")
-    RETURN_NAMES = ("path", "splat")
-    OUTPUT_TOOLTIPS = (
-        "Where the file lies.",
-        "The avatar at rest for ComfyUI's own splat nodes, whatever the layout of the file.",
-    )
-    OUTPUT_NODE = True
-
-    @classmethod
-    def INPUT_TYPES(cls) -> dict[str, Any]:
-        return {
-            "required": {
-                "avatar": ("AP3D_AVATAR", {"tooltip": "The avatar to export."}),
-                "filename": ("STRING", {"default": "avatar", "tooltip": "Name in the output folder, without suffix."}),
-                "layout": (
-                    ["splat", "rigged"],
-                    {"default": "splat", "tooltip": "splat: for viewers. rigged: for the authors' tools."},
-                ),
-                "quaternion_order": (
-                    ["corrected", "legacy"],
-                    {
-                        "default": "corrected",
-                        "tooltip": "legacy: the order in which the authors' viewer turns them. Only for `rigged`.",
-                    },
-                ),
-            }
-        }
-
-    @host.plain_torch
-    def execute(
-        self, avatar: RiggedAvatar, filename: str, layout: str, quaternion_order: QuaternionOrder
-    ) -> dict[str, Any]:
-        from animportrait3d_core.avatar import pose_avatar
-        from animportrait3d_core.export import write_rigged_ply, write_splat_ply
-
-        name = f"{filename}_rigged" if layout == "rigged" and not filename.endswith("_rigged") else filename
-        target = host.save_path("AP3D_ExportAvatar", name, ".ply")
-        if layout == "rigged":
-            write_rigged_ply(avatar, target.path, quaternion_order=quaternion_order)
-        else:
-            write_splat_ply(pose_avatar(avatar, avatar.parameters), target.path)
-        return host.node_result(
-            str(target.path), host.host_splat(avatar), ui={"text": [str(target.path)], "3d": [target.ui_entry()]}
-        )
-
-
 NODE_CLASS_MAPPINGS = {
     "AP3D_SaveAvatar": SaveAvatar,
     "AP3D_LoadAvatar": LoadAvatar,
-    "AP3D_ExportAvatar": ExportAvatar,
 }
 NODE_DISPLAY_NAME_MAPPINGS = {
     "AP3D_SaveAvatar": "Save Avatar",
     "AP3D_LoadAvatar": "Load Avatar",
-    "AP3D_ExportAvatar": "Export Avatar",
 }

@@ -66,7 +66,8 @@ patiently() {
   return "$status"
 }
 
-# prepare_browser: playwright-core in .venv/browser for the frontend tests. Without node or Chromium they skip by name.
+# prepare_browser: playwright-core for the frontend tests and Khronos's glTF validator, in .venv/browser. Without node or
+# Chromium the tests that need them skip by name.
 prepare_browser() {
   local folder="$environment/browser"
   if ! command -v npm >/dev/null 2>&1; then
@@ -79,9 +80,12 @@ prepare_browser() {
       { patiently apt-get update -qq && patiently apt-get install -y -qq chromium; } ||
       say "Chromium could not be installed: the browser tests will be skipped"
   fi
-  if [ ! -d "$folder/node_modules/playwright-core" ]; then
-    mkdir -p "$folder"
-    patiently npm install --no-audit --no-fund --prefix "$folder" playwright-core ||
-      say "playwright-core could not be installed: the browser tests will be skipped"
-  fi
+  local package
+  for package in playwright-core gltf-validator; do
+    if [ ! -d "$folder/node_modules/$package" ]; then
+      mkdir -p "$folder"
+      patiently npm install --no-audit --no-fund --prefix "$folder" "$package" ||
+        say "$package could not be installed: the tests that need it will be skipped"
+    fi
+  done
 }

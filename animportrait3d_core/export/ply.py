@@ -34,11 +34,11 @@ REST_COEFFICIENTS = 15
 """Spherical-harmonics coefficients above the constant, per channel, that both layouts hold: degree 3."""
 
 _REST = [f"f_rest_{index}" for index in range(3 * REST_COEFFICIENTS)]
-_COLOR_AND_SHAPE = ["f_dc_0", "f_dc_1", "f_dc_2", *_REST, "opacity", "scale_0", "scale_1", "scale_2"]
-_COLOR_AND_SHAPE += ["rot_0", "rot_1", "rot_2", "rot_3"]
+COLOR_AND_SHAPE = ["f_dc_0", "f_dc_1", "f_dc_2", *_REST, "opacity", "scale_0", "scale_1", "scale_2"]
+COLOR_AND_SHAPE += ["rot_0", "rot_1", "rot_2", "rot_3"]
 _MASK_COLUMNS = [f"{name}_points_mask" for name in UPSTREAM_MASKS]
 
-RIGGED_COLUMNS = ("x", "y", "z", *_COLOR_AND_SHAPE, "binding_0", *_MASK_COLUMNS)
+RIGGED_COLUMNS = ("x", "y", "z", *COLOR_AND_SHAPE, "binding_0", *_MASK_COLUMNS)
 """The authors' 65 float columns: local position, colour, logit opacity, log scale, wxyz rotation, face, five masks."""
 
 _ORDER_COMMENT = "animportrait3d quaternion_order "
@@ -46,7 +46,7 @@ _ORDER_COMMENT = "animportrait3d quaternion_order "
 
 def splat_columns() -> tuple[str, ...]:
     """Columns of a plain 3DGS file, with the unused normals that some viewers insist on."""
-    return ("x", "y", "z", "nx", "ny", "nz", *_COLOR_AND_SHAPE)
+    return ("x", "y", "z", "nx", "ny", "nz", *COLOR_AND_SHAPE)
 
 
 def write_rigged_ply(avatar: RiggedAvatar, path: str | Path, quaternion_order: QuaternionOrder = "corrected") -> None:
@@ -58,7 +58,7 @@ def write_rigged_ply(avatar: RiggedAvatar, path: str | Path, quaternion_order: Q
     avatar = avatar.with_quaternion_order(quaternion_order)
     masks = upstream_masks(avatar.part_id).float()
     table = torch.cat(
-        [avatar.gaussians.means, _color_and_shape(avatar.gaussians), avatar.binding[:, None].float(), masks], dim=1
+        [avatar.gaussians.means, color_and_shape(avatar.gaussians), avatar.binding[:, None].float(), masks], dim=1
     )
     write_table(path, RIGGED_COLUMNS, table.detach().cpu().numpy(), [_ORDER_COMMENT + quaternion_order])
 
@@ -88,7 +88,7 @@ def read_rigged_ply(
     binding = torch.from_numpy(columns["binding_0"])
     if bool((binding != binding.round()).any()) or not bool(torch.isfinite(binding).all()):
         raise InvalidInput(f"{where}: '{path}' has a `binding_0` that is no whole number; the file is damaged.")
-    gaussians = _gaussians(columns)
+    gaussians = gaussians_of_columns(columns)
     gaussians.check_finite(where)
     face_parts = part_of_faces(body.assets.face_regions)
     if len(binding) and not 0 <= float(binding.min()) <= float(binding.max()) < len(face_parts):
@@ -114,11 +114,27 @@ def write_splat_ply(gaussians: Gaussians, path: str | Path, y_down: bool = True)
     if y_down:
         gaussians = turned_about_x(gaussians)
     gaussians = dataclasses.replace(gaussians, quats=normalize_quaternion(gaussians.quats))
-    table = torch.cat([gaussians.means, torch.zeros_like(gaussians.means), _color_and_shape(gaussians)], dim=1)
+    table = torch.cat([gaussians.means, torch.zeros_like(gaussians.means), color_and_shape(gaussians)], dim=1)
     write_table(path, splat_columns(), table.detach().cpu().numpy())
 
 
-def _color_and_shape(gaussians: Gaussians) -> Tensor:
+def read_splat_ply(path: str | Path, y_down: bool = True) -> Gaussians:
+    """Read Gaussians in the world from a plain 3DGS file, such as `write_splat_ply` writes. y_down: as there.
+
+    Coefficients that are zero everywhere are dropped to the lowest exact degree. Raises InvalidInput if a column lacks.
+    """
+    where = "read_splat_ply"
+    columns, _ = read_table(path, where)
+    missing = [name for name in splat_columns() if name not in columns and name not in ("nx", "ny", "nz", *_REST)]
+    if missing:
+        raise InvalidInput(f"{where}: '{path}' lacks the columns {', '.join(missing[:5])}; expected plain splats.")
+    zeros = np.zeros_like(columns["x"])
+    gaussians = gaussians_of_columns({name: columns.get(name, zeros) for name in splat_columns()})
+    gaussians.check_finite(where)
+    return turned_about_x(gaussians) if y_down else gaussians
+
+
+def color_and_shape(gaussians: Gaussians) -> Tensor:
     """[N, 56]: constant colour, the rest channel by channel, opacity, scales, rotation."""
     rest = gaussians.sh.new_zeros(len(gaussians), REST_COEFFICIENTS, 3)
     rest[:, : gaussians.sh.shape[1] - 1] = gaussians.sh[:, 1:]
@@ -131,7 +147,7 @@ def _color_and_shape(gaussians: Gaussians) -> Tensor:
     )  # fmt: skip
 
 
-def _gaussians(columns: dict[str, np.ndarray]) -> Gaussians:
+def gaussians_of_columns(columns: dict[str, np.ndarray]) -> Gaussians:
     """Inverse of the table; trailing coefficients that are zero everywhere are dropped to the lowest exact degree."""
 
     def stacked(names: list[str]) -> Tensor:

@@ -8,8 +8,6 @@ hidden nodes, colour spaces, indices and buffers that lie outside of the file, a
 from __future__ import annotations
 
 import dataclasses
-import json
-import struct
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +16,7 @@ import numpy as np
 from ..errors import InvalidInput
 from .colors import linear_to_srgb
 from .compression import DRACO, decode_draco
+from .glb import GlbWriter
 from .gltf_nodes import hidden_nodes, skinned_positions, world_transforms
 from .gltf_source import GltfSource, list_index, plain_numbers
 from .parts import Notes
@@ -26,47 +25,12 @@ from .report import LoadSettings
 TRIANGLES, STRIP, FAN = 4, 5, 6
 
 
-class PlainGlb:
-    """Collects arrays and pictures into one GLB with a single buffer."""
-
-    def __init__(self) -> None:
-        self.data = bytearray()
-        self.tree: dict[str, Any] = {"asset": {"version": "2.0"}, "accessors": [], "bufferViews": []}
-
-    def add_view(self, blob: bytes) -> int:
-        """Append bytes, aligned to 4; returns the index of their buffer view."""
-        self.data += b"\0" * (-len(self.data) % 4)
-        self.tree["bufferViews"].append({"buffer": 0, "byteOffset": len(self.data), "byteLength": len(blob)})
-        self.data += blob
-        return len(self.tree["bufferViews"]) - 1
-
-    def add_array(self, values: np.ndarray) -> int:
-        """Append an array [N, C] as float32, or [N] as uint32; returns the index of its accessor."""
-        floating = values.ndim == 2
-        kind = {2: "VEC2", 3: "VEC3", 4: "VEC4"}[values.shape[1]] if floating else "SCALAR"
-        with np.errstate(over="ignore"):  # what is infinite now is told where it is used
-            blob = np.ascontiguousarray(values, dtype="<f4" if floating else "<u4").tobytes()
-        entry = {"componentType": 5126 if floating else 5125, "type": kind, "count": len(values)}
-        self.tree["accessors"].append({**entry, "bufferView": self.add_view(blob)})
-        return len(self.tree["accessors"]) - 1
-
-    def tobytes(self) -> bytes:
-        """The GLB file."""
-        self.data += b"\0" * (-len(self.data) % 4)
-        self.tree["buffers"] = [{"byteLength": len(self.data)}]
-        header = json.dumps(self.tree).encode()
-        header += b" " * (-len(header) % 4)
-        total = 28 + len(header) + len(self.data)
-        chunks = struct.pack("<I4s", len(header), b"JSON") + header + struct.pack("<I4s", len(self.data), b"BIN\0")
-        return struct.pack("<4sII", b"glTF", 2, total) + chunks + bytes(self.data)
-
-
 def prepare_gltf(path: Path, settings: LoadSettings, notes: Notes) -> bytes:
     """A plain GLB of the triangles, base colours and scene graph of a glTF or GLB file; warnings go to the notes.
 
     Colours in it are display colours: `COLOR_0` and `baseColorFactor` are converted from linear light.
     """
-    source, target = GltfSource(path, settings, notes), PlainGlb()
+    source, target = GltfSource(path, settings, notes), GlbWriter()
     materials = _Materials(source, target)
     geometries = [_read_mesh(source, materials, mesh) for mesh in source.items("meshes")]
     target.tree["meshes"] = [_plain_mesh(target, geometry) for geometry in geometries]
@@ -114,7 +78,7 @@ class _Attributes:
 class _Materials:
     """Base colours of the materials: factor, texture, alpha, and where its texture coordinates come from."""
 
-    def __init__(self, source: GltfSource, target: PlainGlb) -> None:
+    def __init__(self, source: GltfSource, target: GlbWriter) -> None:
         self.source, self.target = source, target
         self.texture_infos: list[dict[str, Any]] = []
         self.textures: dict[int, int | None] = {}
@@ -227,7 +191,7 @@ def _decoded(
     return decoded, indices
 
 
-def _plain_mesh(target: PlainGlb, primitives: list[_Primitive]) -> dict[str, Any]:
+def _plain_mesh(target: GlbWriter, primitives: list[_Primitive]) -> dict[str, Any]:
     plain = []
     for primitive in primitives:
         entry: dict[str, Any] = {"attributes": {"POSITION": target.add_array(primitive.positions)}, "mode": TRIANGLES}
@@ -285,7 +249,7 @@ def _colors_are_linear(source: GltfSource) -> bool:
     return True
 
 
-def _plain_nodes(source: GltfSource, target: PlainGlb, geometries: list[list[_Primitive]]) -> list[dict[str, Any]]:
+def _plain_nodes(source: GltfSource, target: GlbWriter, geometries: list[list[_Primitive]]) -> list[dict[str, Any]]:
     """Nodes with their transform, children and mesh, then one for each skinned mesh, which stands in the world. A node
     reached twice (a cycle or two parents) is refused, hidden ones lose their mesh."""
     nodes = source.items("nodes")

@@ -59,7 +59,7 @@ ARROWS = {
     "optimization": "avatar body cameras conditioning diffusion fingerprints gaussians parts previews progress "
     "randomness render rigging runs similarity views",
     "animation": "avatar body cameras files progress render rotations socket_values",
-    "export": "avatar body files gaussians parts rigging rotations",
+    "export": "animation avatar body cameras files gaussians mesh_files meshes parts progress render rigging rotations",
     "training": "devices diffusion files fingerprints landmarks networks parts previews progress randomness regions "
     "runs similarity",
     "initialization": "avatar body cameras meshes networks optimization parts portrait progress render rigging "
@@ -72,7 +72,8 @@ ARROWS = {
     "initialization landmarks mesh_queries meshes optimization parts portrait previews progress regions "
     "render rigging similarity surface",
     "workflow": "devices files fingerprints progress runs",
-    "commands": "body embedded evaluation files initialization previews progress training workflow",
+    "commands": "animation avatar body embedded evaluation export files initialization previews progress training "
+    "workflow",
     "cli": "avatar body commands doctor embedded evaluation files mesh_files networks portrait training workflow",
     "__main__": "cli",
 }

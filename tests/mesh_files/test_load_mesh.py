@@ -15,7 +15,7 @@ import torch
 from animportrait3d_core.errors import AnimPortraitError, InvalidInput, MissingModelFile
 from animportrait3d_core.mesh_files import LoadSettings, load_mesh, load_mesh_with_report
 from animportrait3d_core.mesh_files.colors import linear_to_srgb, srgb_to_linear
-from animportrait3d_core.mesh_files.gltf import PlainGlb
+from animportrait3d_core.mesh_files.glb import GlbWriter
 from animportrait3d_core.mesh_queries import surface_colors
 
 TRIANGLE = np.array([[0.0, 0, 0], [1, 0, 0], [0, 1, 0]])
@@ -37,7 +37,7 @@ class GlbBuilder:
     """Writes small GLB files, with anything in them overridden."""
 
     def __init__(self) -> None:
-        self.glb = PlainGlb()
+        self.glb = GlbWriter()
         self.glb.tree.update(meshes=[], nodes=[], scenes=[{"nodes": []}], scene=0, materials=[], images=[], textures=[])
 
     def material(self, image: bytes | None = None, **fields) -> int:

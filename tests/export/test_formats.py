@@ -1,0 +1,99 @@
+"""Every format by the two doors that users take: the node and the command."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from animportrait3d_core.animation import Motion
+from animportrait3d_core.avatar import RiggedAvatar, pose_avatar
+from animportrait3d_core.avatar.io import save_avatar
+from animportrait3d_core.cli import main
+from animportrait3d_core.errors import InvalidInput
+from animportrait3d_core.export import read_animated_ply, read_avatar_glb, read_splat_ply
+from animportrait3d_core.export.formats import FORMATS
+from tests.export.test_glb import licensed
+
+
+@pytest.fixture(scope="module")
+def avatar(make_avatar) -> RiggedAvatar:
+    return make_avatar(500)
+
+
+@pytest.fixture(scope="module")
+def motion(avatar: RiggedAvatar) -> Motion:
+    jaw = torch.tensor([[0.0, 0, 0], [0.3, 0, 0]])
+    return Motion(avatar.parameters.replace(jaw_pose=jaw), 25.0)
+
+
+def test_the_node_offers_what_core_writes(node_classes):
+    node = node_classes["AP3D_ExportAvatar"].INPUT_TYPES()
+    assert node["required"]["layout"][0] == list(FORMATS)
+
+
+def test_the_node_writes_a_motion_as_frames_as_one_file_and_as_a_clip(run_node, avatar, motion, tmp_path):
+    out = tmp_path / "output"
+    for _ in range(2):  # the output folder belongs to one workflow, which may run again
+        path = run_node("AP3D_ExportAvatar", avatar=avatar, layout="frames", motion=motion).path
+    assert path == str(out / "avatar_frames")
+    frame = read_splat_ply(out / "avatar_frames" / "00001.ply")
+    torch.testing.assert_close(frame.means, pose_avatar(avatar, motion.parameters[1]).means, rtol=0, atol=1e-6)
+    path = run_node("AP3D_ExportAvatar", avatar=avatar, layout="animated", motion=motion).path
+    assert path == str(out / "avatar_animated.ply") and len(read_animated_ply(path).vertices) == 2
+    done = run_node("AP3D_ExportAvatar", avatar=avatar, layout="glb", motion=motion, texture_size=0)
+    read = read_avatar_glb(done.path)
+    assert done.path == str(out / "avatar.glb") and list(read.head.clips) == ["motion"]
+    assert any("No texture" in line for line in done.ui["text"])
+    assert not list(out.glob(".*"))
+
+
+def test_a_part_of_the_glb_alone(run_node, avatar, motion, tmp_path):
+    path = run_node("AP3D_ExportAvatar", avatar=avatar, layout="glb_mesh", texture_size=0, expressions=3).path
+    read = read_avatar_glb(path)
+    assert read.splats is None and len(read.head.morph_names) == 5
+    done = run_node("AP3D_ExportAvatar", avatar=avatar, layout="glb_splats", motion=motion)
+    read = read_avatar_glb(done.path)
+    assert read.head is None and len(read.splats.world) == len(avatar)
+    assert any("the motion is not in the file" in line for line in done.ui["text"])
+
+
+def test_a_licensed_body_is_told_at_the_node(run_node, avatar):
+    done = run_node("AP3D_ExportAvatar", avatar=licensed(avatar), layout="glb")
+    assert read_avatar_glb(done.path).head is None
+    assert any("include_licensed_body" in line for line in done.ui["text"])
+
+
+@pytest.mark.parametrize("layout", ["frames", "animated"])
+def test_a_motion_that_lacks_is_asked_for(run_node, avatar, layout, tmp_path):
+    with pytest.raises(InvalidInput, match="connect one"):
+        run_node("AP3D_ExportAvatar", avatar=avatar, layout=layout)
+    assert not [path for path in (tmp_path / "output").rglob("*") if path.is_file()]
+
+
+def test_a_folder_with_other_things_is_not_replaced(run_node, avatar, motion, tmp_path):
+    folder = tmp_path / "output" / "avatar_frames"
+    folder.mkdir(parents=True)
+    (folder / "diary.txt").write_text("mine")
+    with pytest.raises(InvalidInput, match="diary.txt"):
+        run_node("AP3D_ExportAvatar", avatar=avatar, layout="frames", motion=motion)
+    assert (folder / "diary.txt").read_text() == "mine" and len(list(folder.parent.iterdir())) == 1
+
+
+def test_the_command_writes_beside_the_avatar_and_never_over_it(avatar, tmp_path, capsys):
+    file = tmp_path / "anna.safetensors"
+    save_avatar(avatar, file)
+    command = ["export", str(file), "--format", "glb_mesh", "--texture-size", "0", "--motion", "none"]
+    assert main([*command, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["file"] == str(tmp_path / "anna_mesh.glb") and "No texture" in told["notes"][0]
+    before = (tmp_path / "anna_mesh.glb").read_bytes()
+    assert main(command) == 2
+    assert "is there already" in capsys.readouterr().err
+    assert main([*command, "--overwrite", "--quiet"]) == 0
+    assert (tmp_path / "anna_mesh.glb").read_bytes() == before
+    assert main(["export", str(file), "--format", "rigged", "--output", str(tmp_path / "a.glb")]) == 2
+    assert main(["export", str(file), "--format", "fbx"]) == 2
+    assert main(["export", str(file), "--format", "animated", "--motion", "dance"]) == 2
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["anna.safetensors", "anna_mesh.glb"]
