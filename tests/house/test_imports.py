@@ -57,7 +57,7 @@ ARROWS = {
     "optimization": "avatar body cameras conditioning diffusion fingerprints gaussians parts previews progress "
     "randomness render rigging runs similarity views",
     "animation": "avatar body cameras files progress render rotations",
-    "export": "avatar body files gaussians parts rigging rotations",
+    "export": "animation avatar body cameras files gaussians head_frame parts render rigging rotations",
     "training": "devices diffusion files fingerprints landmarks networks parts previews progress randomness regions "
     "runs similarity",
     "initialization": "avatar body cameras meshes networks optimization parts portrait progress render rigging "
