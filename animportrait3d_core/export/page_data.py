@@ -1,7 +1,8 @@
 """What the page knows of an avatar: splats, the part of the body that carries them, clips; quantised.
 
-Precision: positions, scales and colours are halves, rotations and opacities 16 bits, harmonics above the constant 8 bits
-with a step per coefficient, the body's shape 32 bits and its directions halves. Measured: docs/page.md.
+Precision: positions, the body's shape and its weights are floats of 32 bits, because far Gaussians turn with small
+triangles; scales and constant colours are halves; rotations, opacities and the body's directions have 16 bits, harmonics
+above the constant 8 bits with a step per coefficient. Measured: docs/page.md.
 """
 
 from __future__ import annotations
@@ -81,7 +82,7 @@ def _splats(avatar: RiggedAvatar) -> dict[str, Quantized]:
     stored = avatar.gaussians
     stored.check_finite("write_avatar_page")
     arrays = {
-        "means": half("means", _numpy(stored.means)),
+        "means": Quantized("f32", _numpy(stored.means).astype("<f4")),
         "quats": stepped(_numpy(normalize_quaternion(stored.quats)), "i16"),
         "log_scales": half("log_scales", _numpy(stored.log_scales)),
         "opacities": stepped(_numpy(stored.opacities), "u16"),
@@ -101,8 +102,8 @@ def _body(avatar: RiggedAvatar, vertices: Tensor) -> dict[str, Quantized]:
     )
     arrays = {
         "template": Quantized("f32", _numpy(shape.vertices[0, vertices]).astype("<f4")),
-        "directions": half("directions", _numpy(directions[:, vertices])),
-        "weights": stepped(_numpy(tensors["skinning_weights"][vertices]), "u16"),
+        "directions": stepped(_numpy(directions[:, vertices]), "i16"),
+        "weights": Quantized("f32", _numpy(tensors["skinning_weights"][vertices]).astype("<f4")),
         "joints": Quantized("f32", _numpy(shape.joints[0]).astype("<f4")),
         "joint_directions": Quantized(
             "f32", _numpy(tensors["joint_expression_directions"].movedim(2, 0)).astype("<f4")

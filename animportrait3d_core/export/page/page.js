@@ -101,8 +101,9 @@
       box("Blink", state.blinks, (on) => { state.blinks = on; state.changed = true; }), ...sliders(header, state),
     );
     const toggle = document.getElementById("toggle"), side = document.getElementById("panel");
-    toggle.addEventListener("click", () => { side.hidden = !side.hidden; });
-    side.hidden = innerWidth < 700;
+    const show = (on) => { side.hidden = !on; document.body.classList.toggle("open", on); };
+    toggle.addEventListener("click", () => show(side.hidden));
+    show(innerWidth >= 700);
     side.append(content);
   }
 

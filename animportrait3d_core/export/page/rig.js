@@ -45,11 +45,6 @@
     const means = new Float32Array(3 * N), depths = new Float32Array(N), keys = new Uint16Array(N);
     const buckets = new Uint32Array(65537);
     const weights = arrays.weights;
-    for (let v = 0; v < V; v++) { // quantised weights are made to sum to one again
-      let sum = 0;
-      for (let j = 0; j < J; j++) sum += weights[v * J + j];
-      if (sum > 0) for (let j = 0; j < J; j++) weights[v * J + j] /= sum;
-    }
 
     function rodrigues(x, y, z, at) {
       const angle = Math.hypot(x, y, z);
@@ -190,7 +185,7 @@
       }
       const factor = 65535 / Math.max(high - low, 1e-9);
       buckets.fill(0);
-      for (let n = 0; n < N; n++) buckets[(keys[n] = (high - depths[n]) * factor) + 1]++;
+      for (let n = 0; n < N; n++) { keys[n] = (high - depths[n]) * factor; buckets[keys[n] + 1]++; }
       for (let b = 0; b < 65536; b++) buckets[b + 1] += buckets[b];
       for (let n = 0; n < N; n++) order[buckets[keys[n]]++] = n;
     }
