@@ -50,8 +50,8 @@ def write_avatar_page(
     """Write the avatar as one self-contained HTML file, in one piece.
 
     motions: clips by the name that the page shows.  budget: Gaussians at most (see `budget`), None keeps all.  arkit:
-    [52, E + 8], see `page_content`; without it the page follows no recordings of faces.  include_licensed_body: the page
-    moves by the body's template and directions; those of a licensed body leave only by this switch.
+    [52, E + 8], see `page_content`; without it the page follows no recordings of faces.  include_licensed_body: the
+    page moves by the body's template and directions; those of a licensed body leave only by this switch.
 
     Raises `InvalidInput` for a licensed body without the switch, an existing file without `overwrite`, and motions of
     another body.

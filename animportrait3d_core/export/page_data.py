@@ -1,8 +1,8 @@
 """What the page knows of an avatar: splats, the part of the body that carries them, clips; quantised.
 
 Precision: positions, the body's shape and its weights are floats of 32 bits, because far Gaussians turn with small
-triangles; scales and constant colours are halves; rotations, opacities and the body's directions have 16 bits, harmonics
-above the constant 8 bits with a step per coefficient. Measured: docs/page.md.
+triangles; scales and constant colours are halves; rotations, opacities and the body's directions have 16 bits,
+harmonics above the constant 8 bits with a step per coefficient. Measured: docs/page.md.
 """
 
 from __future__ import annotations

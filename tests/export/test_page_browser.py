@@ -1,4 +1,4 @@
-"""The page in headless Chromium with software GL: posed and drawn as the trainer poses and draws, driven by its controls."""
+"""The page in headless Chromium with software GL: poses and pictures are the trainer's, controls do what they say."""
 
 from __future__ import annotations
 
@@ -120,7 +120,9 @@ def test_the_controls_move_the_avatar(make_avatar, environment, tmp_path: Path) 
 
 def test_recordings_that_cannot_be_followed_are_told(make_avatar, environment, tmp_path: Path) -> None:
     write_avatar_page(make_avatar(300), tmp_path / "avatar.html")
-    tell = "page.evaluate((text) => {{ try {{ AP3D.drivers.arkitClip(AP3D.view.header, {map}, 'a.csv', text); }} catch (e) {{ return e.message; }} }}, '{text}')"
+    tell = """page.evaluate(() => {{
+        try {{ AP3D.drivers.arkitClip(AP3D.view.header, {map}, "a.csv", "{text}"); }} catch (e) {{ return e.message; }}
+    }})"""
     steps = [
         tell.format(map="null", text="JawOpen"),
         tell.format(map="[]", text="a,b\\n1,2"),
