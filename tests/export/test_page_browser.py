@@ -36,6 +36,12 @@ def four_poses(avatar: RiggedAvatar):
     return [avatar.parameters, *(clip.parameters[highlights[k]] for k in (0, 1, -1))]
 
 
+def smaller_splats(avatar: RiggedAvatar) -> RiggedAvatar:
+    """The avatar with Gaussians of about a pixel and more, so that their shapes are seen."""
+    finer = dataclasses.replace(avatar.gaussians, log_scales=avatar.gaussians.log_scales - 1.2)
+    return dataclasses.replace(avatar, gaussians=finer)
+
+
 def with_correctives(avatar: RiggedAvatar) -> RiggedAvatar:
     """The avatar on a body with pose correctives and lids that move last, in the authors' order of rotations."""
     tensors, metadata = avatar.body.to_tensors()
@@ -46,7 +52,7 @@ def with_correctives(avatar: RiggedAvatar) -> RiggedAvatar:
 
 @pytest.mark.parametrize("kind", ["constant", "harmonics", "correctives"])
 def test_the_page_poses_and_draws_as_the_trainer(make_avatar, environment, tmp_path: Path, kind: str) -> None:
-    avatar = make_avatar(6000, sh_degree=3 if kind == "harmonics" else 0)
+    avatar = smaller_splats(make_avatar(6000, sh_degree=3 if kind == "harmonics" else 0))
     if kind == "correctives":
         avatar = with_correctives(avatar)
     write_avatar_page(avatar, tmp_path / "avatar.html")
@@ -61,13 +67,21 @@ def test_the_page_poses_and_draws_as_the_trainer(make_avatar, environment, tmp_p
         assert apart < 1e-4 * HEAD_HEIGHT, (kind, index, apart)
         image = render_gaussians(posed, cameras[index])
         seen = image.alpha[0].numpy() > 0
-        assert 0.05 < seen.mean() < 0.95
+        assert 0.2 < seen.mean() < 0.9
         for shade in (0.0, 1.0):
             wanted = (image.color[0] + (1 - image.alpha[0])[..., None] * shade).clamp(0, 1).numpy()
             picture = answer.pictures[index]
             found = picture[..., :3] + (1 - picture[..., 3:]) * shade
             decibels = -10 * math.log10(((found - wanted)[seen] ** 2).mean())
             assert decibels >= 40, (kind, index, shade, decibels)
+
+
+POSE = "page.evaluate(() => Array.from(AP3D.view.pose))"
+
+
+def until(condition: str) -> str:
+    """A step that waits for something in the page, however slow the machine is."""
+    return f"page.waitForFunction(() => {condition}, null, {{ timeout: 120000 }}).then(() => true)"
 
 
 def test_the_controls_move_the_avatar(make_avatar, environment, tmp_path: Path) -> None:
@@ -84,36 +98,36 @@ def test_the_controls_move_the_avatar(make_avatar, environment, tmp_path: Path) 
         data.items.add(new File(["{csv}"], "take.csv"));
         dispatchEvent(new DragEvent("drop", {{ dataTransfer: data, cancelable: true }}));
     }})"""
-    wait = "page.waitForTimeout(1500)"
-    pose = "page.evaluate(() => Array.from(AP3D.view.pose))"
     slide = """page.evaluate(() => {
         const input = document.querySelector("input[data-name=Jaw]");
         input.value = 20;
         input.dispatchEvent(new Event("input"));
     })"""
     steps = [
-        "page.mouse.move(50, 350)", wait, pose,
-        slide, wait, pose,
-        "page.selectOption('select', { label: 'stress (9.1 s)' })", wait, "page.evaluate(() => AP3D.state.time)",
-        drop, wait, "page.evaluate(() => [AP3D.state.clip.name, AP3D.state.clip.fps, ...AP3D.state.clip.values])",
+        "page.mouse.move(20, 200)", until(f"Math.abs(AP3D.view.pose[{eye} + 1]) > 0.05"), POSE,
+        slide, until(f"AP3D.view.pose[{jaw}] > 0.1"), POSE,
+        "page.selectOption('select', { label: 'stress (9.1 s)' })", until("AP3D.state.time > 0.2"), "'playing'",
+        drop, until("AP3D.state.clip.name === 'take.csv'"),
+        "page.evaluate(() => [AP3D.state.clip.fps, ...AP3D.state.clip.values])",
         "page.evaluate(async () => (await AP3D.view.snapshot()).size)",
-        "page.click('text=Record')", wait, "page.click('text=Stop')", wait,
+        "page.click('text=Record')", "page.waitForTimeout(3000)", "page.click('text=Stop')",
+        until("AP3D.lastRecording"),
         "page.evaluate(() => [AP3D.lastRecording.type, AP3D.lastRecording.size])",
         "page.evaluate(() => document.getElementById('note').textContent)",
     ]  # fmt: skip
-    said = open_page(tmp_path / "avatar.html", tmp_path / "out", environment, steps=steps, screenshot=True).said
+    jobs = {"steps": steps, "screenshot": True, "viewport": {"width": 720, "height": 400}}
+    said = open_page(tmp_path / "avatar.html", tmp_path / "out", environment, **jobs).said
     assert said["errors"] == []
     rest, answers = avatar.parameters, said["steps"]
     looking, opened = answers[2], answers[5]
     # The pointer is at the window's left side, where the camera sees the subject's right.
-    assert looking[eye + 1] < float(rest.left_eye_pose[0, 1]) - 0.1
+    assert looking[eye + 1] < float(rest.left_eye_pose[0, 1]) - 0.05
     assert opened[jaw] == pytest.approx(float(rest.jaw_pose[0, 0]) + math.radians(20), abs=1e-4)
-    assert answers[8] > 0.2
     width = avatar.body.num_expression + 24
-    name, fps, *values = answers[11]
-    assert (name, fps, len(values)) == ("take.csv", 24, 2 * width)
+    fps, *values = answers[11]
+    assert (fps, len(values)) == (24, 2 * width)
     assert values[width + jaw] - values[jaw] == pytest.approx(0.3, abs=1e-5)
-    assert answers[12] > 2000
+    assert answers[12] > 1000
     assert answers[17][0].startswith("video/webm") and answers[17][1] > 1000
     assert answers[18] == ""
 
