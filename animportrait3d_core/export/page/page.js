@@ -55,13 +55,16 @@
     const type = globalThis.MediaRecorder && types.find((each) => MediaRecorder.isTypeSupported(each));
     if (!type || !view.canvas.captureStream) { tell("This browser cannot record a canvas.", true); return null; }
     const parts = [], recorder = new MediaRecorder(view.canvas.captureStream(30), { mimeType: type, videoBitsPerSecond: 8e6 });
-    recorder.ondataavailable = (event) => parts.push(event.data);
+    recorder.ondataavailable = (event) => {
+      parts.push(event.data);
+      button.textContent = `Stop (${Math.round(parts.reduce((sum, part) => sum + part.size, 0) / 1000)} kB)`;
+    };
     recorder.onstop = () => {
       button.textContent = "Record";
       root.lastRecording = new Blob(parts, { type });
       save(root.lastRecording, `avatar.${type.startsWith("video/mp4") ? "mp4" : "webm"}`);
     };
-    recorder.start();
+    recorder.start(500);
     button.textContent = "Stop";
     return recorder;
   }
