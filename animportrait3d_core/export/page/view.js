@@ -19,7 +19,7 @@
   }
 
   function orbitCamera(orbit, width, height) {
-    const focal = (0.5 * Math.min(width, height)) / Math.tan((orbit.fov / 2) * RADIANS);
+    const focal = (0.5 * Math.min(1.5 * width, height)) / Math.tan((orbit.fov / 2) * RADIANS);
     return { ...orbitRows(orbit), pinhole: [focal, focal, width / 2, height / 2] };
   }
 
