@@ -39,8 +39,8 @@ def test_the_wheel_holds_what_a_clone_holds(installed):
             assert (installed / inside / file.relative_to(ROOT / folder)).is_file(), file
     for file in [*(ROOT / "workflows").rglob("*.*"), *(ROOT / "web").rglob("*.*")]:
         assert (installed / "animportrait3d_pack" / file.relative_to(ROOT)).is_file(), file
-    weights = [file for kind in ("safetensors", "npz") for file in (ROOT / "animportrait3d_core").rglob(f"*.{kind}")]
-    for file in weights:
+    kinds = ("safetensors", "npz", "js", "html")
+    for file in [file for kind in kinds for file in (ROOT / "animportrait3d_core").rglob(f"*.{kind}")]:
         assert (installed / file.relative_to(ROOT)).is_file(), file
 
 
