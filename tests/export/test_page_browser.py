@@ -71,7 +71,7 @@ def test_the_page_poses_and_draws_as_the_trainer(make_avatar, environment, tmp_p
         for shade in (0.0, 1.0):
             wanted = (image.color[0] + (1 - image.alpha[0])[..., None] * shade).clamp(0, 1).numpy()
             picture = answer.pictures[index]
-            found = picture[..., :3] + (1 - picture[..., 3:]) * shade
+            found = (picture[..., :3] + (1 - picture[..., 3:]) * shade).clip(0, 1)
             decibels = -10 * math.log10(((found - wanted)[seen] ** 2).mean())
             # Harmonics of 8 bits cost some; the random ones here are far rougher than trained ones.
             assert decibels >= (44 if kind == "harmonics" else 50), (kind, index, shade, decibels)
