@@ -173,7 +173,7 @@ def read_animated_ply(path: str | Path) -> AnimatedSplats:
         raise InvalidInput(f"{where}: '{path}' lacks the elements {', '.join(missing)}; expected an animated PLY.")
     faces = torch.from_numpy(_columns(elements, "faces", _CORNERS, path).astype(np.int64))
     base = _columns(elements, "base_vertex", _XYZ, path)
-    frames = []
+    frames: list[np.ndarray] = []
     while f"delta_vertex_{len(frames):05}" in elements:
         number = f"{len(frames):05}"
         low, high = (_columns(elements, f"meta_delta_{end}_{number}", _XYZ, path) for end in ("min", "max"))
@@ -186,8 +186,8 @@ def read_animated_ply(path: str | Path) -> AnimatedSplats:
     gaussians = gaussians_of_columns(columns)
     gaussians.check_finite(where)
     binding = torch.from_numpy(columns["binding"]).long()
-    low, high = (faces.min(), binding.min()), (int(faces.max()) >= len(base), int(binding.max()) >= len(faces))
-    if min(low) < 0 or any(high):
+    reaches = int(faces.max()) >= len(base) or int(binding.max()) >= len(faces)
+    if reaches or min(int(faces.min()), int(binding.min())) < 0:
         raise InvalidInput(f"{where}: '{path}' points at vertices or faces that are not there; it is damaged.")
     vertices = torch.from_numpy(np.stack(frames) if frames else np.zeros((0, *base.shape), np.float32)).float()
     return AnimatedSplats(faces, torch.from_numpy(base.copy()), vertices, gaussians, binding)

@@ -99,7 +99,7 @@ def write_avatar_glb(
     file = GlbWriter()
     file.tree |= {"nodes": [], "meshes": [], "extensionsUsed": [], "scene": 0}
     file.tree["asset"] |= {"generator": "animportrait3d", "extras": {"prompt": avatar.prompt}}
-    report, roots = GlbReport(Path(path), notes=tuple(notes)), []
+    report, roots = GlbReport(Path(path), notes=tuple(notes)), list[int]()
     order = [0, 1, 2] if avatar.body.assets.winding_outward else [0, 2, 1]
     if mesh:
         report, roots = _add_mesh(file, avatar, clips, (corner_uvs, face_shapes), settings, report, progress)

@@ -59,8 +59,8 @@ ARROWS = {
     "optimization": "avatar body cameras conditioning diffusion fingerprints gaussians parts previews progress "
     "randomness render rigging runs similarity views",
     "animation": "avatar body cameras files progress render rotations socket_values",
-    "export": "animation avatar body cameras files gaussians head_frame mesh_files meshes parts progress render rigging "
-    "rotations",
+    "export": "animation avatar body cameras files gaussians head_frame mesh_files meshes parts progress render "
+    "rigging rotations",
     "training": "devices diffusion files fingerprints landmarks networks parts previews progress randomness regions "
     "runs similarity",
     "initialization": "avatar body cameras meshes networks optimization parts portrait progress render rigging "
