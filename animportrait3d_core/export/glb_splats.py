@@ -54,7 +54,7 @@ def _splat_attributes(file: GlbWriter, world: Gaussians) -> dict[str, int]:
     colors = srgb_to_linear(sh0_to_rgb(world.sh[:, 0]).clamp(0, 1).double().numpy())
     opacities = world.opacities.numpy()[:, None]
     attributes = {"POSITION": file.add_accessor(_floats(world.means), ARRAY_BUFFER, bounds=True)}
-    arrays: dict[str, Tensor | np.ndarray] = {
+    arrays: dict[str, torch.Tensor | np.ndarray] = {
         "COLOR_0": np.concatenate([colors, opacities], axis=1),
         f"{EXTENSION}:ROTATION": normalize_quaternion(world.quats)[:, [1, 2, 3, 0]],
         f"{EXTENSION}:SCALE": world.scales,
