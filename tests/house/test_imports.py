@@ -36,7 +36,7 @@ ARROWS = {
     "model_weights": "",
     "archives": "",
     "pickles": "",
-    "npy_arrays": "pickles",
+    "npy_arrays": "archives pickles",
     "torch_checkpoints": "archives files npy_arrays pickles",
     "mesh_queries": "meshes",
     "render": "cameras gaussians rotations",
@@ -56,7 +56,7 @@ ARROWS = {
     "conditioning": "body cameras devices landmarks meshes render",
     "optimization": "avatar body cameras conditioning diffusion fingerprints gaussians parts previews progress "
     "randomness render rigging runs similarity views",
-    "animation": "avatar body cameras files progress render rotations",
+    "animation": "archives avatar body cameras files landmarks npy_arrays pickles progress randomness render rotations",
     "export": "avatar body files gaussians parts rigging rotations",
     "training": "devices diffusion files fingerprints landmarks networks parts previews progress randomness regions "
     "runs similarity",
