@@ -1,5 +1,4 @@
-"""AP3D_PoseSliders, AP3D_LoadMotionFile, AP3D_MotionFromFaceLandmarks, AP3D_EditMotion, AP3D_JoinMotions,
-AP3D_SaveMotion: what drives an avatar."""
+"""AP3D_PoseSliders, AP3D_LoadMotionFile, AP3D_SaveMotion, AP3D_MotionFromFaceLandmarks: what drives an avatar."""
 
 from __future__ import annotations
 
@@ -24,13 +23,13 @@ SUBJECT = (BODY_SUBJECTS, {"tooltip": "Whose shape and rest pose the motion star
 MOTION_OUTPUT = "Body parameters per frame."
 
 
-def _number(default: float, low: float, high: float, tooltip: str, step: float = 0.01) -> tuple[str, dict[str, Any]]:
+def number(default: float, low: float, high: float, tooltip: str, step: float = 0.01) -> tuple[str, dict[str, Any]]:
     options = {"default": default, "min": low, "max": high, "step": step, "round": False, "tooltip": tooltip}
     return "FLOAT", options
 
 
-def _strengths(words: dict[str, tuple[float, str]]) -> dict[str, Any]:
-    return {name: _number(default, 0.0, 5.0, tooltip, 0.05) for name, (default, tooltip) in words.items()}
+def strengths(words: dict[str, tuple[float, str]]) -> dict[str, Any]:
+    return {name: number(default, 0.0, 5.0, tooltip, 0.05) for name, (default, tooltip) in words.items()}
 
 
 class PoseSliders:
@@ -55,27 +54,27 @@ class PoseSliders:
             "required": {
                 "avatar": SUBJECT,
                 "preset": (list(PRESETS), {"default": "smile", "tooltip": "The face to begin with."}),
-                "strength": _number(1.0, 0.0, 2.0, "Of the preset.", 0.05),
-                "mouth_open": _number(0.0, 0.0, 1.5, "Jaw down."),
-                "smile": _number(0.0, -1.5, 1.5, "Mouth corners up; below 0 down."),
-                "pucker": _number(0.0, 0.0, 1.5, "Lips pushed out, as for a kiss."),
-                "mouth_left": _number(0.0, -1.5, 1.5, "Mouth to the subject's left; below 0 to the right."),
-                "brows": _number(0.0, -1.5, 1.5, "Brows raised; below 0 drawn together."),
-                "sneer": _number(0.0, 0.0, 1.5, "Nose wrinkled."),
-                "cheek_puff": _number(0.0, 0.0, 1.5, "Cheeks blown up."),
-                "blink_left": _number(0.0, -1.0, 1.0, "Subject's left lids closed; below 0 wide open."),
-                "blink_right": _number(0.0, -1.0, 1.0, "Subject's right lids closed; below 0 wide open."),
-                "look_left": _number(0.0, -1.0, 1.0, "Both eyes to the subject's left; below 0 to the right."),
-                "look_up": _number(0.0, -1.0, 1.0, "Both eyes up; below 0 down."),
-                "turn_degrees": _number(0.0, -90.0, 90.0, "Head turned to the subject's left.", 1.0),
-                "nod_degrees": _number(0.0, -60.0, 60.0, "Head raised; below 0 lowered.", 1.0),
-                "tilt_degrees": _number(0.0, -60.0, 60.0, "Head tilted to the subject's left shoulder.", 1.0),
+                "strength": number(1.0, 0.0, 2.0, "Of the preset.", 0.05),
+                "mouth_open": number(0.0, 0.0, 1.5, "Jaw down."),
+                "smile": number(0.0, -1.5, 1.5, "Mouth corners up; below 0 down."),
+                "pucker": number(0.0, 0.0, 1.5, "Lips pushed out, as for a kiss."),
+                "mouth_left": number(0.0, -1.5, 1.5, "Mouth to the subject's left; below 0 to the right."),
+                "brows": number(0.0, -1.5, 1.5, "Brows raised; below 0 drawn together."),
+                "sneer": number(0.0, 0.0, 1.5, "Nose wrinkled."),
+                "cheek_puff": number(0.0, 0.0, 1.5, "Cheeks blown up."),
+                "blink_left": number(0.0, -1.0, 1.0, "Subject's left lids closed; below 0 wide open."),
+                "blink_right": number(0.0, -1.0, 1.0, "Subject's right lids closed; below 0 wide open."),
+                "look_left": number(0.0, -1.0, 1.0, "Both eyes to the subject's left; below 0 to the right."),
+                "look_up": number(0.0, -1.0, 1.0, "Both eyes up; below 0 down."),
+                "turn_degrees": number(0.0, -90.0, 90.0, "Head turned to the subject's left.", 1.0),
+                "nod_degrees": number(0.0, -60.0, 60.0, "Head raised; below 0 lowered.", 1.0),
+                "tilt_degrees": number(0.0, -60.0, 60.0, "Head tilted to the subject's left shoulder.", 1.0),
                 "move": (
                     list(MOVES),
                     {"default": "hold", "tooltip": "hold: in every frame. there and back: from rest, and back to it."},
                 ),
                 "frames": ("INT", {"default": 25, "min": 1, "max": 10000, "tooltip": "Number of frames."}),
-                "fps": _number(25.0, 1.0, 120.0, "Frames per second.", 1.0),
+                "fps": number(25.0, 1.0, 120.0, "Frames per second.", 1.0),
             },
             "optional": {
                 "shapes": (
@@ -111,10 +110,10 @@ class PoseSliders:
 
         body, rest = body_at_rest(avatar)
         face = FaceSliders(**sliders)
-        strengths = slider_strengths(preset, strength, face)
+        wanted = slider_strengths(preset, strength, face)
         for name, value in parse_strengths(shapes).items():
-            strengths[name] = strengths.get(name, 0.0) + value
-        motion = face_motion(body, rest, strengths, face, FaceMotion(frames, fps, move))
+            wanted[name] = wanted.get(name, 0.0) + value
+        motion = face_motion(body, rest, wanted, face, FaceMotion(frames, fps, move))
         return host.node_result(motion, len(motion))
 
 
@@ -124,7 +123,8 @@ class LoadMotionFile:
     CATEGORY = CATEGORY
     DESCRIPTION = (
         "Reads a motion from the input folder: this project's (safetensors), the authors' exp.npy with pose.npy, FLAME "
-        "of VHAP and GaussianAvatars (npz; a folder with one per frame too), ARKit shapes (CSV of Live Link Face, JSON)."
+        "of VHAP and GaussianAvatars (npz; a folder with one per frame too), ARKit shapes (CSV of Live "
+        "Link Face, JSON)."
     )
     SEARCH_ALIASES = ["VHAP", "GaussianAvatars", "NeRSemble", "Live Link Face", "ARKit", "FLAME", "exp.npy", "driver"]
     FUNCTION = "execute"
@@ -147,13 +147,13 @@ class LoadMotionFile:
                         **host.input_file_option(MOTION_SUFFIXES),
                     },
                 ),
-                "fps": _number(0.0, 0.0, 240.0, "Frames per second of the recording; 0: the file's own, or 25.", 1.0),
+                "fps": number(0.0, 0.0, 240.0, "Frames per second of the recording; 0: the file's own, or 25.", 1.0),
                 "expressions": (
                     ["matching", "always", "never"],
                     {
                         "default": "matching",
-                        "tooltip": "Coefficients of expression. matching: if they are of the body's own basis (those of "
-                        "FLAME are not). always: as they are. never: jaw, eyes, neck and head alone.",
+                        "tooltip": "Coefficients of expression. matching: if they are of the body's own basis (FLAME's "
+                        "are not). always: as they are. never: jaw, eyes, neck and head alone.",
                     },
                 ),
                 "whole_folder": (
@@ -244,7 +244,7 @@ class MotionFromFaceLandmarks:
             "required": {
                 "avatar": SUBJECT,
                 "face_landmarks": ("FACE_LANDMARKS", {"tooltip": "Faces of each frame, of MediaPipe Face Landmarker."}),
-                "fps": _number(25.0, 1.0, 240.0, "Frames per second of the video.", 1.0),
+                "fps": number(25.0, 1.0, 240.0, "Frames per second of the video.", 1.0),
                 "face": (
                     "INT",
                     {
@@ -262,7 +262,7 @@ class MotionFromFaceLandmarks:
                         "all frames (for a second or more).",
                     },
                 ),
-                "dead_zone": _number(0.02, 0.0, 0.5, "Strengths below this are nothing."),
+                "dead_zone": number(0.02, 0.0, 0.5, "Strengths below this are nothing."),
                 "smoothing": (
                     "INT",
                     {
@@ -273,7 +273,7 @@ class MotionFromFaceLandmarks:
                         "tooltip": "Frames that are smoothed over; 1 is off.",
                     },
                 ),
-                **_strengths(
+                **strengths(
                     {
                         "mouth": (1.0, "Strength of mouth, jaw, cheeks and nose."),
                         "eyes": (1.0, "Strength of lids and gaze."),
@@ -299,143 +299,15 @@ class MotionFromFaceLandmarks:
         return host.node_result(motion, len(motion), notes, ui={"text": [notes]} if notes else {})
 
 
-class EditMotion:
-    """A motion made calmer, stronger or weaker."""
-
-    CATEGORY = CATEGORY
-    DESCRIPTION = (
-        "Takes the recorded face's own rest out of a motion, smooths it, sets the strength of each region, holds the "
-        "neck, adds blinks, and changes the frame rate or the speed."
-    )
-    SEARCH_ALIASES = ["smooth motion", "retime", "blink", "neutral", "frame rate", "speed"]
-    FUNCTION = "execute"
-    RETURN_TYPES = ("AP3D_MOTION", "INT")
-    RETURN_NAMES = ("motion", "frames")
-    OUTPUT_TOOLTIPS = (MOTION_OUTPUT, "Number of frames.")
-
-    @classmethod
-    def INPUT_TYPES(cls) -> dict[str, Any]:
-        from animportrait3d_core.animation.arkit.track import BASELINES
-
-        return {
-            "required": {
-                "avatar": (BODY_SUBJECTS, {"tooltip": "For whom the motion was made; edits start from its rest pose."}),
-                "motion": ("AP3D_MOTION", {"tooltip": "The motion to edit."}),
-                "neutral": (
-                    list(BASELINES),
-                    {
-                        "default": "none",
-                        "tooltip": "The recorded face at rest, which becomes the avatar's: nothing, the first frame, or "
-                        "the median of all frames.",
-                    },
-                ),
-                "smoothing": (
-                    "INT",
-                    {
-                        "default": 1,
-                        "min": 1,
-                        "max": 99,
-                        "step": 2,
-                        "tooltip": "Frames that are smoothed over; 1 is off.",
-                    },
-                ),
-                "dead_zone": _number(0.0, 0.0, 1.0, "Movements smaller than this do nothing."),
-                **_strengths(
-                    {
-                        "mouth": (1.0, "Strength of mouth, jaw, cheeks and nose."),
-                        "eyes": (1.0, "Strength of lids and gaze."),
-                        "brows": (1.0, "Strength of the brows."),
-                        "head": (1.0, "Strength of the turns of neck and head."),
-                    }
-                ),
-                "lock_neck": ("BOOLEAN", {"default": False, "tooltip": "Neck and head stay as they are at rest."}),
-                "blinks_per_minute": _number(
-                    0.0, 0.0, 60.0, "Blinks that are added; people blink 10 to 20 times.", 1.0
-                ),
-                "seed": ("INT", {"default": 0, "min": 0, "max": 2**53 - 1, "tooltip": "When the blinks come."}),
-                "fps": _number(0.0, 0.0, 120.0, "New frames per second; 0 keeps them.", 1.0),
-                "speed": _number(1.0, 0.1, 10.0, "2 is twice as fast.", 0.05),
-            }
-        }
-
-    @host.plain_torch
-    def execute(self, avatar: Subject, motion: Motion, fps: float, speed: float, **settings: Any) -> dict[str, Any]:
-        from animportrait3d_core.animation.editing import EditSettings, edited
-        from animportrait3d_core.animation.timing import retimed
-
-        body, rest = body_at_rest(avatar)
-        # Blinks come last: a faster film is not to blink faster.
-        retimed_motion = retimed(motion, fps or motion.fps, speed)
-        done = edited(retimed_motion, body, rest, EditSettings(**settings))
-        return host.node_result(done, len(done))
-
-
-class JoinMotions:
-    """Motions one after the other, faded into each other; loops."""
-
-    CATEGORY = CATEGORY
-    DESCRIPTION = (
-        "Plays motions one after the other at the frame rate of the first, each faded into the next. A loop leads the "
-        "end back into the beginning."
-    )
-    SEARCH_ALIASES = ["concatenate motions", "loop motion", "cross-fade", "repeat"]
-    FUNCTION = "execute"
-    RETURN_TYPES = ("AP3D_MOTION", "INT")
-    RETURN_NAMES = ("motion", "frames")
-    OUTPUT_TOOLTIPS = (MOTION_OUTPUT, "Number of frames.")
-
-    @classmethod
-    def INPUT_TYPES(cls) -> dict[str, Any]:
-        return {
-            "required": {
-                "motion": ("AP3D_MOTION", {"tooltip": "The first motion; its frame rate is the result's."}),
-                "crossfade": (
-                    "INT",
-                    {"default": 8, "min": 0, "max": 1000, "tooltip": "Frames of each two that lie over each other."},
-                ),
-                "loop": ("BOOLEAN", {"default": False, "tooltip": "Lead the end back into the beginning."}),
-                "repeat": ("INT", {"default": 1, "min": 1, "max": 100, "tooltip": "How often all of it is played."}),
-            },
-            "optional": {
-                f"motion_{place}": ("AP3D_MOTION", {"tooltip": f"Motion {place}, if there are so many."})
-                for place in (2, 3, 4)
-            },
-        }
-
-    @host.plain_torch
-    def execute(
-        self,
-        motion: Motion,
-        crossfade: int,
-        loop: bool,
-        repeat: int,
-        motion_2: Motion | None = None,
-        motion_3: Motion | None = None,
-        motion_4: Motion | None = None,
-    ) -> dict[str, Any]:
-        from animportrait3d_core.animation.timing import joined, looped, repeated
-
-        parts = [part for part in (motion, motion_2, motion_3, motion_4) if part is not None]
-        result = joined(parts, crossfade)
-        if loop:
-            result = looped(result, max(1, crossfade))
-        result = repeated(result, repeat) if loop or repeat == 1 else joined([result] * repeat, crossfade)
-        return host.node_result(result, len(result))
-
-
 NODE_CLASS_MAPPINGS = {
     "AP3D_PoseSliders": PoseSliders,
     "AP3D_LoadMotionFile": LoadMotionFile,
     "AP3D_SaveMotion": SaveMotion,
     "AP3D_MotionFromFaceLandmarks": MotionFromFaceLandmarks,
-    "AP3D_EditMotion": EditMotion,
-    "AP3D_JoinMotions": JoinMotions,
 }
 NODE_DISPLAY_NAME_MAPPINGS = {
     "AP3D_PoseSliders": "Pose Sliders",
     "AP3D_LoadMotionFile": "Load Motion File",
     "AP3D_SaveMotion": "Save Motion",
     "AP3D_MotionFromFaceLandmarks": "Motion from Face Landmarks",
-    "AP3D_EditMotion": "Edit Motion",
-    "AP3D_JoinMotions": "Join Motions",
 }

@@ -23,7 +23,7 @@ MOVES = ("hold", "there and back")
 
 def _both(**strengths: float) -> dict[str, float]:
     """Strengths of pairs: eyeBlink stands for eyeBlinkLeft and eyeBlinkRight."""
-    names = {}
+    names: dict[str, float] = {}
     for name, value in strengths.items():
         names |= {name: value} if name in ARKIT_INDEX else {f"{name}Left": value, f"{name}Right": value}
     return names

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -44,16 +45,20 @@ def track_of_face_landmarks(landmarks: Any, fps: float, face: int = 0) -> ArkitT
 def _faces_of_one(frames: Sequence[Sequence[Any]], face: int) -> list[Mapping[str, Any] | None]:
     """One face per frame, or None: the nearest to where it was seen last."""
     chosen: list[Mapping[str, Any] | None] = []
-    place: Tensor | None = None
+    last: Mapping[str, Any] | None = None
     for faces in frames:
         candidates = [found for found in faces if isinstance(found, Mapping)]
-        if place is None:
+        if last is None:
             found = candidates[face] if len(candidates) > face else None
         else:
-            found = min(candidates, key=lambda one: float((_center(one) - place).norm()), default=None)
+            found = min(candidates, key=functools.partial(_distance, last), default=None)
         chosen.append(found)
-        place = _center(found) if found is not None else place
+        last = last if found is None else found
     return chosen
+
+
+def _distance(last: Mapping[str, Any], face: Mapping[str, Any]) -> float:
+    return float((_center(face) - _center(last)).norm())
 
 
 def _center(face: Mapping[str, Any]) -> Tensor:

@@ -58,10 +58,11 @@ def number_tensor(where: str, name: str, value: Any) -> Tensor:
         )
         raise InvalidInput(f"{where}: `{name}` is {found}, expected numbers.")
     tensor = torch.from_numpy(np.ascontiguousarray(value).astype(np.float32))
-    bad = torch.nonzero(~torch.isfinite(tensor.reshape(len(tensor), -1)).all(dim=1)).squeeze(1) if tensor.ndim else []
+    rows = tensor.reshape(len(tensor) if tensor.ndim else 1, -1)
+    bad = torch.nonzero(~torch.isfinite(rows).all(dim=1)).squeeze(1)
     if len(bad):
         raise InvalidInput(
-            f"{where}: `{name}` is not finite in {len(bad)} of {len(tensor)} frames, the first of them frame "
+            f"{where}: `{name}` is not finite in {len(bad)} of {len(rows)} frames, the first of them frame "
             f"{int(bad[0])}; cut them out or record again."
         )
     return tensor
