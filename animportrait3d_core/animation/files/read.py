@@ -107,15 +107,15 @@ def _own(path: Path, body: BodyModel, rest: BodyParameters, settings: ReadSettin
     poses = {name: getattr(motion.parameters, name) for name in POSES}
     track = PoseTrack(basis, poses, motion.parameters.expression, fps=motion.fps)
     taken = _posed(track, body, rest, settings)
-    eyelids = taken.motion.parameters.replace(eyelids=motion.parameters.eyelids)
-    notes, same = taken.notes, motion.parameters.betas.shape == rest.betas.shape
-    same = same and all(
-        bool((getattr(motion.parameters, name) == getattr(rest, name)).all()) for name in ("betas", "scale")
-    )
-    if same:
-        eyelids = eyelids.replace(
-            global_orient=motion.parameters.global_orient, translation=motion.parameters.translation
-        )
+    kept, notes = {"eyelids": motion.parameters.eyelids}, taken.notes
+    if _same_head(motion.parameters, rest):
+        kept |= {name: getattr(motion.parameters, name) for name in ("global_orient", "translation")}
     else:
         notes += ("It was made for another avatar: shape and placement are this one's.",)
-    return LoadedMotion(Motion(eyelids, taken.motion.fps, motion.names), notes)
+    return LoadedMotion(Motion(taken.motion.parameters.replace(**kept), taken.motion.fps, motion.names), notes)
+
+
+def _same_head(recorded: BodyParameters, rest: BodyParameters) -> bool:
+    """Whether a motion has the shape and size of an avatar."""
+    pairs = [(getattr(recorded, name), getattr(rest, name)) for name in ("betas", "scale")]
+    return all(one.shape[1] == other.shape[1] and bool((one == other).all()) for one, other in pairs)
