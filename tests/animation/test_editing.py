@@ -9,7 +9,7 @@ from animportrait3d_core.animation import Motion, stress_clip
 from animportrait3d_core.animation.clips import StressClipSettings
 from animportrait3d_core.animation.editing import EditSettings, edited
 from animportrait3d_core.errors import InvalidInput, ShapeMismatch
-from animportrait3d_core.rotations import axis_angle_to_matrix
+from animportrait3d_core.rotations import turned
 
 
 @pytest.fixture(scope="module")
@@ -31,16 +31,24 @@ def test_the_defaults_change_nothing(clip: Motion, edit) -> None:
     assert done.names == clip.names and done.fps == clip.fps
 
 
-def test_the_neutral_of_a_recording_becomes_the_avatars(clip: Motion, edit, rest) -> None:
-    """The whole clip with an offset in all that is tracked: taken out, what is left is the clip about the rest pose."""
-    done = edit(clip[3:], neutral="first frame")
-    for name in ("expression", "eyelids"):
-        torch.testing.assert_close(getattr(done.parameters, name)[:1], getattr(rest, name), atol=1e-6, rtol=0)
-    for name in ("neck_pose", "head_pose", "jaw_pose"):
-        first = axis_angle_to_matrix(getattr(done.parameters, name)[0])
-        torch.testing.assert_close(first, axis_angle_to_matrix(getattr(rest, name)[0]), atol=1e-6, rtol=0)
-    median = edit(clip, neutral="median")
-    torch.testing.assert_close(median.parameters.expression, clip.parameters.expression)  # most frames are at rest
+@pytest.mark.parametrize("neutral", ["first frame", "median"])
+def test_the_neutral_of_a_recording_becomes_the_avatars(edit, rest, neutral: str) -> None:
+    """A person whose rest is another one, recorded at rest but for one frame."""
+    moves = torch.zeros(9, 1)
+    moves[4] = 0.4
+    jaw = turned(torch.tensor([[0.2, 0.1, 0.0]]).expand(9, 3), moves * torch.tensor([[1.0, 0.0, 0.0]]))
+    motion = Motion(rest.replace(expression=rest.expression + 0.7 + moves, jaw_pose=jaw), 25.0)
+    done = edit(motion, neutral=neutral).parameters
+    torch.testing.assert_close(done.expression, rest.expression + moves, atol=1e-6, rtol=0)
+    torch.testing.assert_close(done.jaw_pose[[0, 8]], rest.jaw_pose.expand(2, 3), atol=1e-6, rtol=0)
+    assert float(done.jaw_pose[4, 0]) == pytest.approx(0.4, abs=0.02)
+
+
+def test_a_stronger_turn_is_about_the_same_axis_after_the_rest_pose(mannequin_body, rest) -> None:
+    bent, turn = rest.replace(head_pose=torch.tensor([[0.5, -0.3, 0.2]])), torch.tensor([[0.0, 0.3, 0.1]])
+    motion = Motion(bent.replace(head_pose=turned(bent.head_pose, turn)), 25.0)
+    done = edited(motion, mannequin_body, bent, EditSettings(head=2.0)).parameters.head_pose
+    torch.testing.assert_close(done, turned(bent.head_pose, 2 * turn), atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize(
