@@ -5,11 +5,13 @@ from __future__ import annotations
 import io
 import tokenize
 import warnings
+import zipfile
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
+from .archives import member_size, read_member
 from .errors import InvalidInput
 from .pickles import Builder, array_from_bytes, restricted_unpickle
 
@@ -39,3 +41,15 @@ def array_of_npy(data: bytes, builders: Mapping[str, Builder], name: str) -> Any
         return array_from_bytes(data[stream.tell() :], dtype, shape, fortran_order)
     value = restricted_unpickle(data[stream.tell() :], builders, name)
     return value.item() if isinstance(value, np.ndarray) and value.ndim == 0 else value
+
+
+def arrays_of_npz(archive: zipfile.ZipFile, builders: Mapping[str, Builder], most: int) -> dict[str, Any]:
+    """The arrays of an open .npz by name, empty if there are none; they may have `most` bytes in all when unpacked.
+
+    Raises what `read_member` and `array_of_npy` raise, and `InvalidInput` where there is more.
+    """
+    members = [member for member in archive.namelist() if member.endswith(".npy")]
+    total = sum(member_size(archive, member) for member in members)
+    if total > most:
+        raise InvalidInput(f"its arrays are over {most >> 20} MiB when unpacked: refused.")
+    return {m.removesuffix(".npy"): array_of_npy(read_member(archive, m, total), builders, m) for m in members}

@@ -107,3 +107,8 @@ def matrix_to_axis_angle(matrices: Tensor) -> Tensor:
     sine = torch.where(small, torch.ones_like(squared), squared).sqrt()
     angle = 2 * torch.atan2(sine, quats[..., :1])
     return vector * torch.where(small, torch.full_like(sine, 2.0), angle / sine)
+
+
+def turned(first: Tensor, turn: Tensor) -> Tensor:
+    """Axis-angle vectors [..., 3] of the rotations `turn` [..., 3] after the rotations `first` [..., 3]."""
+    return matrix_to_axis_angle(axis_angle_to_matrix(turn) @ axis_angle_to_matrix(first))

@@ -1,7 +1,7 @@
-"""Animation: motions of the body, posing an avatar through them, and films.
+"""Animation: motions of the body, what drives them, posing an avatar through them, and films.
 
-Here: `Motion`, the stress clip, cameras that move, rendering of frames, mp4. Not here: drivers that read a face in a
-video, other file formats of the avatar (`export`).
+Here: `Motion`, the stress clip, sliders and presets, motion files and face trackers (`files`, `arkit`), edits, cameras
+that move, rendering of frames, mp4. Not here: other file formats of the avatar (`export`).
 """
 
 from .clips import rest_motion, stress_clip

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..body.parameters import BodyParameters, stack_parameters
 from ..errors import InvalidInput
-from ..rotations import axis_angle_to_matrix, matrix_to_axis_angle
+from ..rotations import axis_angle_to_matrix, matrix_to_axis_angle, turned
 from .motion import Motion
 
 if TYPE_CHECKING:
@@ -121,8 +121,7 @@ def _express(index: int, extreme: float, rest: BodyParameters, amount: float) ->
 
 def _rotated(first: Tensor, degrees: tuple[float, float, float]) -> Tensor:
     """Axis-angle [1, 3] of the rotation by `degrees` (about x, y and z, small or about one axis) after `first`."""
-    turn = torch.deg2rad(first.new_tensor([degrees]))
-    return matrix_to_axis_angle(axis_angle_to_matrix(turn) @ axis_angle_to_matrix(first))
+    return turned(first, torch.deg2rad(first.new_tensor([degrees])))
 
 
 def open_jaw(pose: BodyParameters, degrees: float) -> BodyParameters:
@@ -145,15 +144,19 @@ def turn_eyes(pose: BodyParameters, left_degrees: float, up_degrees: float) -> B
 
 
 def turn_head(pose: BodyParameters, left_degrees: float, neck_share: float = 0.4) -> BodyParameters:
-    """The head turned to the subject's left about the body's vertical axis, by exactly this angle.
+    """The head turned to the subject's left about the body's vertical axis, by exactly this angle."""
+    return rotate_head(pose, pose.neck_pose.new_tensor([[0.0, math.radians(left_degrees), 0.0]]), neck_share)
+
+
+def rotate_head(pose: BodyParameters, turn: Tensor, neck_share: float = 0.4) -> BodyParameters:
+    """The head turned by axis-angle vectors [B, 3] about the body's axes, from where it is.
 
     The neck joint takes `neck_share` of it; the head joint does what remains, so that the head's final rotation is the
     whole turn after its present rotation, also when neck and head are already bent.
     """
     neck, head = axis_angle_to_matrix(pose.neck_pose), axis_angle_to_matrix(pose.head_pose)
-    vertical = pose.neck_pose.new_tensor([[0.0, math.radians(left_degrees), 0.0]])
-    turned_neck = axis_angle_to_matrix(neck_share * vertical) @ neck
-    turned_head = turned_neck.mT @ axis_angle_to_matrix(vertical) @ neck @ head
+    turned_neck = axis_angle_to_matrix(neck_share * turn) @ neck
+    turned_head = turned_neck.mT @ axis_angle_to_matrix(turn) @ neck @ head
     return pose.replace(neck_pose=matrix_to_axis_angle(turned_neck), head_pose=matrix_to_axis_angle(turned_head))
 
 

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from ..archives import member_size, open_archive, read_member
+from ..archives import open_archive, read_member
 from ..errors import AnimPortraitError, IncompatibleCheckpoint, InvalidInput
 from ..files import require_file
-from ..npy_arrays import array_of_npy
+from ..npy_arrays import arrays_of_npz
 from ..pickles import NUMPY_BUILDERS, Builder, Record, restricted_unpickle
 
 BODY_FILE_HINT = (
@@ -88,12 +88,9 @@ def _read_any(data: bytes, name: str, inside: bool = False) -> dict[str, Any]:
 def _read_zip(data: bytes, name: str, inside: bool) -> dict[str, Any]:
     with open_archive(data) as archive:
         members = [member for member in archive.namelist() if not member.endswith("/")]
-        arrays = [member for member in members if member.endswith(".npy")]
-        total = sum(member_size(archive, member) for member in arrays)
-        if total > MAX_UNPACKED_BYTES:
-            raise InvalidInput(f"its arrays are over {MAX_UNPACKED_BYTES >> 20} MiB when unpacked: refused.")
+        arrays = arrays_of_npz(archive, BODY_BUILDERS, MAX_UNPACKED_BYTES)
         if arrays:
-            return {m[: -len(".npy")]: array_of_npy(read_member(archive, m, total), BODY_BUILDERS, m) for m in arrays}
+            return arrays
         if inside:
             raise InvalidInput(f"is an archive without arrays in an archive: it holds {members[:6]}.")
         chosen = _choose_member(members)

@@ -34,6 +34,7 @@ TYPED = {
     "AP3D_EstimateNormals.network": "normals/network.json",
     "AP3D_DetectLandmarks.network": "landmarks",
     "AP3D_LoadAvatar.file": "avatar.safetensors",
+    "AP3D_LoadMotionFile.file": "motion/exp.npy",
     "AP3D_LoadGuidance.model": "toy",
     "AP3D_LoadGuidance.controlnet": "{here}/toy/controlnet",
     "AP3D_LoadGuidance.vae": "toy/vae/diffusion_pytorch_model.safetensors",
@@ -58,7 +59,7 @@ def test_every_file_input_is_typed_here(node_classes):
 def probes(tmp_path, run_context):
     """A run whose folders hold one file of each usual suffix, named after the folder."""
     suffixes = (".glb", ".gltf", ".obj", ".ply", ".stl", ".off", ".npz", ".pkl", ".zip", ".pth", ".pt", ".safetensors")
-    suffixes += (".ckpt", ".bin")
+    suffixes += (".ckpt", ".bin", ".npy", ".csv")
     for folder in ("input", *(f"models/{key}" for key in MODEL_KEYS)):
         (tmp_path / folder / "probe").mkdir(parents=True)
         for suffix in (*suffixes, ".json", ".txt", ".png"):
@@ -87,6 +88,9 @@ GUIDANCE_FILES = ("model", "controlnet", "vae", "lora", "tokenizer")
 GUIDANCE = {"controlnet_strength": 1.0, "lora_strength": 0.5, "precision": "auto"}
 
 
+MOTION = {"fps": 0.0, "expressions": "never", "whole_folder": False, "head": True, "follow": False}
+
+
 def graph_of_files(networks):
     """API graph in which the nodes with a file input run, those of networks or the others; core nodes show it all."""
     views = {"subject": ["mesh", 0], "preset": "heldout", "size": 64, "background": "white"}
@@ -107,6 +111,7 @@ def graph_of_files(networks):
         "normals": ("AP3D_EstimateNormals", {"views": ["views", 0], "network": "", "coding": "OpenGL"}),
         "landmarks": ("AP3D_DetectLandmarks", {"views": ["views", 0], "network": "", "most_yaw": 30.0}),
         "avatar": ("AP3D_LoadAvatar", {"file": ""}),
+        "motion": ("AP3D_LoadMotionFile", {"avatar": ["avatar", 0], "file": "", **MOTION}),
         "guidance": ("AP3D_LoadGuidance", {**dict.fromkeys(GUIDANCE_FILES, ""), **GUIDANCE}),
     }
     chosen = ("body", "mesh", "views", *NETWORKS) if networks else set(nodes) - {"views", *NETWORKS}
@@ -118,6 +123,7 @@ def graph_of_files(networks):
 @pytest.fixture()
 def files(tmp_path, make_avatar):
     """The working directory of `TYPED`, without any input or models folder."""
+    import numpy as np
     import torch
     import trimesh
     from safetensors.torch import save_file
@@ -140,6 +146,9 @@ def files(tmp_path, make_avatar):
     torch.save({"model": checkpoint_of(portrait)}, tmp_path / "portrait.pth")
     save_generator(generator_of(portrait), tmp_path / "generator.safetensors")
     save_avatar(make_avatar(50), tmp_path / "avatar.safetensors")
+    (tmp_path / "motion").mkdir()
+    np.save(tmp_path / "motion" / "exp.npy", np.zeros((2, 100), dtype=np.float32))
+    np.save(tmp_path / "motion" / "pose.npy", np.zeros((2, 15), dtype=np.float32))
     save_toy(tmp_path / "toy")
     name = "unet.down_blocks.1.attentions.0.transformer_blocks.0.attn1.to_q"
     lora = {f"{name}.lora_A.weight": torch.ones(2, 32), f"{name}.lora_B.weight": torch.ones(32, 2)}
@@ -158,6 +167,7 @@ def test_a_node_notices_that_any_file_it_reads_has_changed(files, node_classes, 
         "AP3D_PortraitFromMesh.file": ["heads/head.obj", "heads/a.mtl", "heads/skin.png"],
         "AP3D_PortraitFromMesh.file ": ["heads/head.gltf", "heads/head.bin"],
         "AP3D_LoadLandmarks.file": ["heads/head.glb", "heads/head.json"],
+        "AP3D_LoadMotionFile.file": ["motion/exp.npy", "motion/pose.npy"],
     }
     inner = {name: str(entry.file_input.get("inner")) for name, entry in file_inputs(node_classes)}
     for name, text in TYPED.items():

@@ -1,0 +1,86 @@
+"""ARKit shapes as JSON, in the layouts of trackers and of audio-driven faces."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ...errors import InvalidInput
+from ...files import parse_json, require_file
+from ..arkit.face_landmarks import rotation_of_matrix
+from ..arkit.frames import filled, track_weights
+from ..arkit.track import ArkitTrack
+
+JSON_FPS = 30.0
+MOST_BYTES = 1 << 28
+LAYOUT = (
+    'Expected a list of frames {"jawOpen": 0.3, ...}, or {"fps": 30, "frames": [...]} with such frames, with '
+    '"blendshapes" or "categories" as MediaPipe has them, or with "weights" in the order of "names".'
+)
+
+
+def read_json(path: Path, fps: float | None) -> ArkitTrack:
+    """The track of a JSON file; fps: None takes the file's own ("fps", or in "metadata"), else 30."""
+    where = f"read_motion: '{path}'"
+    path = require_file("read_motion", path)
+    if path.stat().st_size > MOST_BYTES:
+        raise InvalidInput(f"{where} has {path.stat().st_size >> 20} MiB, expected at most 256.")
+    try:
+        content = parse_json(path.read_text(encoding="utf-8-sig"))
+    except (ValueError, OSError) as error:
+        raise InvalidInput(f"{where} is not JSON ({error}). {LAYOUT}") from error
+    frames = content.get("frames") if isinstance(content, dict) else content
+    if not isinstance(frames, list) or not frames:
+        raise InvalidInput(f"{where} holds no list of frames. {LAYOUT}")
+    names = content.get("names") if isinstance(content, dict) else None
+    weights, notes = track_weights(where, [_shapes(where, frame, names) for frame in frames])
+    return ArkitTrack(weights, fps or _own_rate(where, content), _head(where, frames), notes)
+
+
+def _shapes(where: str, frame: Any, names: Any) -> Mapping[str, object] | None:
+    """Strengths by name of one frame, whatever the program; None without a face."""
+    if isinstance(frame, list):  # the host's faces of a frame, or MediaPipe's categories
+        if all(isinstance(entry, dict) and "categoryName" in entry for entry in frame):
+            return {str(entry["categoryName"]): entry.get("score") for entry in frame}
+        frame = frame[0] if frame else None
+    if not isinstance(frame, dict):
+        if frame is None:
+            return None
+        raise InvalidInput(f"{where}: a frame is a {type(frame).__name__}. {LAYOUT}")
+    if isinstance(names, list) and isinstance(frame.get("weights"), list):
+        values = frame["weights"]
+        if len(values) != len(names):
+            raise InvalidInput(f"{where}: a frame has {len(values)} weights for {len(names)} names, expected as many.")
+        return dict(zip((str(name) for name in names), values))
+    for key in ("blendshapes", "blendShapes", "faceBlendshapes", "categories"):
+        if key in frame:
+            return _shapes(where, frame[key], names)
+    return frame
+
+
+def _own_rate(where: str, content: Any) -> float:
+    metadata = content.get("metadata") if isinstance(content, dict) else None
+    found = content.get("fps") if isinstance(content, dict) else None
+    found = metadata.get("fps") if found is None and isinstance(metadata, dict) else found
+    if found is None:
+        return JSON_FPS
+    if not isinstance(found, int | float) or not 0 < found <= 1000:
+        raise InvalidInput(f"{where}: its fps are {str(found)[:40]!r}, expected a number of 0 to 1000.")
+    return float(found)
+
+
+def _head(where: str, frames: list[Any]) -> Tensor | None:
+    """Rotations [T, 3] of the frames that carry a `transformation_matrix`, the others filled; None if none does."""
+    faces = [frame[0] if isinstance(frame, list) and frame else frame for frame in frames]
+    matrices = [face.get("transformation_matrix") if isinstance(face, dict) else None for face in faces]
+    present = [index for index, matrix in enumerate(matrices) if matrix is not None]
+    if not present:
+        return None
+    head = torch.zeros(len(frames), 3)
+    for index in present:
+        head[index] = rotation_of_matrix(where, matrices[index])
+    return filled(head, present)
