@@ -25,7 +25,7 @@ class ExportAvatar:
         "baked from the splats and the motion as a clip, and the splats as KHR_gaussian_splatting."
     )
     SEARCH_ALIASES = [
-        "ply", "glb", "gltf", "splat", "3DGS file", "gaussian splatting", "avatar", "download", "blender", "unity",
+        "ply", "glb", "gltf", "splat", "3dgs", "ARKit", "gaussian splatting", "avatar", "download", "blender", "unity",
         "morph targets", "blendshapes",
     ]  # fmt: skip
     FUNCTION = "execute"
@@ -72,7 +72,8 @@ class ExportAvatar:
                     "INT",
                     {
                         "default": 50, "min": 0, "max": 100,
-                        "tooltip": "How many of the body's expression coefficients become morph targets of a GLB.",
+                        "tooltip": "How many of the body's expression coefficients become morph targets of a GLB, "
+                        "beside lids and ARKit's 52 shapes.",
                     },
                 ),
                 "include_licensed_body": (
@@ -96,6 +97,7 @@ class ExportAvatar:
         motion: Motion | None = None,
         **choices: Any,
     ) -> dict[str, Any]:
+        from animportrait3d_core.animation.arkit import arkit_map
         from animportrait3d_core.embedded.corner_uvs import corner_uvs_of
         from animportrait3d_core.export.formats import (
             ExportSettings,
@@ -107,11 +109,11 @@ class ExportAvatar:
 
         where = "AP3D_ExportAvatar"
         target = host.save_path(where, export_name(filename, layout), export_format(layout).suffix)
-        uvs = corner_uvs_of(avatar.body) if layout in ("glb", "glb_mesh") else None
-        notes = export_avatar(
-            avatar, target.path, layout, ExportSources(motion, uvs), ExportSettings(quaternion_order, **choices),
-            host.ProgressBar(),
-        )  # fmt: skip
+        sources = ExportSources(motion)
+        if layout in ("glb", "glb_mesh"):
+            sources = ExportSources(motion, corner_uvs_of(avatar.body), arkit_map(avatar.body))
+        settings = ExportSettings(quaternion_order, **choices)
+        notes = export_avatar(avatar, target.path, layout, sources, settings, host.ProgressBar())
         ui: dict[str, Any] = {"text": [str(target.path), *host.warn(where, notes)]}
         if target.path.is_file():
             ui["3d"] = [target.ui_entry()]

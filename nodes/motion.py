@@ -196,7 +196,7 @@ class SaveMotion:
 
     CATEGORY = CATEGORY
     DESCRIPTION = "Saves a motion as safetensors in the output folder, for Load Motion File."
-    SEARCH_ALIASES = ["export motion", "write motion"]
+    SEARCH_ALIASES = ["export motion", "write motion", "keep animation", "safetensors"]
     FUNCTION = "execute"
     RETURN_TYPES = ("STRING",)
     RETURN_NAMES = ("path",)

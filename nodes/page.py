@@ -63,6 +63,7 @@ class ExportPage:
         include_licensed_body: bool,
         motion: Motion | None = None,
     ) -> dict[str, Any]:
+        from animportrait3d_core.animation.arkit import arkit_map
         from animportrait3d_core.export import write_avatar_page
 
         target = host.save_path("AP3D_ExportPage", filename, ".html")
@@ -71,6 +72,7 @@ class ExportPage:
             avatar,
             target.path,
             {} if motion is None else {"motion": motion},
+            arkit=arkit_map(avatar.body).matrix,
             budget=budget or None,
             include_licensed_body=include_licensed_body,
             overwrite=True,

@@ -46,6 +46,7 @@ def add_export(commands: argparse._SubParsersAction, common: argparse.ArgumentPa
 
 
 def _export(options: argparse.Namespace) -> int:
+    from ..animation.arkit import arkit_map
     from ..avatar.io import load_avatar
     from ..embedded.corner_uvs import corner_uvs_of
     from ..export.formats import ExportSources, export_avatar, export_format
@@ -54,9 +55,10 @@ def _export(options: argparse.Namespace) -> int:
     kind = options.format
     path = _target(options)
     avatar = load_avatar(options.avatar, _body(options))
-    moves = export_format(kind).needs_motion or kind in ("glb", "glb_mesh")
-    uvs = corner_uvs_of(avatar.body) if kind in ("glb", "glb_mesh") else None
-    sources = ExportSources(motion=_motion(options, avatar) if moves else None, corner_uvs=uvs)
+    has_head = kind in ("glb", "glb_mesh")
+    sources = ExportSources(_motion(options, avatar) if has_head or export_format(kind).needs_motion else None)
+    if has_head:
+        sources = ExportSources(sources.motion, corner_uvs_of(avatar.body), arkit_map(avatar.body))
     with ProgressBar(quiet=options.quiet or options.json) as bar:
         notes = export_avatar(avatar, path, kind, sources, _settings(options), bar.stage(kind))
     if options.json:

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from animportrait3d_core.animation import Motion
+from animportrait3d_core.animation.arkit import ARKIT_NAMES
 from animportrait3d_core.avatar import RiggedAvatar, pose_avatar
 from animportrait3d_core.avatar.io import save_avatar
 from animportrait3d_core.cli import main
@@ -52,7 +53,8 @@ def test_the_node_writes_a_motion_as_frames_as_one_file_and_as_a_clip(run_node, 
 def test_a_part_of_the_glb_alone(run_node, avatar, motion, tmp_path):
     path = run_node("AP3D_ExportAvatar", avatar=avatar, layout="glb_mesh", texture_size=0, expressions=3).path
     read = read_avatar_glb(path)
-    assert read.splats is None and len(read.head.morph_names) == 5
+    assert read.splats is None and read.head.morph_names[5:] == ARKIT_NAMES  # after expressions and lids
+    assert read.head.morph_names[:3] == ("expression_00", "expression_01", "expression_02")
     done = run_node("AP3D_ExportAvatar", avatar=avatar, layout="glb_splats", motion=motion)
     read = read_avatar_glb(done.path)
     assert read.head is None and len(read.splats.world) == len(avatar)

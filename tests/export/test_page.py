@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from animportrait3d_core.animation import stress_clip
+from animportrait3d_core.animation.arkit import arkit_map
 from animportrait3d_core.avatar import pose_avatar
 from animportrait3d_core.cameras import orbit_cameras
 from animportrait3d_core.errors import InvalidInput, ShapeMismatch
@@ -176,5 +177,6 @@ def test_a_title_cannot_break_the_page(make_avatar, tmp_path) -> None:
 def test_the_node_writes_and_tells(make_avatar, run_node) -> None:
     avatar = make_avatar(300)
     result = run_node("AP3D_ExportPage", avatar=avatar, filename="head", budget=200)
-    header, _ = read_avatar_page(result.path)
+    header, arrays = read_avatar_page(result.path)
+    np.testing.assert_allclose(arrays["arkit"].values, arkit_map(avatar.body).matrix.numpy(), atol=1e-6)
     assert header["splats"] == 200 and result.path.endswith("head.html")

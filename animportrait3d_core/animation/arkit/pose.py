@@ -32,6 +32,20 @@ class ArkitMap:
     gaze: Tensor
     lids: Tensor
 
+    @property
+    def matrix(self) -> Tensor:
+        """All of it [52, ne + 8], in this order."""
+        return torch.cat([self.expression, self.jaw, self.gaze, self.lids], dim=1)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the shapes."""
+        return ARKIT_NAMES
+
+    def poses(self, rest: BodyParameters) -> BodyParameters:
+        """One pose per shape: `rest` (a batch of one) with that shape fully on and all others off."""
+        return arkit_parameters(torch.eye(len(ARKIT_NAMES)), rest, self)
+
 
 def arkit_parameters(weights: Tensor, rest: BodyParameters, arkit: ArkitMap) -> BodyParameters:
     """Poses of strengths [T, 52], each on top of the rest pose (a batch of one).
@@ -47,13 +61,14 @@ def arkit_parameters(weights: Tensor, rest: BodyParameters, arkit: ArkitMap) -> 
         )
     rest = rest[0]
     weights = weights.to(rest.expression)
-    jaw, gaze, lids = weights @ arkit.jaw, weights @ arkit.gaze, weights @ arkit.lids
+    parts = (arkit.expression, arkit.jaw, arkit.gaze, arkit.lids)
+    expression, jaw, gaze, lids = (weights @ part.to(weights) for part in parts)
     zero = torch.zeros_like(jaw[:, 0])
     left_eye, right_eye = (torch.stack([-gaze[:, k + 1], gaze[:, k], zero], dim=1) for k in (0, 2))
     lids = lids.clamp(WIDEST_OPEN, 1.0)
     closing = rest.eyelids + lids * torch.where(lids > 0, 1 - rest.eyelids, torch.ones_like(lids))
     return rest.replace(
-        expression=rest.expression + weights @ arkit.expression,
+        expression=rest.expression + expression,
         jaw_pose=turned(rest.jaw_pose, torch.cat([jaw, zero[:, None]], dim=1)),
         left_eye_pose=turned(rest.left_eye_pose, left_eye),
         right_eye_pose=turned(rest.right_eye_pose, right_eye),
