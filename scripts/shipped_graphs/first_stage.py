@@ -1,0 +1,108 @@
+"""Graphs of the first stage, from a portrait to a rigged avatar, and the health check."""
+
+from __future__ import annotations
+
+from animportrait3d_core.workflow.builder import WorkflowBuilder
+from animportrait3d_core.workflow.builder_scope import BuiltNode, Output
+
+from .steps import (
+    BOX_WIDTH,
+    NOTE_WIDTH,
+    OPEN_A_BOX,
+    PICK_WIDTH,
+    RESULTS_NOTE,
+    SHEET_WIDTH,
+    Method,
+    Seen,
+    add_body,
+    add_evaluation,
+    add_first_avatar,
+    add_portrait,
+    add_sheet,
+    add_stress_clip,
+    add_stress_motion,
+    add_surface,
+    add_turntable,
+    add_views,
+)
+
+QUICKSTART_NOTE = f"""**From a static portrait to an animatable avatar**, on any computer, without licensed files.
+
+Press *Run*. Choose another portrait in *Load Portrait3D*: one of the pack's own, or a Portrait3D file in
+`models/portrait3d`. Or put *Text to Portrait* in its place and describe a person.{OPEN_A_BOX}"""
+MESH_NOTE = f"""**From a 3D head to an animatable avatar**, on any computer, without licensed files.
+
+Press *Run*. Choose another head in *Portrait from Mesh*: one of the pack's own, or any GLB, OBJ or PLY head in the
+input folder.{OPEN_A_BOX}"""
+INITIALIZATION_NOTE = f"""**The first stage of AnimPortrait3D, step by step** (paper, section 3.1): a static portrait
+becomes an avatar that is rigged to SMPL-X.
+
+Each step can be replaced by your own: normals of another estimator, masks, label pictures, painted
+corrections.{OPEN_A_BOX}"""
+
+
+def health_check(graph: WorkflowBuilder) -> None:
+    """Is everything there?"""
+    note = "**Run me first.** Lists packages, back-ends and model files, and where to get what is missing."
+    with graph.stage("Health check", note):
+        graph.add("AP3D_Doctor", shows_picture=True)
+
+
+def quickstart(graph: WorkflowBuilder) -> None:
+    """A trigrid portrait becomes an avatar that opens its mouth, blinks, looks around and turns its head."""
+    graph.note("Start here", QUICKSTART_NOTE, NOTE_WIDTH)
+    portrait = add_portrait(graph)
+    seen, mesh = add_surface(graph, portrait)
+    _avatar_of_surface(graph, 3, portrait, seen, mesh["mesh"])
+
+
+def initialization(graph: WorkflowBuilder) -> None:
+    """The initialization stage with its own mattes."""
+    graph.note("Start here", INITIALIZATION_NOTE, NOTE_WIDTH)
+    portrait = add_portrait(graph)
+    seen, mesh = add_surface(graph, portrait, mattes=True)
+    _avatar_of_surface(graph, 3, portrait, seen, mesh["mesh"], films=False)
+
+
+def mesh_portrait(graph: WorkflowBuilder) -> None:
+    """A mesh portrait becomes an avatar."""
+    graph.note("Start here", MESH_NOTE, NOTE_WIDTH)
+    with graph.stage("1 Portrait", width=PICK_WIDTH):
+        body = graph.add("AP3D_LoadSMPLX")
+        portrait = graph.add(
+            "AP3D_PortraitFromMesh", body=body["body"], shading="unlit", shows_picture=True, text_lines=4
+        )
+    with graph.stage("2 Views", width=BOX_WIDTH):
+        with graph.folded("Views", "The head is seen from all sides, and close."):
+            seen = add_views(graph, portrait)
+        graph.add("PreviewImage", title="From all sides", images=seen[0]["images"])
+    _avatar_of_surface(graph, 3, portrait, seen, portrait["mesh"], body=body)
+
+
+def _avatar_of_surface(
+    graph: WorkflowBuilder,
+    number: int,
+    portrait: BuiltNode,
+    seen: Seen,
+    mesh: Output,
+    body: BuiltNode | None = None,
+    films: bool = True,
+) -> None:
+    """Stages counted from `number`: the body under the surface, the avatar, its films and numbers, and one sheet.
+
+    body: if it is in the graph already.
+    """
+    parts, fit = add_body(graph, number, seen[0], mesh, body)
+    with graph.stage(f"{number + 1} Avatar", width=BOX_WIDTH):
+        avatar = add_first_avatar(graph, portrait, seen, mesh, parts, fit, Method(""))
+    with graph.stage(f"{number + 2} Results", width=SHEET_WIDTH, beside=True):
+        graph.add("AP3D_SaveAvatar", avatar=avatar["avatar"], text_lines=1)
+        with graph.folded("Films and numbers", RESULTS_NOTE):
+            graph.add("AP3D_ExportAvatar", avatar=avatar["avatar"], text_lines=1)
+            turn = add_turntable(graph, avatar)
+            stress = add_stress_motion(graph, avatar)
+            clip = add_stress_clip(graph, avatar, stress) if films else None
+            add_evaluation(graph, portrait, avatar, stress, "initial")
+        rows = {"Portrait": seen[0]["images"], "Avatar, turned around": turn["frames"]}
+        rows |= {"Avatar in motion": clip["highlights"]} if clip else {}
+        add_sheet(graph, rows, lines=2 if films else 1)
