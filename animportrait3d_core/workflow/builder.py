@@ -29,6 +29,7 @@ from .builder_scope import BuiltNode, Output, Scope, Source
 from .core_nodes import CORE_NODES
 from .definitions import InputDefinition, NodeDefinition, Registry, define_node, types_fit
 from .subgraphs import INPUT_NODE_ID, OUTPUT_NODE_ID
+from .ui_graph import BYPASSED
 
 FORMAT_VERSION = 0.4
 REGISTRY_ID = "animportrait3d"
@@ -67,13 +68,15 @@ class WorkflowBuilder:
         self._add_note(title, text)
 
     @contextlib.contextmanager
-    def folded(self, title: str, note: str = "") -> Iterator[None]:
-        """A box, inside of which stands what is added inside the block: a subgraph."""
+    def folded(self, title: str, note: str = "", bypassed: bool = False) -> Iterator[None]:
+        """A box, inside of which stands what is added inside the block: a subgraph. Bypassed, it hands on its first
+        input of the type of each output, until its user says otherwise."""
         outer, node_id = self._scope, next(self._node_ids)
         entry: dict[str, Any] = {"type": self._uuid(str(node_id)), "title": title, "inputs": [], "outputs": []}
         entry |= {
             "properties": {},
             "widgets_values": [],
+            **_mode(bypassed),
             **box_colors(sum(bool(column.title) for column in self._root.columns) - 1),
         }
         definition = NodeDefinition(entry["type"], object, (), {}, (), (), False)
@@ -95,6 +98,7 @@ class WorkflowBuilder:
         knobs: Mapping[str, str] | None = None,
         output_names: Mapping[str, str] | None = None,
         collapsed: bool = False,
+        bypassed: bool = False,
         **values: Any,
     ) -> BuiltNode:
         """Add a node; `values` are constants or outputs of earlier nodes, what is left out keeps its default.
@@ -102,7 +106,7 @@ class WorkflowBuilder:
         `shows_picture` leaves room for a picture or a long text on the node, `text_lines` for a short text. `models`
         ([{name, url, directory}]) drives the frontend's dialog about missing models. `knobs` are widgets that the box
         around the node shows as well, and `output_names` what its outputs are called on boxes, both {own name: other}.
-        A node that is `collapsed` shows its title alone.
+        A node that is `collapsed` shows its title alone, a `bypassed` one hands its inputs on.
         """
         definition = self._define(class_type)
         unknown = sorted((set(values) | set(knobs or ())) - {entry.name for entry in definition.inputs})
@@ -114,6 +118,7 @@ class WorkflowBuilder:
         properties = {"Node name for S&R": class_type, "cnr_id": package}
         entry = {
             "type": class_type,
+            **_mode(bypassed),
             "flags": {"collapsed": True} if collapsed else {},
             "inputs": inputs,
             "outputs": [
@@ -341,3 +346,7 @@ def _widget_values(definition: NodeDefinition, values: Mapping[str, Any]) -> lis
         controls = entry.companion_widgets - len(companions)
         stored += ["fixed", ""][:controls] + companions
     return stored
+
+
+def _mode(bypassed: bool) -> dict[str, int]:
+    return {"mode": BYPASSED} if bypassed else {}

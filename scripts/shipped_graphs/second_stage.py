@@ -11,12 +11,11 @@ from .steps import (
     BOX_WIDTH,
     NOTE_WIDTH,
     PICK_WIDTH,
-    RESULTS_NOTE,
     SHEET_WIDTH,
     Method,
     add_body,
-    add_evaluation,
     add_first_avatar,
+    add_learned,
     add_learning,
     add_portrait,
     add_sheet,
@@ -143,19 +142,7 @@ def whole_method(graph: WorkflowBuilder, plan: Method) -> None:
         guidance = graph.add("AP3D_LoadGuidance", controlnet_strength=plan.control, text_lines=4)
     with graph.stage("7 Learning", width=BOX_WIDTH):
         stages = add_learning(graph, first, guidance, prompts, seen[1], plan.stages)
-        avatar = [*stages.values()][-1]
-    with graph.stage("8 Results", width=SHEET_WIDTH, beside=True):
-        graph.add("AP3D_SaveAvatar", avatar=avatar["avatar"], text_lines=1)
-        with graph.folded("Films and numbers", RESULTS_NOTE):
-            graph.add("AP3D_SaveAvatar", avatar=first["avatar"], filename="avatar_initial", text_lines=1)
-            graph.add("AP3D_ExportAvatar", avatar=avatar["avatar"], text_lines=1)
-            turn = add_turntable(graph, avatar)
-            stress = add_stress_motion(graph, avatar)
-            clip = add_stress_clip(graph, avatar, stress)
-            add_evaluation(graph, portrait, first, stress, "initial", "Before")
-            add_evaluation(graph, portrait, avatar, stress, "refined", "After")
-        rows = {"Turned around": turn["frames"], "In motion": clip["highlights"]}
-        add_sheet(graph, rows | {f"{heading}: before, after": stage["image"] for heading, stage in stages.items()})
+    add_learned(graph, 8, portrait, first, stages)
 
 
 SUPER_RESOLUTION_NOTE = """**Super-resolution only** (paper, appendix A3): views of a saved avatar in motion go through

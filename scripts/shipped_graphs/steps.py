@@ -64,12 +64,11 @@ def add_portrait(graph: WorkflowBuilder) -> BuiltNode:
         return graph.add("AP3D_LoadPortrait3D", shows_picture=True, text_lines=2)
 
 
-def add_views(graph: WorkflowBuilder, portrait: BuiltNode) -> Seen:
-    """All around, and close to the face."""
-    views = graph.add("AP3D_RenderViews", subject=portrait["portrait"], title="Views", shows_picture=True)
-    close = graph.add(
-        "AP3D_RenderViews", subject=portrait["portrait"], preset="face", title="Close Views", shows_picture=True
-    )
+def add_views(graph: WorkflowBuilder, portrait: BuiltNode, size: int | None = None) -> Seen:
+    """All around, and close to the face.  size: of the pictures, the node's own if None."""
+    asked = {"subject": portrait["portrait"], "shows_picture": True} | ({"size": size} if size else {})
+    views = graph.add("AP3D_RenderViews", title="Views", **asked)
+    close = graph.add("AP3D_RenderViews", preset="face", title="Close Views", **asked)
     return views, close
 
 
@@ -80,25 +79,30 @@ def add_surface(graph: WorkflowBuilder, portrait: BuiltNode, mattes: bool = Fals
             views, close = add_views(graph, portrait)
             if mattes:
                 views = graph.add("AP3D_MatteViews", views=views["views"], shows_picture=True)
-            raw = graph.add(
-                "AP3D_ExtractMesh",
-                portrait=portrait["portrait"],
-                knobs={"preset": "surface preset"},
-                shows_picture=True,
-                text_lines=1,
-            )
-            normals = graph.add("AP3D_EstimateNormals", views=views["views"], shows_picture=True)
-            mesh = graph.add(
-                "AP3D_RefineMesh",
-                mesh=raw["mesh"],
-                normals=normals["normals"],
-                views=views["views"],
-                knobs={"preset": "refinement preset"},
-                shows_picture=True,
-                text_lines=2,
-            )
+            mesh = add_mesh(graph, portrait, views)
         graph.add("PreviewImage", title="Refined surface", images=mesh["image"])
     return (views, close), mesh
+
+
+def add_mesh(graph: WorkflowBuilder, portrait: BuiltNode, views: BuiltNode) -> BuiltNode:
+    """The portrait's surface, refined by the normals of the views."""
+    raw = graph.add(
+        "AP3D_ExtractMesh",
+        portrait=portrait["portrait"],
+        knobs={"preset": "surface preset"},
+        shows_picture=True,
+        text_lines=1,
+    )
+    normals = graph.add("AP3D_EstimateNormals", views=views["views"], shows_picture=True)
+    return graph.add(
+        "AP3D_RefineMesh",
+        mesh=raw["mesh"],
+        normals=normals["normals"],
+        views=views["views"],
+        knobs={"preset": "refinement preset"},
+        shows_picture=True,
+        text_lines=2,
+    )
 
 
 def add_body(
@@ -225,6 +229,7 @@ def add_learning(
     prompts: BuiltNode,
     views: BuiltNode,
     headings: Collection[str] = ALL_HEADINGS,
+    preset: str = "standard",
 ) -> dict[str, BuiltNode]:
     """Steps of dynamic optimization by their headings, one after the other, in one box.
 
@@ -239,6 +244,7 @@ def add_learning(
             avatar = stages[heading] = graph.add(
                 node,
                 avatar=avatar["avatar"],
+                preset=preset,
                 **asked,
                 knobs={"length": f"{heading.lower()}, length"},
                 output_names={"image": heading.lower()},
@@ -246,3 +252,22 @@ def add_learning(
                 text_lines=1,
             )
     return stages
+
+
+def add_learned(
+    graph: WorkflowBuilder, number: int, portrait: BuiltNode, first: BuiltNode, stages: dict[str, BuiltNode]
+) -> None:
+    """The last avatar: its file, films, numbers beside those of the first one, and a sheet of what it has learned."""
+    avatar = [*stages.values()][-1]
+    with graph.stage(f"{number} Results", width=SHEET_WIDTH, beside=True):
+        graph.add("AP3D_SaveAvatar", avatar=avatar["avatar"], text_lines=1)
+        with graph.folded("Films and numbers", RESULTS_NOTE):
+            graph.add("AP3D_SaveAvatar", avatar=first["avatar"], filename="avatar_initial", text_lines=1)
+            graph.add("AP3D_ExportAvatar", avatar=avatar["avatar"], text_lines=1)
+            turn = add_turntable(graph, avatar)
+            stress = add_stress_motion(graph, avatar)
+            clip = add_stress_clip(graph, avatar, stress)
+            add_evaluation(graph, portrait, first, stress, "initial", "Before")
+            add_evaluation(graph, portrait, avatar, stress, "refined", "After")
+        rows = {"Turned around": turn["frames"], "In motion": clip["highlights"]}
+        add_sheet(graph, rows | {f"{heading}: before, after": stage["image"] for heading, stage in stages.items()})

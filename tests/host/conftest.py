@@ -114,3 +114,11 @@ def comfyui_server(tmp_path_factory):
     server.wait()
     yield server
     server.stop()
+
+
+@pytest.fixture(scope="session")
+def tiny_models(tmp_path_factory):
+    """A folder of random model files that the host's loaders take for Stable Diffusion 1.5 and its ControlNets."""
+    from tests.host.tiny_checkpoint import write_tiny_checkpoint
+
+    return write_tiny_checkpoint(tmp_path_factory.mktemp("checkpoint"))

@@ -30,16 +30,9 @@ NAMES = (
 EXACT = 1e-5
 
 
-@pytest.fixture(scope="module")
-def files(tmp_path_factory):
-    from tests.host.tiny_checkpoint import write_tiny_checkpoint
-
-    return write_tiny_checkpoint(tmp_path_factory.mktemp("checkpoint"))
-
-
-def ask_worker(files, *names):
+def ask_worker(tiny_models, *names):
     core = os.environ["COMFYUI_DIR"]
-    command = [os.environ.get("COMFYUI_PYTHON", sys.executable), str(WORKER), core, str(files), *names]
+    command = [os.environ.get("COMFYUI_PYTHON", sys.executable), str(WORKER), core, str(tiny_models), *names]
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
     done = subprocess.run(command, cwd=core, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr[-3000:]
@@ -47,8 +40,8 @@ def ask_worker(files, *names):
 
 
 @pytest.fixture(scope="module")
-def all_measured(files):
-    return ask_worker(files, *NAMES)
+def all_measured(tiny_models):
+    return ask_worker(tiny_models, *NAMES)
 
 
 @pytest.fixture()
@@ -113,11 +106,11 @@ def test_what_users_put_before_it_is_heard(measured):
     assert found["lora is heard"] > 0.1 and found["lora error"] < EXACT and found["base harmed"] == 0
 
 
-def test_fingerprints_tell_apart_what_answers_differently(measured, files):
+def test_fingerprints_tell_apart_what_answers_differently(measured, tiny_models):
     found = measured("fingerprints")
     assert found["lora, loaded"] == found["lora"] and found["plain, lora loaded"] == found["plain"]
     assert len(set(found.values())) == len(found) - 2
-    again = ask_worker(files, "same_files")["same_files"]
+    again = ask_worker(tiny_models, "same_files")["same_files"]
     assert again == {name: found[name] for name in again}, "in another process"
 
 
@@ -178,11 +171,11 @@ def prompt(node_classes):
     return made
 
 
-def test_pictures_of_a_checkpoint_in_the_real_server(comfyui_server, files, prompt):
+def test_pictures_of_a_checkpoint_in_the_real_server(comfyui_server, tiny_models, prompt):
     for name, key in (("tiny_sd15.safetensors", "checkpoints"), ("tiny_4.safetensors", "controlnet")):
         folder = comfyui_server.base / "models" / key
         folder.mkdir(exist_ok=True)
-        shutil.copy(files / name, folder / name)
+        shutil.copy(tiny_models / name, folder / name)
     status, answer = comfyui_server.post("/prompt", {"prompt": prompt})
     assert status == 200 and not answer["node_errors"], answer
     entry = comfyui_server.history(answer["prompt_id"], 900)

@@ -16,11 +16,12 @@ from tests.diffusion.original_names import original_checkpoint, original_control
 from tests.diffusion.toys import randomized, toy_controlnet, toy_unet, toy_vae
 
 CHECKPOINT, CONTROLNET, ORDINARY_CONTROLNET = "tiny_sd15.safetensors", "tiny_4.safetensors", "tiny_3.safetensors"
+VAE, VAE_PREFIX = "tiny_vae.safetensors", "first_stage_model."
 HINT_WIDTHS = (16, 32, 96, 256)
 
 
 def write_tiny_checkpoint(folder: Path) -> Path:
-    """The three files; the folder."""
+    """The four files; the folder."""
     unet = toy_unet(
         block_out_channels=(320, 320), layers_per_block=1, attention_head_dim=8, norm_num_groups=32,
         cross_attention_dim=768, down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
@@ -30,7 +31,10 @@ def write_tiny_checkpoint(folder: Path) -> Path:
         down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4,
         block_out_channels=(128, 256, 512, 512), norm_num_groups=32, layers_per_block=2,
     )  # fmt: skip
-    save(original_checkpoint(unet, vae, _text_encoder()), folder / CHECKPOINT)
+    tensors = original_checkpoint(unet, vae, _text_encoder())
+    save(tensors, folder / CHECKPOINT)
+    own = {name.removeprefix(VAE_PREFIX): value for name, value in tensors.items() if name.startswith(VAE_PREFIX)}
+    save(own, folder / VAE)
     for channels, name in ((4, CONTROLNET), (3, ORDINARY_CONTROLNET)):
         control = toy_controlnet(unet, channels, HINT_WIDTHS)
         save(original_controlnet(control), folder / name)

@@ -36,7 +36,7 @@ def test_every_graph_has_its_test_settings():
 
 @pytest.mark.parametrize("file", [file for file in GRAPHS if file not in RUNNABLE], ids=name_of)
 def test_a_graph_for_the_host_alone_is_refused_by_the_node_that_is_lacking(file, node_classes):
-    with pytest.raises(InvalidInput, match="UpscaleModelLoader .* is not a node of this pack"):
+    with pytest.raises(InvalidInput, match=f"{SETTINGS[name_of(file)]['lacks']} .* is not a node of this pack"):
         prepare(read_graph_file(file), node_classes)
 
 
