@@ -9,6 +9,7 @@ const path = require("path");
 const { withBrowser, openPage, PATIENCE } = require("./frontend_page.js");
 
 const NODES2 = "Comfy.VueNodes.Enabled";
+const MINIMAP = "Comfy.Minimap.Visible"; // it lies over nodes in the lower right corner
 
 async function openGraph(page, graph) {
   await page.evaluate(async (graph) => {
@@ -20,7 +21,8 @@ async function openGraph(page, graph) {
     const [width, height] = [Math.max(...edge(0, 1)) - left, Math.max(...edge(1, 1)) - top];
     const room = canvas.getBoundingClientRect();
     // Bars of the page lie over the left and the upper edge, its messages in the upper right corner.
-    ds.scale = Math.min(1, (room.width - 120) / width, (room.height - 280) / height);
+    // Nodes 2.0 makes nodes higher than the graph says.
+    ds.scale = Math.min(1, (room.width - 120) / width, (room.height - 280) / (1.25 * height));
     ds.offset = [90 / ds.scale - left, 250 / ds.scale - top];
     window.app.canvas.setDirty(true, true);
   }, graph);
@@ -103,7 +105,10 @@ async function lookWhenComplete(page, expected, seconds) {
 }
 
 async function visit(page, errors, { url, renderer, graphs, folder }) {
-  await fetch(`${url}/api/settings/${NODES2}`, { method: "POST", body: JSON.stringify(renderer === "nodes2") });
+  const settings = { [NODES2]: renderer === "nodes2", [MINIMAP]: false };
+  for (const [name, value] of Object.entries(settings)) {
+    await fetch(`${url}/api/settings/${name}`, { method: "POST", body: JSON.stringify(value) });
+  }
   await openPage(page, url);
   const results = {};
   for (const { name, graph, expected } of graphs) {
