@@ -149,7 +149,7 @@ def test_wrong_levels_are_named(portrait, generator, tmp_path) -> None:
     good = checkpoint_of(portrait)
     bare = {name: value for name, value in good.items() if not name.startswith("trigrids")}
     cases = [
-        (bare, InvalidInput, "no trigrids"),
+        (bare, IncompatibleCheckpoint, "no trigrids"),
         ({**good, "trigrids_24": torch.zeros(1, 3, 36, 24, 24)}, InvalidInput, "unknown level 'trigrids_24'"),
         ({**good, "trigrids_1024": torch.zeros(1)}, InvalidInput, "unknown level 'trigrids_1024'"),
         ({**good, "trigrids_16": torch.zeros(1, 3, 36, 8, 8)}, ShapeMismatch, "trigrids_16.*8, 8"),
@@ -223,7 +223,7 @@ def test_damaged_safetensors_are_named(portrait, tmp_path) -> None:
         (tensors, {**metadata, "field": "{"}, InvalidInput, "'field'"),
         (tensors, {**metadata, "field": '{"box": 1}'}, InvalidInput, "box = 1"),
         (tensors, {**metadata, "rendering": '{"backend": 3}'}, InvalidInput, "backend = 3"),
-        (tensors, {**metadata, "format": "avatar"}, IncompatibleCheckpoint, "avatar"),
+        (tensors, {**metadata, "format": "avatar"}, IncompatibleCheckpoint, "is a 'avatar' safetensors file"),
     ]
     for changed, changed_metadata, error, words in cases:
         write_safetensors(path, changed, changed_metadata)

@@ -141,7 +141,7 @@ def _pairs(names: tuple[str, ...], value: Any) -> list[tuple[str, dataclasses.Fi
 def _from_safetensors(path: Path) -> TrigridPortrait:
     tensors, metadata = read_safetensors(path, _WHERE)
     if metadata.get("format") != PORTRAIT_FORMAT:
-        raise IncompatibleCheckpoint(_foreign(tensors))
+        raise IncompatibleCheckpoint(_foreign(tensors, metadata.get("format", "")))
     if metadata.get("schema_version") != str(SCHEMA_VERSION):
         raise IncompatibleCheckpoint(
             f"has schema version {metadata.get('schema_version')}, this program reads {SCHEMA_VERSION}; update it."
@@ -172,9 +172,11 @@ def _from_safetensors(path: Path) -> TrigridPortrait:
     )
 
 
-def _foreign(tensors: Mapping[str, Tensor]) -> str:
-    """What a file is that holds no portrait, as far as the names in it tell."""
+def _foreign(tensors: Mapping[str, Tensor], file_format: str = "") -> str:
+    """What a file is that holds no portrait, as far as its format and the names in it tell."""
     names = sorted(tensors)
+    if any(name in tensors for name in _level_names()):
+        return f"is a '{file_format or 'foreign'}' safetensors file. {PORTRAIT_HINT}"
     known = next((kind for begin, kind in _FOREIGN.items() if any(name.startswith(begin) for name in names)), None)
     shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "") or "none"
     kind = f"is {known}, not a portrait" if known else "is no portrait"
