@@ -31,7 +31,7 @@ def check_ply(path: Path, data: bytes, settings: LoadSettings) -> None:
     if "f_dc_0" in header and "rot_0" in header:
         raise InvalidInput(
             f"load_mesh: '{path.name}' is a Gaussian splat file with {counts.get('vertex', 0)} splats, expected a "
-            "mesh; load it as splats instead."
+            "mesh. Splats are not read yet; make a mesh of them with a program for splats."
         )
     if counts.get("face", 0) == 0:
         raise InvalidInput(
