@@ -110,7 +110,7 @@ class ExportAvatar:
         where = "AP3D_ExportAvatar"
         target = host.save_path(where, export_name(filename, layout), export_format(layout).suffix)
         sources = ExportSources(motion)
-        if layout in ("glb", "glb_mesh"):
+        if export_format(layout).has_head:
             sources = ExportSources(motion, corner_uvs_of(avatar.body), arkit_map(avatar.body))
         settings = ExportSettings(quaternion_order, **choices)
         notes = export_avatar(avatar, target.path, layout, sources, settings, host.ProgressBar())

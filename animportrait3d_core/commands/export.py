@@ -55,9 +55,9 @@ def _export(options: argparse.Namespace) -> int:
     kind = options.format
     path = _target(options)
     avatar = load_avatar(options.avatar, _body(options))
-    has_head = kind in ("glb", "glb_mesh")
-    sources = ExportSources(_motion(options, avatar) if has_head or export_format(kind).needs_motion else None)
-    if has_head:
+    held = export_format(kind)
+    sources = ExportSources(_motion(options, avatar) if held.has_head or held.needs_motion else None)
+    if held.has_head:
         sources = ExportSources(sources.motion, corner_uvs_of(avatar.body), arkit_map(avatar.body))
     with ProgressBar(quiet=options.quiet or options.json) as bar:
         notes = export_avatar(avatar, path, kind, sources, _settings(options), bar.stage(kind))

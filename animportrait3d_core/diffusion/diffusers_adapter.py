@@ -17,7 +17,7 @@ from ..socket_values import SocketValue
 from .codec import DiffusersAutoencoder, LatentCodec
 from .components import Components, check_components, frozen, load_controlnet, load_folder, load_vae
 from .families import family_of_width
-from .guidance import NO_CONTROLNET, Prediction, TextEmbedding, check_latents, condition_planes, guided
+from .guidance import NO_CONTROLNET, Prediction, TextEmbedding, check_latents, check_texts, condition_planes, guided
 from .lora import add_lora
 from .model_files import Model, read_config
 from .single_file import load_single_file, load_single_file_vae
@@ -111,8 +111,7 @@ class DiffusersGuidance(SocketValue):
     @torch.no_grad()
     def encode_prompt(self, texts: list[str]) -> TextEmbedding:
         """See `Guidance`. Longer texts are cut at the text encoder's length."""
-        if isinstance(texts, str) or not texts or not all(isinstance(text, str) for text in texts):
-            raise InvalidInput(f"encode_prompt: texts are {texts!r}, expected a list of at least one string.")
+        check_texts(texts)
         length = self.text_encoder.config.max_position_embeddings
         tokens = self.tokenizer(
             list(texts), padding="max_length", max_length=length, truncation=True, return_tensors="pt"

@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from ..errors import ShapeMismatch, check_shape
+from ..errors import InvalidInput, ShapeMismatch, check_shape
 
 CONTROL_CHANNELS = 4
 """Of condition images: three of normals, one of labels."""
@@ -52,6 +52,12 @@ class Prediction(NamedTuple):
 def guided(negative: Tensor, positive: Tensor, guidance_scale: float) -> Tensor:
     """Classifier-free guidance (Ho and Salimans 2022): negative + scale (positive - negative)."""
     return negative + guidance_scale * (positive - negative)
+
+
+def check_texts(texts: list[str]) -> None:
+    """Raise `InvalidInput` unless prompts are a list of strings, and not an empty one."""
+    if isinstance(texts, str) or not texts or not all(isinstance(text, str) for text in texts):
+        raise InvalidInput(f"encode_prompt: texts are {texts!r}, expected a list of at least one string.")
 
 
 def check_latents(latents: Tensor, channels: int) -> None:

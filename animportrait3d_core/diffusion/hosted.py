@@ -18,7 +18,7 @@ from torch import Tensor
 from ..errors import InvalidInput
 from ..socket_values import SocketValue
 from .codec import Autoencoder, LatentCodec
-from .guidance import NO_CONTROLNET, Prediction, TextEmbedding, check_latents, condition_planes
+from .guidance import NO_CONTROLNET, Prediction, TextEmbedding, check_latents, check_texts, condition_planes
 from .schedule import NoiseSchedule
 
 
@@ -106,8 +106,7 @@ class HostedGuidance(SocketValue):
     @torch.no_grad()
     def encode_prompt(self, texts: list[str]) -> TextEmbedding:
         """See `Guidance`."""
-        if isinstance(texts, str) or not texts or not all(isinstance(text, str) for text in texts):
-            raise InvalidInput(f"encode_prompt: texts are {texts!r}, expected a list of at least one string.")
+        check_texts(texts)
         return TextEmbedding(self._model.texts(list(texts)))
 
     def encode(self, images: Tensor, noise: Tensor | None = None) -> Tensor:

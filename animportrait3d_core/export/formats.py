@@ -25,12 +25,14 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class ExportFormat:
-    """tag: what is added to the name that the user gives.  suffix: of the file; none for a folder."""
+    """tag: what is added to the name that the user gives.  suffix: of the file; none for a folder.  has_head: whether
+    it holds the body's head, with its texture and its named shapes."""
 
     tag: str
     suffix: str
     words: str
     needs_motion: bool = False
+    has_head: bool = False
 
 
 FORMATS = {
@@ -38,8 +40,8 @@ FORMATS = {
     "rigged": ExportFormat("_rigged", ".ply", "the authors' columns, relative to the triangles"),
     "frames": ExportFormat("_frames", "", "a folder with plain splats for every frame of a motion", True),
     "animated": ExportFormat("_animated", ".ply", "one PLY with a motion, for CAP4D's viewer", True),
-    "glb": ExportFormat("", ".glb", "skinned head with morph targets, texture and clip, and the splats"),
-    "glb_mesh": ExportFormat("_mesh", ".glb", "the skinned head alone, for engines and editors"),
+    "glb": ExportFormat("", ".glb", "skinned head with morph targets, texture and clip, and the splats", has_head=True),
+    "glb_mesh": ExportFormat("_mesh", ".glb", "the skinned head alone, for engines and editors", has_head=True),
     "glb_splats": ExportFormat("_splats", ".glb", "the splats alone"),
 }
 
@@ -126,7 +128,7 @@ def _export_glb(
     progress: Progress | None,
 ) -> tuple[str, ...]:
     glb = GlbSettings(
-        mesh=kind != "glb_splats",
+        mesh=export_format(kind).has_head,
         splats=kind != "glb_mesh",
         expressions=settings.expressions,
         bake=BakeSettings(texture_size=settings.texture_size),

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 
 from animportrait3d_core.body.parameters import BodyParameters
 from animportrait3d_core.cameras import Cameras
@@ -28,19 +25,6 @@ class Answer:
     said: dict[str, Any]
     pictures: list[np.ndarray]
     means: list[np.ndarray]
-
-
-def browser_environment() -> dict[str, str]:
-    """Environment of the script, or a skip that names what is absent."""
-    chromium = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
-    if shutil.which("node") is None:
-        pytest.skip("node is not installed")
-    if chromium is None:
-        pytest.skip("Chromium is not installed (set CHROMIUM to its path)")
-    modules = os.environ.get("NODE_PATH") or str(ROOT / ".venv" / "browser" / "node_modules")
-    if not (Path(modules) / "playwright-core").is_dir():
-        pytest.skip("playwright-core is not installed (scripts/test.sh --all installs it)")
-    return {**os.environ, "NODE_PATH": modules, "CHROMIUM": chromium}
 
 
 def picture_job(pose: BodyParameters, cameras: Cameras, index: int) -> dict[str, Any]:

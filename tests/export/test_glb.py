@@ -26,6 +26,7 @@ from animportrait3d_core.mesh_files.gltf_source import GltfSource
 from animportrait3d_core.mesh_files.parts import Notes
 from animportrait3d_core.mesh_files.report import LoadSettings
 from animportrait3d_core.rigging import Placement, to_world, triangle_frames
+from tests.host.browser import node_modules
 
 ROOT = Path(__file__).parents[2]
 TINY = BakeSettings(texture_size=32, view_size=16)
@@ -305,9 +306,9 @@ def validator_messages(path: Path, folder: Path) -> list[dict]:
 @pytest.mark.slow
 def test_khronos_validator_finds_no_fault(written, avatar, clip, tmp_path):
     """But the attributes of the splats, whose extension it does not know yet."""
-    folder = ROOT / ".venv" / "browser" / "node_modules"
+    folder = node_modules()
     if shutil.which("node") is None or not (folder / "gltf-validator").is_dir():
-        pytest.skip("no node, or no gltf-validator in .venv/browser (scripts/test.sh --all installs it)")
+        pytest.skip("no node, or no gltf-validator (scripts/test.sh --all installs it)")
     found = validator_messages(written.path, folder)
     errors = [entry for entry in found if entry["severity"] == 0]
     assert errors and {entry["code"] for entry in errors} == {"MESH_PRIMITIVE_INVALID_ATTRIBUTE"}

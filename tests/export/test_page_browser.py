@@ -16,7 +16,8 @@ from animportrait3d_core.body.model import BodyModel
 from animportrait3d_core.cameras import orbit_cameras
 from animportrait3d_core.export import write_avatar_page
 from animportrait3d_core.render import render_gaussians
-from tests.export.page_browser import browser_environment, open_page, picture_job
+from tests.export.page_browser import open_page, picture_job
+from tests.host.browser import browser_environment
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 

@@ -25,6 +25,11 @@ def installed_frontend() -> Path | None:
     return Path(next(iter(package.submodule_search_locations))) / "static"
 
 
+def node_modules() -> Path:
+    """The folder of the packages that the scripts need."""
+    return Path(os.environ.get("NODE_PATH") or ROOT / ".venv" / "browser" / "node_modules")
+
+
 def browser_environment() -> dict[str, str]:
     """Environment of the scripts, or a skip that names what is absent."""
     chromium = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
@@ -32,10 +37,9 @@ def browser_environment() -> dict[str, str]:
         pytest.skip("node is not installed")
     if chromium is None:
         pytest.skip("Chromium is not installed (set CHROMIUM to its path)")
-    modules = os.environ.get("NODE_PATH") or str(ROOT / ".venv" / "browser" / "node_modules")
-    if not (Path(modules) / "playwright-core").is_dir():
+    if not (node_modules() / "playwright-core").is_dir():
         pytest.skip("playwright-core is not installed (scripts/test.sh --all installs it)")
-    return {**os.environ, "NODE_PATH": modules, "CHROMIUM": chromium}
+    return {**os.environ, "NODE_PATH": str(node_modules()), "CHROMIUM": chromium}
 
 
 def run_script(name: str, arguments: Sequence[str], seconds: float = 240) -> None:

@@ -383,7 +383,10 @@ def check_refusals(loaded):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 3 GiB")
 
     calls, comfy.samplers.calc_cond_batch = comfy.samplers.calc_cond_batch, exhausted
-    found["memory"] = refused(lambda: native.predict_noise(latents, 5, text))
+    try:
+        native.predict_noise(latents, 5, text)
+    except torch.OutOfMemoryError as error:  # as it is: the host answers its kind, the node's door finds the words
+        found["memory"] = str(error)
     comfy.samplers.calc_cond_batch = calls
     return found
 

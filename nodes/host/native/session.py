@@ -11,8 +11,6 @@ import inspect
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from animportrait3d_core.errors import InvalidInput
-
 from ..environment import comfy_module
 from .autoencoder import NativeAutoencoder
 from .schedule import check_schedule
@@ -128,7 +126,7 @@ def opened(parts: NativeParts) -> Iterator[NativeWork]:
     import torch
 
     management = _comfy("comfy.model_management")
-    with _told_when_memory_ends(management), contextlib.ExitStack() as around:
+    with contextlib.ExitStack() as around:
         if hasattr(management, "cuda_device_context"):
             around.enter_context(management.cuda_device_context(parts.model.load_device))
         with torch.inference_mode(False), torch.no_grad():
@@ -144,22 +142,6 @@ def opened(parts: NativeParts) -> Iterator[NativeWork]:
                 stack.close()
             with torch.inference_mode(False):
                 autoencoder.release()
-
-
-@contextlib.contextmanager
-def _told_when_memory_ends(management: Any) -> Iterator[None]:
-    import torch
-
-    # Where torch has no GPU the host's own name for it stands for every exception.
-    kinds = {torch.cuda.OutOfMemoryError, management.OOM_EXCEPTION} - {Exception}
-    try:
-        yield
-    except tuple(kinds) as error:
-        raise InvalidInput(
-            f"{_WHERE}: the device has no memory left ({str(error).splitlines()[0]}); ask about fewer pictures at once "
-            "(`count` of Sample Guidance, `micro_batch` of a stage), choose a smaller `image_size`, or start ComfyUI "
-            "with --lowvram."
-        ) from error
 
 
 def _comfy(name: str) -> Any:
