@@ -86,7 +86,7 @@ class ContactSheet:
 
     CATEGORY = "AnimPortrait3D/views"
     DESCRIPTION = (
-        "Picks pictures evenly from up to six batches, sets them in captioned rows and saves the sheet as PNG. The "
+        "Picks pictures evenly from up to eight batches, sets them in captioned rows and saves the sheet as PNG. The "
         "file holds the graph: drop it on the canvas."
     )
     SEARCH_ALIASES = ["grid", "overview", "image sheet", "contact sheet", "collage", "turntable"]
@@ -116,7 +116,7 @@ class ContactSheet:
                 ),
             },
             "optional": {
-                **{f"row_{number}": ("IMAGE", row) for number in range(1, 7)},
+                **{f"row_{number}": ("IMAGE", row) for number in range(1, 9)},
                 "lines": ("INT", {"default": 1, "min": 1, "max": 8, "tooltip": "Lines of pictures per batch."}),
             },
             "hidden": host.GRAPH_INPUTS,

@@ -23,7 +23,7 @@ from animportrait3d_core.workflow.prepare import prepare  # noqa: E402
 
 WORKFLOWS: dict[str, Callable[[WorkflowBuilder], None]] = {
     "health_check": first_stage.health_check,
-    "quickstart": first_stage.quickstart,
+    "quickstart": second_stage.quickstart,
     "initialization": first_stage.initialization,
     "mesh_portrait": first_stage.mesh_portrait,
     "look_at_guidance": second_stage.look_at_guidance,

@@ -38,7 +38,8 @@ TINY_GRAPH = (
     "AP3D_LoadPortrait3D.sampling=draft", "AP3D_ExtractMesh.preset=draft", "AP3D_RefineMesh.iterations=20",
     "Views.size=96", "Close Views.size=96", "AP3D_RigPoints.count=2000", "AP3D_ColorPoints.iterations=20",
     "AP3D_InitializeAvatar.iterations=20", "Hold Still.frames=2", "Stress Clip.motion=rest", "Stress Clip.frames=2",
-    "Turntable.size=64", "Animate.size=64", "AP3D_EvaluateAvatar.size=64",
+    "Turntable.size=64", "Animate.size=64", "AP3D_EvaluateAvatar.size=64", "AP3D_PretrainEyes.length=0.01",
+    "AP3D_PretrainMouth.length=0.01", "AP3D_ISMOptimize.length=0.01", "AP3D_SDEditRefine.length=0.01",
 )  # fmt: skip
 
 
@@ -54,7 +55,7 @@ def assert_same_avatar(first: RiggedAvatar, second: RiggedAvatar) -> None:
 def from_graph(node_classes, tmp_path_factory) -> RiggedAvatar:
     folder = tmp_path_factory.mktemp("quickstart")
     run(ROOT / "workflows" / "quickstart.json", node_classes, RunSettings(folder, overrides=TINY_GRAPH, device="cpu"))
-    return load_avatar(folder / "avatar.safetensors")
+    return load_avatar(folder / "avatar_initial.safetensors")
 
 
 @pytest.mark.slow
@@ -87,7 +88,8 @@ def test_the_script_of_the_readme_runs(tmp_path, monkeypatch) -> None:
 
 
 LONG_ENOUGH = (
-    "AP3D_RefineMesh.iterations=60", "AP3D_ColorPoints.iterations=300", "AP3D_InitializeAvatar.iterations=300"
+    "AP3D_RefineMesh.iterations=60", "AP3D_ColorPoints.iterations=300", "AP3D_InitializeAvatar.iterations=300",
+    "AP3D_PretrainMouth.length=0.1",
 )  # fmt: skip
 """To have a state when they are killed; the other nodes stay short."""
 
@@ -111,7 +113,7 @@ def unbroken(tmp_path_factory) -> RiggedAvatar:
 
 @pytest.mark.fuzz
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("stage", ["refine_mesh", "color_field", "initialize_avatar"])
+@pytest.mark.parametrize("stage", ["refine_mesh", "color_field", "initialize_avatar", "pretrain_mouth"])
 def test_a_killed_command_goes_on_and_makes_the_same_avatar(unbroken, stage, tmp_path) -> None:
     """SIGKILL in the middle of a long step, then the same command again."""
     cache = tmp_path / "cache"

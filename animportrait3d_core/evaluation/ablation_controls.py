@@ -23,6 +23,7 @@ from ..optimization.edits import EditMaker, EditSettings
 from ..optimization.region_guidance import RegionGuidance
 from ..optimization.region_scenes import RegionScenes
 from ..optimization.scenes import Scene, Scenes
+from ..optimization.stage import LearningRates
 
 if TYPE_CHECKING:
     from ..embedded.identities import Identity
@@ -110,6 +111,9 @@ def in_the_same_state(state: BodyParameters, rest: BodyParameters, other_rest: B
 
 
 def towards_truth(one: RegionPass) -> RegionPass:
-    """A pass that follows pictures, for `TrueEdits`: as many steps, on as many scenes."""
+    """A pass that follows pictures, for `TrueEdits`: as many steps, on as many scenes, at the usual learning rates:
+    nothing speaks for care with the truth."""
     count = one.asks.scenes if isinstance(one.asks, EditSettings) else one.stage.iterations
-    return dataclasses.replace(one, asks=EditSettings(count, SamplingSettings(), 0.8, perceptual_weight=0.2))
+    stage = dataclasses.replace(one.stage, lrs=LearningRates())
+    asks = EditSettings(count, SamplingSettings(), 0.8, perceptual_weight=0.2)
+    return dataclasses.replace(one, stage=stage, asks=asks)

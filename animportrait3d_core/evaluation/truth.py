@@ -71,7 +71,8 @@ def evaluate_against_identity(
 
     alignment: how the portrait was moved into the head frame, if it was.  detector: images [B, H, W, 3] -> (points
     [B, 68, 2] pixels, confidence [B, 68], found [B] bool), for `landmark_error`.  Returns `psnr_` and `ssim_` of
-    `image`, `face`, `eyes`, `eyes_closed` and `mouth`, `landmark_error_splat`, `label_iou`, and with a detector
+    `image`, `face`, `eyes`, `eyes_closed` and `mouth`, `psnr_flat_` of those regions (what a fill with their mean true
+    colour would reach), `landmark_error_splat`, `label_iou`, and with a detector
     `landmark_error`, `expression_error` (`expression.py`) and `faces_missed` (a share of the frames).
     """
     frames = held_out_frames() if frames is None else tuple(frames)
@@ -148,6 +149,8 @@ def _likeness(frames: Sequence[HeldOutFrame], pairs: Sequence[FramePair]) -> dic
         else:
             mask = torch.stack([pair.regions[TRUTH_REGIONS.index(region)] for pair in kept]).float()
         metrics[f"psnr_{name}"] = psnr(images, truth, mask)
+        if region is not None:
+            metrics[f"psnr_flat_{name}"] = psnr(mean_fill(truth, mask), truth, mask)
         metrics[f"ssim_{name}"] = masked_ssim(images, truth, mask)
     return metrics
 
@@ -176,6 +179,18 @@ def _detected(
     driving = torch.stack([state.expression[0] for state in states])
     metrics["expression_error"] = expression_distance(torch.stack(regressed), driving)
     return metrics
+
+
+def mean_fill(images: Tensor, mask: Tensor) -> Tensor:
+    """Pictures [B, H, W, 3] of one colour each: the mean of `images` inside the mask [B, H, W], 0 where it is empty.
+
+    >>> picture = torch.tensor([[[[0.0, 0.2, 0.4], [1.0, 0.4, 0.6], [9.0, 9.0, 9.0]]]])
+    >>> [round(value, 3) for value in mean_fill(picture, torch.tensor([[[1.0, 1.0, 0.0]]]))[0, 0, 2].tolist()]
+    [0.5, 0.3, 0.5]
+    """
+    weight = mask[..., None]
+    colors = (images * weight).sum((1, 2), keepdim=True) / weight.sum((1, 2), keepdim=True).clamp_min(1e-9)
+    return colors.expand_as(images)
 
 
 def masked_ssim(images: Tensor, reference: Tensor, mask: Tensor) -> float:

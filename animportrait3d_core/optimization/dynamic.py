@@ -10,7 +10,7 @@ import dataclasses
 import functools
 from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,7 +22,7 @@ from ..conditioning import Prompts, StateRanges
 from ..diffusion import Guidance
 from ..diffusion.score import evaluations
 from ..errors import InvalidInput
-from ..parts import AVATAR_PARTS
+from ..parts import AVATAR_PARTS, AvatarPart
 from ..previews import tile
 from ..progress import Stages, stage_of
 from ..randomness import seed_at
@@ -35,9 +35,6 @@ from .region_scenes import CameraRanges, DrawnStates, RecordedStates, RegionScen
 from .scenes import Scenes, render_scene
 from .score_matching import ScoreMatching, ScoreMatchingSettings
 from .stage import Stage
-
-if TYPE_CHECKING:
-    from ..parts import AvatarPart
 
 OPEN_JAW = 0.1
 """Radians about x from which on a mouth counts as open (the authors' number)."""
@@ -93,7 +90,8 @@ class RegionPass:
     def about(self, regions: Collection[str] | None) -> RegionPass:
         """The same about those of its regions that a model knows (`Guidance.regions`); all if None.
 
-        Raises `InvalidInput` if it knows none of them.
+        Without the bust, hair and clothes stay as they are: the other crops show edges of them, about which neither
+        words nor condition say anything. Raises `InvalidInput` if it knows none of them.
         """
         uses = tuple(use for use in self.uses if regions is None or use.region.name in regions)
         if not uses:
@@ -102,7 +100,11 @@ class RegionPass:
                 f"{self.stage.name}: the model knows {', '.join(regions or ())}, and none of {names}, which this stage "
                 "asks about; leave it out, or choose another model."
             )
-        return dataclasses.replace(self, uses=uses)
+        stage, dropped = self.stage, {use.region.name for use in self.uses} - {use.region.name for use in uses}
+        if "bust" in dropped:
+            frozen = {*stage.frozen_parts, AvatarPart.HAIR, AvatarPart.CLOTHES}
+            stage = dataclasses.replace(stage, frozen_parts=tuple(sorted(map(int, frozen))))
+        return dataclasses.replace(self, uses=uses, stage=stage)
 
     def with_score(self, **changes: Any) -> RegionPass:
         """The same with other fields of the score rule; passes of edits have none and stay."""

@@ -26,10 +26,6 @@ from .steps import (
     add_views,
 )
 
-QUICKSTART_NOTE = f"""**From a static portrait to an animatable avatar**, on any computer, without licensed files.
-
-Press *Run*. Choose another portrait in *Load Portrait3D*: one of the pack's own, or a Portrait3D file in
-`models/portrait3d`. Or put *Text to Portrait* in its place and describe a person.{OPEN_A_BOX}"""
 MESH_NOTE = f"""**From a 3D head to an animatable avatar**, on any computer, without licensed files.
 
 Press *Run*. Choose another head in *Portrait from Mesh*: one of the pack's own, or any GLB, OBJ or PLY head in the
@@ -46,14 +42,6 @@ def health_check(graph: WorkflowBuilder) -> None:
     note = "**Run me first.** Lists packages, back-ends and model files, and where to get what is missing."
     with graph.stage("Health check", note):
         graph.add("AP3D_Doctor", shows_picture=True)
-
-
-def quickstart(graph: WorkflowBuilder) -> None:
-    """A trigrid portrait becomes an avatar that opens its mouth, blinks, looks around and turns its head."""
-    graph.note("Start here", QUICKSTART_NOTE, NOTE_WIDTH)
-    portrait = add_portrait(graph)
-    seen, mesh = add_surface(graph, portrait)
-    _avatar_of_surface(graph, 3, portrait, seen, mesh["mesh"])
 
 
 def initialization(graph: WorkflowBuilder) -> None:

@@ -68,7 +68,7 @@ def full_method(graph: WorkflowBuilder) -> None:
         guidance = graph.add("AP3D_GuidanceFromModel", **parts_of_model, text_lines=3)
     with graph.stage("8 Learning", width=BOX_WIDTH):
         stages = add_learning(graph, first, guidance, prompts, seen[1], preset="paper")
-    add_learned(graph, 9, portrait, first, stages)
+    add_learned(graph, 9, portrait, seen, first, stages)
 
 
 def _model_file(graph: WorkflowBuilder, loader: str, widget: str, name: str, title: str = "") -> BuiltNode:

@@ -10,6 +10,7 @@ from animportrait3d_core.workflow.builder import WorkflowBuilder
 from .steps import (
     BOX_WIDTH,
     NOTE_WIDTH,
+    OPEN_A_BOX,
     PICK_WIDTH,
     SHEET_WIDTH,
     Method,
@@ -63,7 +64,7 @@ def look_at_guidance(graph: WorkflowBuilder) -> None:
                     text_lines=1,
                 )
                 asked = {"guidance": guidance["guidance"], "prompts": prompts["prompts"], "region": region}
-                asked |= {"condition": maps["packed"], "guidance_scale": 2.0, "count": 4}
+                asked |= {"condition": maps["packed"], "guidance_scale": 1.0, "count": 4}
                 room = {"shows_picture": True, "text_lines": 4}
                 controlled = graph.add(
                     "AP3D_SampleGuidance",
@@ -122,6 +123,11 @@ def second_stage(graph: WorkflowBuilder) -> None:
         add_sheet(graph, {heading: stage["image"] for heading, stage in stages.items()}, columns=1, size=1024)
 
 
+QUICKSTART_NOTE = f"""**From a static portrait to an animatable avatar**, on any computer, without licensed files. The
+portrait becomes an avatar, which then learns its eyes and its mouth from a diffusion model.
+
+Press *Run*. Choose another portrait in *Load Portrait3D*: one of the pack's own, or a Portrait3D file in
+`models/portrait3d`. Or put *Text to Portrait* in its place and describe a person.{OPEN_A_BOX}"""
 ABLATION_NOTE = """{what}
 
 Compare its films and its sheet with those of the whole method. `animportrait3d evaluate --ablation` measures all of
@@ -142,7 +148,12 @@ def whole_method(graph: WorkflowBuilder, plan: Method) -> None:
         guidance = graph.add("AP3D_LoadGuidance", controlnet_strength=plan.control, text_lines=4)
     with graph.stage("7 Learning", width=BOX_WIDTH):
         stages = add_learning(graph, first, guidance, prompts, seen[1], plan.stages)
-    add_learned(graph, 8, portrait, first, stages)
+    add_learned(graph, 8, portrait, seen, first, stages)
+
+
+def quickstart(graph: WorkflowBuilder) -> None:
+    """The whole method in the embedded world."""
+    whole_method(graph, Method(QUICKSTART_NOTE))
 
 
 SUPER_RESOLUTION_NOTE = """**Super-resolution only** (paper, appendix A3): views of a saved avatar in motion go through

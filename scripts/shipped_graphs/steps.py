@@ -255,7 +255,12 @@ def add_learning(
 
 
 def add_learned(
-    graph: WorkflowBuilder, number: int, portrait: BuiltNode, first: BuiltNode, stages: dict[str, BuiltNode]
+    graph: WorkflowBuilder,
+    number: int,
+    portrait: BuiltNode,
+    seen: Seen,
+    first: BuiltNode,
+    stages: dict[str, BuiltNode],
 ) -> None:
     """The last avatar: its file, films, numbers beside those of the first one, and a sheet of what it has learned."""
     avatar = [*stages.values()][-1]
@@ -269,5 +274,6 @@ def add_learned(
             clip = add_stress_clip(graph, avatar, stress)
             add_evaluation(graph, portrait, first, stress, "initial", "Before")
             add_evaluation(graph, portrait, avatar, stress, "refined", "After")
-        rows = {"Turned around": turn["frames"], "In motion": clip["highlights"]}
+        rows = {"Portrait": seen[0]["images"], "Avatar, turned around": turn["frames"]}
+        rows["Avatar in motion"] = clip["highlights"]
         add_sheet(graph, rows | {f"{heading}: before, after": stage["image"] for heading, stage in stages.items()})

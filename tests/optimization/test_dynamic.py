@@ -60,13 +60,13 @@ def test_paper_has_the_authors_numbers() -> None:
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_presets_differ_in_length_only_by_what_they_say(stage) -> None:
-    (standard,), (draft,) = (dynamic_stage(stage, preset, 2.0) for preset in ("standard", "draft"))
-    ratio = draft.evaluations() / standard.evaluations()
-    assert ratio == pytest.approx(DRAFT, rel=0.03)
-    assert draft.stage.frozen_parts == standard.stage.frozen_parts and draft.uses == standard.uses
-    if not isinstance(draft.asks, EditSettings):
-        last = draft.stage.iterations - 1
-        assert draft.asks.intervals.at(0) == standard.asks.intervals.at(0) and draft.asks.intervals.at(last)[0] == 15
+    for standard, draft in zip(*(dynamic_stage(stage, preset, 2.0) for preset in ("standard", "draft")), strict=True):
+        ratio = draft.evaluations() / standard.evaluations()
+        assert ratio == pytest.approx(DRAFT, rel=0.03)
+        assert draft.stage.frozen_parts == standard.stage.frozen_parts and draft.uses == standard.uses
+        if not isinstance(draft.asks, EditSettings):
+            first, last = draft.asks.intervals.at(0), draft.asks.intervals.at(draft.stage.iterations - 1)
+            assert first == standard.asks.intervals.at(0) and last[0] == 15
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -97,6 +97,7 @@ def test_only_regions_that_the_model_knows_are_asked_about(start) -> None:
     known = ("face", "left eye", "right eye", "mouth")
     (every,), (fewer,) = (dynamic_stage("full", "draft", 2.0, regions) for regions in (None, known))
     assert {use.region.name for use in every.uses} - {use.region.name for use in fewer.uses} == {"bust"}
+    assert every.stage.frozen_parts == () and fewer.stage.frozen_parts == (AvatarPart.HAIR, AvatarPart.CLOTHES)
     guidance, passes = Wishes(), (fewer.longer(30 / fewer.stage.iterations).with_score(rule="sds"),)
     optimize_regions(start, guidance, PROMPTS, passes)
     assert {controlled for _, controlled, _ in guidance.calls} == {True}  # the bust alone goes without

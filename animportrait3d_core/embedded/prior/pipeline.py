@@ -21,7 +21,7 @@ from ...regions import IMAGE_REGIONS
 from .networks import SCHEDULER_CONFIG, PriorNetworks
 from .vocabulary import save_tokenizer
 
-GUIDANCE_SCALE = 2.0
+GUIDANCE_SCALE = 1.0
 """With which the prior's samples are best."""
 CROPS_OF = {"bust": ("bust",), "face": ("face",), "eyes": ("left eye", "right eye", "both eyes"), "mouth": ("mouth",)}
 """Of what a picture of a data set shows: the regions of `conditioning.CROP_REGIONS`."""
