@@ -9,11 +9,12 @@ import torch
 
 from animportrait3d_core.animation import Motion
 from animportrait3d_core.animation.arkit import ARKIT_NAMES
+from animportrait3d_core.animation.files import save_motion
 from animportrait3d_core.avatar import RiggedAvatar, pose_avatar
 from animportrait3d_core.avatar.io import save_avatar
 from animportrait3d_core.cli import main
 from animportrait3d_core.errors import InvalidInput
-from animportrait3d_core.export import read_animated_ply, read_avatar_glb, read_splat_ply
+from animportrait3d_core.export import read_animated_ply, read_avatar_glb, read_avatar_page, read_splat_ply
 from animportrait3d_core.export.formats import FORMATS
 from tests.export.test_glb import licensed
 
@@ -99,3 +100,18 @@ def test_the_command_writes_beside_the_avatar_and_never_over_it(avatar, tmp_path
     assert main(["export", str(file), "--format", "fbx"]) == 2
     assert main(["export", str(file), "--format", "animated", "--motion", "dance"]) == 2
     assert sorted(path.name for path in tmp_path.iterdir()) == ["anna.safetensors", "anna_mesh.glb"]
+
+
+def test_the_command_writes_a_page_with_a_recording(avatar, motion, tmp_path, capsys):
+    file, moves = tmp_path / "anna.safetensors", tmp_path / "moves.safetensors"
+    save_avatar(avatar, file)
+    save_motion(motion, avatar.body, moves)
+    command = ["export", str(file), "--format", "html", "--budget", "50", "--motion", str(moves)]
+    assert main(command) == 0
+    assert f"50 Gaussians, {len(avatar) - 50} left out" in capsys.readouterr().out
+    header, _ = read_avatar_page(tmp_path / "anna.html")
+    (clip,) = header["clips"]
+    assert (clip["frames"], clip["fps"]) == (len(motion), motion.fps)
+    assert main(command) == 2
+    assert "is there already" in capsys.readouterr().err
+    assert main(["export", str(file), "--format", "glb", "--motion", str(file)]) == 2

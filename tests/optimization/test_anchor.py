@@ -15,8 +15,8 @@ from animportrait3d_core.optimization import Crops
 from animportrait3d_core.optimization.anchor import Anchor, Anchored, AnchoredScenes
 from animportrait3d_core.optimization.dynamic import optimize_regions
 from animportrait3d_core.optimization.presets import dynamic_stage
-from animportrait3d_core.optimization.stage import LearningRates
 from animportrait3d_core.optimization.region_scenes import CameraRanges, DrawnStates, RegionScenes
+from animportrait3d_core.optimization.stage import LearningRates
 from tests.optimization.wishes import PROMPTS, SIZE, USES, Wishes
 
 
