@@ -46,5 +46,5 @@ def evaluate_prior(
     for kind, pictures in drawn.items():
         write_png(drawn_sheet(pictures), output / f"{kind}.png")
     write_json(output / FIGURES_FILE, {"settings": dataclasses.asdict(settings), "figures": figures})
-    add_held_out(Path(pipeline) / CARD_FILE, figures, settings.count)
+    add_held_out(Path(pipeline) / CARD_FILE, figures, settings.count, settings.quality.sampling)
     return figures

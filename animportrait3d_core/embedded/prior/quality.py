@@ -27,7 +27,7 @@ class QualitySettings:
     """per_region: held-out pictures of each region.  sampling: of all of them; the noise has a fixed seed."""
 
     per_region: int = 6
-    sampling: SamplingSettings = SamplingSettings(num_inference_steps=20, guidance_scale=GUIDANCE_SCALE)
+    sampling: SamplingSettings = SamplingSettings(num_inference_steps=4, guidance_scale=GUIDANCE_SCALE)
     seed: int = 0
 
 

@@ -207,5 +207,5 @@ def _describe(samples: ShardDataset, output: Path, run: PriorRun, names: list[st
     if pictures:
         write_png(stack_rows(pictures), output / CURVES_FILE)
     with atomic_write(folder / CARD_FILE) as temporary:
-        temporary.write_text(model_card(samples, output, metrics), encoding="utf-8")
+        temporary.write_text(model_card(samples, output, metrics, run.prior.quality.sampling), encoding="utf-8")
     return metrics
