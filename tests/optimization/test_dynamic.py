@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from animportrait3d_core.avatar.io import load_avatar, save_avatar
 from animportrait3d_core.body.parameters import stack_parameters
 from animportrait3d_core.diffusion import Prediction
 from animportrait3d_core.diffusion.perceptual import VGG_FILE, LatentDistance, perceptual_distance
@@ -236,3 +238,20 @@ def test_how_many_crops_go_into_a_call() -> None:
     assert crops_per_call(small) == 16 and crops_per_call(large) == 1
     with pytest.raises(InvalidInput, match="0 crops per call"):
         RegionGuidance(small, PROMPTS, (), micro_batch=0)
+
+
+@pytest.mark.slow
+def test_the_script_of_the_page_runs(make_avatar, tmp_path, monkeypatch) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "dynamic-optimization.md").read_text(encoding="utf-8")
+    (script,) = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
+    before = dataclasses.replace(make_avatar(500, seed=5), prompt=PROMPTS.prompt)
+    save_avatar(before, tmp_path / "avatar.safetensors")
+    monkeypatch.chdir(tmp_path)
+
+    def brief(*asked):
+        return tuple(one.longer(2 / one.stage.iterations) for one in dynamic_stage(*asked))
+
+    monkeypatch.setattr("animportrait3d_core.optimization.presets.dynamic_stage", brief)
+    exec(compile(script, "dynamic-optimization.md", "exec"), {})
+    after = load_avatar(tmp_path / "avatar_dynamic.safetensors")
+    assert {AvatarPart.EYES, AvatarPart.TEETH, AvatarPart.SKIN} <= changed_parts(before, after)
