@@ -90,8 +90,10 @@ class RegionPass:
     def about(self, regions: Collection[str] | None) -> RegionPass:
         """The same about those of its regions that a model knows (`Guidance.regions`); all if None.
 
-        Without the bust, hair and clothes stay as they are: the other crops show edges of them, about which neither
-        words nor condition say anything. Raises `InvalidInput` if it knows none of them.
+        Without the bust, hair and clothes stay as they are, and nothing is asked beside the face that the condition
+        shows: of all that, the other crops show edges, about which neither words nor condition say anything.
+
+        Raises `InvalidInput` if it knows none of them.
         """
         uses = tuple(use for use in self.uses if regions is None or use.region.name in regions)
         if not uses:
@@ -104,6 +106,7 @@ class RegionPass:
         if "bust" in dropped:
             frozen = {*stage.frozen_parts, AvatarPart.HAIR, AvatarPart.CLOTHES}
             stage = dataclasses.replace(stage, frozen_parts=tuple(sorted(map(int, frozen))))
+            uses = tuple(dataclasses.replace(use, within_condition=True) for use in uses)
         return dataclasses.replace(self, uses=uses, stage=stage)
 
     def with_score(self, **changes: Any) -> RegionPass:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
+from scipy import ndimage
 from torch import Tensor
 from torch.nn import functional
 
@@ -45,12 +46,14 @@ class RegionUse:
     """What a stage asks about a region.
 
     controlled: with the ControlNet.  excluded: a region inside this one about which nothing is asked here as long as
-    it is seen: it has a crop of its own.
+    it is seen: it has a crop of its own.  within_condition: nothing is asked about pixels outside of what the condition
+    shows, neck and ears for instance, of which a model without busts knows little.
     """
 
     region: CropRegion
     controlled: bool = True
     excluded: CropRegion | None = None
+    within_condition: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -167,7 +170,7 @@ class RegionScenes:
         self.fingerprint = fingerprint(("regions", states.fingerprint, chosen))
 
     def at(self, step: int, seed: int) -> Scene:
-        """The scene of a step; `rows` are positions in the uses, `ignored` what their regions exclude."""
+        """The scene of a step; `rows` are positions in the uses, `ignored` what they do not ask about."""
         generator = np.random.default_rng(seed_at(seed, "scene", step))
         parameters = self._states.draw(self._poses, generator)
         with torch.no_grad():
@@ -186,7 +189,7 @@ class RegionScenes:
     def _look_at(
         self, posed: BodyOutput, generator: np.random.Generator
     ) -> tuple[Cameras, Cameras, Tensor, Tensor, Tensor]:
-        """(camera, its crops, positions of their uses, condition maps, excluded pixels) of a random camera."""
+        """(camera, its crops, positions of their uses, condition maps, ignored pixels) of a random camera."""
         for _ in range(_MOST_TRIES):
             frame = self._ranges.draw(generator)
             yaw = yaw_from_head(posed, frame)
@@ -199,8 +202,16 @@ class RegionScenes:
         landmarks = posed.landmarks[0]
         crops = [crop_cameras(self._uses[row].region, frame, landmarks, self._size) for row in rows]
         cameras = concatenate_cameras(crops)
-        ignored = torch.stack([self._excluded(self._uses[row], frame, landmarks, yaw) for row in rows])
-        return frame, cameras, torch.tensor(rows), posed_condition_map(self._assets, posed, cameras), ignored
+        conditions = posed_condition_map(self._assets, posed, cameras)
+        ignored = torch.stack([
+            self._excluded(self._uses[row], frame, landmarks, yaw) | self._unknown(self._uses[row], condition)
+            for row, condition in zip(rows, conditions, strict=True)
+        ])  # fmt: skip
+        return frame, cameras, torch.tensor(rows), conditions, ignored
+
+    def _unknown(self, use: RegionUse, condition: Tensor) -> Tensor:
+        """Pixels [S, S] bool of a use's crop that it does not ask about for lack of a condition [S, S, 4] there."""
+        return ~inside_condition(condition) if use.within_condition else torch.zeros(condition.shape[:2]).bool()
 
     def _excluded(self, use: RegionUse, frame: Cameras, landmarks: Tensor, yaw: float) -> Tensor:
         """Pixels [S, S] bool of a use's crop that another region covers."""
@@ -214,6 +225,15 @@ class RegionScenes:
         x1, y1 = (max(0, int(value)) for value in (corner + inner_side * self._size / side).tolist())
         mask[y0:y1, x0:x1] = True
         return mask
+
+
+def inside_condition(condition: Tensor) -> Tensor:
+    """Pixels [H, W] bool at which a condition map [H, W, 4] shows the body, and those that it encloses.
+
+    The maps leave eyes and the inside of a mouth white; they belong to what is asked about.
+    """
+    shown = (condition[..., :3] < 1).any(-1) | (condition[..., 3] > 0)
+    return torch.from_numpy(ndimage.binary_fill_holes(shown.cpu().numpy()))
 
 
 def behind(picture: Tensor, frame: Cameras, crops: Cameras) -> Tensor:

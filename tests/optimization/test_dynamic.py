@@ -100,6 +100,7 @@ def test_only_regions_that_the_model_knows_are_asked_about(start) -> None:
     (every,), (fewer,) = (dynamic_stage("full", "draft", 2.0, regions) for regions in (None, known))
     assert {use.region.name for use in every.uses} - {use.region.name for use in fewer.uses} == {"bust"}
     assert every.stage.frozen_parts == () and fewer.stage.frozen_parts == (AvatarPart.HAIR, AvatarPart.CLOTHES)
+    assert not any(use.within_condition for use in every.uses) and all(use.within_condition for use in fewer.uses)
     guidance, passes = Wishes(), (fewer.longer(30 / fewer.stage.iterations).with_score(rule="sds"),)
     optimize_regions(start, guidance, PROMPTS, passes)
     assert {controlled for _, controlled, _ in guidance.calls} == {True}  # the bust alone goes without

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from animportrait3d_core.avatar import AvatarRig, pose_avatar, render_avatar_views
+from animportrait3d_core.body.model import JOINTS
 from animportrait3d_core.cameras import orbit_cameras, project
 from animportrait3d_core.conditioning import CROP_REGIONS
 from animportrait3d_core.diffusion.score import IntervalSchedule, ScoreSettings
@@ -97,6 +98,28 @@ def test_the_face_is_ignored_in_the_whole_picture_while_it_is_seen(start) -> Non
     assert [float(xs.float().mean()) + 0.5, float(ys.float().mean()) + 0.5] == pytest.approx(eyes.tolist(), abs=1.5)
     back = scenes_of(start, cameras=CameraRanges(((1.0, 170.0, 190.0),))).at(0, 0)
     assert back.rows.tolist() == [0] and not back.ignored.any()
+
+
+def test_only_the_face_is_asked_about_where_the_condition_is_the_limit(start) -> None:
+    """Eyes and the inside of the mouth, which the maps leave white, belong to it; neck and background do not."""
+    limited = tuple(dataclasses.replace(use, within_condition=True) for use in USES if use.controlled)
+    front = CameraRanges(((1.0, -5.0, 5.0),), (85.0, 95.0))
+    scene = RegionScenes(start, DrawnStates(start.parameters, "mouth"), limited, 64, front).at(0, 0)
+    posed = start.body(scene.parameters)
+    found = {limited[row].region.name: k for k, row in enumerate(scene.rows.tolist())}
+    places = {
+        "lips": posed.landmarks[0, [48, 51, 54, 57]], "mouth": posed.landmarks[0, 60:68].mean(0)[None],
+        "eyes": posed.landmarks[0, -2:], "neck": posed.joint_transforms[0, [JOINTS["neck"]], :3, 3],
+    }  # fmt: skip
+
+    def ignored(region, place):
+        camera = scene.cameras[[found[region]]]
+        x, y = project(camera, places[place])[0][0].long().T
+        return scene.ignored[found[region]][y.clamp(0, 63), x.clamp(0, 63)].tolist()
+
+    assert ignored("face", "eyes") == [False, False] and ignored("face", "lips") == [False] * 4
+    assert ignored("face", "mouth") == ignored("mouth", "mouth") == [False] and ignored("mouth", "lips") == [False] * 4
+    assert ignored("face", "neck") == [True] and scene.ignored[found["face"]][0, 0]
 
 
 def test_a_picture_stands_behind_all_crops_in_its_place(start) -> None:
