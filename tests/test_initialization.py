@@ -38,7 +38,7 @@ TINY_GRAPH = (
     "AP3D_LoadPortrait3D.sampling=draft", "AP3D_ExtractMesh.preset=draft", "AP3D_RefineMesh.iterations=20",
     "Views.size=96", "Close Views.size=96", "AP3D_RigPoints.count=2000", "AP3D_ColorPoints.iterations=20",
     "AP3D_InitializeAvatar.iterations=20", "Hold Still.frames=2", "Stress Clip.motion=rest", "Stress Clip.frames=2",
-    "Turntable.size=64", "Animate.size=64", "AP3D_EvaluateAvatar.size=64", "AP3D_PretrainEyes.length=0.01",
+    "Turntable.size=64", "Animate.size=64", "Before.size=64", "After.size=64", "AP3D_PretrainEyes.length=0.01",
     "AP3D_PretrainMouth.length=0.01", "AP3D_ISMOptimize.length=0.01", "AP3D_SDEditRefine.length=0.01",
 )  # fmt: skip
 
