@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes the embedded diffusion prior: data sets, codec, then text encoder, U-Net and ControlNet in two parts.
+# Makes the embedded diffusion prior: data sets, codec, then text encoder, U-Net and ControlNet in three parts.
 #
 #   scripts/train_prior.sh [FOLDER]        FOLDER: for the data sets, states, logs and the pipeline (default: output/prior)
 #
@@ -38,9 +38,15 @@ if ! grep -q '"finished": true' "$folder/part1/metrics.json"; then
   say "the first part is not finished: run this again"
   exit 0
 fi
-# The second part sees other people, and no busts: what is left of the world is learned better.
-say "second data set in $folder/dataset2"
-$animportrait3d embedded build-dataset --preset prior --output "$folder/dataset2" --identities "$people" --seed 2 \
-  --regions face eyes mouth
-say "second part in $folder"
-train "$folder/dataset2" --stages part2 --start-from "$folder/part1/pipeline"
+# The other parts see other people each, and no busts: what is left of the world is learned better.
+for part in 2 3; do
+  say "data set $part in $folder/dataset$part"
+  $animportrait3d embedded build-dataset --preset prior --output "$folder/dataset$part" --identities "$people" \
+    --seed "$part" --regions face eyes mouth
+  say "part $part in $folder"
+  train "$folder/dataset$part" --stages "part$part" --start-from "$folder/part$((part - 1))/pipeline"
+  if ! grep -q '"finished": true' "$folder/part$part/metrics.json"; then
+    say "part $part is not finished: run this again"
+    exit 0
+  fi
+done

@@ -461,8 +461,8 @@ def test_a_training_may_begin_with_known_weights(straight, data, tmp_path):
 def test_other_data_and_other_stages_are_refused(data, tmp_path):
     with pytest.raises(InvalidInput, match="no condition maps"):
         train_prior(write_drawn(tmp_path / "plain", condition=False), tmp_path / "out", RUN)
-    for stages in (("part3",), (), ("part2", "part1")):
-        with pytest.raises(InvalidInput, match="expected some of codec, part1, part2 in order"):
+    for stages in (("part4",), (), ("part2", "part1")):
+        with pytest.raises(InvalidInput, match="expected some of codec, part1, part2, part3 in order"):
             PriorRun(stages=stages)
 
 
