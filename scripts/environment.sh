@@ -66,8 +66,8 @@ patiently() {
   return "$status"
 }
 
-# prepare_browser: playwright-core for the frontend tests and Khronos's glTF validator, in .venv/browser. Without node or
-# Chromium the tests that need them skip by name.
+# prepare_browser: playwright-core for the frontend tests, Khronos's glTF validator and two viewers of glTF files, in
+# .venv/browser. Without node or Chromium the tests that need them skip by name.
 prepare_browser() {
   local folder="$environment/browser"
   if ! command -v npm >/dev/null 2>&1; then
@@ -81,7 +81,7 @@ prepare_browser() {
       say "Chromium could not be installed: the browser tests will be skipped"
   fi
   local package
-  for package in playwright-core gltf-validator; do
+  for package in playwright-core gltf-validator three babylonjs babylonjs-loaders; do
     if [ ! -d "$folder/node_modules/$package" ]; then
       mkdir -p "$folder"
       patiently npm install --no-audit --no-fund --prefix "$folder" "$package" ||

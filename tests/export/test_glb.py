@@ -26,7 +26,7 @@ from animportrait3d_core.mesh_files.gltf_source import GltfSource
 from animportrait3d_core.mesh_files.parts import Notes
 from animportrait3d_core.mesh_files.report import LoadSettings
 from animportrait3d_core.rigging import Placement, to_world, triangle_frames
-from tests.host.browser import node_modules
+from tests.host.browser import browser_environment, node_modules
 
 ROOT = Path(__file__).parents[2]
 TINY = BakeSettings(texture_size=32, view_size=16)
@@ -317,3 +317,35 @@ def test_khronos_validator_finds_no_fault(written, avatar, clip, tmp_path):
     bare = dataclasses.replace(SETTINGS, splats=False)
     report = write_avatar_glb(avatar, tmp_path / "a.glb", {"stress": clip}, front_uvs(avatar.body), TwoShapes(), bare)
     assert validator_messages(report.path, folder) == []
+
+
+@pytest.mark.browser
+@pytest.mark.slow
+@pytest.mark.parametrize("viewer", ["three", "babylon"])
+def test_other_viewers_show_the_body_in_every_frame(opened_elsewhere, viewer, head, avatar, clip):
+    """three.js and Babylon.js skin and morph the file themselves; what they show is the body."""
+    answer, folder = opened_elsewhere
+    found = answer[viewer]
+    assert tuple(found["morphs"]) == head.morph_names and found["clips"] == ["stress"]
+    assert {"neck", "head", "jaw", "left_eye", "right_eye"} <= set(found["bones"])
+    for frame in range(len(clip)):
+        shown = np.fromfile(folder / f"{viewer}{frame}.f32", np.float32).reshape(-1, 3)
+        assert distance(shown, head.faces, avatar, clip.parameters[frame]) < 1e-4, clip.names[frame]
+
+
+@pytest.fixture(scope="module")
+def opened_elsewhere(written, clip, tmp_path_factory):
+    """(what both viewers say of the file, folder of the vertices that they show)."""
+    environment, folder = browser_environment(), tmp_path_factory.mktemp("viewers")
+    lacking = [name for name in ("three", "babylonjs", "babylonjs-loaders") if not (node_modules() / name).is_dir()]
+    if lacking:
+        pytest.skip(f"{', '.join(lacking)}: not there (scripts/test.sh --all installs them)")
+    times = [frame / clip.fps for frame in range(len(clip))]
+    (folder / "jobs.json").write_text(json.dumps({"clip": "stress", "times": times}))
+    script = Path(__file__).parent / "open_glb.js"
+    command = ["node", str(script), str(written.path), str(folder / "jobs.json"), str(folder)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=280)
+    assert done.returncode == 0, done.stderr
+    answer = json.loads((folder / "answer.json").read_text())
+    assert not [line for line in answer["said"] if EXTENSION not in line], answer["said"]
+    return answer, folder
