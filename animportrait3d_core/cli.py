@@ -277,6 +277,7 @@ def _bench(options: argparse.Namespace) -> int:
     if options.name not in scripts:
         raise InvalidInput(f"bench: no benchmark '{options.name}'; there are {', '.join(scripts)}.")
     sys.argv = [str(scripts[options.name]), *options.arguments]
+    sys.path.insert(0, str(folder))  # as Python does for a script: its neighbours can be imported
     runpy.run_path(str(scripts[options.name]), run_name="__main__")
     return EXIT_DONE
 

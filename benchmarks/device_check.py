@@ -28,8 +28,8 @@ import torch
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from device_stages import paper_stages  # noqa: E402
-from device_work import WORK, Place, Skipped  # noqa: E402
+from _device_stages import paper_stages  # noqa: E402
+from _device_work import WORK, Place, Skipped  # noqa: E402
 
 from animportrait3d_core.errors import MissingExtension  # noqa: E402
 from animportrait3d_core.files import write_json  # noqa: E402

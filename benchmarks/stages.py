@@ -19,8 +19,8 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from device_stages import Timed, paces, times_of  # noqa: E402
-from device_work import Place  # noqa: E402
+from _device_stages import Timed, paces, times_of  # noqa: E402
+from _device_work import Place  # noqa: E402
 
 from animportrait3d_core.avatar import RiggedAvatar  # noqa: E402
 from animportrait3d_core.avatar.io import load_avatar  # noqa: E402

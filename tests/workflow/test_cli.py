@@ -236,6 +236,14 @@ def test_bench_lists_and_runs_scripts(capsys, tmp_path):
     assert main(["--pack", str(tmp_path), "bench", "weigh"]) == 2
 
 
+@pytest.mark.parametrize("name", sorted(path.stem for path in (ROOT / "benchmarks").glob("[a-z]*.py")))
+def test_every_benchmark_starts_by_its_command(name):
+    """In a process of its own: a benchmark may set paths and threads."""
+    command = [sys.executable, "-m", "animportrait3d_core", "bench", name, "--help"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0 and done.stdout.startswith("usage: "), done.stderr
+
+
 def test_evaluate_reads_the_generator_of_a_portrait(tmp_path, monkeypatch, make_avatar, capsys):
     import torch
 

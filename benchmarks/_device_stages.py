@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from device_work import Place, Result, Skipped, embedded_body, wait_for
+from _device_work import Place, Result, Skipped, embedded_body, wait_for
 
 from animportrait3d_core.avatar import InitializeSettings, RiggedAvatar, initialize_avatar
 from animportrait3d_core.conditioning import Prompts
