@@ -64,7 +64,7 @@ def look_at_guidance(graph: WorkflowBuilder) -> None:
                     text_lines=1,
                 )
                 asked = {"guidance": guidance["guidance"], "prompts": prompts["prompts"], "region": region}
-                asked |= {"condition": maps["packed"], "guidance_scale": 1.0, "count": 4}
+                asked |= {"condition": maps["packed"], "guidance_scale": 1.0, "steps": 8, "count": 4}
                 room = {"shows_picture": True, "text_lines": 4}
                 controlled = graph.add(
                     "AP3D_SampleGuidance",
