@@ -321,6 +321,7 @@ def test_khronos_validator_finds_no_fault(written, avatar, clip, tmp_path):
 
 @pytest.mark.browser
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("viewer", ["three", "babylon"])
 def test_other_viewers_show_the_body_in_every_frame(opened_elsewhere, viewer, head, avatar, clip):
     """three.js and Babylon.js skin and morph the file themselves; what they show is the body."""
@@ -344,7 +345,7 @@ def opened_elsewhere(written, clip, tmp_path_factory):
     (folder / "jobs.json").write_text(json.dumps({"clip": "stress", "times": times}))
     script = Path(__file__).parent / "open_glb.js"
     command = ["node", str(script), str(written.path), str(folder / "jobs.json"), str(folder)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=280)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=500)
     assert done.returncode == 0, done.stderr
     answer = json.loads((folder / "answer.json").read_text())
     assert not [line for line in answer["said"] if EXTENSION not in line], answer["said"]
