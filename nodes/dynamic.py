@@ -185,7 +185,7 @@ class Editing(DynamicStage):
                 {
                     "default": 0.0, "min": 0.0, "max": 1.0, "step": 0.05, "round": False,
                     "tooltip": "How much the model may change in its edits (denoise); 0: the stage's own, 0.9 for "
-                    "eyes, 0.3 for the refinement.",
+                    "eyes, 0.5 for the refinement (paper: 0.3).",
                 },
             ),
             "steps": (
@@ -252,8 +252,8 @@ class SDEditRefine(Editing):
     """The last stage."""
 
     DESCRIPTION = (
-        "Refines the avatar: pictures of it in motion are edited a little by the model, without the ControlNet, and "
-        "the avatar follows them (paper, section 3.2.4)."
+        "Refines the avatar: pictures of it in motion are edited a little by the model, and the avatar "
+        "follows them (paper, section 3.2.4)."
     )
     SEARCH_ALIASES = ["SDEdit", "refine", "img2img", "details", "avatar", "enhance"]
     STAGE = "refine"

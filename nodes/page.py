@@ -77,9 +77,7 @@ class ExportPage:
             include_licensed_body=include_licensed_body,
             overwrite=True,
         )
-        left_out = f", {report.left_out} left out by the budget" if report.left_out else ""
-        line = f"{report.splats} Gaussians{left_out}, {report.size / 1e6:.1f} MB"
-        return host.node_result(str(target.path), ui={"text": [str(target.path), line]})
+        return host.node_result(str(target.path), ui={"text": [str(target.path), report.words()]})
 
 
 NODE_CLASS_MAPPINGS = {"AP3D_ExportPage": ExportPage}

@@ -18,10 +18,15 @@ find_python() {
   return 3
 }
 
+# free_gb FOLDER: gigabytes that are free there; nothing where df does not tell.
+free_gb() {
+  df -Pk "$1" 2>/dev/null | awk 'NR == 2 { print int($4 / 1048576) }' || true
+}
+
 # On Linux torch comes with its CUDA libraries; pip ends with a bare "No space left on device" where they do not fit.
 warn_of_full_disk() {
   local needed=7 free
-  free=$(df -Pk . 2>/dev/null | awk 'NR == 2 { print int($4 / 1048576) }') || true
+  free=$(free_gb .)
   if [ "${free:-$needed}" -lt "$needed" ]; then
     say "only $free GB are free here; a new environment takes up to $needed GB. If this fails, free some space first." >&2
   fi

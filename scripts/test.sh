@@ -28,7 +28,7 @@ say "lint: ruff"
 say "types: mypy"
 "$environment/bin/python" -m mypy
 say "tests: pytest${markers:+ -m \"$markers\"}"
-say "free: $(df -h --output=avail "${TMPDIR:-/tmp}" | tail -1 | tr -d ' ') for temporary files, $(df -h --output=avail . | tail -1 | tr -d ' ') here"
+say "free: $(free_gb "${TMPDIR:-/tmp}") GB for temporary files, $(free_gb .) GB here"
 started=$SECONDS
 "$environment/bin/python" -m pytest ${markers:+-m "$markers"} "$@"
 say "tests passed in $((SECONDS - started)) s"

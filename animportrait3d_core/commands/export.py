@@ -87,8 +87,7 @@ def _write_page(options: argparse.Namespace, avatar: RiggedAvatar, path: Path) -
         avatar, path, {} if motion is None else {"motion": motion}, options.budget, arkit_map(avatar.body).matrix,
         options.include_licensed_body, options.overwrite,
     )  # fmt: skip
-    left_out = f", {report.left_out} left out by the budget" if report.left_out else ""
-    return (*notes, f"{report.splats} Gaussians{left_out}, {report.size / 1e6:.1f} MB")
+    return (*notes, report.words())
 
 
 def _target(options: argparse.Namespace) -> Path:

@@ -7,7 +7,7 @@ data set holds and how people look (`embedded`). Nothing here knows the mannequi
 """
 
 from .crops import CROP_REGIONS, FRAME_SIZE, CropRegion, crop_boxes, crop_cameras
-from .maps import ConditionAssets, condition_assets, condition_map, posed_condition_map
+from .maps import ConditionAssets, condition_assets, condition_map, inside_condition, posed_condition_map
 from .prompts import Prompts, region_prompt, with_view_word
 from .states import BodyState, StateRanges, neutral_state, sample_eyes, sample_state, state_parameters
 
@@ -24,6 +24,7 @@ __all__ = [
     "crop_boxes",
     "crop_cameras",
     "neutral_state",
+    "inside_condition",
     "posed_condition_map",
     "region_prompt",
     "sample_eyes",

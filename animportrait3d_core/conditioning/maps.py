@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import torch
+from scipy import ndimage
 from torch import Tensor
 
 from ..body.assets import BodyAssets
@@ -84,6 +85,15 @@ def posed_condition_map(assets: ConditionAssets, posed: BodyOutput, cameras: Cam
     vertices = posed.vertices.detach().double()
     vertices = vertices[0] if len(vertices) == 1 else vertices
     return condition_map(assets, vertices, vertex_normals(vertices, assets.faces), cameras, grain)
+
+
+def inside_condition(condition: Tensor) -> Tensor:
+    """Pixels [H, W] bool at which a condition map [H, W, 4] shows the body, and those that it encloses.
+
+    The maps leave eyes and the inside of a mouth white; they belong to what is asked about.
+    """
+    shown = (condition[..., :3] < 1).any(-1) | (condition[..., 3] > 0)
+    return torch.from_numpy(ndimage.binary_fill_holes(shown.cpu().numpy()))
 
 
 def _check(assets: ConditionAssets, vertices: Tensor, normals: Tensor, cameras: Cameras, grain: int) -> None:

@@ -37,6 +37,11 @@ class PageReport:
     splats: int
     left_out: int
 
+    def words(self) -> str:
+        """For people."""
+        left_out = f", {self.left_out} left out by the budget" if self.left_out else ""
+        return f"{self.splats} Gaussians{left_out}, {self.size / 1e6:.1f} MB"
+
 
 def write_avatar_page(
     avatar: RiggedAvatar,

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
-from scipy import ndimage
 from torch import Tensor
 from torch.nn import functional
 
@@ -25,6 +24,7 @@ from ..conditioning import (
     condition_assets,
     crop_boxes,
     crop_cameras,
+    inside_condition,
     posed_condition_map,
     sample_eyes,
     sample_state,
@@ -225,15 +225,6 @@ class RegionScenes:
         x1, y1 = (max(0, int(value)) for value in (corner + inner_side * self._size / side).tolist())
         mask[y0:y1, x0:x1] = True
         return mask
-
-
-def inside_condition(condition: Tensor) -> Tensor:
-    """Pixels [H, W] bool at which a condition map [H, W, 4] shows the body, and those that it encloses.
-
-    The maps leave eyes and the inside of a mouth white; they belong to what is asked about.
-    """
-    shown = (condition[..., :3] < 1).any(-1) | (condition[..., 3] > 0)
-    return torch.from_numpy(ndimage.binary_fill_holes(shown.cpu().numpy()))
 
 
 def behind(picture: Tensor, frame: Cameras, crops: Cameras) -> Tensor:

@@ -19,7 +19,7 @@ from animportrait3d_core.conditioning import (
     crop_cameras,
     posed_condition_map,
 )
-from animportrait3d_core.conditioning.maps import pack_torch
+from animportrait3d_core.conditioning.maps import inside_condition, pack_torch
 from animportrait3d_core.embedded.identities import (
     IdentityRenderSettings,
     pose_identity,
@@ -163,3 +163,17 @@ def test_wrong_inputs_are_named(mannequin_body, parameters):
         condition_map(assets, vertices, vertices[:5], camera)
     with pytest.raises(InvalidInput, match="0 samples per pixel"):
         condition_map(assets, vertices, vertices, camera, grain=0)
+
+
+def test_what_the_condition_encloses_is_inside() -> None:
+    """A ring of normals around a white mouth, teeth in it by their label alone, an open bay, and white beyond."""
+    condition = torch.ones(9, 9, 4)
+    condition[..., 3] = 0
+    condition[1:8, 1:8, :3] = 0.5
+    condition[3:6, 3:6, :3] = 1
+    condition[4, 4, 3] = 1
+    condition[2, 0:3, :3] = 1
+    wanted = torch.zeros(9, 9, dtype=torch.bool)
+    wanted[1:8, 1:8] = True
+    wanted[2, 1:3] = False
+    assert torch.equal(inside_condition(condition), wanted)

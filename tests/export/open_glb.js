@@ -1,6 +1,6 @@
 // usage: node open_glb.js FILE.glb JOBS.json OUT_FOLDER
 // Opens a GLB with three.js and with Babylon.js in headless Chromium, as a page of theirs would. JOBS: {clip, times:
-// [seconds], screenshot}. Writes answer.json and, per viewer and time, three0.f32 ... and babylon0.f32 ...: the skinned
+// [seconds]}. Writes answer.json and, per viewer and time, three0.f32 ... and babylon0.f32 ...: the skinned
 // and morphed vertices in the world, x y z. NODE_PATH must lead to playwright-core, three, babylonjs, babylonjs-loaders.
 const fs = require("fs");
 const http = require("http");
@@ -10,7 +10,7 @@ const { chromium } = require("playwright-core");
 
 const folderOf = (name) => path.join(process.env.NODE_PATH, name);
 const PAGE = `<!doctype html><link rel="icon" href="data:,">
-<canvas id="canvas" width="512" height="512"></canvas><canvas id="other" width="512" height="512"></canvas>
+<canvas id="canvas"></canvas>
 <script type="importmap">{"imports": {"three": "/three/build/three.module.js", "three/addons/": "/three/examples/jsm/"}}</script>
 <script src="/babylonjs/babylon.js"></script><script src="/babylonjs-loaders/babylonjs.loaders.min.js"></script>`;
 
@@ -28,12 +28,12 @@ function serve(file) {
 }
 
 // Each viewer's own way: what it found in the file, and the world's vertices at each time, as arrays of numbers.
-async function inThree({ clip, times, screenshot }) {
+async function inThree({ clip, times }) {
   const THREE = await import("three");
   const { GLTFLoader } = await import("three/addons/loaders/GLTFLoader.js");
   const { scene, animations } = await new GLTFLoader().loadAsync("/avatar.glb");
-  let mesh, points;
-  scene.traverse((node) => ((mesh = node.isSkinnedMesh ? node : mesh), (points = node.isPoints ? node : points)));
+  let mesh;
+  scene.traverse((node) => (mesh = node.isSkinnedMesh ? node : mesh));
   const mixer = new THREE.AnimationMixer(scene);
   const action = mixer.clipAction(THREE.AnimationClip.findByName(animations, clip));
   action.setLoop(THREE.LoopOnce).clampWhenFinished = true;
@@ -46,23 +46,12 @@ async function inThree({ clip, times, screenshot }) {
     for (let i = 0; i < count; i++) out.push(...mesh.localToWorld(mesh.getVertexPosition(i, place)).toArray());
     return out;
   });
-  if (screenshot) {
-    const renderer = new THREE.WebGLRenderer({ canvas: document.getElementById("canvas"), preserveDrawingBuffer: true });
-    const camera = new THREE.PerspectiveCamera(25, 1, 0.01, 100), box = new THREE.Box3().setFromObject(mesh);
-    const center = box.getCenter(new THREE.Vector3()), far = 2.6 * box.getSize(new THREE.Vector3()).length();
-    camera.position.copy(center).add(new THREE.Vector3(0.3 * far, 0, far).setLength(far));
-    camera.lookAt(center);
-    scene.add(new THREE.AmbientLight(0xffffff, 3));
-    if (points) points.visible = false;
-    renderer.setClearColor(0xffffff);
-    renderer.render(scene, camera);
-  }
   const bones = mesh.skeleton.bones.map((bone) => bone.name);
   return { morphs: Object.keys(mesh.morphTargetDictionary), bones, clips: animations.map((one) => one.name), frames };
 }
 
 async function inBabylon({ clip, times }) {
-  const engine = new BABYLON.Engine(document.getElementById("other")), scene = new BABYLON.Scene(engine);
+  const engine = new BABYLON.Engine(document.getElementById("canvas")), scene = new BABYLON.Scene(engine);
   scene.useRightHandedSystem = true;
   await BABYLON.SceneLoader.AppendAsync("/", "avatar.glb", scene);
   const mesh = scene.meshes.find((one) => one.skeleton), targets = mesh.morphTargetManager;
@@ -105,7 +94,6 @@ async function main() {
       const { frames, ...found } = await page.evaluate(look, jobs);
       answer[name] = found;
       frames.forEach((frame, k) => fs.writeFileSync(path.join(folder, `${name}${k}.f32`), Buffer.from(new Float32Array(frame).buffer)));
-      if (name === "three" && jobs.screenshot) await page.locator("#canvas").screenshot({ path: path.join(folder, "three.png") });
     }
   } finally {
     await context.close();

@@ -23,7 +23,6 @@ from animportrait3d_core.optimization.region_scenes import (
     RecordedStates,
     RegionScenes,
     RegionUse,
-    inside_condition,
     yaw_from_head,
 )
 from animportrait3d_core.optimization.scenes import render_scene
@@ -121,20 +120,6 @@ def test_only_the_face_is_asked_about_where_the_condition_is_the_limit(start) ->
     assert ignored("face", "eyes") == [False, False] and ignored("face", "lips") == [False] * 4
     assert ignored("face", "mouth") == ignored("mouth", "mouth") == [False] and ignored("mouth", "lips") == [False] * 4
     assert ignored("face", "neck") == [True] and scene.ignored[found["face"]][0, 0]
-
-
-def test_what_the_condition_encloses_is_inside() -> None:
-    """A ring of normals around a white mouth, teeth in it by their label alone, an open bay, and white beyond."""
-    condition = torch.ones(9, 9, 4)
-    condition[..., 3] = 0
-    condition[1:8, 1:8, :3] = 0.5
-    condition[3:6, 3:6, :3] = 1
-    condition[4, 4, 3] = 1
-    condition[2, 0:3, :3] = 1
-    wanted = torch.zeros(9, 9, dtype=torch.bool)
-    wanted[1:8, 1:8] = True
-    wanted[2, 1:3] = False
-    assert torch.equal(inside_condition(condition), wanted)
 
 
 def test_a_picture_stands_behind_all_crops_in_its_place(start) -> None:
