@@ -51,7 +51,7 @@ STAGES: dict[str, LoopSettings] = {
         ema_decay=0.9995, precision="bfloat16", eval_interval=4000,
     ),
     "part3": LoopSettings(
-        steps=12000, batch_size=32, lr=5e-4, warmup_steps=200, final_share=0.01, weight_decay=1e-3,
+        steps=8000, batch_size=32, lr=5e-4, warmup_steps=200, final_share=0.01, weight_decay=1e-3,
         ema_decay=0.9995, precision="bfloat16", eval_interval=4000,
     ),
 }  # fmt: skip
