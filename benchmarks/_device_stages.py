@@ -28,6 +28,7 @@ from animportrait3d_core.optimization.presets import dynamic_stage
 from animportrait3d_core.optimization.region_guidance import RegionGuidance
 from animportrait3d_core.optimization.score_matching import ScoreMatching
 from animportrait3d_core.render import gaussian_device
+from animportrait3d_core.runs import Work
 
 COUNTS = (500_000, 1_000_000)
 _NETWORK_CALLS = ("decode", "predict_noise", "predict_guided_noise")
@@ -136,32 +137,33 @@ class Pace:
     evaluations: float
 
 
-def pace_of(step: Callable[[], None], guidance: Timed, device: str, steps: int) -> Pace:
-    """Mean of some steps, after one that is not counted."""
-    step()
+def pace_of(work: Work, guidance: Timed, device: str) -> Pace:
+    """Mean of what work counts (steps, or scenes that are edited together), after a first step that is not counted."""
+    work.step()
     guidance.seconds, guidance.evaluations = 0.0, 0
+    first = work.step_index
     wait_for(device)
     begun = time.perf_counter()
-    for _ in range(steps):
-        step()
+    while work.step_index < work.steps:
+        work.step()
     wait_for(device)
-    seconds = time.perf_counter() - begun
-    return Pace(seconds / steps, guidance.seconds / steps, guidance.evaluations / steps)
+    seconds, done = time.perf_counter() - begun, work.step_index - first
+    return Pace(seconds / done, guidance.seconds / done, guidance.evaluations / done)
 
 
 def paces(one: RegionPass, avatar: RiggedAvatar, guidance: Timed, place: Place, steps: int) -> dict[str, Pace]:
     """Of a pass: "edit" for making edits if it has them, and "step"; means of some steps."""
     scenes = scenes_of(one, avatar, guidance.image_size)
     asked = RegionGuidance(guidance, Prompts.of(avatar.prompt), one.uses)  # type: ignore[arg-type]
+    short = dataclasses.replace(one.stage, iterations=steps + 1)
     if not isinstance(one.asks, EditSettings):
         objective = ScoreMatching(asked, one.asks)
-        work = AvatarOptimizer(avatar, one.stage, scenes, objective, device=place.device)
-        return {"step": pace_of(work.step, guidance, place.device, steps)}
-    short = dataclasses.replace(one.asks, scenes=steps + 1)
-    maker = EditMaker(avatar, scenes, asked, short)
-    made = pace_of(maker.step, guidance, place.device, steps)
-    work = maker.optimizer(avatar, one.stage, place.device)
-    return {"edit": made, "step": pace_of(work.step, guidance, place.device, steps)}
+        work = AvatarOptimizer(avatar, short, scenes, objective, device=place.device)
+        return {"step": pace_of(work, guidance, place.device)}
+    together = max(1, asked.micro_batch // len(scenes.at(0, 0).cameras))
+    maker = EditMaker(avatar, scenes, asked, dataclasses.replace(one.asks, scenes=(steps + 1) * together))
+    made = pace_of(maker, guidance, place.device)
+    return {"edit": made, "step": pace_of(maker.optimizer(avatar, short, place.device), guidance, place.device)}
 
 
 def times_of(one: RegionPass, kind: str) -> int:

@@ -82,12 +82,13 @@ def sample(
     start: Tensor | None = None,
     progress: Progress | None = None,
     generator: torch.Generator | None = None,
+    previews: int = _PREVIEWS,
 ) -> Tensor:
     """Clean latents [B, C, h, w] from noise of that shape.
 
     start: latents to begin from in place of pure noise; they get the noise of the first timestep (SDEdit, Meng et al.
-    2022). Without them `settings.strength` must be 1.  progress: called after each step, a few times with the first
-    picture as the model sees it then.  generator: of schedulers that draw noise on the way.
+    2022). Without them `settings.strength` must be 1.  progress: called after each step, `previews` times with the
+    first picture as the model sees it then.  generator: of schedulers that draw noise on the way.
     """
     sampler = settings.sampler(NoiseSchedule(guidance.alphas_cumprod), generator)
     steps = sampler.timesteps
@@ -98,7 +99,7 @@ def sample(
         found = _predict(guidance, settings, sampler.asked(latents, done - 1), step, text, negative, condition)
         latents = sampler.advance(found, latents, done - 1)
         if progress is not None:
-            shown = done % max(1, len(steps) // _PREVIEWS) == 0
+            shown = previews > 0 and done % max(1, len(steps) // previews) == 0
             progress(done, len(steps), guidance.decode(found.x0[:1])[0].cpu() if shown else None)
     return latents
 

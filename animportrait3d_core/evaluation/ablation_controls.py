@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -85,15 +86,16 @@ class TrueEdits(EditMaker):
         """See `EditMaker`."""
         return {**super().key(), "truth": fingerprint(self._identity)}
 
-    def _edit(self, scene: Scene, images: Tensor) -> Tensor:
+    def _edit(self, scenes: Sequence[Scene], images: Tensor) -> Tensor:
         from ..embedded.identities import IdentityRenderSettings, render_identity
 
         settings, pictures = IdentityRenderSettings(condition=False), []
-        assert scene.parameters is not None  # `RegionScenes` always poses
-        for pose in range(len(scene.parameters)):
-            state = in_the_same_state(scene.parameters[pose], self._own_rest, self._true_rest)
-            cameras = scene.cameras[scene.cameras_of(pose)]
-            pictures.append(render_identity(self._prepared, state, cameras, settings).rgb)
+        for scene in scenes:
+            assert scene.parameters is not None  # `RegionScenes` always poses
+            for pose in range(len(scene.parameters)):
+                state = in_the_same_state(scene.parameters[pose], self._own_rest, self._true_rest)
+                cameras = scene.cameras[scene.cameras_of(pose)]
+                pictures.append(render_identity(self._prepared, state, cameras, settings).rgb)
         return torch.cat(pictures).to(images)
 
 

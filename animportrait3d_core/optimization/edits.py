@@ -7,7 +7,7 @@ batches, once: a stopped run finds them again, and a fit may look at each severa
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -57,7 +57,8 @@ class EditSettings:
 
 
 class EditMaker:
-    """Edits of an avatar, one scene a step (`runs.Work`). Texts have no view word, as in the authors' code."""
+    """Edits of an avatar (`runs.Work`), in each step of as many scenes as fill a call of the guidance; what is counted
+    are scenes. Texts have no view word, as in the authors' code."""
 
     def __init__(
         self, avatar: RiggedAvatar, scenes: Scenes, asked: RegionGuidance, settings: EditSettings, seed: int = 0
@@ -68,6 +69,8 @@ class EditMaker:
         self._edits: list[Tensor] = []
         self.shown: Tensor | None = None
         """The last scene's first crop beside its edit [H, 2 W, 3]."""
+        self.on_the_way: Callable[[], None] = lambda: None
+        """Called after each call of the guidance: a step takes long, and may be cancelled within."""
 
     def key(self) -> dict[str, str]:
         """All that the edits depend on, by parts."""
@@ -77,15 +80,23 @@ class EditMaker:
         }  # fmt: skip
 
     def step(self) -> None:
-        """Edit the crops of one scene."""
+        """Edit the crops of some scenes."""
         with torch.inference_mode(False), torch.no_grad():
-            scene = self._scenes.at(self.step_index, self._seed)
-            images = render_scene(self._rig, scene)
-            edited = self._edit(scene, images)
+            scenes = self._next_scenes()
+            images = [render_scene(self._rig, scene) for scene in scenes]
+            edited = self._edit(scenes, torch.cat(images))
             # As pictures are kept everywhere: a resumed run sees what an unbroken one does.
-            self._edits.append((edited.clamp(0, 1) * 255).round().to(torch.uint8).cpu())
-        self.shown = torch.cat([images[0].cpu(), edited[0].clamp(0, 1).cpu()], 1)
-        self.step_index += 1
+            kept = (edited.clamp(0, 1) * 255).round().to(torch.uint8).cpu()
+            self._edits += [one.clone() for one in kept.split([len(one) for one in images])]
+        self.shown = torch.cat([images[-1][0].cpu(), self._edits[-1][0].float() / 255], 1)
+        self.step_index += len(scenes)
+
+    def _next_scenes(self) -> list[Scene]:
+        """The scenes of a step: at least one, and no more crops than a call takes."""
+        first = self._scenes.at(self.step_index, self._seed)
+        count = max(1, self._asked.micro_batch // len(first.cameras))
+        others = range(self.step_index + 1, min(self.step_index + count, self.steps))
+        return [first, *(self._scenes.at(number, self._seed) for number in others)]
 
     def edits(self) -> list[Tensor]:
         """Pictures [C, H, W, 3] in 0..1 of each scene done."""
@@ -112,20 +123,26 @@ class EditMaker:
         self.step_index = int(state.values["step"])
         self._edits = [state.tensors[name] for name in sorted(state.tensors)]
 
-    def _edit(self, scene: Scene, images: Tensor) -> Tensor:
+    def _edit(self, scenes: Sequence[Scene], images: Tensor) -> Tensor:
+        """Edits [C, H, W, 3] of the crops of scenes, one after the other."""
         asked, guidance = self._asked, self._asked.guidance
-        rows = [] if scene.rows is None else scene.rows.tolist()
+        rows = [row for scene in scenes if scene.rows is not None for row in scene.rows.tolist()]
         noise, posterior = (
-            asked.noise(scene, self._seed, name, self.step_index) for name in ("edit", "edit's posterior")
-        )
+            torch.cat([
+                asked.noise(scene, self._seed, name, number) for number, scene in enumerate(scenes, self.step_index)
+            ])
+            for name in ("edit", "edit's posterior")
+        )  # fmt: skip
+        conditions = [scene.conditions for scene in scenes if scene.conditions is not None]
         edited = torch.empty_like(images)
         for part, controlled in asked.parts(rows):
-            condition = scene.conditions[part] if controlled and scene.conditions is not None else None
+            condition = torch.cat(conditions)[part] if controlled and conditions else None
             start = guidance.encode(images[part], posterior[part])
             text = asked.text([rows[k] for k in part.tolist()])
             found = sample(
                 guidance, self._settings.sampling, text, asked.negative, noise[part], condition, start,
                 generator=generator_at(self._seed, "on the way", self.step_index, int(part[0])),
+                progress=lambda *_: self.on_the_way(), previews=0,
             )  # fmt: skip
             edited[part] = guidance.decode(found).to(edited)
         return edited
@@ -197,6 +214,7 @@ def follow_edits(
         if progress is not None:
             progress(maker.step_index, maker.steps, maker.shown)
 
+    maker.on_the_way = report
     carry_out(maker, run, report)
     if run is not None:
         run.save(maker)

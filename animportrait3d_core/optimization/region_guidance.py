@@ -43,7 +43,9 @@ class RegionGuidance:
         if micro_batch < 1:
             raise InvalidInput(f"RegionGuidance: {micro_batch} crops per call, expected at least 1.")
         self.guidance, self.uses = guidance, uses
-        self._prompts, self._micro_batch = prompts, micro_batch
+        self.micro_batch = micro_batch
+        """Crops per call."""
+        self._prompts = prompts
         self.negative, self.empty = (guidance.encode_prompt([text]) for text in (prompts.negative_prompt, ""))
         self._embedded: dict[str, TextEmbedding] = {}
         self.fingerprint = fingerprint((guidance.fingerprint, prompts, uses))
@@ -61,8 +63,8 @@ class RegionGuidance:
         """(positions of crops that are asked about together, whether with the ControlNet)."""
         for controlled in (True, False):
             chosen = [k for k, row in enumerate(rows) if self.uses[row].controlled == controlled]
-            for first in range(0, len(chosen), self._micro_batch):
-                yield torch.tensor(chosen[first : first + self._micro_batch]), controlled
+            for first in range(0, len(chosen), self.micro_batch):
+                yield torch.tensor(chosen[first : first + self.micro_batch]), controlled
 
     def noise(self, scene: Scene, seed: int, *place: str | int) -> Tensor:
         """Noise [C, channels, h, w] for all crops of a scene at once: a micro-batch changes nothing."""

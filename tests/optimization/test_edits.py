@@ -28,10 +28,11 @@ def start(make_avatar):
     return make_avatar(1500, seed=5)
 
 
-def maker(avatar, guidance=None, settings=SETTINGS, uses=USES, **changes):
+def maker(avatar, guidance=None, settings=SETTINGS, uses=USES, micro_batch=9, **changes):
+    """micro_batch: up to 9 crops are those of one scene of `USES`."""
     front = CameraRanges(((1.0, -10.0, 10.0),))
     scenes = RegionScenes(avatar, DrawnStates(avatar.parameters, "face"), uses, SIZE, front, **changes)
-    return EditMaker(avatar, scenes, RegionGuidance(guidance or Wishes(), PROMPTS, uses), settings)
+    return EditMaker(avatar, scenes, RegionGuidance(guidance or Wishes(), PROMPTS, uses, micro_batch), settings)
 
 
 class Mirror(Wishes):
@@ -69,7 +70,7 @@ def test_edits_begin_at_the_frozen_avatar_and_end_where_the_guidance_leads(start
 
 def test_edits_begin_with_the_pictures_under_the_noise_of_their_strength(start) -> None:
     guidance = Mirror()
-    work = maker(start, guidance, uses=USES[1:])
+    work = maker(start, guidance, uses=USES[1:], micro_batch=4)
     work.step()
     schedule = NoiseSchedule(guidance.alphas_cumprod)
     noise = work._asked.noise(work._scenes.at(0, 0), 0, "edit", 0)
@@ -85,6 +86,45 @@ def test_calls_and_texts(start) -> None:
     assert [on for _, on, _ in guidance.calls] == [True] * 7 + [False] * 7
     assert guidance.calls[0][2] == 4 and guidance.calls[-1][2] == 1
     assert "left eye region, a young man" in guidance.texts and not any("view" in text for text in guidance.texts)
+
+
+class Gradual(Wishes):
+    """A guidance whose answer to a picture depends on that picture and its noise alone."""
+
+    def _seeing(self, latents, timesteps, color):
+        abar = self.alphas_cumprod[timesteps]
+        x0 = 0.5 * latents.tanh() + 0.5 * color[:, None, None]
+        return Prediction((latents - abar.sqrt() * x0) / (1 - abar).sqrt(), x0)
+
+
+def test_scenes_that_are_edited_together_get_what_each_gets_alone(start) -> None:
+    settings, together, alone = dataclasses.replace(SETTINGS, scenes=5), Gradual(), Gradual()
+    many, one = maker(start, together, settings, micro_batch=13), maker(start, alone, settings)
+    many.step()
+    assert many.step_index == 2  # of five crops each; a third scene would be more than a call takes
+    for work in (many, one):
+        while work.step_index < work.steps:
+            work.step()
+    assert many.step_index == 5 and len(together.calls) == 3 * 14 and len(alone.calls) == 5 * 14
+    for found, wanted in zip(many.edits(), one.edits(), strict=True):
+        assert float((found - wanted).abs().max()) <= 1.01 / 255
+    assert len({float(edit.mean()) for edit in many.edits()}) == 5
+
+
+def test_a_cancel_within_a_step_leaves_what_was_made(start) -> None:
+    settings, heard = dataclasses.replace(SETTINGS, scenes=4), []
+    work = maker(start, settings=settings, micro_batch=10)
+    work.step()
+
+    def cancel() -> None:
+        heard.append(work.step_index)
+        if len(heard) == 3:
+            raise KeyboardInterrupt
+
+    work.on_the_way = cancel
+    with pytest.raises(KeyboardInterrupt):
+        work.step()
+    assert work.step_index == 2 and len(work.edits()) == 2 and heard == [2, 2, 2]
 
 
 def test_the_avatar_becomes_its_edits(start) -> None:
@@ -133,7 +173,9 @@ def test_a_stopped_run_makes_nothing_twice_and_ends_equal(start, tmp_path, monke
         maker(start, guidance), start, STAGE, tmp_path, lambda name: lambda step, *_: steps.append((name, step))
     )
     assert len(guidance.calls) == (14 if stop[0] == "edits" else 0)  # one scene of three is left, or none
-    assert steps[0] == (stop[0], stop[1] + 1) and steps[-1] == ("refine", 12)
+    # While a scene is edited, those before it are told.
+    assert steps[0] == {"edits": ("edits", 2), "refine": ("refine", 6)}[stop[0]] and steps[-1] == ("refine", 12)
+    assert steps == sorted(steps)
     for field in dataclasses.fields(whole.gaussians):
         assert torch.equal(getattr(whole.gaussians, field.name), getattr(again.gaussians, field.name))
     assert list(tmp_path.iterdir()) == []
