@@ -135,6 +135,12 @@ def close_lids(pose: BodyParameters, amount: float | Tensor) -> BodyParameters:
     return pose.replace(eyelids=pose.eyelids + amount * (1 - pose.eyelids))
 
 
+def move_lids(pose: BodyParameters, amount: Tensor) -> BodyParameters:
+    """The lids [B, 2] closed by the share `amount` of what they are open, or opened wider by it where it is below 0."""
+    share = amount * torch.where(amount > 0, 1 - pose.eyelids, torch.ones_like(amount))
+    return pose.replace(eyelids=pose.eyelids + share)
+
+
 def turn_eyes(pose: BodyParameters, left_degrees: float, up_degrees: float) -> BodyParameters:
     """Both eyes turned to the subject's left and up, from where they look."""
     turn = (-up_degrees, left_degrees, 0.0)

@@ -6,7 +6,7 @@ import dataclasses
 import html
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -18,12 +18,15 @@ from ..avatar import RiggedAvatar
 from ..errors import InvalidInput
 from ..files import atomic_write, parse_json, require_file
 from .budget import within_budget
+from .licences import refusal_of_page
 from .page_data import page_content
 from .quantized import Quantized, pack, unpack
 
 PAGE_FOLDER = Path(__file__).parent / "page"
 SCRIPTS = ("rig.js", "renderer.js", "drivers.js", "view.js", "page.js")
-"""In the order in which they need each other; the first four are all that a widget needs."""
+"""In the order in which they need each other."""
+WIDGET_SCRIPTS = (*SCRIPTS, "bridge.js")
+"""Of the page within a node."""
 
 NO_MOTIONS: Mapping[str, Motion] = MappingProxyType({})
 
@@ -51,12 +54,14 @@ def write_avatar_page(
     arkit: Tensor | None = None,
     include_licensed_body: bool = False,
     overwrite: bool = False,
+    scripts: Sequence[str] = SCRIPTS,
 ) -> PageReport:
     """Write the avatar as one self-contained HTML file, in one piece.
 
     motions: clips by the name that the page shows.  budget: Gaussians at most (see `budget`), None keeps all.  arkit:
     [52, E + 8], see `page_content`; without it the page follows no recordings of faces.  include_licensed_body: the
-    page moves by the body's template and directions; those of a licensed body leave only by this switch.
+    page moves by the body's template and directions; those of a licensed body leave only by this switch.  scripts:
+    `SCRIPTS` or `WIDGET_SCRIPTS`.
 
     Raises `InvalidInput` for a licensed body without the switch, an existing file without `overwrite`, and motions of
     another body.
@@ -67,7 +72,7 @@ def write_avatar_page(
     kept = avatar if budget is None else within_budget(avatar, budget)
     header, arrays = page_content(kept, motions, arkit)
     layout, data = pack(arrays)
-    text = _filled(avatar.prompt or "Avatar", header | {"arrays": layout}, data)
+    text = _filled(avatar.prompt or "Avatar", header | {"arrays": layout}, data, scripts)
     with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
     return PageReport(path, path.stat().st_size, len(kept), len(avatar) - len(kept))
@@ -81,22 +86,19 @@ def _check_target(path: Path, overwrite: bool) -> None:
 
 
 def _check_licence(avatar: RiggedAvatar, include_licensed_body: bool) -> None:
-    if not avatar.body.redistributable and not include_licensed_body:
-        raise InvalidInput(
-            f"write_avatar_page: the body '{avatar.body.assets.name}' is licensed and its template, expression "
-            "directions and skinning weights may not be passed on; without them there is no page that moves. If your "
-            "licence lets you, ask for them with `include_licensed_body` and keep the page to yourself."
-        )
+    refusal = refusal_of_page(avatar.body, include_licensed_body)
+    if refusal:
+        raise InvalidInput(f"write_avatar_page: {refusal}")
 
 
-def _filled(title: str, header: Mapping[str, Any], data: str) -> str:
+def _filled(title: str, header: Mapping[str, Any], data: str, scripts: Sequence[str]) -> str:
     """The template with its four places filled, in one pass: what is put in is not looked at again."""
-    scripts = "\n".join(
-        f"<script>\n{(PAGE_FOLDER / name).read_text(encoding='utf-8').strip()}\n</script>" for name in SCRIPTS
+    code = "\n".join(
+        f"<script>\n{(PAGE_FOLDER / name).read_text(encoding='utf-8').strip()}\n</script>" for name in scripts
     )
     # In a script element only "</script" and "<!--" mean anything; JSON may say < in other words.
     plain = json.dumps(header, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
-    places = {"TITLE": html.escape(title), "HEADER": plain, "DATA": data, "SCRIPTS": scripts}
+    places = {"TITLE": html.escape(title), "HEADER": plain, "DATA": data, "SCRIPTS": code}
     template = (PAGE_FOLDER / "page.html").read_text(encoding="utf-8")
     return re.sub("%([A-Z]+)%", lambda match: places[match[1]], template)
 

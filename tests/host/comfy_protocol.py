@@ -35,6 +35,8 @@ class Script:
     """The `ui` of the result, given the id of the node."""
     errors: tuple[str, ...] = ("",)
     """The error of each run, or "" for the result; after the last one the first again."""
+    work: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None = None
+    """The `ui` of a node that really runs, given its inputs as the prompt has them."""
     pause: float = 0.05
     """Seconds between two progress pictures."""
 
@@ -88,8 +90,11 @@ class Job:
         if error:
             self._fail(node_id, class_type, error)
             return False
-        if script.output is not None:
-            self._tell("executed", {"node": node_id, "display_node": node_id, "output": script.output(node_id)})
+        output = script.output(node_id) if script.output is not None else None
+        if script.work is not None:
+            output = script.work(self._prompt[node_id]["inputs"])
+        if output is not None:
+            self._tell("executed", {"node": node_id, "display_node": node_id, "output": output})
         self._progress(node_id, 1, 1, "finished")
         return True
 

@@ -8,16 +8,22 @@ const EXECUTABLE = process.env.CHROMIUM || "chromium";
 const PATIENCE = Number(process.env.FRONTEND_SECONDS || 90) * 1000;
 
 // What is none of ours: files that no server here has, and what the browser says of its own.
-const FOREIGN = /Failed to load resource|ERR_INTERNET_DISCONNECTED|net::ERR_|preload/;
+const FOREIGN = /Failed to load resource|ERR_INTERNET_DISCONNECTED|net::ERR_|preload|api\.comfy\.org/;
+
+const NODES2 = "Comfy.VueNodes.Enabled";
+const MINIMAP = "Comfy.Minimap.Visible"; // it lies over nodes in the lower right corner
+
+const NO_GPU = ["--disable-gpu"];
+const SOFTWARE_GL = ["--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"];
 
 // Gives `page` and its list of errors to `work`, and closes the browser behind it.
-async function withBrowser(work) {
+async function withBrowser(work, graphics = NO_GPU) {
   const profile = fs.mkdtempSync(path.join(os.tmpdir(), "ap3d-frontend-"));
   const context = await chromium.launchPersistentContext(profile, {
     executablePath: EXECUTABLE,
     headless: true,
     viewport: { width: 1600, height: 1000 },
-    args: ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-sync"],
+    args: ["--no-sandbox", ...graphics, "--no-first-run", "--disable-background-networking", "--disable-sync"],
   });
   try {
     const page = context.pages()[0] ?? (await context.newPage());
@@ -43,4 +49,43 @@ async function openPage(page, url) {
   await page.keyboard.press("Escape"); // the dialog of templates at the first visit
 }
 
-module.exports = { withBrowser, openPage, PATIENCE };
+// renderer: "classic" or "nodes2"; for the next page that is opened.
+async function chooseRenderer(url, renderer) {
+  const settings = { [NODES2]: renderer === "nodes2", [MINIMAP]: false };
+  for (const [name, value] of Object.entries(settings)) {
+    await fetch(`${url}/api/settings/${name}`, { method: "POST", body: JSON.stringify(value) });
+  }
+}
+
+async function openGraph(page, graph) {
+  await page.evaluate(async (graph) => {
+    await window.app.loadGraphData(graph, true, true, "test");
+    const { ds, canvas } = window.app.canvas;
+    const nodes = window.app.graph._nodes ?? window.app.graph.nodes;
+    const edge = (axis, end) => nodes.map((node) => node.pos[axis] + end * node.size[axis]);
+    const [left, top] = [Math.min(...edge(0, 0)), Math.min(...edge(1, 0))];
+    const [width, height] = [Math.max(...edge(0, 1)) - left, Math.max(...edge(1, 1)) - top];
+    const room = canvas.getBoundingClientRect();
+    // Bars of the page lie over the left and the upper edge, its messages in the upper right corner.
+    // Nodes 2.0 makes nodes higher than the graph says.
+    ds.scale = Math.min(1, (room.width - 120) / width, (room.height - 280) / (1.25 * height));
+    ds.offset = [90 / ds.scale - left, 250 / ds.scale - top];
+    window.app.canvas.setDirty(true, true);
+  }, graph);
+  await page.waitForTimeout(500);
+}
+
+// Queues the graph, as the button does, and waits for its end.
+async function run(page) {
+  await page.evaluate(async (patience) => {
+    const { api } = await import(new URL("scripts/api.js", location.href).href);
+    const ended = new Promise((resolve, reject) => {
+      for (const kind of ["execution_success", "execution_error"]) api.addEventListener(kind, resolve, { once: true });
+      setTimeout(() => reject(new Error("the run did not end")), patience);
+    });
+    await window.app.queuePrompt(0, 1);
+    await ended;
+  }, PATIENCE);
+}
+
+module.exports = { SOFTWARE_GL, withBrowser, chooseRenderer, openPage, openGraph, run, PATIENCE };

@@ -6,41 +6,7 @@
 // RENDERER_NAME_NUMBER.png.
 const fs = require("fs");
 const path = require("path");
-const { withBrowser, openPage, PATIENCE } = require("./frontend_page.js");
-
-const NODES2 = "Comfy.VueNodes.Enabled";
-const MINIMAP = "Comfy.Minimap.Visible"; // it lies over nodes in the lower right corner
-
-async function openGraph(page, graph) {
-  await page.evaluate(async (graph) => {
-    await window.app.loadGraphData(graph, true, true, "test");
-    const { ds, canvas } = window.app.canvas;
-    const nodes = window.app.graph._nodes ?? window.app.graph.nodes;
-    const edge = (axis, end) => nodes.map((node) => node.pos[axis] + end * node.size[axis]);
-    const [left, top] = [Math.min(...edge(0, 0)), Math.min(...edge(1, 0))];
-    const [width, height] = [Math.max(...edge(0, 1)) - left, Math.max(...edge(1, 1)) - top];
-    const room = canvas.getBoundingClientRect();
-    // Bars of the page lie over the left and the upper edge, its messages in the upper right corner.
-    // Nodes 2.0 makes nodes higher than the graph says.
-    ds.scale = Math.min(1, (room.width - 120) / width, (room.height - 280) / (1.25 * height));
-    ds.offset = [90 / ds.scale - left, 250 / ds.scale - top];
-    window.app.canvas.setDirty(true, true);
-  }, graph);
-  await page.waitForTimeout(500);
-}
-
-// Queues the graph, as the button does, and waits for its end.
-async function run(page) {
-  await page.evaluate(async (patience) => {
-    const { api } = await import(new URL("scripts/api.js", location.href).href);
-    const ended = new Promise((resolve, reject) => {
-      for (const kind of ["execution_success", "execution_error"]) api.addEventListener(kind, resolve, { once: true });
-      setTimeout(() => reject(new Error("the run did not end")), patience);
-    });
-    await window.app.queuePrompt(0, 1);
-    await ended;
-  }, PATIENCE);
-}
+const { withBrowser, chooseRenderer, openPage, openGraph, run, PATIENCE } = require("./frontend_page.js");
 
 // {id: {text, color, pictures, films, box}}: what can be seen on each node; box: [left, top, right, bottom] in pixels.
 async function look(page) {
@@ -105,10 +71,7 @@ async function lookWhenComplete(page, expected, seconds) {
 }
 
 async function visit(page, errors, { url, renderer, graphs, folder }) {
-  const settings = { [NODES2]: renderer === "nodes2", [MINIMAP]: false };
-  for (const [name, value] of Object.entries(settings)) {
-    await fetch(`${url}/api/settings/${name}`, { method: "POST", body: JSON.stringify(value) });
-  }
+  await chooseRenderer(url, renderer);
   await openPage(page, url);
   const results = {};
   for (const { name, graph, expected } of graphs) {

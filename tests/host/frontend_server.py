@@ -45,7 +45,7 @@ def answers(info: Mapping[str, Any]) -> dict[str, Any]:
     """JSON answers to what the frontend asks; all else is not found."""
     return {
         "/users": {"storage": "server", "migrated": True},
-        "/extensions": ["/extensions/pack/node_results.js"],
+        "/extensions": [f"/extensions/pack/{name}.js" for name in ("node_results", "preview_avatar")],
         "/object_info": info,
         "/system_stats": {"system": {"argv": [], "comfyui_version": "0.3.64"}, "devices": []},
         "/queue": {"queue_running": [], "queue_pending": []},
@@ -65,15 +65,24 @@ def answers(info: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class FrontendServer(http.server.ThreadingHTTPServer):
-    """Serves a frontend's folder `static`; `scripts`: what nodes show when run; `pictures`: the folder of /view."""
+    """Serves a frontend's folder `static`; `scripts`: what nodes show when run; `pictures`: the folder of /view.
+
+    `policy`: the content security policy of every answer.
+    """
 
     daemon_threads = True
 
     def __init__(
-        self, static: Path, info: Mapping[str, Any], scripts: Mapping[str, Script] | None = None, pictures: Path = WEB
+        self,
+        static: Path,
+        info: Mapping[str, Any],
+        scripts: Mapping[str, Script] | None = None,
+        pictures: Path = WEB,
+        policy: str = "",
     ) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.static, self.known, self.scripts, self.pictures = static, answers(info), dict(scripts or {}), pictures
+        self.policy = policy
         self.settings: dict[str, Any] = {"Comfy.TutorialCompleted": True, "Comfy.Validation.Workflows": False}
         self.browser: Websocket | None = None
         self.features: dict[str, Any] = {}
@@ -126,6 +135,11 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
         if path.startswith("/settings/"):
             self.server.settings[path.removeprefix("/settings/")] = body
         self._answer_json({})
+
+    def end_headers(self) -> None:
+        if self.server.policy:
+            self.send_header("Content-Security-Policy", self.server.policy)
+        super().end_headers()
 
     def _answer_json(self, value: Any) -> None:
         self._answer(json.dumps(value).encode(), "application/json")

@@ -10,7 +10,7 @@ from torch import Tensor
 from ...body.parameters import BodyParameters
 from ...errors import ShapeMismatch, check_finite, check_shape
 from ...rotations import turned
-from ..clips import rotate_head
+from ..clips import move_lids, rotate_head
 from ..motion import Motion
 from .names import ARKIT_NAMES
 from .track import ArkitTrack
@@ -65,14 +65,11 @@ def arkit_parameters(weights: Tensor, rest: BodyParameters, arkit: ArkitMap) -> 
     expression, jaw, gaze, lids = (weights @ part.to(weights) for part in parts)
     zero = torch.zeros_like(jaw[:, 0])
     left_eye, right_eye = (torch.stack([-gaze[:, k + 1], gaze[:, k], zero], dim=1) for k in (0, 2))
-    lids = lids.clamp(WIDEST_OPEN, 1.0)
-    closing = rest.eyelids + lids * torch.where(lids > 0, 1 - rest.eyelids, torch.ones_like(lids))
-    return rest.replace(
+    return move_lids(rest, lids.clamp(WIDEST_OPEN, 1.0)).replace(
         expression=rest.expression + expression,
         jaw_pose=turned(rest.jaw_pose, torch.cat([jaw, zero[:, None]], dim=1)),
         left_eye_pose=turned(rest.left_eye_pose, left_eye),
         right_eye_pose=turned(rest.right_eye_pose, right_eye),
-        eyelids=closing,
     )
 
 

@@ -27,9 +27,7 @@
     return [a * e - b * f - c * g - d * h, a * f + b * e + c * h - d * g, a * g - b * h + c * e + d * f, a * h + b * g - c * f + d * e];
   }
   const inverse = ([w, x, y, z]) => [w, -x, -y, -z];
-  function rotate(q, v) {
-    return times(times(q, [0, ...v]), inverse(q)).slice(1);
-  }
+  const rotate = (q, v) => times(times(q, [0, ...v]), inverse(q)).slice(1);
 
   const at = (header, name) => header.expressions + { neck: 3, head: 6, jaw: 9, leftEye: 12, rightEye: 15, lids: 18 }[name];
 

@@ -3,6 +3,8 @@
 (function (root) {
   const { neutralSliders, withSliders, gazeTowards, arkitClip, clipPose, blink } = root.drivers;
 
+  const frameOf = ({ clip, time }) => (clip ? Math.round(time * clip.fps) % clip.frames : 0);
+
   function element(kind, attributes, ...children) {
     const made = Object.assign(document.createElement(kind), attributes);
     made.append(...children);
@@ -16,16 +18,18 @@
     note.hidden = !text;
   }
 
-  function slider(name, low, high, step, set) {
-    const input = element("input", { type: "range", min: low, max: high, step, value: 0, ariaLabel: name }), value = element("output", {}, "0");
+  // A row of the panel; `get` and `set` reach what it moves, `row.show` tells it of other hands.
+  function slider(name, low, high, step, get, set) {
+    const input = element("input", { type: "range", min: low, max: high, step, ariaLabel: name }), value = element("output", {});
     input.addEventListener("input", () => { value.textContent = input.value; set(Number(input.value)); });
     input.dataset.name = name;
-    return element("label", {}, element("span", {}, name), input, value);
+    const show = () => { input.value = get(); value.textContent = input.value; }, row = element("label", {}, element("span", {}, name), input, value);
+    show();
+    return Object.assign(row, { show });
   }
 
   function box(name, checked, set) {
-    const input = element("input", { type: "checkbox", checked });
-    input.addEventListener("change", () => set(input.checked));
+    const input = element("input", { type: "checkbox", checked, onchange: () => set(input.checked) });
     return element("label", { className: "box" }, input, name);
   }
 
@@ -37,17 +41,24 @@
 
   // Sliders of `state.sliders`; the first ten expressions, which are the strongest.
   function sliders(header, state) {
-    const set = (key) => (value) => { state.sliders[key] = value; state.changed = true; };
-    const both = (value) => { state.sliders.lidLeft = state.sliders.lidRight = value; state.changed = true; };
-    const rows = [
-      slider("Jaw", 0, 30, 0.5, set("jaw")), slider("Lids", -0.5, 1, 0.01, both),
-      slider("Gaze left", -28, 28, 0.5, set("gazeLeft")), slider("Gaze up", -18, 18, 0.5, set("gazeUp")),
-      slider("Head left", -60, 60, 1, set("turn")), slider("Head up", -30, 30, 1, set("nod")), slider("Head tilt", -30, 30, 1, set("tilt")),
+    const set = (where, keys) => (value) => { for (const key of keys) where()[key] = value; state.changed = true; };
+    const of = (name, low, high, step, where, ...keys) => slider(name, low, high, step, () => where()[keys[0]], set(where, keys));
+    const row = (name, low, high, step, ...keys) => of(name, low, high, step, () => state.sliders, ...keys);
+    const expression = (e) => of(`Expression ${e + 1}`, -3, 3, 0.05, () => state.sliders.expression, e);
+    return [
+      row("Jaw", 0, 30, 0.5, "jaw"), row("Lids", -0.5, 1, 0.01, "lidLeft", "lidRight"),
+      row("Gaze left", -28, 28, 0.5, "gazeLeft"), row("Gaze up", -18, 18, 0.5, "gazeUp"),
+      row("Head left", -60, 60, 1, "turn"), row("Head up", -30, 30, 1, "nod"), row("Head tilt", -30, 30, 1, "tilt"),
+      ...Array.from({ length: Math.min(10, header.expressions) }, (_, e) => expression(e)),
     ];
-    for (let e = 0; e < Math.min(10, header.expressions); e++) {
-      rows.push(slider(`Expression ${e + 1}`, -3, 3, 0.05, (value) => { state.sliders.expression[e] = value; state.changed = true; }));
-    }
-    return rows;
+  }
+
+  // The clip's frame: it moves while the clip plays, and stops it when it is moved.
+  function frames(state) {
+    const row = slider("Frame", 0, 0, 1, () => frameOf(state), (value) => { state.time = value / state.clip.fps; state.play(false); });
+    const { show } = row, input = row.querySelector("input");
+    row.show = () => { row.hidden = !state.clip; input.max = state.clip ? state.clip.frames - 1 : 0; show(); };
+    return row;
   }
 
   function record(view, button) {
@@ -55,13 +66,10 @@
     const type = globalThis.MediaRecorder && types.find((each) => MediaRecorder.isTypeSupported(each));
     if (!type || !view.canvas.captureStream) { tell("This browser cannot record a canvas.", true); return null; }
     const parts = [], recorder = new MediaRecorder(view.canvas.captureStream(30), { mimeType: type, videoBitsPerSecond: 8e6 });
-    recorder.ondataavailable = (event) => {
-      parts.push(event.data);
-      button.textContent = `Stop (${Math.round(parts.reduce((sum, part) => sum + part.size, 0) / 1000)} kB)`;
-    };
+    const kilobytes = () => Math.round(parts.reduce((sum, part) => sum + part.size, 0) / 1000);
+    recorder.ondataavailable = (event) => { parts.push(event.data); button.textContent = `Stop (${kilobytes()} kB)`; };
     recorder.onstop = () => {
-      button.textContent = "Record";
-      root.lastRecording = new Blob(parts, { type });
+      [button.textContent, root.lastRecording] = ["Record", new Blob(parts, { type })];
       save(root.lastRecording, `avatar.${type.startsWith("video/mp4") ? "mp4" : "webm"}`);
     };
     recorder.start(500);
@@ -70,26 +78,30 @@
   }
 
   function panel(view, state) {
-    const { header } = view, content = element("div", { className: "rows" }), clips = element("select", { ariaLabel: "Clip" });
+    const { header } = view, side = document.getElementById("panel"), toggle = document.getElementById("toggle"), clips = element("select", { ariaLabel: "Clip" });
+    const option = (clip, index) => clips.append(element("option", { value: index }, `${clip.name} (${(clip.frames / clip.fps).toFixed(1)} s)`));
+    clips.append(element("option", { value: -1 }, "No clip"));
+    view.clips.forEach(option);
     state.addClip = (clip) => {
-      view.clips.push(clip);
-      clips.append(element("option", { value: view.clips.length - 1 }, `${clip.name} (${(clip.frames / clip.fps).toFixed(1)} s)`));
-      clips.value = view.clips.length - 1;
+      option(clip, view.clips.length);
+      clips.value = view.clips.push(clip) - 1;
       clips.dispatchEvent(new Event("change"));
     };
-    clips.append(element("option", { value: -1 }, "No clip"));
-    view.clips.forEach((clip, index) => clips.append(element("option", { value: index }, `${clip.name} (${(clip.frames / clip.fps).toFixed(1)} s)`)));
-    clips.addEventListener("change", () => { state.clip = view.clips[Number(clips.value)] || null; state.time = 0; state.changed = true; });
+    clips.addEventListener("change", () => { Object.assign(state, { clip: view.clips[clips.value] || null, time: 0, changed: true }); rows[0].show(); });
     const play = element("button", {}, "Pause"), shot = element("button", {}, "Screenshot"), film = element("button", {}, "Record"), reset = element("button", {}, "Reset");
-    play.addEventListener("click", () => { state.playing = !state.playing; play.textContent = state.playing ? "Pause" : "Play"; });
+    const rows = [frames(state), ...sliders(header, state)];
+    state.play = (on) => {
+      if (!on && state.clip) state.time = frameOf(state) / state.clip.fps;
+      Object.assign(state, { playing: on, changed: true });
+      play.textContent = on ? "Pause" : "Play";
+    };
+    state.moved = rows[0].show;
+    // After something else than the panel has changed the state.
+    state.show = () => { clips.value = view.clips.indexOf(state.clip); for (const row of rows) row.show(); state.changed = true; };
+    play.addEventListener("click", () => state.play(!state.playing));
     shot.addEventListener("click", async () => save(await view.snapshot(), "avatar.png"));
     film.addEventListener("click", () => { state.recorder = state.recorder ? (state.recorder.stop(), null) : record(view, film); });
-    reset.addEventListener("click", () => {
-      state.sliders = neutralSliders(header);
-      for (const input of content.querySelectorAll("input[type=range]")) { input.value = 0; input.nextElementSibling.textContent = "0"; }
-      view.resetCamera();
-      state.changed = true;
-    });
+    reset.addEventListener("click", () => { state.sliders = neutralSliders(header); view.resetCamera(); state.show(); });
     const file = element("input", { type: "file", accept: ".csv", hidden: true }), open = element("button", {}, "Open CSV");
     open.addEventListener("click", () => file.click());
     file.addEventListener("change", () => file.files[0] && readClip(view, state, file.files[0]));
@@ -98,16 +110,15 @@
       view.background = [1, 3, 5].map((k) => parseInt(color.value.slice(k, k + 2), 16) / 255).concat(1);
       view.invalidate();
     });
-    content.append(
+    side.append(
       element("div", { className: "line" }, clips, play), element("div", { className: "line" }, shot, film, reset, ...(view.arkit ? [open] : []), color, file),
       box("Gaze follows the pointer", state.follow, (on) => { state.follow = on; state.changed = true; }),
-      box("Blink", state.blinks, (on) => { state.blinks = on; state.changed = true; }), ...sliders(header, state),
+      box("Blink", state.blinks, (on) => { state.blinks = on; state.changed = true; }), ...rows,
     );
-    const toggle = document.getElementById("toggle"), side = document.getElementById("panel");
-    const show = (on) => { side.hidden = !on; document.body.classList.toggle("open", on); };
-    toggle.addEventListener("click", () => show(side.hidden));
-    show(innerWidth >= 700);
-    side.append(content);
+    state.unfold = (on) => { side.hidden = !on; document.body.classList.toggle("open", on); };
+    toggle.addEventListener("click", () => state.unfold(side.hidden));
+    state.unfold(innerWidth >= 700);
+    state.show();
   }
 
   async function readClip(view, state, file) {
@@ -123,8 +134,7 @@
     addEventListener("dragover", (event) => event.preventDefault());
     addEventListener("drop", (event) => {
       event.preventDefault();
-      const [file] = event.dataTransfer.files;
-      if (file) readClip(view, state, file);
+      for (const file of [...event.dataTransfer.files].slice(0, 1)) readClip(view, state, file);
     });
   }
 
@@ -137,13 +147,14 @@
     const close = state.blinks ? blink(now) : 0;
     if (!moves && !looks && !state.changed && close === state.closed) return false;
     Object.assign(state, { changed: false, closed: close, pointer: view.pointer });
+    if (moves) state.moved();
     const from = state.clip ? clipPose(header, state.clip, state.time) : header.rest, set = { ...state.sliders };
-    if (close) { set.lidLeft = Math.max(set.lidLeft, close); set.lidRight = Math.max(set.lidRight, close); }
-    const pose = withSliders(header, from, set);
     if (state.follow && view.pointer) {
-      const [left, up] = gazeTowards(header, pose, header.eyes, view.under(view.pointer));
-      view.pose = withSliders(header, pose, { ...neutralSliders(header), gazeLeft: left, gazeUp: up });
-    } else view.pose = pose;
+      [set.gazeLeft, set.gazeUp] = gazeTowards(header, withSliders(header, from, set), header.eyes, view.under(view.pointer));
+    }
+    state.shown = { ...set }; // without the blink, which passes
+    if (close) { set.lidLeft = Math.max(set.lidLeft, close); set.lidRight = Math.max(set.lidRight, close); }
+    view.pose = withSliders(header, from, set);
     return true;
   }
 
@@ -160,6 +171,7 @@
       addEventListener("pointermove", (event) => { view.pointer = [event.clientX, event.clientY]; });
       panel(view, state);
       acceptDrops(view, state);
+      if (root.attach) root.attach(view, state, frameOf);
       tell("");
       root.openedAfter = performance.now();
       document.body.dataset.state = "ready";

@@ -145,8 +145,7 @@ void main() {
     if (gl.checkFramebufferStatus(gl.FRAMEBUFFER) !== gl.FRAMEBUFFER_COMPLETE && !gl.isContextLost()) {
       throw new Error("This device cannot draw into 16-bit floating-point images, which the avatar needs.");
     }
-    made.width = width;
-    made.height = height;
+    Object.assign(made, { width, height });
   }
 
   root.createRenderer = function (canvas, header, assets) {

@@ -63,10 +63,7 @@
 
     function rotateJoints(pose) {
       for (let j = 0; j < JOINTS; j++) turns.set([1, 0, 0, 0, 1, 0, 0, 0, 1], 9 * j);
-      [0, NECK, HEAD, JAW, LEFT_EYE, RIGHT_EYE].forEach((joint, k) => {
-        const at = E + 3 * k;
-        rodrigues(pose[at], pose[at + 1], pose[at + 2], joint);
-      });
+      [0, NECK, HEAD, JAW, LEFT_EYE, RIGHT_EYE].forEach((joint, k) => rodrigues(...pose.slice(E + 3 * k, E + 3 * k + 3), joint));
       for (const [joint, angle] of Object.entries(header.shoulders)) rodrigues(0, 0, angle, Number(joint));
     }
 

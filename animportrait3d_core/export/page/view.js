@@ -73,7 +73,7 @@
     const worker = startWorker();
     const assets = await worker.ask({ header, base64 });
     const renderer = root.createRenderer(canvas, header, assets);
-    let stale = true, busy = false, ended = false, fixed = null, drawn = [];
+    let stale = true, busy = false, ended = false, seen = true, fixed = null, drawn = [];
     const view = {
       canvas, header, clips: assets.clips, arkit: assets.arkit, pose: Float32Array.from(header.rest), background: [1, 1, 1, 1],
       orbit: null, pointer: null, ratio: Math.min(globalThis.devicePixelRatio || 1, 2), onframe: null, onerror: null,
@@ -103,13 +103,13 @@
       if (drawn.length < 12) return;
       const each = (drawn[11] - drawn[0]) / 11;
       drawn = [];
-      if (each > 60 && each < 1000 && view.ratio > 0.5) { view.ratio = Math.max(0.5, 0.75 * view.ratio); }
+      if (each > 60 && each < 1000) view.ratio = Math.max(Math.min(0.5, view.ratio), 0.75 * view.ratio);
     }
 
     async function tick(now) {
       if (ended) return;
       requestAnimationFrame(tick);
-      if (busy || fixed) return;
+      if (busy || fixed || !seen) return;
       busy = true;
       try {
         if (view.onframe && view.onframe(now / 1000)) stale = true;
@@ -128,13 +128,11 @@
       while (busy) await new Promise((resolve) => setTimeout(resolve, 5));
       const kept = [view.pose, view.background];
       [view.pose, view.background] = [Float32Array.from(pose), background];
-      canvas.width = width;
-      canvas.height = height;
+      Object.assign(canvas, { width, height });
       await update();
       const pixels = renderer.pixels();
       [view.pose, view.background] = kept;
-      fixed = null;
-      stale = true;
+      [fixed, stale] = [null, true];
       return pixels;
     };
     view.posed = () => worker.ask({ means: true });
@@ -147,14 +145,20 @@
       return camera.eye.map((value, k) => value + depth * along[k]);
     };
     view.snapshot = (type = "image/png") => new Promise((resolve) => canvas.toBlob(resolve, type));
-    view.destroy = () => { ended = true; worker.end(); };
-    canvas.addEventListener("webglcontextlost", () => { view.destroy(); if (view.onerror) view.onerror(new Error("The graphics device was lost; reload the page.")); });
+    // Out of sight it rests, also where it lies in a frame of another page.
+    const watch = new IntersectionObserver((entries) => { seen = entries[entries.length - 1].isIntersecting; });
+    view.destroy = () => { ended = true; worker.end(); watch.disconnect(); renderer.gl.getExtension("WEBGL_lose_context")?.loseContext(); };
+    canvas.addEventListener("webglcontextlost", () => {
+      if (!ended && view.onerror) view.onerror(new Error("The graphics device was lost; reload the page."));
+      view.destroy();
+    });
 
     view.resetCamera();
     listen(canvas, view);
     fit();
     await update();
     stale = false;
+    watch.observe(canvas);
     requestAnimationFrame(tick);
     return view;
   };
