@@ -26,10 +26,14 @@
 
   const chosen = () => ({ pose: JSON.stringify(chosenPose(page)), camera: JSON.stringify(chosenCamera(page)) });
 
+  // The largest canvas of the picture's shape beside the panel or above it (page.html), in the middle.
   function shape({ canvas }, { width, height }) {
-    const { style } = canvas, share = width / height;
+    const beside = "var(--beside, 0px)", below = "var(--below, 0px)", wide = `(100vw - ${beside})`, high = `(100vh - ${below})`;
+    Object.assign(canvas.style, {
+      inset: `0 ${beside} ${below} 0`, margin: "auto",
+      width: `min(${wide}, ${width / height} * ${high})`, height: `min(${high}, ${height / width} * ${wide})`,
+    });
     document.body.style.background = "#777"; // outside of the picture
-    Object.assign(style, { width: `min(100vw, ${100 * share}vh)`, height: `min(100vh, ${100 / share}vw)`, margin: "auto" });
   }
 
   // Shows what the node says: {pose, camera, width, height, background}.
@@ -68,6 +72,7 @@
   root.attach = function (view, state, frameOf) {
     page = { view, state, frameOf, frame: 0 };
     for (const box of document.querySelectorAll("#panel input[type=checkbox]")) if (box.checked) box.click();
+    document.querySelector("#panel input[type=color]").hidden = true; // the background is the node's
     state.unfold(false); // the panel would cover the picture
     addEventListener("pagehide", () => view.destroy());
     addEventListener("pointerup", ({ target }) => { if (target.matches("canvas, input[type=range]")) port?.postMessage({ released: true }); });
