@@ -82,9 +82,9 @@ async function lookAway(page, away) {
 
 async function visit(page, errors, { url, renderer, graph, node, size, folder }) {
   const shot = (name) => page.screenshot({ path: path.join(folder, `${renderer}_${name}.png`), timeout: PATIENCE });
-  errors.length = 0;
   await chooseRenderer(url, renderer);
   await openPage(page, url);
+  errors.length = 0; // what the frontend said of itself
   await openGraph(page, graph);
   await shot("before");
   await run(page);
