@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from animportrait3d_core.body.landmarks import Landmarks
     from animportrait3d_core.body.model import BodyModel
     from animportrait3d_core.meshes import Mesh
-    from animportrait3d_core.portrait.alignment import HeadAlignment
+    from animportrait3d_core.portrait.preparation import PlacedHead
     from animportrait3d_core.portrait.protocol import Portrait
 
 MESH_SUFFIXES = (".glb", ".gltf", ".obj", ".ply", ".stl", ".off")
@@ -47,7 +48,7 @@ class PortraitFromMesh:
     DESCRIPTION = (
         "Loads a static 3D head (GLB, glTF, OBJ, PLY, STL, OFF with a texture or vertex colours) and turns, scales and "
         "moves it into the head frame: by itself, by landmarks, or by hand. Models of ComfyUI's 3D nodes will "
-        "do. Whole bodies and things that are no head are refused."
+        "do. Of whole bodies the bust is taken, of several heads the largest; things that are no head are refused."
     )
     SEARCH_ALIASES = ["load head", "GLB", "OBJ", "PLY", "3D scan", "head mesh", "import mesh", "upload mesh", "avatar"]
     FUNCTION = "execute"
@@ -149,10 +150,11 @@ class PortraitFromMesh:
             mesh, report = load_mesh_with_report(portrait_path("AP3D_PortraitFromMesh", file)[0])
         else:
             mesh, report = host.mesh_of_host("AP3D_PortraitFromMesh", model_3d)
-        placed = self._align(mesh, body, alignment, landmarks, by_hand)
-        portrait = portrait_from_mesh(mesh, placed, prompt, MeshRenderSettings(shading=shading), report)
+        head = self._placed(mesh, body, alignment, landmarks, by_hand)
+        placed, looks = head.alignment, MeshRenderSettings(shading=shading)
+        portrait = portrait_from_mesh(head.mesh, placed, prompt, looks, report)
         host.warn("AP3D_PortraitFromMesh", report.warnings)
-        doubts = framing_warnings(portrait.surface)
+        doubts = [*head.notes, *framing_warnings(portrait.surface)]
         if portrait.rendering.shading != shading:
             doubts.append(
                 f"all of '{report.file_name}' has one colour, which `{shading}` would show as a flat shape: it gets "
@@ -160,33 +162,38 @@ class PortraitFromMesh:
             )
         told = host.warn("AP3D_PortraitFromMesh", doubts)
         image = portrait.render(previews.preview_cameras(320), torch.ones(3)).images
-        lines = [report.summary(), *([] if placed is None else [f"placed: {HandAlignment.of(placed).words()}"]), *told]
+        lines = [report.summary(), f"placed: {HandAlignment.of(placed).words()}", *told]
         ui = {**host.preview_images(image, "portrait"), "text": ["\n".join(lines)]}
         return host.node_result(portrait, portrait.mesh(), prompt, image, ui=ui)
 
     @staticmethod
-    def _align(
+    def _placed(
         mesh: Mesh, body: BodyModel, alignment: str, landmarks: Landmarks | None, by_hand: dict[str, Any]
-    ) -> HeadAlignment | None:
+    ) -> PlacedHead:
         from animportrait3d_core.errors import InvalidInput
         from animportrait3d_core.portrait.alignment import HandAlignment, align_by_hand, align_by_landmarks
-        from animportrait3d_core.portrait.head_search import find_head
         from animportrait3d_core.portrait.head_target import head_target
+        from animportrait3d_core.portrait.preparation import PlacedHead, body_note, find_largest_head, turned_outward
 
-        if alignment == "none":
-            return None
-        if alignment == "by hand":
+        target = head_target(body)
+        if alignment == "find":
+            head = find_largest_head(mesh, target)
+        elif alignment == "by hand":
             turns = (by_hand["nod"], by_hand["turn"], by_hand["tilt"])
             moves = (by_hand["move_x"], by_hand["move_y"], by_hand["move_z"])
-            return align_by_hand(HandAlignment(by_hand["up"], by_hand["face"], turns, by_hand["scale"], moves))
-        if alignment == "find":
-            return find_head(mesh, head_target(body))
-        if landmarks is None or landmarks.points_3d is None:
+            typed = HandAlignment(by_hand["up"], by_hand["face"], turns, by_hand["scale"], moves)
+            head = PlacedHead(mesh, align_by_hand(typed))
+        elif alignment == "none":
+            head = PlacedHead(mesh, align_by_hand(HandAlignment()))
+        elif landmarks is None or landmarks.points_3d is None:
             raise InvalidInput(
                 "AP3D_PortraitFromMesh: alignment `landmarks` needs 3D landmarks; connect AP3D_LoadLandmarks, or "
                 "choose `find` or `by hand`."
             )
-        return align_by_landmarks(landmarks.points_3d, head_target(body))
+        else:
+            head = PlacedHead(mesh, align_by_landmarks(landmarks.points_3d, target))
+        head = turned_outward(head, target)
+        return dataclasses.replace(head, notes=(*head.notes, *body_note(head, target)))
 
 
 class LoadLandmarks:
@@ -225,8 +232,6 @@ class LoadLandmarks:
 
     @host.plain_torch
     def execute(self, file: str, portrait: Portrait | None = None) -> dict[str, Any]:
-        import dataclasses
-
         from animportrait3d_core.body.landmark_files import read_landmarks
         from animportrait3d_core.errors import InvalidInput
         from animportrait3d_core.portrait.mesh import MeshPortrait

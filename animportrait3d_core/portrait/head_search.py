@@ -6,8 +6,8 @@ of the mesh's height is head. The target's face is laid into each, and the mean 
 Fine: point-to-plane ICP with scale (Chen and Medioni, "Object modelling by registration of multiple range images",
 1992, with a seventh unknown), from the target's outer surface to the mesh: hair and clothes, which the target lacks,
 have no say. Far pairs are trimmed.
-Last: a face must be there. The relief of the surface in front of the target's face (nose, orbits, lips; what is
-smoother is filtered out) is compared with the target's own; a sphere, a box or a car body has none of it.
+Last: a face must be there (`face_relief`). Where that is in doubt, the search goes on: heads that are turned on their
+shoulders, and the other places that came out near the best; the one that looks most like a face is taken.
 """
 
 from __future__ import annotations
@@ -20,9 +20,11 @@ import numpy as np
 import torch
 
 from ..errors import InvalidInput
+from ..landmarks import NOSE
 from ..mesh_queries import SurfaceTree
 from ..meshes import Mesh
 from .alignment import HandAlignment, HeadAlignment
+from .face_relief import FaceRelief, face_relief
 from .head_target import FACE_WEIGHT, HeadTarget
 
 # Share of the mesh's height between chin and crown: a head alone, with neck, with shoulders, with torso, whole bodies.
@@ -33,8 +35,9 @@ NODS = 24
 SEARCH_POINTS, COARSE_POINTS, FINE_POINTS = 200, 300, 1500
 COARSE_SURFACE, FINE_SURFACE = 2500, 12000
 STARTS = 24
-# Relief, in shares of the head's height: ray spacing, width of the filter (about half a nose), largest value.
-RELIEF_STEP, RELIEF_SIGMA, RELIEF_CLIP = 0.015, 0.08, 0.08
+TURN_DEGREES = 25.0  # of a head on its shoulders, about each axis: tried from the most likely places
+SURE = 0.7  # agreement of a face about which there is no doubt
+TRIED = 4  # places that are looked at if there is
 SEARCH_CAP = 0.2  # of the head's height: distances beyond it count as this
 
 
@@ -43,12 +46,12 @@ class SearchLimits:
     """What counts as a head.
 
     residual: largest mean distance of the face to the surface, as a share of the head's height.  relief: least
-    agreement of the face's relief.  body_heads: largest distance from chin to the mesh's lowest point, in heads.
+    agreement of the face's relief (`FaceRelief.agreement`): heads that others made, cartoons among them, have 0.56 and
+    more, things 0.47 and less.
     """
 
     residual: float = 0.03
-    relief: float = 0.4
-    body_heads: float = 3.5
+    relief: float = 0.5
 
 
 @dataclasses.dataclass
@@ -70,26 +73,31 @@ class _Samples:
     normals: np.ndarray  # [N, 3] unit
     weights: np.ndarray  # [N] importance
 
+    def part(self, chosen: np.ndarray) -> _Samples:
+        """Those that `chosen` [N] bool names."""
+        return _Samples(self.points[chosen], self.normals[chosen], self.weights[chosen])
+
 
 def find_head(mesh: Mesh, target: HeadTarget, limits: SearchLimits | None = None) -> HeadAlignment:
-    """The alignment of a mesh of any orientation, unit and crop (head, bust, torso) onto the target; deterministic.
+    """The alignment of a mesh of any orientation, unit and crop (head to whole body) onto the target; deterministic.
 
-    Raises `InvalidInput`, with what was measured and the limit, when there is no head in it, or a whole body below.
+    Raises `InvalidInput`, with what was measured and the limit, when there is no head in it.
     """
     limits = limits or SearchLimits()
     center, radius = _bounds(mesh.vertices.double().numpy())
     unit = dataclasses.replace(mesh, vertices=((mesh.vertices.double() - torch.from_numpy(center)) / radius).float())
     search = _Search(unit, target)
     starts = search.coarse_poses()
-    likely = search.refine(starts, search.coarse, COARSE_POINTS, rounds=15)[:5]
-    best = search.finish(search.refine(likely, search.fine, FINE_POINTS, rounds=30)[0])
-    residual, relief = search.residual(best) / target.height, search.relief(best)
-    scale = best.scale / radius
-    translation = torch.from_numpy(best.translation - scale * best.rotation @ center).float()
-    found = HeadAlignment(
-        torch.from_numpy(best.rotation).float(), scale, translation, "found", residual * target.height, relief
-    )
-    _check_head(found, mesh, target, limits)
+    refined = search.refine(starts, search.coarse, COARSE_POINTS, rounds=15)
+    best = search.judged(search.refine(refined[:5], search.fine, FINE_POINTS, rounds=30)[0])
+    if best.relief.agreement < SURE:
+        best = search.most_face(best, refined, limits)
+    pose = best.pose
+    scale = pose.scale / radius
+    translation = torch.from_numpy(pose.translation - scale * pose.rotation @ center).float()
+    rotation = torch.from_numpy(pose.rotation).float()
+    found = HeadAlignment(rotation, scale, translation, "found", best.residual, best.relief.agreement)
+    _check_head(found, best.relief, target, limits)
     return found
 
 
@@ -98,24 +106,26 @@ def _bounds(vertices: np.ndarray) -> tuple[np.ndarray, float]:
     return (low + high) / 2, float(np.linalg.norm(high - low)) / 2
 
 
-def _check_head(found: HeadAlignment, mesh: Mesh, target: HeadTarget, limits: SearchLimits) -> None:
-    placement = f"The placement that was found, for the alignment `by hand`: {HandAlignment.of(found).words()}."
-    residual, relief = found.residual / target.height, found.relief or 0.0
-    if not (residual <= limits.residual and relief >= limits.relief):
+def _check_head(found: HeadAlignment, relief: FaceRelief, target: HeadTarget, limits: SearchLimits) -> None:
+    residual = found.residual / target.height
+    is_face, (right, left) = relief.agreement >= limits.relief, relief.seen
+    if is_face and relief.is_half:
         raise InvalidInput(
-            f"find_head: there is no head in the mesh: the best placement leaves the face {100 * residual:.1f} % of a "
-            f"head's height from the surface (limit {100 * limits.residual:.1f} %) with a relief agreement of "
-            f"{relief:.2f} (at least {limits.relief:.2f}). If it is a head, align it by landmarks or by hand. "
-            f"{placement}"
+            f"find_head: only half of a face is in the mesh: {right:.0%} of its right side and {left:.0%} of its left "
+            f"have a surface. Mirror the half or complete the scan. {_placement(found)}"
         )
-    lowest = float(found.apply(mesh.vertices.double())[:, 1].min())
-    below = (target.chin - lowest) / target.height
-    if below > limits.body_heads:
-        raise InvalidInput(
-            f"find_head: the mesh goes on for {below:.1f} head heights below the chin, expected at most "
-            f"{limits.body_heads:.1f}: it seems to be a whole body. Cut it at the chest and keep head and shoulders. "
-            f"{placement}"
-        )
+    if is_face and residual <= limits.residual:
+        return
+    raise InvalidInput(
+        f"find_head: there is no head in the mesh: the best placement leaves the face {100 * residual:.1f} % of a "
+        f"head's height from the surface (limit {100 * limits.residual:.1f} %) with a relief agreement of "
+        f"{relief.agreement:.2f} (at least {limits.relief:.2f}; {relief.words()}). If it is a head, align it by "
+        f"landmarks or by hand. {_placement(found)}"
+    )
+
+
+def _placement(found: HeadAlignment) -> str:
+    return f"The placement that was found, for the alignment `by hand`: {HandAlignment.of(found).words()}."
 
 
 def sample_surface(mesh: Mesh, weights: torch.Tensor | None, count: int) -> _Samples:
@@ -134,6 +144,15 @@ def sample_surface(mesh: Mesh, weights: torch.Tensor | None, count: int) -> _Sam
     points = (np.stack([1 - u - v, u, v], axis=1)[..., None] * corners[faces]).sum(1)
     unit = normals[faces] / np.maximum(2 * areas[faces], 1e-30)[:, None]
     return _Samples(points, unit, importance[faces])
+
+
+@dataclasses.dataclass(frozen=True)
+class _Judged:
+    """A pose at the exact surface. residual: mean distance of the face in head units.  relief: is it a face?"""
+
+    pose: _Pose
+    residual: float
+    relief: FaceRelief
 
 
 class _Surface:
@@ -158,6 +177,10 @@ class _Search:
         self.mesh, self.target = mesh, target
         self.coarse = _Surface(sample_surface(mesh, None, COARSE_SURFACE))
         self.fine = _Surface(sample_surface(mesh, None, FINE_SURFACE))
+        self.tree = SurfaceTree(mesh.vertices, mesh.faces)
+        corners = mesh.vertices.double().numpy()[mesh.faces.numpy()]
+        normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+        self.face_normals = normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-30)
         self.cap = SEARCH_CAP * target.height
         self.samples = {
             count: sample_surface(target.mesh, target.weights, count)
@@ -177,13 +200,7 @@ class _Search:
         for pose in poses:
             pose.score = self.score(pose, samples, self.coarse)
         poses.sort(key=lambda pose: pose.score)
-        chosen: list[_Pose] = []
-        for pose in poses:
-            if all(_differ(pose, other) for other in chosen):
-                chosen.append(pose)
-                if len(chosen) == STARTS:
-                    break
-        return chosen
+        return _different(poses, STARTS)
 
     def _orientations(self) -> list[np.ndarray]:
         """Rotations [3, 3] whose rows are the file's directions of the head's left, up and face."""
@@ -211,7 +228,7 @@ class _Search:
     def _placements(self, rotation: np.ndarray) -> list[_Pose]:
         """Scales and positions for one orientation: the mesh's top at the crown, its front at the nose."""
         turned = self.coarse.samples.points @ rotation.T
-        top, tall = turned[:, 1].max(), np.ptp(turned[:, 1])
+        top, tall = turned[:, 1].max(), max(np.ptp(turned[:, 1]), 1e-6)  # a flat sheet has no height
         height, vertices = self.target.height, self.target.mesh.vertices
         crown, nose = float(vertices[:, 1].max()), float(vertices[:, 2].max())
         poses = []
@@ -228,7 +245,9 @@ class _Search:
 
     def refine(self, poses: list[_Pose], surface: _Surface, count: int, rounds: int) -> list[_Pose]:
         """The poses after `rounds` of ICP with `count` samples each, best first."""
-        samples = self.samples[count]
+        return self._icp(poses, self.samples[count], surface, rounds)
+
+    def _icp(self, poses: list[_Pose], samples: _Samples, surface: _Surface, rounds: int) -> list[_Pose]:
         refined = []
         for pose in poses:
             for _ in range(rounds):
@@ -238,37 +257,69 @@ class _Search:
             refined.append(pose)
         return sorted(refined, key=lambda pose: pose.score)
 
-    def finish(self, pose: _Pose, rounds: int = 15) -> _Pose:
-        """ICP against the exact surface instead of samples of it."""
-        samples = self.samples[FINE_POINTS]
-        tree = SurfaceTree(self.mesh.vertices, self.mesh.faces)
-        corners = self.mesh.vertices.double().numpy()[self.mesh.faces.numpy()]
-        normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-        normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-30)
-        for _ in range(rounds):
-            closest = tree.closest(torch.from_numpy(pose.to_file(samples.points)))
-            distance = closest.distances.double().numpy() * pose.scale
-            pose = _icp_step(pose, samples, closest.points.double().numpy(), normals[closest.faces.numpy()], distance)
-        return pose
+    def judged(self, pose: _Pose) -> _Judged:
+        """The pose after ICP against the exact surface instead of samples of it, and what is there."""
+        for _ in range(15):
+            pose = self._exact_step(pose, self.samples[FINE_POINTS])
+        return self._measured(pose)
 
-    def residual(self, pose: _Pose) -> float:
-        """Mean distance of the target's face to the mesh in head units, the farthest tenth (fringe, beard) left out."""
+    def most_face(self, best: _Judged, refined: list[_Pose], limits: SearchLimits) -> _Judged:
+        """Of the best, the other likely poses, and all of them with the head turned: what looks most like a face."""
+        face = self.samples[FINE_POINTS].part(self.samples[FINE_POINTS].weights >= FACE_WEIGHT)
+        few = self.samples[COARSE_POINTS].part(self.samples[COARSE_POINTS].weights >= FACE_WEIGHT)
+        turned = [pose for start in [best.pose, *refined[:TRIED]] for pose in self._turned(start)]
+        turned = self._icp(turned, few, self.coarse, rounds=20)
+        others = [pose for pose in refined[1 : 2 * TRIED] if _differ(pose, best.pose)]
+        for pose in _different([*turned[:TRIED], *others[:TRIED]], 2 * TRIED):
+            for _ in range(15):
+                pose = self._exact_step(pose, face)
+            found = self._measured(pose)
+            fits = found.residual <= limits.residual * self.target.height
+            if (fits or found.relief.is_half) and found.relief.agreement > best.relief.agreement:
+                best = found
+        return best
+
+    def _turned(self, pose: _Pose) -> list[_Pose]:
+        """The pose with the head nodded, turned and tilted about the middle of the target's face."""
+        middle = self.target.landmarks[: NOSE.stop].double().mean(0).numpy()
+        poses = []
+        for axis, sign in itertools.product(np.eye(3), (1, -1)):
+            turn = _rotation(axis * sign * math.radians(TURN_DEGREES))
+            poses.append(_Pose(turn @ pose.rotation, pose.scale, turn @ (pose.translation - middle) + middle))
+        return poses
+
+    def _exact_step(self, pose: _Pose, samples: _Samples) -> _Pose:
+        closest = self.tree.closest(torch.from_numpy(pose.to_file(samples.points)))
+        distance = closest.distances.double().numpy() * pose.scale
+        return _icp_step(
+            pose, samples, closest.points.double().numpy(), self.face_normals[closest.faces.numpy()], distance
+        )
+
+    def _measured(self, pose: _Pose) -> _Judged:
+        """Mean distance of the target's face to the mesh, without the farthest tenth (fringe, beard); its relief."""
         samples = self.samples[FINE_POINTS]
         face = samples.points[samples.weights >= FACE_WEIGHT]
-        closest = SurfaceTree(self.mesh.vertices, self.mesh.faces).closest(torch.from_numpy(pose.to_file(face)))
+        closest = self.tree.closest(torch.from_numpy(pose.to_file(face)))
         distance = np.sort(closest.distances.double().numpy() * pose.scale)
-        return float(distance[: max(1, int(0.9 * len(distance)))].mean())
-
-    def relief(self, pose: _Pose) -> float:
-        """Agreement of the relief of the mesh and of the target over the target's face, seen from the front."""
-        face = self.target.weights >= FACE_WEIGHT
-        return relief_agreement(self.mesh, self.target, face, pose)
+        rotation, translation = torch.from_numpy(pose.rotation).float(), torch.from_numpy(pose.translation).float()
+        placed = HeadAlignment(rotation, pose.scale, translation, "found")
+        residual = float(distance[: max(1, int(0.9 * len(distance)))].mean())
+        return _Judged(pose, residual, face_relief(self.mesh, self.target, placed))
 
 
 def _differ(pose: _Pose, other: _Pose) -> bool:
     """Whether two starts lie apart enough that ICP may lead them to different ends."""
     cosine = (np.trace(pose.rotation @ other.rotation.T) - 1) / 2
     return cosine < math.cos(math.radians(17)) or abs(math.log(pose.scale / other.scale)) > 0.12
+
+
+def _different(poses: list[_Pose], most: int) -> list[_Pose]:
+    """The first `most` poses without those that are like an earlier one."""
+    chosen: list[_Pose] = []
+    for pose in poses:
+        if len(chosen) < most and all(_differ(pose, other) for other in chosen):
+            chosen.append(pose)
+    return chosen
 
 
 def _icp_step(pose: _Pose, samples: _Samples, closest: np.ndarray, normals: np.ndarray, distance: np.ndarray) -> _Pose:
@@ -300,54 +351,3 @@ def _rotation(vector: np.ndarray) -> np.ndarray:
     from scipy.spatial.transform import Rotation
 
     return Rotation.from_rotvec(vector).as_matrix()
-
-
-def relief_agreement(mesh: Mesh, target: HeadTarget, face: torch.Tensor, pose: _Pose) -> float:
-    """How well the relief of a mesh agrees with the target's over its faces `face` [F] bool, seen along -z: -1 to 1.
-
-    Both depth maps lose what is smoother than a nose; then <a, b> / max(<a, a>, <b, b>): 1 for the same relief, near 0
-    for a smooth surface or an unrelated one.
-    """
-    from scipy.ndimage import gaussian_filter
-
-    vertices = target.mesh.vertices.double().numpy()
-    corners = vertices[target.mesh.faces[face].numpy()].reshape(-1, 3)
-    low, high = corners.min(0), corners.max(0)
-    step = RELIEF_STEP * target.height
-    x, y = np.meshgrid(np.arange(low[0], high[0], step), np.arange(low[1], high[1], step))
-    start = np.stack([x.ravel(), y.ravel(), np.full(x.size, high[2] + 0.3 * target.height)], axis=1)
-    own_hit, own = _first_hits(vertices, target.mesh.faces.numpy(), start, np.array([0.0, 0.0, -1.0]))
-    other_hit, other = _first_hits(
-        mesh.vertices.double().numpy(), mesh.faces.numpy(), pose.to_file(start), -pose.rotation[2]
-    )
-    seen = (own_hit >= 0) & face.numpy()[np.maximum(own_hit, 0)] & (other_hit >= 0)
-    if seen.mean() < 0.2:
-        return 0.0
-    sigma, limit = RELIEF_SIGMA / RELIEF_STEP, RELIEF_CLIP * target.height
-    mask = seen.reshape(x.shape).astype(np.float64)
-    weight = np.maximum(gaussian_filter(mask, sigma, mode="constant"), 1e-6)
-    columns = np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], axis=-1)[mask > 0]
-    reliefs = []
-    for depth in (own, other * pose.scale):
-        rest = np.zeros(x.shape)
-        # Bulge and slope go first: at the rim of the face a filter would mistake them for relief.
-        rest[mask > 0] = depth[seen] - columns @ np.linalg.lstsq(columns, depth[seen], rcond=None)[0]
-        relief = (rest - gaussian_filter(rest, sigma, mode="constant") / weight) * mask
-        # A lock of hair or a hole stands out by more than any face does.
-        reliefs.append(np.clip(relief, -limit, limit).ravel())
-    strongest = max(float(relief @ relief) for relief in reliefs)
-    return float(reliefs[0] @ reliefs[1] / strongest) if strongest > 1e-12 else 0.0
-
-
-def _first_hits(
-    vertices: np.ndarray, faces: np.ndarray, start: np.ndarray, direction: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """First face [N] (-1 if none) along rays from start [N, 3], and how far away it is [N]."""
-    import igl
-
-    tree = igl.AABB()
-    vertices, faces = np.ascontiguousarray(vertices), np.ascontiguousarray(faces)
-    tree.init(vertices, faces)
-    directions = np.ascontiguousarray(np.broadcast_to(direction, start.shape))
-    face, distance, _ = tree.intersect_ray_first(vertices, faces, np.ascontiguousarray(start), directions)
-    return face, np.where(face >= 0, distance, 0.0)
