@@ -65,9 +65,9 @@ def test_the_terminal_shows_what_nodes_say_and_warn_of(command, tmp_path):
     assert [line for line in lines if line.startswith("    tower.obj: OBJ, 1 geometries, 8 vertices, 8 faces")]
     assert sum("shown grey" in line for line in lines) == 1
     assert sum("has one colour" in line and "soft light" in line for line in lines) == 1  # asked for: unlit
-    assert "3 warnings" in done.stdout
+    assert "4 warnings" in done.stdout
     node = json.loads((tmp_path / "output" / "report.json").read_text())["nodes"][1]
-    assert node["type"] == "AP3D_PortraitFromMesh" and node["warnings"][0] == GREY and len(node["warnings"]) == 3
+    assert node["type"] == "AP3D_PortraitFromMesh" and node["warnings"][0] == GREY and len(node["warnings"]) == 4
     assert len(node["messages"]) == 1 and node["messages"][0].startswith("tower.obj: OBJ")
 
 
