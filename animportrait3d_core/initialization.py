@@ -130,11 +130,12 @@ def find_subject(
     mesh = portrait.mesh(settings.mesh, stage_of(stages, "surface"))
     if settings.refine is not None:
         mesh = _refined(mesh, views, networks, settings, stages, runs)
-    probabilities = segment_images(networks.parts, views.images, stage_of(stages, "labels"))
+    probabilities = segment_images(networks.parts, views.images, stage_of(stages, "labels"), views.normals)
     labels = labels_from_probabilities(probabilities, networks.parts.classes)
     parts = revote_faces(mesh, labels, views.cameras, settings.revote, stage_of(stages, "vote")).parts
     landmarks = landmarks_of_views(
-        views, lambda images: detect_landmarks(networks.landmarks, images, stage_of(stages, "landmarks"))
+        views,
+        lambda seen: detect_landmarks(networks.landmarks, seen.images, stage_of(stages, "landmarks"), seen.normals),
     )
     covering = parts.part_of_face != AvatarPart.SKIN
     fit = fit_body(

@@ -75,7 +75,7 @@ class DetectLandmarks:
 
         model = chosen_network("AP3D_DetectLandmarks", "landmarks", network)
         landmarks = landmarks_of_views(
-            views, lambda images: detect_landmarks(model, images, host.ProgressBar()), most_yaw
+            views, lambda seen: detect_landmarks(model, seen.images, host.ProgressBar(), seen.normals), most_yaw
         )
         looked_at = torch.nonzero(yaw_of(views.cameras).abs() <= most_yaw).squeeze(1)
         pixels, confidence = landmarks.detections

@@ -86,7 +86,7 @@ class MatteViews:
         matted = views
         if method == "network":
             model = chosen_network(where, "parts", network)
-            matte = parts_matte(model, segment_images(model, views.images, host.ProgressBar(len(views))))
+            matte = parts_matte(model, segment_images(model, views.images, host.ProgressBar(len(views)), views.normals))
             matted = matte_views(views, matte)
         elif mask is not None:
             matted = matte_views(views, mask)
@@ -190,11 +190,11 @@ class SegmentViews:
             labels = labels_from_image(label_images, label_set, where)
         else:
             model = chosen_network(where, "parts", network)
-            probabilities = segment_images(model, views.images, host.ProgressBar(len(views)))
+            probabilities = segment_images(model, views.images, host.ProgressBar(len(views)), views.normals)
             labels = labels_from_probabilities(probabilities, model.classes, where)
         if hair_network != NO_NETWORK:
             model = chosen_network(where, "parts", hair_network)
-            answer = segment_images(model, views.images, host.ProgressBar(len(views)))
+            answer = segment_images(model, views.images, host.ProgressBar(len(views)), views.normals)
             hair_mask = answer[..., model.classes.index("hair")]
         if hair_mask is not None:
             labels = with_hair(labels, hair_mask)

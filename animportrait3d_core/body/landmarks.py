@@ -18,6 +18,8 @@ MAX_YAW_DEGREES = 75.0  # from the front; turned further, half of the face is hi
 SCHEMA_VERSION = 1
 Detector = Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]
 """Images [B, H, W, 3] -> pixels [B, 68, 2], confidence [B, 68] in 0..1, found [B] (`networks.detect_landmarks`)."""
+ViewDetector = Callable[[Views], tuple[Tensor, Tensor, Tensor]]
+"""The same for views, whose surface it may look at beside their pictures."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,7 +79,7 @@ class Landmarks(SocketValue):
         return self.points_2d, torch.ones(self.points_2d.shape[:2]) if self.confidence is None else self.confidence
 
 
-def landmarks_of_views(views: Views, detect: Detector, most_yaw: float = MAX_YAW_DEGREES) -> Landmarks:
+def landmarks_of_views(views: Views, detect: ViewDetector, most_yaw: float = MAX_YAW_DEGREES) -> Landmarks:
     """Landmarks of the views whose cameras are within `most_yaw` degrees of the front; the others get confidence 0.
 
     So do views without a face, if need be all of them: what is fitted to them decides whether it can do without.
@@ -91,7 +93,7 @@ def landmarks_of_views(views: Views, detect: Detector, most_yaw: float = MAX_YAW
             f"{where}: none of the {len(views)} views is within {most_yaw:.0f} degrees of the front (nearest: "
             f"{float(yaws.abs().min()):.0f} degrees). Render views from the front, at least two."
         )
-    points, confidence, found = detect(views.images[chosen])
+    points, confidence, found = detect(views[chosen])
     all_points = points.new_zeros(len(views), NUM_FACE_LANDMARKS, 2)
     all_confidence = confidence.new_zeros(len(views), NUM_FACE_LANDMARKS)
     all_points[chosen], all_confidence[chosen] = points, confidence * found[:, None]

@@ -3,7 +3,8 @@
 A folder holds `config.json` and `model.safetensors` as `save_pretrained` of segmentation-models-pytorch writes them,
 and `network.json`: {"role", "classes" (parts only: the name of each channel; a name may repeat), "size" (pixels of the
 longer side in training), "mean", "std", "pixel_unshuffle" (1 unless the model wants each block of 2 x 2 or more pixels
-as further channels of one; it may answer in such blocks too)}.
+as further channels of one; it may answer in such blocks too), "inputs" (["colors"], or ["colors", "normals"] for a
+network that sees the surface beside the picture)}.
 """
 
 from __future__ import annotations
@@ -29,6 +30,10 @@ if TYPE_CHECKING:
 CONFIG_FILE, WEIGHTS_FILE, NETWORK_FILE = "config.json", "model.safetensors", "network.json"
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 DEFAULT_SIZE = 256
+COLORS_ALONE, COLORS_AND_NORMALS = ("colors",), ("colors", "normals")
+"""What `inputs` of a network may be."""
+COLOR_CHANNELS, SURFACE_CHANNELS = 3, 4
+"""Channels of each pixel: red, green, blue; and of the surface its normal and whether there is one."""
 _HINT = (
     "A network folder holds config.json and model.safetensors (as segmentation-models-pytorch's save_pretrained writes "
     "them) and network.json; docs/networks.md shows one. 'animportrait3d train-network' makes such a folder."
@@ -39,10 +44,11 @@ _HINT = (
 class ImageNetwork:
     """A loaded network that is ready to predict.
 
-    role: one of `ROLES`.  model: [B, 3 u u, S / u, S / u] -> [B, channels, s, s], s its own resolution (landmarks: and
-    logits [B, 1 + 68]).  classes: names of the classes that `segment_images` answers, empty for other roles.
-    channel_classes: for each output channel its position in `classes`.  size: S, pixels of the longer side of pictures
-    in training.  mean, std: [3] of pictures.  pixel_unshuffle: u.
+    role: one of `ROLES`.  model: [B, C u u, S / u, S / u] -> [B, channels, s, s], s its own resolution (landmarks: and
+    logits [B, 1 + 68]), C = `input_channels`.  classes: names of the classes that `segment_images` answers, empty for
+    other roles.  channel_classes: for each output channel its position in `classes`.  size: S, pixels of the longer
+    side of pictures in training.  mean, std: [3] of pictures.  pixel_unshuffle: u.  sees_normals: beside the picture it
+    takes the surface that is seen, or none.
     """
 
     role: str
@@ -54,6 +60,12 @@ class ImageNetwork:
     std: Tensor
     device: torch.device
     pixel_unshuffle: int = 1
+    sees_normals: bool = False
+
+    @property
+    def input_channels(self) -> int:
+        """Channels of each pixel that the model looks at."""
+        return COLOR_CHANNELS + SURFACE_CHANNELS * self.sees_normals
 
     def maps(self, answer: Tensor | tuple[Tensor, Tensor]) -> Tensor:
         """The maps [B, channels, s, s] of a model's answer; blocks that it answers are spread out to single pixels."""
@@ -113,7 +125,9 @@ def load_network(path: str | Path, role: str, device: torch.device | str = "cpu"
         # What is saved in float16 is computed in the model's own type.
         model.load_state_dict({name: tensors[name].to(value.dtype) for name, value in model.state_dict().items()})
         unshuffle = _pixel_unshuffle(where, description)
-        _check_output(where, role, model, len(names), unshuffle)
+        sees_normals = _sees_normals(where, role, description)
+        of_pixel = COLOR_CHANNELS + SURFACE_CHANNELS * sees_normals
+        _check_output(where, role, model, len(names), unshuffle, of_pixel)
         mean = _three_numbers(where, "mean", description.get("mean", IMAGENET_MEAN))
         std = _three_numbers(where, "std", description.get("std", IMAGENET_STD))
         model = model.requires_grad_(False).eval().to(device).to(memory_format=torch.channels_last)
@@ -121,7 +135,7 @@ def load_network(path: str | Path, role: str, device: torch.device | str = "cpu"
     positions = tuple(classes.index(name) for name in names) if role == "parts" else tuple(range(len(names)))
     return ImageNetwork(
         role, model, classes, positions, _size(where, description), mean.to(device), std.to(device),
-        torch.device(device), unshuffle,
+        torch.device(device), unshuffle, sees_normals,
     )  # fmt: skip
 
 
@@ -181,17 +195,17 @@ def _channel_names(where: str, role: str, description: Mapping[str, Any]) -> tup
     return tuple(names)
 
 
-def _check_output(where: str, role: str, model: nn.Module, channels: int, unshuffle: int) -> None:
+def _check_output(where: str, role: str, model: nn.Module, channels: int, unshuffle: int, of_pixel: int) -> None:
     """Run the model on an empty picture: the number of channels that counts is the one it answers."""
+    inputs = of_pixel * unshuffle**2
     model.eval()
-    inputs = 3 * unshuffle**2
     try:
         with torch.no_grad():
             output = model(torch.zeros(1, inputs, 64, 64))
     except RuntimeError as error:
         raise IncompatibleCheckpoint(
             f"{where}: the model fails on a picture of {inputs} channels and 64 x 64 pixels ({error}); expected "
-            f"`in_channels` {inputs}: 3 x the square of `pixel_unshuffle` in {NETWORK_FILE}."
+            f"`in_channels` {inputs}: {of_pixel} x the square of `pixel_unshuffle` in {NETWORK_FILE}."
         ) from error
     maps, logits = output if isinstance(output, tuple) else (output, None)
     if maps.shape[1] not in (channels, channels * unshuffle**2):
@@ -203,6 +217,15 @@ def _check_output(where: str, role: str, model: nn.Module, channels: int, unshuf
             f"{where}: the model answers {found} beside its heatmaps, expected {1 + NUM_FACE_LANDMARKS}: one for a "
             "face, one per landmark that is visible (`aux_params` in config.json)."
         )
+
+
+def _sees_normals(where: str, role: str, description: Mapping[str, Any]) -> bool:
+    inputs = description.get("inputs", list(COLORS_ALONE))
+    known = [list(COLORS_ALONE)] if role == "normals" else [list(COLORS_ALONE), list(COLORS_AND_NORMALS)]
+    if inputs not in known:
+        choices = " or ".join(str(choice) for choice in known)
+        raise InvalidInput(f"{where}: `inputs` in {NETWORK_FILE} is {inputs!r}, expected {choices} for {role}.")
+    return inputs == list(COLORS_AND_NORMALS)
 
 
 def _three_numbers(where: str, name: str, values: Sequence[float]) -> Tensor:

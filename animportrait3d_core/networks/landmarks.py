@@ -13,7 +13,7 @@ from ..landmarks import MIRRORED_LANDMARKS, NUM_FACE_LANDMARKS
 from ..progress import Progress
 from .crops import Crops, cut_out, points_from_crop, whole_images
 from .files import ImageNetwork
-from .predict import check_images, model_input
+from .predict import check_images, mirror_signs, model_input, seen_pixels
 
 FACE_MARGIN = 1.6
 """Side of a face's cut-out over the larger extent of its 68 points."""
@@ -47,16 +47,18 @@ def face_crops(points: Tensor, margin: float = FACE_MARGIN) -> Crops:
 
 
 def detect_landmarks(
-    network: ImageNetwork, images: Tensor, progress: Progress | None = None
+    network: ImageNetwork, images: Tensor, progress: Progress | None = None, normals: Tensor | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Landmarks of the face in each picture.
 
-    images: [B, H, W, 3] in 0..1, at most one face each.
+    images: [B, H, W, 3] in 0..1, at most one face each.  normals: [B, H, W, 3] of the surface that they show
+    (`Views.normals`), for networks that see it.
     Returns pixels [B, 68, 2] (iBUG order, the subject's right first), confidence [B, 68] in 0..1 (how surely a point is
     visible), found [B] bool. Where no face is found the confidence is 0 and the points are only the network's guess.
     Raises `InvalidInput` for another role, wrong shapes, or values that are not finite.
     """
     check_images("detect_landmarks", network, "landmarks", images)
+    pixels = seen_pixels("detect_landmarks", network, images, normals)
     points, confidence = (
         images.new_zeros(len(images), NUM_FACE_LANDMARKS, 2),
         images.new_zeros(len(images), NUM_FACE_LANDMARKS),
@@ -64,20 +66,20 @@ def detect_landmarks(
     found = torch.zeros(len(images), dtype=torch.bool)
     for start in range(0, len(images), _BATCH):
         part = slice(start, start + _BATCH)
-        points[part], confidence[part], found[part] = _detect(network, images[part].permute(0, 3, 1, 2).float())
+        points[part], confidence[part], found[part] = _detect(network, pixels[part].permute(0, 3, 1, 2).float())
         if progress is not None:
             progress(min(start + _BATCH, len(images)), len(images), None)
     return points, confidence, found
 
 
-def _detect(network: ImageNetwork, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    batch, _, height, width = images.shape
+def _detect(network: ImageNetwork, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    batch, _, height, width = pixels.shape
     crops = whole_images(batch, height, width)
     found = torch.ones(batch, dtype=torch.bool)
     limit = torch.tensor([width, height], dtype=torch.float32)
     for step in range(PASSES):
         last = step + 1 == PASSES
-        points, surely = _look(network, images, crops, both_ways=last)
+        points, surely = _look(network, pixels, crops, both_ways=last)
         found &= surely[:, 0] > 0.5
         if not last:
             # Guesses about pictures without a face must not send the next cut-out astray.
@@ -85,16 +87,16 @@ def _detect(network: ImageNetwork, images: Tensor) -> tuple[Tensor, Tensor, Tens
     return points, surely[:, 1:] * found[:, None], found
 
 
-def _look(network: ImageNetwork, images: Tensor, crops: Crops, both_ways: bool) -> tuple[Tensor, Tensor]:
-    """Points [B, 68, 2] in pixels of the pictures and probabilities [B, 69] by one look at cut-outs.
+def _look(network: ImageNetwork, pixels: Tensor, crops: Crops, both_ways: bool) -> tuple[Tensor, Tensor]:
+    """Points [B, 68, 2] in pixels of the pictures [B, C, H, W] and probabilities [B, 69] by one look at cut-outs.
 
     both_ways: the mean of the cut-out's and its mirror image's, whose errors are only partly the same.
     """
-    cut = cut_out(images, crops, network.size, border=True)
+    cut = cut_out(pixels, crops, network.size, border=True)
     shares, surely = _looked_at(network, cut)
     if both_ways:
         order = list(MIRRORED_LANDMARKS[:NUM_FACE_LANDMARKS])
-        mirrored, mirrored_surely = _looked_at(network, cut.flip(-1))
+        mirrored, mirrored_surely = _looked_at(network, cut.flip(-1) * mirror_signs(cut.shape[1])[:, None, None])
         shares = (shares + mirrored[:, order] * torch.tensor([-1.0, 1]) + torch.tensor([1.0, 0])) / 2
         surely = (surely + mirrored_surely[:, [0, *(1 + index for index in order)]]) / 2
     return points_from_crop(shares, crops, 1), surely

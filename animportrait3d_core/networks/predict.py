@@ -1,4 +1,8 @@
-"""Parts and normals of pictures, by networks that see the whole picture, both ways round, at their training's size."""
+"""Parts and normals of pictures, by networks that see the whole picture, both ways round, at their training's size.
+
+A network may look at the surface beside the picture: pixels then have seven channels, red, green, blue, the normal in
+camera space, and 1 where there is one. Where there is none, all four are 0.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,7 @@ from torch import Tensor
 
 from ..errors import InvalidInput, check_finite, check_shape
 from ..progress import Progress
-from .files import ImageNetwork
+from .files import COLOR_CHANNELS, SURFACE_CHANNELS, ImageNetwork
 
 _STRIDE = 32  # the encoders halve their pictures five times
 _BATCH = 4
@@ -27,25 +31,56 @@ def check_images(where: str, network: ImageNetwork, role: str, images: Tensor) -
         )
 
 
-def model_input(network: ImageNetwork, images: Tensor) -> Tensor:
-    """Pictures [B, 3, H, W] in 0..1 as the network's model wants them, on its device."""
-    images = images.to(network.device, torch.float32)
-    images = (images - network.mean[:, None, None]) / network.std[:, None, None]
-    images = torch.nn.functional.pixel_unshuffle(images, network.pixel_unshuffle)
-    return images.contiguous(memory_format=torch.channels_last)
+def seen_pixels(where: str, network: ImageNetwork, images: Tensor, normals: Tensor | None) -> Tensor:
+    """Pixels [B, H, W, C] that a network looks at, C its `input_channels`.
+
+    images: [B, H, W, 3] in 0..1.  normals: [B, H, W, 3] unit in camera space, 0 where no surface is known, or None.
+    A network that sees pictures alone leaves them out. Raises `ShapeMismatch` or `InvalidInput` for normals of another
+    size or values that are not finite.
+    """
+    if normals is not None:
+        check_shape(where, "normals", normals, list(images.shape))
+        check_finite(where, "normals", normals)
+    if not network.sees_normals:
+        return images
+    if normals is None:
+        return torch.cat([images, images.new_zeros(*images.shape[:3], SURFACE_CHANNELS)], -1)
+    return torch.cat([images, with_known(normals.to(images), -1)], -1)
 
 
-def predict_maps(network: ImageNetwork, images: Tensor) -> Tensor:
-    """Raw output [B, channels, H, W] on the CPU for a batch of images [B, H, W, 3] in 0..1.
+def with_known(normals: Tensor, axis: int) -> Tensor:
+    """Normals, 3 along `axis`, with a fourth channel that is 1 where there is one and 0 where all three are 0."""
+    return torch.cat([normals, (normals.square().sum(axis, keepdim=True) > 0.25).to(normals)], axis)
+
+
+def mirror_signs(channels: int) -> Tensor:
+    """What a mirror does to the values of each channel [channels] of a pixel: the normal's x changes its sign."""
+    signs = torch.ones(channels)
+    signs[COLOR_CHANNELS : COLOR_CHANNELS + 1] = -1.0
+    return signs
+
+
+def model_input(network: ImageNetwork, pixels: Tensor) -> Tensor:
+    """Pixels [B, C, H, W] (`seen_pixels`, channels first) as the network's model wants them, on its device."""
+    pixels = pixels.to(network.device, torch.float32)
+    colors = (pixels[:, :COLOR_CHANNELS] - network.mean[:, None, None]) / network.std[:, None, None]
+    if pixels.shape[1] > COLOR_CHANNELS:
+        colors = torch.cat([colors, pixels[:, COLOR_CHANNELS:]], 1)
+    colors = torch.nn.functional.pixel_unshuffle(colors, network.pixel_unshuffle)
+    return colors.contiguous(memory_format=torch.channels_last)
+
+
+def predict_maps(network: ImageNetwork, pixels: Tensor) -> Tensor:
+    """Raw output [B, channels, H, W] on the CPU for a batch of `seen_pixels` [B, H, W, C].
 
     The longer side is scaled to the size of the training, missing rows and columns repeat the border. Answers of a
     coarser resolution are enlarged.
     """
-    height, width = images.shape[1:3]
+    height, width = pixels.shape[1:3]
     scale = network.size / max(height, width)
     inner = (max(1, round(height * scale)), max(1, round(width * scale)))
     stride = _STRIDE * network.pixel_unshuffle
-    resized = _resize(images.permute(0, 3, 1, 2), inner)
+    resized = _resize(pixels.permute(0, 3, 1, 2), inner)
     padding = (0, -inner[1] % stride, 0, -inner[0] % stride)
     padded = torch.nn.functional.pad(resized, padding, mode="replicate") if any(padding) else resized
     with torch.no_grad():
@@ -56,33 +91,37 @@ def predict_maps(network: ImageNetwork, images: Tensor) -> Tensor:
 
 def _both_ways(
     network: ImageNetwork,
-    images: Tensor,
+    pixels: Tensor,
     read: Callable[[Tensor], Tensor],
     mirrored_signs: tuple[float, ...],
     progress: Progress | None,
 ) -> Tensor:
-    """Mean [B, C, H, W] of what `read` makes of the raw maps of pictures and of their mirror images, turned back.
+    """Mean [B, C, H, W] of what `read` makes of the raw maps of `seen_pixels` and of their mirror images, turned back.
 
     The errors of the two are only partly the same.  mirrored_signs: [C] what a mirror does to the values of a channel.
     """
-    signs = torch.tensor(mirrored_signs)[:, None, None]
+    signs, of_pixels = torch.tensor(mirrored_signs)[:, None, None], mirror_signs(pixels.shape[-1])
     answers = []
-    for start in range(0, len(images), _BATCH):
-        pictures = images[start : start + _BATCH]
-        upright, mirrored = (read(predict_maps(network, way)) for way in (pictures, pictures.flip(2)))
+    for start in range(0, len(pixels), _BATCH):
+        some = pixels[start : start + _BATCH]
+        upright, mirrored = (read(predict_maps(network, way)) for way in (some, some.flip(2) * of_pixels))
         answers.append((upright + signs * mirrored.flip(-1)) / 2)
         if progress is not None:
-            progress(min(start + _BATCH, len(images)), len(images), None)
+            progress(min(start + _BATCH, len(pixels)), len(pixels), None)
     return torch.cat(answers)
 
 
-def segment_images(network: ImageNetwork, images: Tensor, progress: Progress | None = None) -> Tensor:
+def segment_images(
+    network: ImageNetwork, images: Tensor, progress: Progress | None = None, normals: Tensor | None = None
+) -> Tensor:
     """Probabilities [B, H, W, C] of the parts, C = `network.classes`, that sum to one.
 
-    images: [B, H, W, 3] in 0..1, of any size; plain backgrounds of any colour.
+    images: [B, H, W, 3] in 0..1, of any size; plain backgrounds of any colour.  normals: [B, H, W, 3] of the surface
+    that they show (`Views.normals`), for networks that see it.
     Raises `InvalidInput` for another role, wrong shapes, or values that are not finite.
     """
     check_images("segment_images", network, "parts", images)
+    pixels = seen_pixels("segment_images", network, images, normals)
     if not len(images):
         return images.new_zeros(*images.shape[:3], len(network.classes))
     classes = torch.tensor(network.channel_classes)
@@ -92,7 +131,7 @@ def segment_images(network: ImageNetwork, images: Tensor, progress: Progress | N
         return shares.new_zeros(len(maps), len(network.classes), *maps.shape[2:]).index_add_(1, classes, shares)
 
     same = (1.0,) * len(network.classes)
-    return _both_ways(network, images, joined, same, progress).permute(0, 2, 3, 1).contiguous()
+    return _both_ways(network, pixels, joined, same, progress).permute(0, 2, 3, 1).contiguous()
 
 
 def parts_matte(network: ImageNetwork, probabilities: Tensor) -> Tensor:

@@ -34,11 +34,13 @@ def render_views(
     check_shape("render_views", "background", background, [3])
     if not bool(((background >= 0) & (background <= 1)).all()):
         raise InvalidInput(f"render_views: background {background.tolist()} is outside of 0..1.")
-    images, masks = [], []
+    images, masks, depth = [], [], []
     for start in range(0, len(cameras), chunk):
         image = portrait.render(cameras[start : start + chunk], background)
         images.append(image.images)
         masks.append(image.masks)
+        # Where less than half is covered, depths of the surface and of what is behind it are mixed.
+        depth.append(torch.where(image.masks > 0.5, image.depth, 0.0))
         if progress is not None:
             progress(min(start + chunk, len(cameras)), len(cameras), image.images[-1])
-    return Views(torch.cat(images), torch.cat(masks), cameras, background)
+    return Views(torch.cat(images), torch.cat(masks), cameras, background, depth=torch.cat(depth))

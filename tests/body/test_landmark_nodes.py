@@ -35,9 +35,9 @@ def fake_detector(images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, tor
 def test_only_views_from_the_front_are_looked_at():
     seen = []
 
-    def detect(images):
-        seen.append(len(images))
-        return fake_detector(images)
+    def detect(views):
+        seen.append(len(views))
+        return fake_detector(views.images)
 
     landmarks = landmarks_of_views(views_at(YAWS), detect)
     assert seen == [3]
@@ -47,13 +47,13 @@ def test_only_views_from_the_front_are_looked_at():
 
 
 def test_views_without_a_face_have_no_confidence():
-    def nobody(images):
-        points, confidence, found = fake_detector(images)
+    def nobody(views):
+        points, confidence, found = fake_detector(views.images)
         return points, confidence, torch.zeros_like(found)
 
     assert not landmarks_of_views(views_at(YAWS), nobody).confidence_2d.any()
     with pytest.raises(InvalidInput, match="none of the 2 views is within 75 degrees .*nearest: 80 degrees"):
-        landmarks_of_views(views_at([80, 180]), fake_detector)
+        landmarks_of_views(views_at([80, 180]), nobody)
 
 
 def test_the_color_of_a_point_tells_its_confidence():
@@ -92,7 +92,7 @@ def test_the_node_detects_and_shows(run_node, monkeypatch, tmp_path):
     from animportrait3d_core import networks
 
     monkeypatch.setattr(networks, "load_network", lambda path, role, device: SimpleNamespace(role=role))
-    monkeypatch.setattr(networks, "detect_landmarks", lambda network, images, progress: fake_detector(images))
+    monkeypatch.setattr(networks, "detect_landmarks", lambda network, images, progress, normals: fake_detector(images))
     from animportrait3d_core.embedded import weights
 
     monkeypatch.setattr(weights, "embedded_network_folder", lambda role: tmp_path / role)
@@ -107,7 +107,7 @@ def test_the_node_detects_and_shows(run_node, monkeypatch, tmp_path):
 def test_the_node_says_when_there_is_no_face(run_node, monkeypatch, tmp_path):
     from animportrait3d_core import networks
 
-    def nobody(network, images, progress):
+    def nobody(network, images, progress, normals):
         points, confidence, found = fake_detector(images)
         return points, confidence, torch.zeros_like(found)
 

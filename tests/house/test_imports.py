@@ -15,7 +15,7 @@ CORE_FILES = sorted((ROOT / CORE).rglob("*.py"))
 NODE_FILES = sorted((ROOT / "nodes").rglob("*.py"))
 NOUNS = {
     "errors", "progress", "fingerprints", "parts", "regions", "landmarks", "head_frame", "similarity",
-    "randomness", "rotations", "cameras", "views", "meshes", "gaussians", "devices", "socket_values",
+    "randomness", "rotations", "cameras", "depths", "views", "meshes", "gaussians", "devices", "socket_values",
 }  # fmt: skip
 HOST_MODULES = {"comfy", "comfy_api", "comfy_extras", "comfy_execution", "folder_paths", "nodes", "server", "execution"}
 MAY_IMPORT_EMBEDDED = {"embedded", "cli", "commands", "evaluation"}
@@ -27,7 +27,8 @@ ARROWS = {
     "parts": "meshes socket_values",
     "cameras": "devices head_frame",
     "meshes": "socket_values",
-    "views": "cameras devices socket_values",
+    "depths": "cameras",
+    "views": "cameras depths devices socket_values",
     "gaussians": "devices",
     # tools that know nothing of the method
     "files": "",

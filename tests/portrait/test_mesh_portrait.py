@@ -191,6 +191,16 @@ def test_views_do_not_depend_on_the_chunk_and_tell_their_progress():
     assert len(views) == 12 and torch.equal(views.background, torch.ones(3))
 
 
+def test_views_know_which_way_the_surface_faces():
+    """Of a cube seen squarely and from the corner: its sides, and nothing beside them."""
+    views = render_views(MeshPortrait(cube()), orbit_cameras([0, 45], [0, 0], 64))
+    normals = views.normals
+    assert normals is not None and not normals[views.masks == 0].any()
+    for view, column, side in ((0, 32, [0.0, 0, 1]), (1, 26, [0.0, 0, 1]), (1, 38, [1.0, 0, 0])):
+        seen = views.cameras.world_to_camera[view, :3, :3] @ torch.tensor(side) * torch.tensor([1.0, -1, -1])
+        torch.testing.assert_close(normals[view, 32, column], seen, atol=2e-2, rtol=0)
+
+
 def test_a_cancelled_rendering_stops():
     def cancel(done: int, total: int, image: torch.Tensor | None) -> None:
         raise KeyboardInterrupt

@@ -66,7 +66,7 @@ def networks(monkeypatch, scene):
     monkeypatch.setattr(
         package, "load_network", lambda path, role, device: SimpleNamespace(classes=PART_CLASSES, name=Path(path).name)
     )
-    monkeypatch.setattr(package, "segment_images", lambda network, images, progress: answers[network.name])
+    monkeypatch.setattr(package, "segment_images", lambda network, images, progress, normals: answers[network.name])
     return answers
 
 
