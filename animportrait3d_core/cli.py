@@ -30,6 +30,7 @@ from .commands.common import (
 from .commands.convert import add_convert
 from .commands.embedded import add_embedded
 from .commands.export import add_export
+from .commands.networks import add_networks
 from .errors import AnimPortraitError, InvalidInput, MissingExtension, MissingModelFile, machine_trouble
 from .workflow.report import LOGGER_NAME
 
@@ -119,7 +120,7 @@ def _parser() -> argparse.ArgumentParser:
     add_convert(commands, common)
     add_export(commands, common)
     add_embedded(commands, common)
-    _add_train_network(commands, common)
+    add_networks(commands, common)
     _add_train_controlnet(commands, common)
     return parser
 
@@ -170,22 +171,6 @@ def _add_evaluate(commands: argparse._SubParsersAction, common: argparse.Argumen
     evaluate.add_argument("--output", type=to_path, help="file for the metrics (JSON)")
     add_ablation_options(evaluate)
     evaluate.set_defaults(command=_evaluate)
-
-
-def _add_train_network(commands: argparse._SubParsersAction, common: argparse.ArgumentParser) -> None:
-    train = commands.add_parser("train-network", parents=[common], help="train a 2D network on a data set")
-    train.add_argument("role", help="parts, normals or landmarks")
-    train.add_argument("--dataset", type=to_path, required=True, help="folder of 'embedded build-dataset'")
-    train.add_argument("--output", type=to_path, required=True, help="folder for state, log and the network")
-    train.add_argument("--resume", action="store_true", help="go on from the state in the output folder")
-    train.add_argument("--minutes", type=float, help="stop after so many minutes; --resume goes on later")
-    train.add_argument("--steps", type=int, help="length of the whole training (default: the role's recipe)")
-    train.add_argument("--batch-size", type=int, help="pictures per step (default: the role's recipe)")
-    train.add_argument("--size", type=int, help="pixels of the network's pictures (default: the role's recipe)")
-    train.add_argument("--start-from", type=to_path, help="network folder whose weights are the first ones")
-    train.add_argument("--seed", type=int, default=0, help="of weights, order and augmentation (default: 0)")
-    train.add_argument("--threads", type=int, help="CPU threads (default: torch's choice)")
-    train.set_defaults(command=_train_network)
 
 
 def _add_train_controlnet(commands: argparse._SubParsersAction, common: argparse.ArgumentParser) -> None:
@@ -346,28 +331,6 @@ def _landmark_detector() -> Detector | None:
         logging.getLogger(LOGGER_NAME).warning("evaluate: no landmark_error. %s", missing)
         return None
     return partial(detect_landmarks, network)
-
-
-def _train_network(options: argparse.Namespace) -> int:
-    from .training.train_network import TrainingRun, train_network
-    from .workflow.console import ProgressBar
-
-    set_threads("train-network", options.threads)
-    names = ("steps", "batch_size", "size", "start_from", "resume", "minutes", "seed")
-    run = TrainingRun(**{name: getattr(options, name) for name in names})
-    role = options.role
-    with ProgressBar(quiet=options.quiet or options.json) as bar:
-        result = train_network(
-            role, options.dataset, options.output, run, lambda step, steps, _: bar.show(step, steps, role)
-        )
-    if options.json:
-        done = {"step": result.step, "finished": result.finished, "seconds": result.seconds, "metrics": result.metrics}
-        print(json.dumps({"output": str(options.output), **done}))
-    elif not options.quiet:
-        figures = ", ".join(f"{name} {value:.4g}" for name, value in result.metrics.items())
-        state = "finished" if result.finished else "stopped; --resume goes on"
-        print(f"step {result.step} ({state}), {result.seconds / 60:.1f} min. {figures}\n{options.output}")
-    return EXIT_DONE
 
 
 def _train_controlnet(options: argparse.Namespace) -> int:

@@ -21,7 +21,8 @@ class TrainingImages:
     """B pictures with their maps; what a task does not need is None.
 
     colors: [B, 3, H, W] in 0..1 (before `composite`: premultiplied by alpha).  alpha: [B, 1, H, W].  labels: [B, H, W]
-    uint8.  normals: [B, 3, H, W] camera-space OpenGL.  points: [B, L, 2] pixels.  visible: [B, L] in 0..1.
+    uint8.  normals: [B, 3, H, W] camera-space OpenGL.  points: [B, L, 2] pixels.  visible: [B, L] in 0..1.  surface:
+    [B, 4, H, W], the normal that a network may look at and whether there is one.
     """
 
     colors: Tensor
@@ -30,6 +31,7 @@ class TrainingImages:
     normals: Tensor | None = None
     points: Tensor | None = None
     visible: Tensor | None = None
+    surface: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.colors)
@@ -40,7 +42,8 @@ class AugmentSettings:
     """Strengths; a share is a probability per picture."""
 
     white_share: float = 0.5
-    """Pictures over white, as the method's views; the others over a colour or a soft gradient, half of them each."""
+    """Pictures over white, as the method's views; of the others a half over a colour, a quarter over a soft gradient,
+    a quarter over clutter."""
     flip_share: float = 0.5
     turn_degrees: float = 12.0
     smallest: float = 0.75
@@ -58,6 +61,15 @@ class AugmentSettings:
     """Greatest factor by which a picture is shrunk and enlarged again."""
     noise_share: float = 0.3
     noise: float = 0.05
+    picture_alone_share: float = 0.5
+    """How often a network that may look at the surface beside the picture gets none."""
+    surface_alone_share: float = 0.15
+    """How often it gets a blank picture; the rest shows both."""
+    surface_blur_share: float = 0.3
+    surface_blur_pixels: float = 1.6
+    surface_noise_share: float = 0.5
+    surface_noise: float = 0.25
+    """Greatest standard deviation of the grain of normals: depths of trigrids are as rough at 256 pixels."""
 
 
 def uniform(generator: torch.Generator, shape: tuple[int, ...], low: float, high: float) -> Tensor:
@@ -77,12 +89,17 @@ def flip(images: TrainingImages, chosen: Tensor) -> TrainingImages:
         labels = torch.where(chosen[:, None, None], labels.flip(-1), labels)
     if normals is not None:
         normals = normals * torch.where(where, normals.new_tensor([-1.0, 1, 1])[:, None, None], normals.new_ones(()))
+    surface = maps(images.surface)
+    if surface is not None:
+        signs = surface.new_tensor([-1.0, 1, 1, 1])[:, None, None]
+        surface = surface * torch.where(where, signs, surface.new_ones(()))
     if points is not None and visible is not None:
         order = [index for index in MIRRORED_LANDMARKS if index < points.shape[1]]
         mirrored = points[:, order] * points.new_tensor([-1.0, 1]) + points.new_tensor([images.colors.shape[-1], 0])
         points = torch.where(chosen[:, None, None], mirrored, points)
         visible = torch.where(chosen[:, None], visible[:, order], visible)
-    return TrainingImages(maps(images.colors), maps(images.alpha), labels, normals, points, visible)  # type: ignore[arg-type]
+    colors, alpha = maps(images.colors), maps(images.alpha)
+    return TrainingImages(colors, alpha, labels, normals, points, visible, surface)  # type: ignore[arg-type]
 
 
 def composite(images: TrainingImages, background: Tensor) -> TrainingImages:
@@ -103,7 +120,11 @@ def cut_images(images: TrainingImages, crops: Crops, size: int) -> TrainingImage
         normals = turn_normals(unit_channels(cut_out(normals, crops, size, border=True)), crops.angles)
     if points is not None:
         points = points_to_crop(points, crops, size)
-    return TrainingImages(colors, alpha, labels, normals, points, images.visible)
+    surface = images.surface
+    if surface is not None:
+        surface = cut_out(surface, crops, size, border=True)
+        surface = torch.cat([turn_normals(surface[:, :3], crops.angles), surface[:, 3:]], 1)
+    return TrainingImages(colors, alpha, labels, normals, points, images.visible, surface)
 
 
 def unit_channels(vectors: Tensor) -> Tensor:
@@ -129,15 +150,26 @@ def random_crops(images: TrainingImages, settings: AugmentSettings, generator: t
 
 
 def random_backgrounds(count: int, size: int, settings: AugmentSettings, generator: torch.Generator) -> Tensor:
-    """Backgrounds [B, 3, size, size]: white, a colour, or a gradient between two colours."""
+    """Backgrounds [B, 3, size, size]: white, a colour, a gradient between two colours, or clutter of many."""
     first, second = (torch.rand((count, 3, 1, 1), generator=generator) for _ in range(2))
     angle = uniform(generator, (count, 1, 1), 0, 2 * math.pi)
     steps = torch.linspace(-0.5, 0.5, size)
     ramp = (0.5 + torch.cos(angle) * steps + torch.sin(angle) * steps[:, None])[:, None].clamp(0, 1)
     kind = torch.rand((count, 1, 1, 1), generator=generator)
     plain = kind < 0.5 + settings.white_share / 2
+    cluttered = kind > 0.75 + settings.white_share / 4
+    ramp = torch.where(cluttered, _clutter(count, size, generator), ramp)
     colors = torch.where(plain, first.expand(-1, -1, size, size), first + (second - first) * ramp)
     return torch.where(kind < settings.white_share, torch.ones_like(colors), colors)
+
+
+def _clutter(count: int, size: int, generator: torch.Generator) -> Tensor:
+    """Patches [B, 3, size, size] in 0..1 of two sizes with hard and soft borders, of each colour by itself."""
+    total = torch.zeros(count, 3, size, size)
+    for cells, mode in ((5, "nearest"), (11, "bilinear")):
+        draws = torch.rand((count, 3, min(cells, size), min(cells, size)), generator=generator)
+        total += 0.5 * torch.nn.functional.interpolate(draws, size=(size, size), mode=mode)
+    return total
 
 
 def change_light(colors: Tensor, amount: float, generator: torch.Generator) -> Tensor:
@@ -158,19 +190,19 @@ def degrade(colors: Tensor, settings: AugmentSettings, generator: torch.Generato
     for index, draw in enumerate(draws.tolist()):
         image = colors[index : index + 1]
         if draw[0] < settings.blur_share:
-            image = _blurred(image, 0.3 + draw[1] ** 2 * (settings.blur_pixels - 0.3))
+            image = blurred(image, 0.3 + draw[1] ** 2 * (settings.blur_pixels - 0.3))
         if draw[2] < settings.resample_share:
             image = _resampled(image, 1 + draw[3] * (settings.resample_factor - 1))
         if draw[4] < settings.noise_share:
             noise = torch.randn(image.shape, generator=generator)
             # Half of the grain is coarse, as where a volume is sampled too thinly.
-            noise = _blurred(noise, 0.8) * 2.5 if draw[5] > 0.5 else noise
+            noise = blurred(noise, 0.8) * 2.5 if draw[5] > 0.5 else noise
             image = image + settings.noise * (2 * draw[5] % 1) * noise
         out.append(image)
     return torch.cat(out).clamp(0, 1)
 
 
-def _blurred(image: Tensor, sigma: float) -> Tensor:
+def blurred(image: Tensor, sigma: float) -> Tensor:
     """Gaussian blur of [1, C, H, W] with its border repeated."""
     radius = max(1, math.ceil(2.5 * sigma))
     steps = torch.arange(-radius, radius + 1, dtype=image.dtype)

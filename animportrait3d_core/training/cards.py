@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from .loop import LoopResult, LoopSettings
 from .recipes import Recipe
 from .shards import ShardDataset
+from .trait_table import TraitTable
 
 _PURPOSE = {
     "parts": "Says for each pixel whether it is background, face (skin with ears and neck), hair, clothes, eyes, lips "
@@ -37,12 +38,19 @@ repository renders; no photograph and no foreign weights went into it. Licence: 
 | metric | value |
 |---|---|
 {metrics}
-
+{traits}
 `docs/networks.md` says how each metric is counted; `benchmarks/networks.py` measures the network on volumetric
 portraits.
 
 Limits: it knows the people of the embedded world only: stylised heads over plain backgrounds, one in each picture.
 It is not meant for photographs. {limits}
+"""
+
+
+_BY_TRAIT = """
+`{metric}` of persons held out by trait (docs/dataset.md), by what the network is shown:
+
+{table}
 """
 
 
@@ -52,8 +60,10 @@ def model_card(
     result: LoopResult,
     data: tuple[ShardDataset, ShardDataset],
     goes_on: bool = False,
+    table: TraitTable | None = None,
 ) -> str:
-    """The card in Markdown. data: for training, and held out.  goes_on: it began with the weights of another one."""
+    """The card in Markdown. data: for training, and held out.  goes_on: it began with the weights of another one.
+    table: figures by trait, if the data set has traits."""
     training, held_out = data
     return _CARD.format(
         role=recipe.role,
@@ -75,6 +85,7 @@ def model_card(
         start="; began with the weights of another training" if goes_on else "",
         state="" if result.finished else f"; stopped early, {settings.steps:,} steps are planned",
         metrics=_rows(result.metrics),
+        traits="" if table is None else _BY_TRAIT.format(metric=table.metric, table=table.markdown()),
     )
 
 

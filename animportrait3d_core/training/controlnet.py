@@ -260,7 +260,7 @@ def _first_answer(accelerator: Any, own: bool) -> bool:
 
 def _open(dataset: str | Path, run: ControlNetRun, is_first: bool) -> Split:
     samples = open_dataset(dataset, verify=run.verify and is_first)
-    if not samples.has_condition:
+    if not samples.has("condition"):
         raise InvalidInput(
             f"{_WHERE}: shards of the data set '{dataset}' have no condition maps; build it with --preset prior."
         )

@@ -24,7 +24,8 @@ from .augment import (
     random_crops,
     unit_channels,
 )
-from .images import Split, labels_of, load_images, network_of, normals_of, split_dataset, task_fingerprint
+from .images import Split, labels_of, load_images, network_of, normals_of, split_dataset, spread_rows, task_fingerprint
+from .inputs import LOOKS, shown_as, shown_by_chance
 from .metrics import ConfusionCounts, angles_between
 from .recipes import Recipe
 from .shards import ShardDataset
@@ -66,6 +67,8 @@ class _DenseTask:
     """What parts and normals share: data, pictures, and evaluation by region."""
 
     role = ""
+    metric = ""
+    """The figure that stands for all."""
     maps: tuple[str, ...] = ()
     """What the role learns, of `MAPS`."""
     separable = False
@@ -83,9 +86,11 @@ class _DenseTask:
 
     def batch(self, indices: Tensor, generator: torch.Generator) -> Mapping[str, Tensor]:
         """Augmented pictures with their maps."""
-        images = load_images(self.split.training, indices, self.maps)
-        images = augmented(images, self.recipe.augment, self.recipe.size, generator)
-        batch = {"colors": model_input(self.network, images.colors), "alpha": images.alpha}
+        settings = self.recipe.augment
+        images = load_images(self.split.training, indices, self._wanted)
+        images = augmented(images, settings, self.recipe.size, generator)
+        pixels = shown_by_chance(self.network, images, settings, generator)
+        batch = {"pixels": model_input(self.network, pixels), "alpha": images.alpha}
         if images.labels is not None:
             batch["labels"] = images.labels.long()
         if images.normals is not None:
@@ -95,35 +100,46 @@ class _DenseTask:
     def _evaluated(self, model: nn.Module) -> ImageNetwork:
         return dataclasses.replace(self.network, model=model)
 
-    def held_out_batches(self) -> Iterator[tuple[TrainingImages, Tensor]]:
-        """(pictures over white, region [B]) of what is held out, at most `held_out_limit` samples spread evenly."""
-        dataset = self.split.held_out
-        count = len(dataset) if self.held_out_limit is None else min(self.held_out_limit, len(dataset))
-        chosen = torch.linspace(0, len(dataset) - 1, count).round().long()
-        for indices in chosen.split(_EVALUATION_BATCH):
-            images = load_images(dataset, indices, self.maps)
+    @property
+    def _wanted(self) -> tuple[str, ...]:
+        return (*self.maps, "surface") if self.network.sees_normals else self.maps
+
+    def evaluate(self, model: nn.Module) -> dict[str, float]:
+        """Metrics by the pictures alone of what is held out of the people without traits."""
+        return self.measure(model, self.split.held_out.of_trait(None))
+
+    def measure(self, model: nn.Module, dataset: ShardDataset, look: str = LOOKS[0]) -> dict[str, float]:
+        """Metrics on a data set, of which at most `held_out_limit` samples are taken; look: one of `LOOKS`."""
+        raise NotImplementedError
+
+    def spread_batches(self, dataset: ShardDataset) -> Iterator[tuple[TrainingImages, Tensor]]:
+        """(pictures over white, region [B]) of a data set, at most `held_out_limit` samples spread evenly."""
+        for indices in spread_rows(dataset, self.held_out_limit).split(_EVALUATION_BATCH):
+            images = load_images(dataset, indices, self._wanted)
             yield composite(images, torch.ones(1, 3, 1, 1)), dataset.column("region")[indices]
 
 
 class PartsTask(_DenseTask):
     """Cross-entropy plus Dice; the metric is mean IoU over the classes."""
 
-    role = "parts"
+    role, metric = "parts", "mean_iou"
     maps = ("labels",)
 
     def losses(self, model: nn.Module, batch: Mapping[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
         """The two terms."""
-        logs = self.network.maps(model(batch["colors"])).float().log_softmax(1)
+        logs = self.network.maps(model(batch["pixels"])).float().log_softmax(1)
         truth = class_shares(batch["labels"], logs.shape[1], logs.shape[-1])
         entropy = -(truth * logs).sum(1).mean()
         return {"entropy": entropy, "dice": _DICE_WEIGHT * dice_loss(logs.exp(), truth)}
 
-    def evaluate(self, model: nn.Module) -> dict[str, float]:
+    def measure(self, model: nn.Module, dataset: ShardDataset, look: str = LOOKS[0]) -> dict[str, float]:
         """`mean_iou` of all samples, IoU of each class, and mean IoU by region."""
         whole = ConfusionCounts(len(PART_CLASSES))
         regions = [ConfusionCounts(len(PART_CLASSES)) for _ in IMAGE_REGIONS]
-        for images, region in self.held_out_batches():
-            found = segment_images(self._evaluated(model), images.colors.permute(0, 2, 3, 1)).argmax(-1)
+        network = self._evaluated(model)
+        for images, region in self.spread_batches(dataset):
+            colors, normals = shown_as(look, network, images)
+            found = segment_images(network, colors, normals=normals).argmax(-1)
             labels = labels_of(images)
             whole.add(found, labels)
             for number, counts in enumerate(regions):
@@ -137,12 +153,12 @@ class PartsTask(_DenseTask):
 class NormalsTask(_DenseTask):
     """Distance of unit normals; the metric is the mean angle in degrees."""
 
-    role = "normals"
+    role, metric = "normals", "mean_angle"
     maps = ("normals",)
 
     def losses(self, model: nn.Module, batch: Mapping[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
         """2 sin(angle / 2), which has a gradient also where the angle is small."""
-        found = unit_channels(self.network.maps(model(batch["colors"])).float())
+        found = unit_channels(self.network.maps(model(batch["pixels"])).float())
         factor = batch["normals"].shape[-1] // found.shape[-1]
         inside = torch.nn.functional.avg_pool2d(batch["alpha"], factor)[:, 0] > 0.5
         # The mean of a block's normals is short where they disagree, and then says little.
@@ -151,10 +167,10 @@ class NormalsTask(_DenseTask):
         distance = ((found - unit_channels(mean)).square().sum(1) + 1e-6).sqrt()
         return {"distance": (distance * inside).sum() / inside.sum().clamp_min(1)}
 
-    def evaluate(self, model: nn.Module) -> dict[str, float]:
+    def measure(self, model: nn.Module, dataset: ShardDataset, look: str = LOOKS[0]) -> dict[str, float]:
         """`mean_angle` over the pixels of all samples and by region, degrees."""
         angles, places = [], []
-        for images, region in self.held_out_batches():
+        for images, region in self.spread_batches(dataset):
             found = estimate_normals(self._evaluated(model), images.colors.permute(0, 2, 3, 1), images.alpha[:, 0])
             inside = images.alpha[:, 0] > 0.5
             truth = normals_of(images).permute(0, 2, 3, 1)

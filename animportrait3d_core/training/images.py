@@ -12,13 +12,14 @@ from ..errors import InvalidInput
 from ..fingerprints import fingerprint
 from ..landmarks import NUM_FACE_LANDMARKS
 from ..networks.files import ImageNetwork
+from ..networks.predict import with_known
 from ..parts import CLASS_OF_FIGURE_PART, PART_CLASSES
 from .augment import TrainingImages
 from .recipes import Recipe
-from .shards import Sample, ShardDataset, decode_normals
+from .shards import Sample, ShardDataset, decode_normals, decode_surface
 
 MAPS = ("labels", "normals", "points")
-"""What a sample has beside its picture."""
+"""What a sample has beside its picture and, in some data sets, its surface."""
 
 IMAGE_MEAN, IMAGE_STD = 0.5, 0.5
 """Of each colour, as our networks want their pictures."""
@@ -43,10 +44,17 @@ def split_dataset(dataset: ShardDataset, held_out_share: float) -> Split:
     return Split(training, held_out)
 
 
+def spread_rows(dataset: ShardDataset, limit: int | None) -> Tensor:
+    """Rows [n] of at most `limit` samples, spread evenly over a data set."""
+    count = len(dataset) if limit is None else min(limit, len(dataset))
+    return torch.linspace(0, len(dataset) - 1, count).round().long()
+
+
 def task_fingerprint(dataset: ShardDataset, recipe: Recipe) -> str:
     """Hash of what a resumed training must find again: data, model, size of pictures and augmentation."""
     shards = [(entry.file, entry.sha256) for entry in dataset.manifest.shards]
     parts = [recipe.role, shards, recipe.config, recipe.size, recipe.pixel_unshuffle, recipe.held_out_share]
+    parts.append(recipe.sees_normals)
     parts.append(dataclasses.asdict(recipe.augment))
     return fingerprint(parts)[:16]
 
@@ -64,7 +72,8 @@ def class_table(parts: tuple[str, ...]) -> Tensor:
 def load_images(dataset: ShardDataset, indices: Tensor, maps: Collection[str] = MAPS) -> TrainingImages:
     """Samples `indices` [B] as pictures premultiplied by alpha, with those of `MAPS` that are wanted.
 
-    Labels are classes of `PART_CLASSES`, points the 68 landmarks.
+    Labels are classes of `PART_CLASSES`, points the 68 landmarks. The surface comes along where the data set has it and
+    `maps` names it.
     """
     samples = [dataset[index] for index in indices.tolist()]
 
@@ -80,6 +89,10 @@ def load_images(dataset: ShardDataset, indices: Tensor, maps: Collection[str] = 
     if "normals" in maps:
         normals = decode_normals(images("normals")).permute(0, 3, 1, 2).contiguous()
         pictures = dataclasses.replace(pictures, normals=normals)
+    if "surface" in maps:
+        coded = [sample.surface for sample in samples if sample.surface is not None]
+        surface = decode_surface(torch.stack(coded)).permute(0, 3, 1, 2)
+        pictures = dataclasses.replace(pictures, surface=with_known(surface, 1))
     if "points" in maps:
         points, visible = _landmarks(samples)
         pictures = dataclasses.replace(pictures, points=points, visible=visible)
@@ -119,5 +132,5 @@ def network_of(model: nn.Module, recipe: Recipe) -> ImageNetwork:
     mean, std = torch.full((3,), IMAGE_MEAN), torch.full((3,), IMAGE_STD)
     return ImageNetwork(
         recipe.role, model, classes, tuple(range(channels)), recipe.size, mean, std, torch.device("cpu"),
-        recipe.pixel_unshuffle,
+        recipe.pixel_unshuffle, recipe.sees_normals,
     )  # fmt: skip

@@ -24,7 +24,8 @@ from .augment import (
     random_backgrounds,
     uniform,
 )
-from .images import load_images, network_of, points_of, split_dataset, task_fingerprint
+from .images import load_images, network_of, points_of, split_dataset, spread_rows, task_fingerprint
+from .inputs import LOOKS, shown_as, shown_by_chance
 from .metrics import normalized_landmark_errors
 from .recipes import Recipe
 from .shards import ShardDataset
@@ -85,7 +86,7 @@ def spot_loss(logs: Tensor, points: Tensor, counted: Tensor) -> Tensor:
 class LandmarksTask:
     """Place of all points inside the cut-out, which of them are visible, and whether there is a face."""
 
-    role = "landmarks"
+    role, metric = "landmarks", "landmark_error"
     separable = False
     """The losses are means over what is visible, and the network has BatchNorm."""
 
@@ -102,20 +103,26 @@ class LandmarksTask:
     def batch(self, indices: Tensor, generator: torch.Generator) -> Mapping[str, Tensor]:
         """Augmented cut-outs with points in their pixels."""
         settings: AugmentSettings = self.recipe.augment
-        images = load_images(self.split.training, indices, ("points",))
+        images = load_images(self.split.training, indices, self._wanted)
         backgrounds = random_backgrounds(len(images), images.colors.shape[-1], settings, generator)
         images = flip(
             composite(images, backgrounds), torch.rand(len(images), generator=generator) < settings.flip_share
         )
         images = cut_images(images, landmark_crops(images, generator), self.recipe.size)
         colors = degrade(change_light(images.colors, settings.light, generator), settings, generator)
+        images = dataclasses.replace(images, colors=colors)
+        pixels = shown_by_chance(self.network, images, settings, generator)
         points, visible = points_of(images)
         shown = face_is_shown(points, visible, self.recipe.size).float()
-        return {"colors": model_input(self.network, colors), "points": points, "visible": visible, "shown": shown}
+        return {"pixels": model_input(self.network, pixels), "points": points, "visible": visible, "shown": shown}
+
+    @property
+    def _wanted(self) -> tuple[str, ...]:
+        return ("points", "surface") if self.network.sees_normals else ("points",)
 
     def losses(self, model: nn.Module, batch: Mapping[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
         """Distance of points in hundredths of the cut-out, compact heatmaps, and the two kinds of logits."""
-        heatmaps, logits = model(batch["colors"])
+        heatmaps, logits = model(batch["pixels"])
         heatmaps = self.network.maps(heatmaps)
         logs, logits = log_shares(heatmaps), logits.float()
         size = heatmaps.shape[-1]
@@ -134,15 +141,21 @@ class LandmarksTask:
         }
 
     def evaluate(self, model: nn.Module) -> dict[str, float]:
-        """The whole detector on what is held out: `landmark_error` (visible points over the outer-eye distance, faces
-        turned less than about 50 degrees), `landmark_error_pixels` (all turns), and how often found is right."""
+        """Metrics by the pictures alone of what is held out of the people without traits."""
+        return self.measure(model, self.split.held_out.of_trait(None))
+
+    def measure(self, model: nn.Module, dataset: ShardDataset, look: str = LOOKS[0]) -> dict[str, float]:
+        """The whole detector on busts and faces of a data set: `landmark_error` (visible points over the outer-eye
+        distance, faces turned less than about 50 degrees), `landmark_error_pixels` (all turns), and how often found is
+        right. look: one of `LOOKS`.
+        """
         network = dataclasses.replace(self.network, model=model)
         relative, pixels, right = [], [], []
-        dataset = self.split.held_out.of_region(*EVALUATED_REGIONS)
-        count = len(dataset) if self.held_out_limit is None else min(self.held_out_limit, len(dataset))
-        for indices in torch.linspace(0, len(dataset) - 1, count).round().long().split(_EVALUATION_BATCH):
-            images = composite(load_images(dataset, indices, ("points",)), torch.ones(1, 3, 1, 1))
-            points, _, found = detect_landmarks(network, images.colors.permute(0, 2, 3, 1))
+        dataset = dataset.of_region(*EVALUATED_REGIONS)
+        for indices in spread_rows(dataset, self.held_out_limit).split(_EVALUATION_BATCH):
+            images = composite(load_images(dataset, indices, self._wanted), torch.ones(1, 3, 1, 1))
+            colors, normals = shown_as(look, network, images)
+            points, _, found = detect_landmarks(network, colors, normals=normals)
             truth, visible = points_of(images)
             shown = face_is_shown(truth, visible, images.colors.shape[-1])
             counted = visible * ((truth > 0) & (truth < images.colors.shape[-1])).all(-1)

@@ -6,6 +6,7 @@ import dataclasses
 from typing import Any
 
 from ..landmarks import NUM_FACE_LANDMARKS
+from ..networks.files import COLOR_CHANNELS, SURFACE_CHANNELS
 from ..parts import PART_CLASSES
 from .augment import AugmentSettings
 from .loop import LoopSettings
@@ -19,7 +20,7 @@ _SMALL_UNET: dict[str, Any] = {
     "encoder_weights": None,
     "decoder_channels": [96, 64, 48, 32, 24],
     "decoder_interpolation": "nearest",
-    "in_channels": 12,
+    "in_channels": COLOR_CHANNELS * 2**2,
     "stem_type": "deep",
     "stem_width": 12,
     "channels": [32, 64, 96, 128],
@@ -35,7 +36,7 @@ class Recipe:
 
     config: of the model, as in its config.json.  size: pixels of the pictures it is trained on.  loop: default
     schedule.  pixel_unshuffle: side of the blocks of pixels that the model takes for one.  held_out_share: of the
-    persons.
+    persons.  sees_normals: whether it looks at the surface beside the picture.
     """
 
     role: str
@@ -45,11 +46,18 @@ class Recipe:
     loop: LoopSettings
     pixel_unshuffle: int = _PIXEL_UNSHUFFLE
     held_out_share: float = 0.05
+    sees_normals: bool = False
 
 
-def recipe_of(role: str, image_size: int = 256) -> Recipe:
-    """The recipe of `role` for pictures of some size: smaller ones are not enlarged."""
+def recipe_of(role: str, image_size: int = 256, surface: bool = False) -> Recipe:
+    """The recipe of `role` for pictures of some size: smaller ones are not enlarged.
+
+    surface: the data set has surfaces to look at. A network for normals does without: it is asked where there are none.
+    """
     recipe = _RECIPES[role]
+    if surface and role != "normals":
+        channels = (COLOR_CHANNELS + SURFACE_CHANNELS) * recipe.pixel_unshuffle**2
+        recipe = dataclasses.replace(recipe, config={**recipe.config, "in_channels": channels}, sees_normals=True)
     return dataclasses.replace(recipe, size=min(recipe.size, max(_STRIDE, image_size // _STRIDE * _STRIDE)))
 
 

@@ -39,15 +39,17 @@ FIELDS: dict[str, tuple[torch.dtype, tuple[int | str, ...]]] = {
     "condition": (torch.uint8, ("S", "S", 4)),
     "parts": (torch.uint8, ("S", "S")),
     "normals": (torch.uint8, ("S", "S", 3)),
+    "surface": (torch.uint8, ("S", "S", 3)),
     "landmarks": (torch.float32, (NUM_BODY_LANDMARKS, 2)),
     "visible": (torch.uint8, (NUM_BODY_LANDMARKS,)),
     "region": (torch.uint8, ()),
     "identity": (torch.int32, ()),
+    "traits": (torch.int32, ()),
     "world_to_camera": (torch.float32, (4, 4)),
     "K": (torch.float32, (3, 3)),
     "body": (torch.float32, (BODY_WIDTH,)),
 }
-OPTIONAL_FIELDS = ("condition",)
+OPTIONAL_FIELDS = ("condition", "surface", "traits")
 TEXTS = ("prompt", "full_prompt", "abstract_prompt", "view_word")
 
 
@@ -57,11 +59,13 @@ class Sample:
 
     rgb: [S, S, 3] uint8 over white.  alpha: [S, S] uint8.  condition: [S, S, 4] uint8 condition map, or None.
     parts: [S, S] uint8, positions in the manifest's `parts`.  normals: [S, S, 3] uint8, camera-space OpenGL normals
-    coded n / 2 + 1 / 2 (`decode_normals`), meaningless where alpha is 0.  landmarks: [70, 2] float32 pixels (68 iBUG,
-    left and right pupil of the subject), inside the picture or not.  visible: [70] uint8, 1 where no other surface
-    hides the point.  region: position in IMAGE_REGIONS.  identity: number of the person.  world_to_camera: [4, 4] and
-    K: [3, 3] float32.  body: [27] float32, the fields of BODY_WIDTHS side by side.  prompt: what this picture is told:
-    the full prompt, or region and abstract prompt for crops.  view_word: "front view", "side view" or "back view".
+    coded n / 2 + 1 / 2 (`decode_normals`), meaningless where alpha is 0.  surface: [S, S, 3] uint8, normals of the
+    depth that is seen, as networks look at them (`decode_surface`), or None.  landmarks: [70, 2] float32 pixels (68
+    iBUG, left and right pupil of the subject), inside the picture or not.  visible: [70] uint8, 1 where no other
+    surface hides the point.  region: position in IMAGE_REGIONS.  identity: number of the person.  traits: bit k is set
+    where the sample has trait k of the manifest's, or None.  world_to_camera: [4, 4] and K: [3, 3] float32.  body: [27]
+    float32, the fields of BODY_WIDTHS side by side.  prompt: what this picture is told: the full prompt, or region and
+    abstract prompt for crops.  view_word: "front view", "side view" or "back view".
     """
 
     rgb: Tensor
@@ -69,10 +73,12 @@ class Sample:
     condition: Tensor | None
     parts: Tensor
     normals: Tensor
+    surface: Tensor | None
     landmarks: Tensor
     visible: Tensor
     region: int
     identity: int
+    traits: int | None
     world_to_camera: Tensor
     K: Tensor
     body: Tensor
@@ -97,6 +103,12 @@ def decode_normals(coded: Tensor) -> Tensor:
     return torch.nn.functional.normalize(coded.float() / 127.5 - 1.0, dim=-1)
 
 
+def decode_surface(coded: Tensor) -> Tensor:
+    """Unit vectors [..., 3] float32 of `encode_normals`, and 0 where 0 was coded."""
+    vectors = coded.float() / 127.5 - 1.0
+    return torch.where(vectors.square().sum(-1, keepdim=True) > 0.25, torch.nn.functional.normalize(vectors, dim=-1), 0)
+
+
 @dataclasses.dataclass(frozen=True)
 class ShardEntry:
     """A finished shard in the manifest."""
@@ -113,7 +125,8 @@ class Manifest:
     """What a data set is and which of its shards are finished.
 
     size: side of the pictures.  parts: class names of the label map.  num_shards, num_samples: of the complete set.
-    settings: what the builder was asked for; a build goes on only with equal ones.  shards: by index.
+    settings: what the builder was asked for; a build goes on only with equal ones.  shards: by index.  traits: names of
+    what some samples have and most people have not, by bit.
     """
 
     size: int
@@ -123,6 +136,7 @@ class Manifest:
     settings: Mapping[str, Any]
     shards: tuple[ShardEntry, ...] = ()
     regions: tuple[str, ...] = IMAGE_REGIONS
+    traits: tuple[str, ...] = ()
     schema_version: int = SCHEMA_VERSION
 
     @property
@@ -164,7 +178,8 @@ def read_manifest(folder: str | Path) -> Manifest:
     try:
         shards = tuple(ShardEntry(**entry) for entry in content.pop("shards"))
         parts, regions = (tuple(content.pop(name)) for name in ("parts", "regions"))
-        return Manifest(parts=parts, regions=regions, shards=shards, **content)
+        traits = tuple(content.pop("traits", ()))
+        return Manifest(parts=parts, regions=regions, traits=traits, shards=shards, **content)
     except (TypeError, KeyError) as error:
         raise InvalidInput(f"{where}: '{path}' is damaged ({error}); build the data set again.") from error
 
@@ -236,7 +251,8 @@ class ShardDataset:
                 values[name] = None
             else:
                 values[name] = stream.get_slice(name)[row]
-        values["region"], values["identity"] = int(values["region"]), int(values["identity"])
+        for name in ("region", "identity", "traits"):
+            values[name] = None if values[name] is None else int(values[name])
         return Sample(**values, **{name: texts[row] for name, texts in self._texts[shard].items()})
 
     def column(self, name: str) -> Tensor:
@@ -249,11 +265,10 @@ class ShardDataset:
             self._columns[name] = torch.stack([whole[shard][row] for shard, row in self._places.tolist()])
         return self._columns[name]
 
-    @property
-    def has_condition(self) -> bool:
-        """Whether all samples have condition maps."""
+    def has(self, name: str) -> bool:
+        """Whether all samples have one of FIELDS."""
         shards = self._places[:, 0].unique().tolist()
-        return bool(shards) and all("condition" in self._stream(shard).keys() for shard in shards)
+        return bool(shards) and all(name in self._stream(shard).keys() for shard in shards)
 
     @property
     def identities(self) -> tuple[int, ...]:
@@ -267,6 +282,16 @@ class ShardDataset:
             raise InvalidInput(f"ShardDataset.of_region: {list(names)}, expected some of {', '.join(IMAGE_REGIONS)}.")
         wanted = torch.tensor([IMAGE_REGIONS.index(name) for name in names])
         return self.subset(torch.isin(self.column("region").long(), wanted))
+
+    def of_trait(self, name: str | None) -> ShardDataset:
+        """The samples with one of the manifest's traits; None: those without any."""
+        if not self.has("traits"):
+            return self.subset(torch.full((len(self),), name is None))
+        if name is not None and name not in self.manifest.traits:
+            known = ", ".join(self.manifest.traits)
+            raise InvalidInput(f"ShardDataset.of_trait: '{name}', expected one of {known}.")
+        bits = self.column("traits")
+        return self.subset(bits == 0 if name is None else (bits >> self.manifest.traits.index(name)) & 1 > 0)
 
     def subset(self, chosen: Tensor) -> ShardDataset:
         """The samples at indices [m] or of a mask [n]."""

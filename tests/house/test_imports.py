@@ -75,8 +75,8 @@ ARROWS = {
     "initialization landmarks mesh_queries meshes optimization parts portrait previews progress regions "
     "render rigging similarity surface",
     "workflow": "devices files fingerprints progress runs",
-    "commands": "animation avatar body embedded evaluation export files initialization previews progress training "
-    "workflow",
+    "commands": "animation avatar body embedded evaluation export files initialization networks previews progress "
+    "training workflow",
     "cli": "avatar body commands doctor embedded evaluation files mesh_files networks portrait training workflow",
     "__main__": "cli",
 }

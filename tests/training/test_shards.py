@@ -58,7 +58,7 @@ def dataset_folder(tmp_path):
 
 def test_samples_come_back_as_they_were_written(dataset_folder):
     dataset = open_dataset(dataset_folder, verify=True)
-    assert len(dataset) == 7 and not dataset.manifest.complete and dataset.has_condition
+    assert len(dataset) == 7 and not dataset.manifest.complete and dataset.has("condition")
     for index in range(7):
         shard, row = divmod(index, 4)
         tensors, texts = random_tensors(4 - shard, shard), random_texts(4 - shard, shard)
@@ -88,7 +88,7 @@ def test_a_data_set_without_condition_maps(tmp_path):
     entry = write_shard(tmp_path, 0, random_tensors(2, 3, condition=False), random_texts(2, 3))
     write_manifest(tmp_path, Manifest(SIZE, ("background",), 1, 2, {}).with_shard(entry))
     dataset = open_dataset(tmp_path, verify=True)
-    assert dataset.manifest.complete and not dataset.has_condition and dataset[0].condition is None
+    assert dataset.manifest.complete and not dataset.has("condition") and dataset[0].condition is None
 
 
 def test_split_keeps_people_apart_and_does_not_depend_on_other_people(dataset_folder):
@@ -157,7 +157,7 @@ def test_all_shards_must_have_condition_maps(dataset_folder):
     entry = write_shard(dataset_folder, 1, random_tensors(3, 1, condition=False), random_texts(3, 1))
     write_manifest(dataset_folder, read_manifest(dataset_folder).with_shard(entry))
     dataset = open_dataset(dataset_folder)
-    assert not dataset.has_condition and dataset.subset(torch.arange(4)).has_condition
+    assert not dataset.has("condition") and dataset.subset(torch.arange(4)).has("condition")
 
 
 def test_other_versions_and_other_files_are_refused(dataset_folder, tmp_path_factory):

@@ -195,7 +195,7 @@ def train_style(
         raise InvalidInput(f"train_style: rank {rank}, expected at least 1.")
     pipeline, output = Path(pipeline), Path(output)
     samples = open_dataset(dataset)
-    if not samples.has_condition:
+    if not samples.has("condition"):
         raise InvalidInput(f"train_style: the data set '{dataset}' has no condition maps.")
     with torch.inference_mode(False), torch.random.fork_rng(devices=[]):
         torch.manual_seed(loop.seed)

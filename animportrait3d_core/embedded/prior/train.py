@@ -104,7 +104,7 @@ def train_prior(
     """
     run, output = run or PriorRun(), Path(output)
     samples = open_dataset(dataset)
-    if not samples.has_condition:
+    if not samples.has("condition"):
         raise InvalidInput(
             f"train-prior: the data set '{dataset}' has no condition maps; build it with --preset prior."
         )

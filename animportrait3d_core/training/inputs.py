@@ -1,0 +1,70 @@
+"""What a network is shown of a sample: its picture, its surface, or both; in training by chance, in evaluation by name.
+
+The surface is that of `seen_pixels`: the normal in camera space and whether there is one. Trigrids and scans have rough
+surfaces; the degradations here stand for that. All randomness comes from the generator handed in.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..errors import InvalidInput
+from ..networks.files import ImageNetwork
+from .augment import AugmentSettings, TrainingImages, blurred, uniform, unit_channels
+
+LOOKS = ("picture", "surface", "both")
+"""Picture alone, surface alone, both beside each other."""
+
+
+def surface_of(images: TrainingImages) -> Tensor:
+    """Surface [B, 4, H, W] of pictures that have it."""
+    if images.surface is None:
+        raise InvalidInput("surface_of: the pictures have no surface; load them with `load_images`.")
+    return images.surface
+
+
+def degrade_surface(surface: Tensor, settings: AugmentSettings, generator: torch.Generator) -> Tensor:
+    """Blur and grain of surfaces [B, 4, H, W], each for a share of them; what is no surface stays none."""
+    draws = torch.rand((len(surface), 4), generator=generator)
+    out = []
+    for index, draw in enumerate(draws.tolist()):
+        one = surface[index : index + 1]
+        if draw[0] < settings.surface_blur_share:
+            soft = blurred(one, 0.4 + draw[1] * (settings.surface_blur_pixels - 0.4))
+            one = torch.where(one[:, 3:] > 0, soft / soft[:, 3:].clamp_min(1e-3), 0.0)
+        if draw[2] < settings.surface_noise_share:
+            noise = torch.randn((1, 3, *one.shape[-2:]), generator=generator)
+            rough = one[:, :3] + settings.surface_noise * draw[3] * 2.5 * blurred(noise, 0.8)
+            length = one[:, :3].square().sum(1, keepdim=True).sqrt()
+            one = torch.cat([length * unit_channels(rough), one[:, 3:]], 1)
+        out.append(one)
+    return torch.cat(out)
+
+
+def shown_by_chance(
+    network: ImageNetwork, images: TrainingImages, settings: AugmentSettings, generator: torch.Generator
+) -> Tensor:
+    """Pixels [B, C, H, W] that a network in training looks at: of each sample the picture, the surface, or both."""
+    if not network.sees_normals:
+        return images.colors
+    surface = degrade_surface(surface_of(images), settings, generator)
+    draw = uniform(generator, (len(images), 1, 1, 1), 0, 1)
+    surface = torch.where(draw < settings.picture_alone_share, 0.0, surface)
+    blank = network.mean.to(images.colors)[:, None, None]
+    colors = torch.where(draw > 1 - settings.surface_alone_share, blank, images.colors)
+    return torch.cat([colors, surface], 1)
+
+
+def shown_as(look: str, network: ImageNetwork, images: TrainingImages) -> tuple[Tensor, Tensor | None]:
+    """Pictures [B, H, W, 3] and normals [B, H, W, 3] or None, as the prediction takes them, for one of `LOOKS`."""
+    colors = images.colors.permute(0, 2, 3, 1)
+    if look == "picture":
+        return colors, None
+    normals = surface_of(images)[:, :3].permute(0, 2, 3, 1)
+    return (colors if look == "both" else network.mean.to(colors).expand_as(colors)), normals
+
+
+def looks_of(network: ImageNetwork) -> tuple[str, ...]:
+    """The `LOOKS` that a network has."""
+    return LOOKS if network.sees_normals else LOOKS[:1]
