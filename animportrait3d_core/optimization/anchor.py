@@ -51,9 +51,9 @@ class Anchor:
         smaller = size < views.cameras.width
         resized = functional.interpolate(stacked, (size, size), mode="area" if smaller else "bilinear")
         images, masks = resized.permute(0, 2, 3, 1).split([3, 1], dim=-1)
-        changed = dataclasses.replace(
-            views, images=images, masks=masks[..., 0], cameras=views.cameras.resized(size, size)
-        )
+        # Depths are no averages, and nothing here asks for them.
+        cameras = views.cameras.resized(size, size)
+        changed = dataclasses.replace(views, images=images, masks=masks[..., 0], cameras=cameras, depth=None)
         return dataclasses.replace(self, views=changed)
 
 

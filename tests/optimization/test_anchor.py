@@ -51,6 +51,13 @@ def test_a_scene_gets_the_avatar_at_rest_in_the_camera_of_a_view(start, views) -
     assert sorted(shown[:3]) == sorted(shown[3:]) == [0, 1, 2]
 
 
+def test_views_that_carry_depth_are_resized_without_it(views) -> None:
+    deep = dataclasses.replace(views, depth=torch.where(views.masks > 0.5, 2.5, 0.0))
+    assert Anchor(deep).resized(64).views.depth is deep.depth
+    resized, plain = Anchor(deep).resized(SIZE).views, Anchor(views).resized(SIZE).views
+    assert resized.depth is None and torch.equal(resized.images, plain.images)
+
+
 class Nothing:
     """An objective that asks for nothing, and keeps what it is shown."""
 
