@@ -175,6 +175,7 @@ class LoadGuidance:
                     [FOUND, *_named("diffusers", TOKENIZER_FILE)],
                     {
                         "default": FOUND,
+                        "advanced": True,
                         "tooltip": "Only for single files, which hold none: a CLIP tokenizer's folder (by its "
                         "tokenizer_config.json). Inside ComfyUI its own is found.",
                         **host.model_file_option("diffusers", (".json",), inner=TOKENIZER_FILE),
@@ -182,7 +183,11 @@ class LoadGuidance:
                 ),
                 "precision": (
                     list(PRECISIONS),
-                    {"default": "auto", "tooltip": "Of the weights. auto: float16 on GPUs, float32 on CPUs."},
+                    {
+                        "default": "auto",
+                        "advanced": True,
+                        "tooltip": "Of the weights. auto: float16 on GPUs, float32 on CPUs.",
+                    },
                 ),
             }
         }

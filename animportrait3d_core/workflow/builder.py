@@ -105,7 +105,8 @@ class WorkflowBuilder:
 
         `shows_picture` leaves room for a picture or a long text on the node, `text_lines` for a short text. `models`
         ([{name, url, directory}]) drives the frontend's dialog about missing models. `knobs` are widgets that the box
-        around the node shows as well, and `output_names` what its outputs are called on boxes, both {own name: other}.
+        around the node (the outermost, where boxes lie in boxes) shows as well, and `output_names` what its outputs are
+        called on boxes, both {own name: other}.
         A node that is `collapsed` shows its title alone, a `bypassed` one hands its inputs on.
         """
         definition = self._define(class_type)
@@ -130,8 +131,7 @@ class WorkflowBuilder:
         }
         if title:
             entry["title"] = title
-        multiline = sum(bool(one.options.get("multiline")) for one in definition.widgets)
-        rows = sum(1 + one.companion_widgets for one in definition.widgets) - multiline
+        multiline, rows = _widget_rows(definition)
         shown = shown_height(shows_picture or class_type == "PreviewImage", text_lines)
         sockets = sum("widget" not in slot or slot["link"] is not None for slot in inputs)
         height = node_height(max(sockets, len(definition.return_types)), rows, multiline, shown)
@@ -273,6 +273,7 @@ class WorkflowBuilder:
             # What feeds a widget is a widget of the box as well, with a place among its values.
             slots[slot]["widget"] = {"name": port["name"]}
             scope.values.setdefault(slot, entry.default)
+            scope.multiline |= {slot} if entry.options.get("multiline") else set()
         return Source(scope, INPUT_NODE_ID, slot, source.kind, port["name"], port["linkIds"])
 
     def _knob(self, definition: NodeDefinition, entry: InputDefinition, value: Any, name: str) -> Source:
@@ -280,11 +281,17 @@ class WorkflowBuilder:
         scope = self._scope
         if scope.box is None or not entry.is_widget or isinstance(value, Output):
             raise InvalidInput(f"WorkflowBuilder: {definition.class_type}.{entry.name} cannot be a knob of a box.")
-        port = self._port(scope, "inputs", (name,), entry.kind)
-        slots = scope.box.json["inputs"]
+        # The box that stands in the open has it, and hands it inwards.
+        *inner, outer = scope.around[:-1]
+        assert outer.box is not None
+        port = self._port(outer, "inputs", (name,), entry.kind)
+        slots = outer.box.json["inputs"]
         slots.append({"name": port["name"], "type": entry.kind, "link": None, "widget": {"name": port["name"]}})
-        scope.values[len(slots) - 1] = value
-        return Source(scope, INPUT_NODE_ID, len(slots) - 1, entry.kind, port["name"], port["linkIds"])
+        outer.values[len(slots) - 1] = value
+        source = Source(outer, INPUT_NODE_ID, len(slots) - 1, entry.kind, port["name"], port["linkIds"])
+        for one in reversed(inner):
+            source = self._lowered(source, one, entry)
+        return source
 
     def _port(self, scope: Scope, side: str, names: tuple[str, ...], kind: str) -> dict[str, Any]:
         """A new input or output of a subgraph, with the first of the names that is free."""
@@ -301,7 +308,8 @@ class WorkflowBuilder:
         assert scope.box is not None
         scope.box.json["widgets_values"] = [scope.values[slot] for slot in sorted(scope.values)]
         inputs, outputs, knobs = (len(scope.box.json[key]) for key in ("inputs", "outputs", "widgets_values"))
-        scope.box.json["size"][1] = node_height(max(inputs - knobs, outputs), knobs, 0, 0)
+        multiline = len(scope.multiline)
+        scope.box.json["size"][1] = node_height(max(inputs - knobs, outputs), knobs - multiline, multiline, 0)
         columns = layers(scope.nodes, scope.links, NODE_WIDTH)
         layout = Layout(columns, scope.links, {INPUT_NODE_ID: inputs, OUTPUT_NODE_ID: outputs})
         reroutes = layout.reroutes(ids)
@@ -346,6 +354,17 @@ def _widget_values(definition: NodeDefinition, values: Mapping[str, Any]) -> lis
         controls = entry.companion_widgets - len(companions)
         stored += ["fixed", ""][:controls] + companions
     return stored
+
+
+def _widget_rows(definition: NodeDefinition) -> tuple[int, int]:
+    """How many widgets of several rows a node shows, and how many rows of others: its advanced widgets are behind a
+    button, as the frontend has them until somebody asks, and files have a button for uploads."""
+    shown = [one for one in definition.widgets if not one.options.get("advanced")]
+    multiline = sum(bool(one.options.get("multiline")) for one in shown)
+    rows = sum(1 + one.companion_widgets for one in shown) - multiline
+    rows += len(shown) < len(definition.widgets)
+    rows += any(one.file_input.get("upload") for one in definition.inputs)
+    return multiline, rows
 
 
 def _mode(bypassed: bool) -> dict[str, int]:

@@ -15,13 +15,15 @@ from typing import Any
 from .subgraphs import INPUT_NODE_ID, OUTPUT_NODE_ID
 
 GAP, MARGIN, TITLE_HEIGHT = 60, 14, 78
-COLUMN_GAP, ROW_GAP = 46, 60
-SLOT_HEIGHT, WIDGET_HEIGHT, MULTILINE_HEIGHT, PICTURE_HEIGHT = 20, 24, 110, 260
+COLUMN_GAP, ROW_GAP = 58, 60
+# Rows of widgets are as high as Nodes 2.0 draws them (the classic canvas takes 24), and so is its line below them: the
+# name of the pack, or the button that opens a box.
+SLOT_HEIGHT, WIDGET_HEIGHT, FOOT_HEIGHT, MULTILINE_HEIGHT, PICTURE_HEIGHT = 20, 28, 28, 80, 240
 TEXT_HEIGHT, TEXT_LINE_HEIGHT = 36, 13
 NOTE_LINE_HEIGHT, NOTE_CHARACTER_WIDTH = 17, 7
-LANE_HEIGHT, FIRST_LANE, LANE_SIDE, BELOW_GAP, BELOW_STEP = 14, 22, 24, 10, 6
+LANE_HEIGHT, FIRST_LANE, LANE_SIDE, BELOW_GAP, BELOW_STEP = 12, 22, 24, 10, 6
 TITLE_BAR, END_WIDTH, END_GAP = 30, 140, 100
-VIEW_WIDTH, VIEW_HEIGHT, VIEW_LEFT, VIEW_TOP = 1440, 810, 75, 95
+VIEW_WIDTH, VIEW_HEIGHT, VIEW_LEFT, VIEW_TOP = 1780, 900, 75, 95
 STAGE_COLORS = ("#3f789e", "#8a5a9e", "#a1683f", "#5a8a4a", "#9e4f5c", "#4a8a8a")
 
 
@@ -41,7 +43,8 @@ class Column:
 
 def node_height(sockets: int, rows: int, multiline: int, shown: int) -> int:
     """Sockets (of the side that has more), widgets of one row and of several, and room for what the node shows."""
-    return 10 + SLOT_HEIGHT * sockets + WIDGET_HEIGHT * rows + MULTILINE_HEIGHT * multiline + shown
+    given = SLOT_HEIGHT * sockets + WIDGET_HEIGHT * rows + MULTILINE_HEIGHT * multiline
+    return 10 + given + FOOT_HEIGHT + shown
 
 
 def shown_height(picture: bool, text_lines: int) -> int:
@@ -207,7 +210,7 @@ def box_colors(stage: int) -> dict[str, str]:
 
 
 def opening_view(layout: Layout) -> dict[str, Any]:
-    """Scale and offset with which a graph opens: all of it on a screen of 1600 x 1000, if it can be read then."""
+    """Scale and offset with which a graph opens: all of it on a screen of 1920 x 1080, if it can be read then."""
     lanes = LANE_HEIGHT * (1 + sum(key[0] == 0 for key in layout.lanes))
     width, height = layout.size[0] + MARGIN, layout.size[1] + lanes
     scale = round(max(0.5, min(1.0, VIEW_WIDTH / max(width, 1), VIEW_HEIGHT / max(height, 1))), 3)

@@ -43,6 +43,7 @@ class Scope:
     """One graph: the whole, or what lies in a folded box.
 
     ports: the inputs and outputs of a subgraph as they are stored.  values: of the inputs that are widgets, by slot.
+    multiline: slots of those that are several lines high.
     taken, given: slots by the output (node id, slot) that the box takes from outside, or gives from within.
     """
 
@@ -52,6 +53,7 @@ class Scope:
     links: list[dict[str, Any]] = field(default_factory=list)
     ports: dict[str, list[dict[str, Any]]] = field(default_factory=lambda: {"inputs": [], "outputs": []})
     values: dict[int, Any] = field(default_factory=dict)
+    multiline: set[int] = field(default_factory=set)
     taken: dict[tuple[int, int], int] = field(default_factory=dict)
     given: dict[tuple[int, int], int] = field(default_factory=dict)
 

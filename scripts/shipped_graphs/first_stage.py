@@ -48,7 +48,8 @@ def initialization(graph: WorkflowBuilder) -> None:
     """The initialization stage with its own mattes."""
     graph.note("Start here", INITIALIZATION_NOTE, NOTE_WIDTH)
     portrait = add_portrait(graph)
-    seen, mesh = add_surface(graph, portrait, mattes=True)
+    with graph.stage("2 Surface", width=BOX_WIDTH):
+        seen, mesh = add_surface(graph, portrait, mattes=True)
     _avatar_of_surface(graph, 3, portrait, seen, mesh["mesh"], films=False)
 
 
@@ -80,9 +81,11 @@ def _avatar_of_surface(
 
     body: if it is in the graph already.
     """
-    parts, fit = add_body(graph, number, seen[0], mesh, body)
+    with graph.stage(f"{number} Body", width=BOX_WIDTH):
+        parts, fit = add_body(graph, seen[0], mesh, body)
     with graph.stage(f"{number + 1} Avatar", width=BOX_WIDTH):
         avatar = add_first_avatar(graph, portrait, seen, mesh, parts, fit, Method(""))
+        graph.add("PreviewImage", title="First avatar", images=avatar["image"])
     with graph.stage(f"{number + 2} Results", width=SHEET_WIDTH, beside=True):
         graph.add("AP3D_SaveAvatar", avatar=avatar["avatar"], text_lines=1)
         with graph.folded("Films and numbers", RESULTS_NOTE):
@@ -91,6 +94,7 @@ def _avatar_of_surface(
             stress = add_stress_motion(graph, avatar)
             clip = add_stress_clip(graph, avatar, stress) if films else None
             add_evaluation(graph, portrait, avatar, stress, "initial")
-        rows = {"Portrait": seen[0]["images"], "Avatar, turned around": turn["frames"]}
-        rows |= {"Avatar in motion": clip["highlights"]} if clip else {}
-        add_sheet(graph, rows, lines=2 if films else 1)
+            rows = {"Portrait": seen[0]["images"], "Avatar, turned around": turn["frames"]}
+            rows |= {"Avatar in motion": clip["highlights"]} if clip else {}
+            sheet = add_sheet(graph, rows, lines=2 if films else 1)
+        graph.add("PreviewImage", title="Contact sheet", images=sheet["sheet"])

@@ -14,16 +14,14 @@ from .steps import (
     PICK_WIDTH,
     SHEET_WIDTH,
     Method,
-    add_body,
-    add_first_avatar,
     add_learned,
     add_learning,
     add_portrait,
     add_sheet,
     add_stress_clip,
     add_stress_motion,
-    add_surface,
     add_turntable,
+    add_whole_first_avatar,
 )
 
 GUIDANCE_NOTE = """**What is a diffusion model worth for an avatar?** Look before an hour is spent with it.
@@ -114,13 +112,15 @@ def second_stage(graph: WorkflowBuilder) -> None:
     with graph.stage("3 Learning", width=BOX_WIDTH):
         stages = add_learning(graph, loaded, guidance, prompts, views)
         avatar = stages["Refinement"]
-        graph.add("PreviewImage", title="Before above, after below", images=avatar["image"])
+        graph.add("PreviewImage", title="Refinement: before, after", images=avatar["image"])
     with graph.stage("4 Results", width=SHEET_WIDTH, beside=True):
         graph.add("AP3D_SaveAvatar", avatar=avatar["avatar"], filename="avatar_dynamic", text_lines=1)
-        with graph.folded("Films", "They lie in the output folder."):
+        with graph.folded("Films and sheet", "They lie in the output folder."):
             add_turntable(graph, avatar)
             add_stress_clip(graph, avatar, add_stress_motion(graph, avatar))
-        add_sheet(graph, {heading: stage["image"] for heading, stage in stages.items()}, columns=1, size=1024)
+            rows = {f"{heading}: before, after": stage["image"] for heading, stage in stages.items()}
+            sheet = add_sheet(graph, rows, columns=1, size=1024)
+        graph.add("PreviewImage", title="Contact sheet", images=sheet["sheet"])
 
 
 QUICKSTART_NOTE = f"""**From a static portrait to an animatable avatar**, on any computer, without licensed files. The
@@ -138,17 +138,11 @@ def whole_method(graph: WorkflowBuilder, plan: Method) -> None:
     """From a static portrait to an avatar that has learned its eyes and its mouth."""
     graph.note("Start here", plan.note, NOTE_WIDTH)
     portrait = add_portrait(graph)
-    seen, mesh = add_surface(graph, portrait)
-    parts, fit = add_body(graph, 3, seen[0], mesh["mesh"])
-    with graph.stage("4 First avatar", width=BOX_WIDTH):
-        first = add_first_avatar(graph, portrait, seen, mesh["mesh"], parts, fit, plan)
-    with graph.stage("5 Words", width=BOX_WIDTH, new_row=True):
-        prompts = graph.add("AP3D_Prompts", prompt=portrait["prompt"], text_lines=8, collapsed=True)
-    with graph.stage("6 Model", width=PICK_WIDTH):
+    seen, first = add_whole_first_avatar(graph, portrait, plan)
+    with graph.stage("3 Learning", width=PICK_WIDTH):
         guidance = graph.add("AP3D_LoadGuidance", controlnet_strength=plan.control, text_lines=4)
-    with graph.stage("7 Learning", width=BOX_WIDTH):
-        stages = add_learning(graph, first, guidance, prompts, seen[1], plan.stages)
-    add_learned(graph, 8, portrait, seen, first, stages)
+        stages = add_learning(graph, first, guidance, portrait["prompt"], seen[1], plan.stages)
+    add_learned(graph, 4, portrait, seen, first, stages)
 
 
 def quickstart(graph: WorkflowBuilder) -> None:
@@ -165,21 +159,24 @@ pictures in their order: *Fit To Views* does not ask who made them."""
 
 def super_resolution_only(graph: WorkflowBuilder) -> None:
     """A saved avatar follows upscaled pictures of itself."""
-    with graph.stage("1 Avatar in motion", SUPER_RESOLUTION_NOTE):
+    graph.note("Start here", SUPER_RESOLUTION_NOTE, NOTE_WIDTH)
+    with graph.stage("1 Avatar in motion", width=PICK_WIDTH):
         loaded = graph.add("AP3D_LoadAvatar")
         motion = graph.add("AP3D_LoadMotion", avatar=loaded["avatar"], motion="stress clip")
         views = graph.add("AP3D_RenderViews", subject=loaded["avatar"], motion=motion["motion"], shows_picture=True)
-    with graph.stage("2 Upscaler", "Twice as large, then back to the size that the avatar can hold."):
+    with graph.stage("2 Upscaler", "Twice as large, then back to the size that the avatar can hold.", PICK_WIDTH):
         model = graph.add("UpscaleModelLoader")
         larger = graph.add("ImageUpscaleWithModel", upscale_model=model["UPSCALE_MODEL"], image=views["images"])
         images = graph.add("ImageScale", image=larger["IMAGE"])
-    with graph.stage("3 Avatar", "The views with the new pictures, which the avatar follows."):
+    with graph.stage("3 Avatar", width=PICK_WIDTH):
         replaced = graph.add("AP3D_ReplaceViewImages", views=views["views"], images=images["IMAGE"], shows_picture=True)
         fitted = graph.add("AP3D_FitToViews", avatar=loaded["avatar"], views=replaced["views"], shows_picture=True)
         graph.add("AP3D_SaveAvatar", avatar=fitted["avatar"], filename="avatar_upscaled", text_lines=1)
-    with graph.stage("4 Motion"):
-        add_turntable(graph, fitted)
-        add_stress_clip(graph, fitted, add_stress_motion(graph, fitted))
+    with graph.stage("4 Results", width=BOX_WIDTH):
+        with graph.folded("Films", "They lie in the output folder."):
+            add_turntable(graph, fitted)
+            clip = add_stress_clip(graph, fitted, add_stress_motion(graph, fitted))
+        graph.add("PreviewImage", title="In motion", images=clip["highlights"])
 
 
 ABLATIONS = {

@@ -19,12 +19,14 @@ skin. What it gets wrong can be painted: *Correct Labels*.
 
 The body that will move it is fitted to the skin, the silhouettes and the landmarks found in the views. It stays under
 hair and clothes."""
+FIRST_NOTE = """From the portrait to an avatar that is rigged to the body (paper, section 3.1): the surface, the body
+under it, and the points that become Gaussians. The boxes open."""
 POINTS_NOTE = """Points on body, hair and clothes, each bound to a face of the body, with the colours that a hash grid
 learns from the views. The points become 3D Gaussians, trained on the views."""
 RESULTS_NOTE = """Films and numbers lie in the output folder: how alike the avatar is at rest, and whether it shows
 holes in motion."""
 
-NOTE_WIDTH, PICK_WIDTH, BOX_WIDTH, SHEET_WIDTH = 250, 280, 220, 460
+NOTE_WIDTH, PICK_WIDTH, BOX_WIDTH, SHEET_WIDTH = 250, 280, 260, 460
 Seen = tuple[BuiltNode, BuiltNode]
 """The portrait from all sides, and close."""
 BARE_POINTS_NOTE = """Whatever lies within reach of the body is skin. The points become 3D Gaussians, trained on the
@@ -74,13 +76,12 @@ def add_views(graph: WorkflowBuilder, portrait: BuiltNode, size: int | None = No
 
 def add_surface(graph: WorkflowBuilder, portrait: BuiltNode, mattes: bool = False) -> tuple[Seen, BuiltNode]:
     """The portrait's views and its surface, refined by their normals. mattes: whether the views get masks anew."""
-    with graph.stage("2 Surface", width=BOX_WIDTH):
-        with graph.folded("Views and surface", f"{VIEWS_NOTE}\n\n{SURFACE_NOTE}" if mattes else SURFACE_NOTE):
-            views, close = add_views(graph, portrait)
-            if mattes:
-                views = graph.add("AP3D_MatteViews", views=views["views"], shows_picture=True)
-            mesh = add_mesh(graph, portrait, views)
-        graph.add("PreviewImage", title="Refined surface", images=mesh["image"])
+    with graph.folded("Views and surface", f"{VIEWS_NOTE}\n\n{SURFACE_NOTE}" if mattes else SURFACE_NOTE):
+        views, close = add_views(graph, portrait)
+        if mattes:
+            views = graph.add("AP3D_MatteViews", views=views["views"], shows_picture=True)
+        mesh = add_mesh(graph, portrait, views)
+    graph.add("PreviewImage", title="Refined surface", images=mesh["image"])
     return (views, close), mesh
 
 
@@ -99,33 +100,32 @@ def add_mesh(graph: WorkflowBuilder, portrait: BuiltNode, views: BuiltNode) -> B
         mesh=raw["mesh"],
         normals=normals["normals"],
         views=views["views"],
-        knobs={"preset": "refinement preset"},
+        knobs={"preset": "refine preset"},
         shows_picture=True,
         text_lines=2,
     )
 
 
 def add_body(
-    graph: WorkflowBuilder, number: int, views: BuiltNode, mesh: Output, body: BuiltNode | None = None
+    graph: WorkflowBuilder, views: BuiltNode, mesh: Output, body: BuiltNode | None = None
 ) -> tuple[BuiltNode, BuiltNode]:
     """Parts of the surface by the vote of the views, and the body (if it is not there yet) fitted to them."""
-    with graph.stage(f"{number} Body", width=BOX_WIDTH):
-        with graph.folded("Parts and body", BODY_NOTE):
-            labels = graph.add("AP3D_SegmentViews", views=views["views"], shows_picture=True)
-            body = body or graph.add("AP3D_LoadSMPLX", shows_picture=True)
-            landmarks = graph.add("AP3D_DetectLandmarks", views=views["views"], shows_picture=True)
-            asked = {"mesh": mesh, "labels": labels["labels"], "views": views["views"]}
-            parts = graph.add("AP3D_FaceRevote", **asked, shows_picture=True, text_lines=4)
-            fit = graph.add(
-                "AP3D_FitSMPLX",
-                views=views["views"],
-                body=body["body"],
-                parts=parts["parts"],
-                landmarks=landmarks["landmarks"],
-                knobs={"fit_expression": "fit expression"},
-                shows_picture=True,
-            )
-        graph.add("PreviewImage", title="Fitted body", images=fit["image"])
+    with graph.folded("Parts and body", BODY_NOTE):
+        labels = graph.add("AP3D_SegmentViews", views=views["views"], shows_picture=True)
+        body = body or graph.add("AP3D_LoadSMPLX", knobs={"body": "body"}, shows_picture=True)
+        landmarks = graph.add("AP3D_DetectLandmarks", views=views["views"], shows_picture=True)
+        asked = {"mesh": mesh, "labels": labels["labels"], "views": views["views"]}
+        parts = graph.add("AP3D_FaceRevote", **asked, shows_picture=True, text_lines=4)
+        fit = graph.add(
+            "AP3D_FitSMPLX",
+            views=views["views"],
+            body=body["body"],
+            parts=parts["parts"],
+            landmarks=landmarks["landmarks"],
+            knobs={"fit_expression": "fit expression"},
+            shows_picture=True,
+        )
+    graph.add("PreviewImage", title="Fitted body", images=fit["image"])
     return parts, fit
 
 
@@ -167,10 +167,9 @@ def add_first_avatar(
             close_views=close["views"],
             iterations=plan.iterations,
             knobs={"iterations": "training steps"},
-            output_names={"avatar": "first avatar"},
+            output_names={"avatar": "first avatar", "image": "first avatar, image"},
             shows_picture=True,
         )
-    graph.add("PreviewImage", title="First avatar", images=avatar["image"])
     return avatar
 
 
@@ -215,30 +214,32 @@ def add_evaluation(
 
 def add_sheet(
     graph: WorkflowBuilder, rows: Mapping[str, Output], lines: int = 1, columns: int = 10, size: int = 224
-) -> None:
+) -> BuiltNode:
     """One picture of everything, row by row with its caption."""
     pictures = {f"row_{number}": images for number, images in enumerate(rows.values(), start=1)}
     settings = {"columns": columns, "tile_size": size, "lines": lines, "captions": "\n".join(rows)}
-    graph.add("AP3D_ContactSheet", **pictures, **settings, shows_picture=True)
+    return graph.add("AP3D_ContactSheet", **pictures, **settings, shows_picture=True)
 
 
 def add_learning(
     graph: WorkflowBuilder,
     avatar: BuiltNode,
     guidance: BuiltNode,
-    prompts: BuiltNode,
+    words: BuiltNode | Output,
     views: BuiltNode,
     headings: Collection[str] = ALL_HEADINGS,
     preset: str = "standard",
 ) -> dict[str, BuiltNode]:
     """Steps of dynamic optimization by their headings, one after the other, in one box.
 
-    views: that the avatar goes on looking like at rest.
+    words: the prompts, or the prompt that they are made of in the box.  views: that the avatar goes on looking like at
+    rest.
     """
     chosen = [stage for stage in DYNAMIC_STAGES if stage[1] in headings]
     stages: dict[str, BuiltNode] = {}
     note = "\n".join([LEARNING_NOTE, "", *(f"- **{heading}**: {note}" for _, heading, note in chosen)])
     with graph.folded("Eyes, mouth, motion", note):
+        prompts = graph.add("AP3D_Prompts", prompt=words, text_lines=8) if isinstance(words, Output) else words
         for node, heading, _ in chosen:
             asked = {"guidance": guidance["guidance"], "prompts": prompts["prompts"], "portrait_views": views["views"]}
             avatar = stages[heading] = graph.add(
@@ -246,12 +247,23 @@ def add_learning(
                 avatar=avatar["avatar"],
                 preset=preset,
                 **asked,
-                knobs={"length": f"{heading.lower()}, length"},
+                knobs={"length": f"{heading.lower().removeprefix('whole ')} length"},
                 output_names={"image": heading.lower()},
                 shows_picture=True,
                 text_lines=1,
             )
     return stages
+
+
+def add_whole_first_avatar(graph: WorkflowBuilder, portrait: BuiltNode, plan: Method) -> tuple[Seen, BuiltNode]:
+    """The first stage in one box of boxes, and what comes out of it: the portrait's views and the first avatar."""
+    with graph.stage("2 First avatar", width=BOX_WIDTH):
+        with graph.folded("First avatar", FIRST_NOTE):
+            seen, mesh = add_surface(graph, portrait)
+            parts, fit = add_body(graph, seen[0], mesh["mesh"])
+            first = add_first_avatar(graph, portrait, seen, mesh["mesh"], parts, fit, plan)
+        graph.add("PreviewImage", title="First avatar", images=first["image"])
+    return seen, first
 
 
 def add_learned(
@@ -274,6 +286,8 @@ def add_learned(
             clip = add_stress_clip(graph, avatar, stress)
             add_evaluation(graph, portrait, first, stress, "initial", "Before")
             add_evaluation(graph, portrait, avatar, stress, "refined", "After")
-        rows = {"Portrait": seen[0]["images"], "Avatar, turned around": turn["frames"]}
-        rows["Avatar in motion"] = clip["highlights"]
-        add_sheet(graph, rows | {f"{heading}: before, after": stage["image"] for heading, stage in stages.items()})
+            rows = {"Portrait": seen[0]["images"], "Avatar, turned around": turn["frames"]}
+            rows["Avatar in motion"] = clip["highlights"]
+            rows |= {f"{heading}: before, after": stage["image"] for heading, stage in stages.items()}
+            sheet = add_sheet(graph, rows)
+        graph.add("PreviewImage", title="Contact sheet", images=sheet["sheet"])

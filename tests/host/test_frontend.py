@@ -141,7 +141,8 @@ def with_primitive():
 
 
 def folded_zoo():
-    """Start (#1) -> box (#2) of Zoo (#3) and, within a box (#4), Zoo (#5) -> Zoo (#6); boxes have knobs."""
+    """Start (#1) -> box (#2) of Zoo (#3) and, within a box (#4), Zoo (#5) -> Zoo (#6); the outer box has
+    knobs of nodes in both."""
     graph = WorkflowBuilder("folded zoo", ZOO)
     start = graph.add("AP3D_TestStart")
     asked = {"forced": start["STRING"], "text": "one\ntwo"}
@@ -179,14 +180,14 @@ def folded_with_mode(mode, *within):
 
 def folded_with_values():
     graph = folded_zoo()
-    node(graph, 2)["widgets_values"] = [5, "a", "other words"]
+    node(graph, 2)["widgets_values"] = [5, "a", "other words", False]
     return graph
 
 
 def folded_twice():
     """A second instance of the outer box, with values of its own, feeds the last node."""
     graph = folded_zoo()
-    box = copy.deepcopy(node(graph, 2)) | {"id": 20, "widgets_values": [1, "b", "again"], "pos": [900, 900]}
+    box = copy.deepcopy(node(graph, 2)) | {"id": 20, "widgets_values": [1, "b", "again", False], "pos": [900, 900]}
     for slot, new in zip([slot for slot in box["inputs"] if slot["link"]], (90, 91, 92)):
         old = next(link for link in graph["links"] if link[0] == slot["link"])
         graph["links"].append([new, old[1], old[2], 20, old[4], old[5]])

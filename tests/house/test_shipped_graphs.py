@@ -51,10 +51,22 @@ def test_a_graph_and_its_tiny_settings_are_accepted(file, node_classes):
     graph = read_graph_file(file)
     assert graph["version"] == 0.4 and graph["groups"]
     assert any(node["type"] == "MarkdownNote" for node in graph["nodes"])
-    shown = [node for node in graph["nodes"] if node["type"] != "MarkdownNote"]
-    assert len(shown) <= 13, "fold some of it"
     plan = prepare(graph, node_classes, SETTINGS[name_of(file)]["tiny"])
     assert plan.order
+
+
+@pytest.mark.parametrize("file", GRAPHS, ids=name_of)
+def test_a_graph_opens_readable(file):
+    """Few boxes, and all of them on a screen of 1920 x 1080 with letters that need no zooming."""
+    graph = read_graph_file(file)
+    shown = [node for node in graph["nodes"] if node["type"] != "MarkdownNote"]
+    assert len(shown) <= 12, "fold some of it"
+    view = graph["extra"]["ds"]
+    assert view["scale"] >= 0.75, "at less the classic canvas leaves out letters, and they are small"
+    for node in graph["nodes"]:
+        ends = [(start + size + offset) * view["scale"]
+                for start, size, offset in zip(node["pos"], node["size"], view["offset"])]  # fmt: skip
+        assert ends[0] < 1900 and ends[1] < 1060, node.get("title", node["type"])
 
 
 MUTE, BYPASS = 2, 4
