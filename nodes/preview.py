@@ -26,11 +26,12 @@ class PreviewAvatar:
     )
     SEARCH_ALIASES = ["view avatar", "avatar viewer", "3d preview", "pose avatar", "snapshot", "expression sliders"]
     FUNCTION = "execute"
-    RETURN_TYPES = ("IMAGE", "AP3D_MOTION")
-    RETURN_NAMES = ("image", "motion")
+    RETURN_TYPES = ("IMAGE", "AP3D_MOTION", host.LOAD3D_CAMERA)
+    RETURN_NAMES = ("image", "motion", "camera_info")
     OUTPUT_TOOLTIPS = (
         "The avatar in the chosen pose, seen by the chosen camera, with all of its Gaussians.",
         "The chosen pose, as a motion of one frame.",
+        "The camera of the picture, for ComfyUI's own 3D nodes.",
     )
     OUTPUT_NODE = True
 
@@ -69,6 +70,13 @@ class PreviewAvatar:
             },
             "optional": {
                 "motion": ("AP3D_MOTION", {"tooltip": "A clip to play; stopped at a frame, that is the pose."}),
+                "camera_info": (
+                    host.LOAD3D_CAMERA,
+                    {
+                        "tooltip": "A camera of ComfyUI's own 3D nodes, or a list of them: the picture is seen by it, "
+                        "or one by each, and not by the camera that is chosen on the node."
+                    },
+                ),
             },
         }  # fmt: skip
 
@@ -84,14 +92,18 @@ class PreviewAvatar:
         pose: str,
         camera: str,
         motion: Motion | None = None,
+        camera_info: host.HostCameras | None = None,
     ) -> dict[str, Any]:
         import torch
 
-        from animportrait3d_core.animation import render_motion
+        from animportrait3d_core.animation import render_motion, rest_motion
         from animportrait3d_core.animation.viewer import ViewerCamera, ViewerPose
         from animportrait3d_core.export.licences import refusal_of_page
 
-        cameras = ViewerCamera.read(camera).cameras(width, height)
+        orbit = ViewerCamera.read(camera)
+        cameras = orbit.cameras(width, height)
+        if camera_info is not None:
+            cameras = host.cameras_of_host(WHERE, camera_info, width, height)
         chosen, notes = ViewerPose.read(pose).motion(avatar.parameters, motion)
         ui: dict[str, Any] = {}
         refusal = refusal_of_page(avatar.body, include_licensed_body)
@@ -100,10 +112,12 @@ class PreviewAvatar:
         else:
             notes.append(refusal)
         color = background_color(background)
-        frames = torch.stack(list(render_motion(avatar, chosen, cameras, background=color)))
+        held = rest_motion(chosen.parameters, len(cameras))
+        frames = torch.stack(list(render_motion(avatar, held, cameras, background=color)))
         if notes:
             ui["text"] = host.warn(WHERE, notes)
-        return host.node_result(frames, chosen, ui=ui)
+        told = camera_info if camera_info is not None else host.host_cameras(cameras, orbit.target)
+        return host.node_result(frames, chosen, told, ui=ui)
 
 
 def _page(avatar: RiggedAvatar, budget: int, motion: Motion | None, include_licensed_body: bool) -> dict[str, str]:

@@ -6,6 +6,7 @@ Inside ComfyUI these functions speak to the server; inside the headless runner t
 
 from __future__ import annotations
 
+from .cameras import LOAD3D_CAMERA, HostCameras, cameras_of_host, host_cameras
 from .environment import check_interrupt, device, in_comfyui, report_metrics, say, warn
 from .folders import (
     SavePath,
@@ -44,12 +45,15 @@ from .values import node_result
 
 __all__ = [
     "GRAPH_INPUTS",
+    "LOAD3D_CAMERA",
     "MODEL_3D",
+    "HostCameras",
     "HostFile",
     "HostMesh",
     "ProgressBar",
     "SavePath",
     "Upload",
+    "cameras_of_host",
     "check_interrupt",
     "clip_tokenizer_folder",
     "device",
@@ -57,6 +61,7 @@ __all__ = [
     "files_beside",
     "film",
     "graph_texts",
+    "host_cameras",
     "host_mesh",
     "host_splat",
     "in_comfyui",
