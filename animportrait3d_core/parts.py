@@ -50,6 +50,7 @@ class FigurePart(enum.IntEnum):
     MOUTH_INTERIOR = 7
     EARS = 8
     LASHES = 9
+    WORN = 10
 
 
 FIGURE_PARTS = tuple(part.name.lower() for part in FigurePart)
@@ -60,9 +61,10 @@ PART_CLASSES = ("background", "face", "hair", "clothes", "eyes", "lips", "mouth"
 
 CLASS_OF_FIGURE_PART = {
     "background": "background", "skin": "face", "ears": "face", "hair": "hair", "clothes": "clothes", "eyes": "eyes",
-    "lashes": "eyes", "lips": "lips", "teeth": "mouth", "mouth_interior": "mouth",
+    "lashes": "eyes", "lips": "lips", "teeth": "mouth", "mouth_interior": "mouth", "worn": "hair",
 }  # fmt: skip
-"""What the parts of a data set's label map are to a parts network."""
+"""What the parts of a data set's label map are to a parts network. What is worn on the head (glasses, hats, earrings)
+is hair: it keeps points of its own and rides on the head, while skin is replaced by the body's and clothes stay."""
 
 SKIN_CLASSES = ("face", "eyes", "lips", "mouth")
 """Classes that the fitted body stands for: a portrait's surface with one of them is `AvatarPart.SKIN`."""

@@ -32,10 +32,12 @@ from animportrait3d_core.embedded.identities import (
 from animportrait3d_core.embedded.identities.export import EXPORTED
 from animportrait3d_core.embedded.identities.prompts import describe, describe_abstractly
 from animportrait3d_core.embedded.mannequin import build_mannequin
+from animportrait3d_core.embedded.traits import TRAITS
 from animportrait3d_core.errors import InvalidInput
 from animportrait3d_core.parts import FIGURE_PARTS
 from animportrait3d_core.regions import IMAGE_REGIONS
 from animportrait3d_core.training import BODY_WIDTHS, decode_normals, open_dataset
+from animportrait3d_core.training.shards import decode_surface
 
 TINY = dataset_settings("prior", 3, images_per_identity=4, size=32, identities_per_shard=1)
 SCLERA, TEETH, IRIS = 255, 125, 85
@@ -64,6 +66,14 @@ def dataset(tmp_path_factory):
 @pytest.fixture(scope="module")
 def prepared():
     return prepare_identity(sample_identity(5, hair_style="short hair", beard="none"), 128, sky_directions=4)
+
+
+@pytest.fixture(scope="module")
+def networks(tmp_path_factory):
+    """Two images of 64 pixels of each of ten people of the preset for networks."""
+    folder = tmp_path_factory.mktemp("networks")
+    build_dataset(folder, dataset_settings("networks", 10, images_per_identity=2, size=64), workers=1)
+    return open_dataset(folder, verify=True)
 
 
 def body_value(sample, name: str) -> torch.Tensor:
@@ -323,3 +333,35 @@ def test_unusable_settings_are_refused(tmp_path):
         dataset_settings("prior", 3, size=4)
     with pytest.raises(InvalidInput, match="0 workers"):
         build_dataset(tmp_path, TINY, workers=0)
+
+
+def test_the_networks_data_set_has_traits_and_surfaces(networks):
+    assert networks.manifest.traits == TRAITS and networks.has("surface") and networks.has("traits")
+    plain = networks.of_trait(None)
+    assert 0 < len(plain) < len(networks)
+    for sample in (networks[index] for index in range(len(networks))):
+        known = decode_surface(sample.surface).norm(dim=-1) > 0.5
+        inside = sample.alpha > 128
+        assert not bool((known & ~inside).any()) and float((known & inside).sum()) > 0.97 * float(inside.sum())
+        squarely = known & (decode_surface(sample.surface)[..., 2] > 0.6) & (sample.alpha == 255)
+        cosines = (decode_surface(sample.surface) * decode_normals(sample.normals)).sum(-1)[squarely]
+        assert float(cosines.median()) > 0.95
+
+
+def test_plain_people_are_as_they_are_without_traits(networks):
+    """The same bytes as from a preset in which nobody has any."""
+    bits = networks.column("traits")
+    index = int((bits == 0).nonzero()[0]) // 2
+    preset = dataclasses.replace(PRESETS["networks"], traits_share=0.0)
+    seeds = identity_seeds(0, 10)
+    tensors, _ = render_samples(SampleSettings(preset, 64, 2, 0), index, int(seeds[index]))
+    for image, wanted in enumerate(tensors):
+        sample = networks[2 * index + image]
+        for name in ("rgb", "alpha", "parts", "normals", "landmarks", "visible"):
+            assert torch.equal(getattr(sample, name), wanted[name]), name
+        assert "surface" not in wanted and "traits" not in wanted
+
+
+def test_the_prior_knows_no_traits(tiny):
+    dataset = open_dataset(tiny)
+    assert dataset.manifest.traits == () and dataset[0].surface is None and dataset[0].traits is None

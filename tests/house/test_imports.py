@@ -69,8 +69,8 @@ ARROWS = {
     "segmentation surface views",
     # what stands above the method
     "doctor": "files render surface",
-    "embedded": "body cameras conditioning diffusion doctor files fingerprints head_frame landmarks mesh_files meshes "
-    "networks parts portrait previews progress regions render rotations runs similarity surface training views",
+    "embedded": "body cameras conditioning depths diffusion doctor files fingerprints head_frame landmarks mesh_files "
+    "meshes networks parts portrait previews progress regions render rotations runs similarity surface training views",
     "evaluation": "animation avatar body cameras conditioning diffusion embedded files fingerprints head_frame "
     "initialization landmarks mesh_queries meshes optimization parts portrait previews progress regions "
     "render rigging similarity surface",

@@ -140,6 +140,7 @@ def build_dataset(
 def _begin(output: Path, settings: DatasetSettings) -> Manifest:
     """The manifest to go on with."""
     from ...parts import FIGURE_PARTS
+    from ..traits import TRAITS
 
     # As it comes back from the file.
     wanted = {**dataclasses.asdict(settings), "regions": list(settings.regions)}
@@ -160,7 +161,8 @@ def _begin(output: Path, settings: DatasetSettings) -> Manifest:
             unfinished.unlink(missing_ok=True)
     else:
         count = settings.identities * settings.images_per_identity
-        manifest = Manifest(settings.size, FIGURE_PARTS, settings.num_shards, count, wanted)
+        traits = TRAITS if preset_named(settings.preset).traits_share > 0 else ()
+        manifest = Manifest(settings.size, FIGURE_PARTS, settings.num_shards, count, wanted, traits=traits)
     write_manifest(output, manifest)
     return manifest
 

@@ -1,8 +1,8 @@
 """What the data sets of the embedded world consist of.
 
 "prior" is for the diffusion prior and its ControlNet (paper A1.5): faces, eyes and mouths in equal numbers, and whole
-busts, each with the condition map. "networks" is for the networks that see pictures alone: mostly busts from all
-around.
+busts, each with the condition map. "networks" is for the networks that look at pictures and surfaces: mostly busts from
+all around, of people of whom most have traits.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ class Preset:
     in which the images of an identity go through them; the next identity goes on where the last one stopped, so that
     all are equally frequent.  framings: region -> cameras.  neutral_share: how many images show the identity's portrait
     pose.  condition: whether there are condition maps.  texture_size, sky_directions: detail of the renderer.
+    traits_share: how many people have `traits`.
     """
 
     size: int
@@ -52,6 +53,7 @@ class Preset:
     condition: bool
     texture_size: int
     sky_directions: int
+    traits_share: float = 0.0
 
     def __post_init__(self) -> None:
         strange = set(self.regions) - set(IMAGE_REGIONS) | set(self.regions) ^ set(self.framings)
@@ -92,6 +94,7 @@ PRESETS: dict[str, Preset] = {
         condition=False,
         texture_size=512,
         sky_directions=16,
+        traits_share=0.6,
     ),
 }  # fmt: skip
 

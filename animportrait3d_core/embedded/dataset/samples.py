@@ -15,6 +15,7 @@ from torch import Tensor
 from ...body.parameters import BodyParameters
 from ...cameras import Cameras, view_word
 from ...conditioning import neutral_state, region_prompt, sample_state, state_parameters
+from ...depths import normals_of_depth
 from ...landmarks import LEFT_PUPIL
 from ...parts import FIGURE_PARTS
 from ...regions import IMAGE_REGIONS
@@ -24,12 +25,19 @@ from ..identities import (
     IdentityRenderSettings,
     PreparedIdentity,
     pose_identity,
-    prepare_identity,
     render_posed,
-    sample_identity,
     true_parameters,
 )
 from ..identities.shading import Lighting, default_lighting
+from ..traits import (
+    TONES,
+    Traits,
+    prepare_with_traits,
+    sample_identity_with_traits,
+    sample_traits,
+    state_with_traits,
+    toned,
+)
 from .framing import sample_view, view_camera
 from .presets import Preset
 
@@ -39,6 +47,7 @@ MERGED_SAMPLES = (
     2.5  # see `IdentityRenderSettings.merge`; against shading each sample: 46 dB over the figure on average
 )
 _LIGHT = 1_000_000  # an image index that no image has: the draw of a person's light
+_TRAITS = 1_000_001  # the same for traits
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,10 +79,11 @@ def render_samples(
     settings: SampleSettings, index: int, identity_seed: int
 ) -> tuple[list[dict[str, Tensor]], list[dict[str, str]]]:
     """Tensors (of `training.FIELDS`) and texts of all images of the person with position `index` in the data set."""
-    identity = sample_identity(int(identity_seed))
     preset = settings.preset
+    traits = sample_traits(np.random.default_rng([settings.seed, index, _TRAITS]), preset.traits_share)
+    identity = sample_identity_with_traits(int(identity_seed), traits)
     lighting = varied_lighting(np.random.default_rng([settings.seed, index, _LIGHT]))
-    prepared = prepare_identity(identity, preset.texture_size, lighting, preset.sky_directions)
+    prepared, lighting = prepare_with_traits(identity, traits, preset.texture_size, lighting, preset.sky_directions)
     drawing = IdentityRenderSettings(
         texture_size=preset.texture_size, lighting=lighting, condition=preset.condition, merge=MERGED_SAMPLES
     )
@@ -81,29 +91,38 @@ def render_samples(
     for image in range(settings.images_per_identity):
         position = (index * settings.images_per_identity + image) % len(preset.regions)
         generator = np.random.default_rng([settings.seed, index, image])
-        sample, text = _render_sample(prepared, drawing, settings, preset.regions[position], generator)
+        person = (prepared, traits)
+        sample, text = _render_sample(person, drawing, settings, preset.regions[position], generator)
+        if preset.traits_share > 0:
+            sample["traits"] = torch.tensor(traits.bits, dtype=torch.int32)
         tensors.append({**sample, "identity": torch.tensor(int(identity_seed), dtype=torch.int32)})
         texts.append(text)
     return tensors, texts
 
 
 def _render_sample(
-    prepared: PreparedIdentity,
+    person: tuple[PreparedIdentity, Traits],
     drawing: IdentityRenderSettings,
     settings: SampleSettings,
     region: str,
     generator: np.random.Generator,
 ) -> tuple[dict[str, Tensor], dict[str, str]]:
+    prepared, traits = person
     state = sample_state(region, generator)
     if generator.random() < settings.preset.neutral_share:
         state = neutral_state()
     view = sample_view(region, settings.preset.framings[region], generator)
+    # What traits draw comes last, so that people without any are as they would be without traits in the data set.
+    state = state_with_traits(state, traits, generator)
     parameters = state_parameters(true_parameters(prepared.identity), state)
     posed = pose_identity(prepared, parameters)
     camera = view_camera(view, posed.landmarks, settings.size)
     image = render_posed(posed, camera, drawing)
+    tone, colors = traits.one_of(TONES), image.rgb[0]
+    if tone is not None:
+        colors = toned(colors, image.alpha[0], tone, traits.generator(tone))
     tensors = {
-        "rgb": encode_colors(image.rgb[0]),
+        "rgb": encode_colors(colors),
         "alpha": encode_colors(image.alpha[0]),
         "parts": image.parts[0],
         "normals": encode_normals(image.normals[0]),
@@ -114,6 +133,10 @@ def _render_sample(
         "K": camera.K[0],
         "body": body_vector(parameters),
     }
+    if settings.preset.traits_share > 0:
+        # As views of portraits have them: where a pixel is mostly covered.
+        depth = torch.where(image.alpha > 0.5, image.depth, 0.0)
+        tensors["surface"] = encode_normals(normals_of_depth(depth, camera)[0])
     if image.condition is not None:
         tensors["condition"] = encode_colors(image.condition[0])
     full, abstract = prepared.identity.prompt, prepared.identity.abstract_prompt

@@ -16,7 +16,7 @@ from ...training.shards import Sample, ShardDataset
 _PART_COLORS = torch.tensor(
     [
         [255, 255, 255], [237, 199, 168], [214, 94, 76], [66, 120, 181], [89, 178, 171], [247, 237, 153],
-        [204, 92, 140], [115, 41, 41], [240, 160, 90], [60, 50, 60],
+        [204, 92, 140], [115, 41, 41], [240, 160, 90], [60, 50, 60], [150, 220, 60],
     ],
     dtype=torch.uint8,
 )  # fmt: skip
@@ -24,12 +24,15 @@ _CAPTION_HEIGHT = 26
 
 
 def sample_tiles(sample: Sample) -> Tensor:
-    """Picture, condition normals and labels, parts, normals and landmarks of a sample side by side [S, n * S, 3] u8."""
+    """Picture, condition normals and labels, parts, normals, surface and landmarks of a sample side by side
+    [S, n * S, 3] u8."""
     tiles = [sample.rgb]
     if sample.condition is not None:
         tiles += [sample.condition[..., :3], sample.condition[..., 3:].expand(-1, -1, 3)]
     tiles.append(_PART_COLORS[sample.parts.long()])
     tiles.append(torch.where(sample.alpha[..., None] > 0, sample.normals, 255))
+    if sample.surface is not None:
+        tiles.append(sample.surface)
     tiles.append(_with_landmarks(sample))
     return torch.cat(tiles, dim=1)
 
@@ -61,7 +64,8 @@ def dataset_sheet(dataset: ShardDataset, path: str | Path, count: int = 24, colu
     for k, sample in enumerate(samples):
         x, y = k % columns * width, k // columns * height
         sheet.paste(Image.fromarray(sample_tiles(sample).numpy()), (x, y))
-        caption = f"{IMAGE_REGIONS[sample.region]}, {sample.view_word}: {sample.prompt}"
+        traits = [name for k, name in enumerate(dataset.manifest.traits) if (sample.traits or 0) >> k & 1]
+        caption = f"{IMAGE_REGIONS[sample.region]}, {sample.view_word}: {', '.join(traits) or sample.prompt}"
         room = width // 5
         pen.text((x + 2, y + first.shape[0]), caption[:room], fill="black", font=font)
         pen.text((x + 2, y + first.shape[0] + 12), caption[room : 2 * room], fill="black", font=font)

@@ -65,12 +65,23 @@ class Figure:
     locks: Locks | None
     cloth: ClothShell
 
+    def without_faces(self, gone: np.ndarray) -> Figure:
+        """The same vertices without some of the faces, gone [F] bool."""
+        faces, uvs, parts = (values[~gone] for values in (self.faces, self.corner_uvs, self.face_parts))
+        kept_of_body = int((~gone[: self.num_body_faces]).sum())
+        return dataclasses.replace(self, faces=faces, corner_uvs=uvs, face_parts=parts, num_body_faces=kept_of_body)
+
 
 @dataclasses.dataclass
-class _Piece:
+class Piece:
+    """A part of a figure that is not the bare bust, n vertices; fields as those of `Figure`.
+
+    points: [n, 3] metres in template space, but from `template_origin` where `follows` is None.  uvs: [n, 2].
+    """
+
     points: np.ndarray
     faces: np.ndarray
-    uvs: np.ndarray  # [n, 2] per vertex
+    uvs: np.ndarray
     part: int
     weights: np.ndarray
     weld: np.ndarray
@@ -115,7 +126,7 @@ def _hair_weights(points: np.ndarray) -> np.ndarray:
     return weights
 
 
-def _hair_pieces(identity: Identity, moved: np.ndarray) -> tuple[HairShell | None, Locks | None, list[_Piece]]:
+def _hair_pieces(identity: Identity, moved: np.ndarray) -> tuple[HairShell | None, Locks | None, list[Piece]]:
     shell = build_hair_shell(identity.attributes.hair_style, identity.seed + 17, identity.hairline_shift)
     style = STYLES[identity.attributes.hair_style]
     if shell is None or style is None:
@@ -125,7 +136,7 @@ def _hair_pieces(identity: Identity, moved: np.ndarray) -> tuple[HairShell | Non
     uvs = placed("hair", np.stack([sheet.chart[:, 0], 1 - sheet.chart[:, 1]], axis=1))
     flow = np.tile([0.0, 1.0], (len(sheet.points), 1))
     points = sheet.points * _MM + sheet.source.gather(field)
-    pieces = [_Piece(points, sheet.faces, uvs, FigurePart.HAIR, _hair_weights(sheet.points), sheet.weld, flow)]
+    pieces = [Piece(points, sheet.faces, uvs, FigurePart.HAIR, _hair_weights(sheet.points), sheet.weld, flow)]
     locks = build_locks(hair_grid(), shell, style, np.random.default_rng(identity.seed + 23))
     if locks is not None:
         pieces.append(_lock_piece(locks, field))
@@ -137,11 +148,11 @@ def _hair_pieces(identity: Identity, moved: np.ndarray) -> tuple[HairShell | Non
         weights = np.tile([0.0, 0.0, 1.0, 0.0, 0.0, 0.0], (len(index), 1))
         flow = np.tile([0.0, 1.0], (len(index), 1))
         points, weld = knot.points * _MM + near, knot.weld[index]
-        pieces.append(_Piece(points, knot.faces, uvs, FigurePart.HAIR, weights, weld, flow))
+        pieces.append(Piece(points, knot.faces, uvs, FigurePart.HAIR, weights, weld, flow))
     return shell, locks, pieces
 
 
-def _lock_piece(locks: Locks, field: np.ndarray) -> _Piece:
+def _lock_piece(locks: Locks, field: np.ndarray) -> Piece:
     count = len(locks.points)
     points = locks.points.reshape(count, -1, 3)
     chart = np.stack(np.meshgrid([0.05, 0.5, 0.95], 1 - np.linspace(0.02, 0.98, SEGMENTS)), axis=-1).reshape(-1, 2)
@@ -151,7 +162,7 @@ def _lock_piece(locks: Locks, field: np.ndarray) -> _Piece:
     flat = points.reshape(-1, 3)
     moved = np.repeat(field[locks.place], SEGMENTS * 3, axis=0)
     flow = np.tile([0.0, 1.0], (len(flat), 1))
-    return _Piece(
+    return Piece(
         flat * _MM + moved,
         faces.reshape(-1, 3),
         uvs.reshape(-1, 2),
@@ -162,7 +173,7 @@ def _lock_piece(locks: Locks, field: np.ndarray) -> _Piece:
     )
 
 
-def _cloth_pieces(identity: Identity, moved: np.ndarray, body: Mannequin) -> tuple[ClothShell, list[_Piece]]:
+def _cloth_pieces(identity: Identity, moved: np.ndarray, body: Mannequin) -> tuple[ClothShell, list[Piece]]:
     shell = build_cloth_shell(identity.attributes.garment, identity.seed + 31)
     weights = body.skinning_weights[:, JOINTS]
     values = _on_grid("cloth", np.concatenate([moved, weights], axis=1))
@@ -177,12 +188,12 @@ def _cloth_pieces(identity: Identity, moved: np.ndarray, body: Mannequin) -> tup
     offset, skinning = bound(sheet.source)
     uvs = placed("cloth", np.stack([sheet.chart[:, 0], 1 - sheet.chart[:, 1]], axis=1))
     still = np.zeros((len(sheet.points), 2))
-    pieces = [_Piece(sheet.points * _MM + offset, sheet.faces, uvs, FigurePart.CLOTHES, skinning, sheet.weld, still)]
+    pieces = [Piece(sheet.points * _MM + offset, sheet.faces, uvs, FigurePart.CLOTHES, skinning, sheet.weld, still)]
     pieces += [_band_piece(band, *bound(band.source)) for band in shell.collar]
     return shell, pieces
 
 
-def _band_piece(band: Band, offset: np.ndarray, skinning: np.ndarray) -> _Piece:
+def _band_piece(band: Band, offset: np.ndarray, skinning: np.ndarray) -> Piece:
     steps, count = band.points.shape[:2]
     points = (band.points * _MM + offset[None]).reshape(-1, 3)
     faces = grid_triangles(steps, count)
@@ -192,10 +203,10 @@ def _band_piece(band: Band, offset: np.ndarray, skinning: np.ndarray) -> _Piece:
     row = np.repeat(np.arange(steps), count)
     weld = row * count + np.where(column == count - 1, 0, column) if band.closed else np.arange(steps * count)
     still, skinning = np.zeros((len(points), 2)), np.tile(skinning, (steps, 1))
-    return _Piece(points, faces, uvs, FigurePart.CLOTHES, skinning, weld, still)
+    return Piece(points, faces, uvs, FigurePart.CLOTHES, skinning, weld, still)
 
 
-def _lash_piece(identity: Identity, moved: np.ndarray, body: Mannequin) -> _Piece:
+def _lash_piece(identity: Identity, moved: np.ndarray, body: Mannequin) -> Piece:
     woman = identity.attributes.sex == "woman"
     generator = np.random.default_rng(identity.seed + 37)
     lashes = build_lashes(body, 5.0 if woman else 3.2, 0.40 if woman else 0.30, generator)
@@ -206,7 +217,7 @@ def _lash_piece(identity: Identity, moved: np.ndarray, body: Mannequin) -> _Piec
     weights = body.skinning_weights[lashes.follows][:, JOINTS]
     zeros = np.zeros((len(points), 2))
     index = np.arange(len(points))
-    return _Piece(points, lashes.faces, uvs, FigurePart.LASHES, weights, index, zeros, lids, lashes.follows)
+    return Piece(points, lashes.faces, uvs, FigurePart.LASHES, weights, index, zeros, lids, lashes.follows)
 
 
 def _body_face_parts(body: Mannequin) -> np.ndarray:
@@ -223,12 +234,20 @@ def build_figure(identity: Identity) -> Figure:
     cloth, cloth_pieces = _cloth_pieces(identity, moved, body)
     pieces = [_lash_piece(identity, moved, body), *hair_pieces, *cloth_pieces]
     num_body = len(body.vertices)
-    origin = template_origin()
-    rest, lids = [body.vertices + moved], [body.eyelid_offsets]
-    faces, uvs, parts = [body.faces], [body_corner_uvs()], [_body_face_parts(body)]
-    weld, flow = [np.arange(num_body)], [np.zeros((num_body, 2))]
-    weights, follows = [body.skinning_weights[:, JOINTS]], [np.arange(num_body)]
-    base = num_body
+    bare = Figure(
+        body.vertices + moved, body.eyelid_offsets, body.faces, body_corner_uvs(), _body_face_parts(body),
+        np.arange(num_body), np.zeros((num_body, 2)), body.skinning_weights[:, JOINTS], np.arange(num_body),
+        body.joint_regressor @ (body.vertices + moved), num_body, len(body.faces), hair, locks, cloth,
+    )  # fmt: skip
+    return with_pieces(bare, pieces)
+
+
+def with_pieces(figure: Figure, pieces: list[Piece]) -> Figure:
+    """The figure with further pieces, whose vertices and faces come last."""
+    origin, base = template_origin(), len(figure.rest)
+    rest, lids, faces = [figure.rest], [figure.lids], [figure.faces]
+    uvs, parts = [figure.corner_uvs], [figure.face_parts]
+    weld, flow, weights, follows = [figure.weld], [figure.flow], [figure.weights], [figure.follows]
     for piece in pieces:
         count = len(piece.points)
         rest.append(piece.points + (0.0 if piece.follows is not None else origin))
@@ -241,11 +260,11 @@ def build_figure(identity: Identity) -> Figure:
         weights.append(piece.weights)
         follows.append(piece.follows if piece.follows is not None else np.full(count, -1))
         base += count
-    return Figure(
-        np.concatenate(rest), np.concatenate(lids, axis=1), np.concatenate(faces),
-        np.concatenate(uvs).astype(np.float32), np.concatenate(parts), np.concatenate(weld),
-        np.concatenate(flow), np.ascontiguousarray(np.concatenate(weights)), np.concatenate(follows),
-        body.joint_regressor @ (body.vertices + moved), num_body, len(body.faces), hair, locks, cloth,
+    return dataclasses.replace(
+        figure, rest=np.concatenate(rest), lids=np.concatenate(lids, axis=1), faces=np.concatenate(faces),
+        corner_uvs=np.concatenate(uvs).astype(np.float32), face_parts=np.concatenate(parts), weld=np.concatenate(weld),
+        flow=np.concatenate(flow), weights=np.ascontiguousarray(np.concatenate(weights)),
+        follows=np.concatenate(follows),
     )  # fmt: skip
 
 

@@ -100,8 +100,15 @@ def prepare_identity(
     """
     figure = build_figure(identity)
     atlas = paint_atlas(identity, figure, texture_size)
+    return prepare_figure(identity, figure, atlas, lighting or default_lighting(), sky_directions)
+
+
+def prepare_figure(
+    identity: Identity, figure: Figure, atlas: np.ndarray, lights: Lighting, sky_directions: int = SKY_DIRECTIONS
+) -> PreparedIdentity:
+    """The same for a figure and an atlas [S, S, 5] that are there already."""
     texels, starts = mip_levels(atlas)
-    lights = lighting or default_lighting()
+    texture_size = len(atlas)
     vertices = pose_figure(figure, true_parameters(identity))
     normals = figure_normals(figure, vertices)
     inside = _mouth_vertices(len(vertices))
@@ -242,7 +249,7 @@ def render_posed(posed: PosedIdentity, camera: Cameras, settings: IdentityRender
     fine = camera.resized(width * grain, height * grain)
     world, faces = torch.from_numpy(posed.vertices).float(), torch.from_numpy(figure.faces)
     # The bare bust is drawn by itself, because the condition map wants it without hair and clothes.
-    bust = rasterize_mesh(world[: figure.num_body], faces[: figure.num_body_faces], fine)
+    bust = rasterize_mesh(world, faces[: figure.num_body_faces], fine)
     dressing = rasterize_mesh(world, faces[figure.num_body_faces :], fine)
     samples = nearer_samples(_arrays(bust), _arrays(dressing), figure.num_body_faces)
     scene = scene_of(posed.prepared, posed.vertices, posed.normals, posed.scale)
