@@ -36,12 +36,14 @@ becomes an avatar that is rigged to SMPL-X.
 Each step can be replaced by your own: normals of another estimator, masks, label pictures, painted
 corrections.{OPEN_A_BOX}"""
 
+REPORT_WIDTH, REPORT_LINES = 640, 34
+
 
 def health_check(graph: WorkflowBuilder) -> None:
     """Is everything there?"""
     note = "**Run me first.** Lists packages, back-ends and model files, and where to get what is missing."
-    with graph.stage("Health check", note):
-        graph.add("AP3D_Doctor", shows_picture=True)
+    with graph.stage("Health check", note, REPORT_WIDTH):
+        graph.add("AP3D_Doctor", text_lines=REPORT_LINES)
 
 
 def initialization(graph: WorkflowBuilder) -> None:

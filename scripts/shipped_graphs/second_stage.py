@@ -162,7 +162,7 @@ def super_resolution_only(graph: WorkflowBuilder) -> None:
     graph.note("Start here", SUPER_RESOLUTION_NOTE, NOTE_WIDTH)
     with graph.stage("1 Avatar in motion", width=PICK_WIDTH):
         loaded = graph.add("AP3D_LoadAvatar")
-        motion = graph.add("AP3D_LoadMotion", avatar=loaded["avatar"], motion="stress clip")
+        motion = graph.add("AP3D_LoadMotion", avatar=loaded["avatar"], motion="stress clip", title="Motion")
         views = graph.add("AP3D_RenderViews", subject=loaded["avatar"], motion=motion["motion"], shows_picture=True)
     with graph.stage("2 Upscaler", "Twice as large, then back to the size that the avatar can hold.", PICK_WIDTH):
         model = graph.add("UpscaleModelLoader")

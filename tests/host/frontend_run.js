@@ -39,6 +39,7 @@ async function look(page) {
         box,
         text: field ? field.value ?? field.textContent : null,
         color: field ? getComputedStyle(field).color : null,
+        cut: field ? Math.max(0, field.scrollHeight - field.clientHeight) : 0, // pixels of text that need scrolling
         size: [...node.size],
         pictures: drawn.map((image) => image.src),
         films: inside("video").map((film) => ({ src: film.currentSrc || film.src, time: film.currentTime, size: film.videoWidth })),

@@ -5,8 +5,10 @@ Skipped unless COMFYUI_DIR points to a checkout; docs/comfyui-host.md says how t
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
+import os
 import re
 import shutil
 import time
@@ -15,6 +17,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from animportrait3d_core.avatar.io import save_avatar
 from animportrait3d_core.workflow import prompt_to_json, read_graph_file, ui_to_prompt
 from animportrait3d_core.workflow.core_nodes import CORE_NODES
 from animportrait3d_core.workflow.definitions import define_node
@@ -24,7 +27,8 @@ from tests.host.browser import run_graphs
 
 ROOT = Path(__file__).parents[2]
 PACK_NAME = "ComfyUI-AnimPortrait3D"
-GRAPHS = sorted((ROOT / "workflows").glob("*.json"))
+GRAPHS = sorted((ROOT / "workflows").rglob("*.json"))
+PATIENCE = float(os.environ.get("COMFYUI_PATIENCE", 1))  # how many times longer than usual all may take
 SETTINGS = json.loads((ROOT / "tests" / "shipped_graphs.json").read_text(encoding="utf-8"))
 
 
@@ -54,7 +58,7 @@ def test_the_pack_loads_quickly_and_without_complaint(comfyui_server):
     log = comfyui_server.log()
     seconds = re.search(rf"([\d.]+) seconds( \(IMPORT FAILED\))?: .*{PACK_NAME}", log)
     assert seconds is not None and seconds.group(2) is None
-    assert float(seconds.group(1)) <= 0.3
+    assert float(seconds.group(1)) <= 0.1 * PATIENCE
     assert "AnimPortrait3D: " not in log, "a module was not loaded"
 
 
@@ -67,9 +71,21 @@ def test_model_folders_are_known(comfyui_server):
     assert {"smplx", "portrait3d", "ap3d_segmentation", "ap3d_normals"} <= set(comfyui_server.get_json("/models"))
 
 
+def name_of(file):
+    """ "quickstart", "ablation/no_controlnet"."""
+    return file.relative_to(ROOT / "workflows").with_suffix("").as_posix()
+
+
+@pytest.fixture(scope="session")
+def own_avatar(comfyui_server, make_avatar):
+    """An avatar in the input folder, as its user would bring it."""
+    made = dataclasses.replace(make_avatar(1500, seed=5), prompt="a young man, short brown hair")
+    save_avatar(made, comfyui_server.base / "input" / "avatar.safetensors")
+
+
 def own_models(server, tiny_models, file):
     """Put random models where a graph's own would lie, and switch on what it has bypassed; the graph."""
-    graph, settings = read_graph_file(file), SETTINGS[file.stem]
+    graph, settings = read_graph_file(file), SETTINGS[name_of(file)]
     for place, name in settings.get("models", {}).items():
         target = server.base / "models" / place
         target.parent.mkdir(exist_ok=True)
@@ -82,18 +98,19 @@ def own_models(server, tiny_models, file):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1800)
-@pytest.mark.parametrize("file", GRAPHS, ids=lambda file: file.stem)
-def test_a_shipped_graph_runs_to_the_end(comfyui_server, node_classes, tiny_models, file):
+@pytest.mark.timeout(PATIENCE * 1800)
+@pytest.mark.parametrize("file", GRAPHS, ids=name_of)
+def test_a_shipped_graph_runs_to_the_end(comfyui_server, node_classes, tiny_models, own_avatar, file):
+    settings = SETTINGS[name_of(file)]
     prior = ROOT / "animportrait3d_core" / "embedded" / "weights" / "prior"
-    if "prior" in SETTINGS[file.stem] and not prior.is_dir():
+    if "prior" in settings and not prior.is_dir():
         pytest.skip("the embedded prior's weights are not in this copy (scripts/train_prior.sh)")
     graph = own_models(comfyui_server, tiny_models, file)
-    prompt = api_prompt(graph, node_classes, SETTINGS[file.stem]["tiny"])
+    prompt = api_prompt(graph, node_classes, settings["tiny"])
     extra = {"extra_pnginfo": {"workflow": graph}}
     status, answer = comfyui_server.post("/prompt", {"prompt": prompt, "extra_data": extra})
     assert status == 200 and not answer["node_errors"], answer
-    entry = comfyui_server.history(answer["prompt_id"], SETTINGS[file.stem].get("seconds", 120))
+    entry = comfyui_server.history(answer["prompt_id"], PATIENCE * settings.get("seconds", 120))
     assert entry["status"]["status_str"] == "success", entry["status"]["messages"][-1]
     classes = {node_id: node_classes.get(node["class_type"]) for node_id, node in prompt.items()}
     outputs = {node_id for node_id, node_class in classes.items() if getattr(node_class, "OUTPUT_NODE", False)}
@@ -103,6 +120,15 @@ def test_a_shipped_graph_runs_to_the_end(comfyui_server, node_classes, tiny_mode
             place = f"/view?filename={image['filename']}&subfolder={image['subfolder']}&type={image['type']}"
             head = comfyui_server.get(place)[:8]
             assert head[:4] in (b"\x89PNG", b"\xff\xd8\xff\xe0") or head[4:] == b"ftyp"  # a picture or a film
+
+
+@pytest.mark.slow
+def test_nothing_of_ours_is_complained_of(comfyui_server):
+    """After all graphs: neither warnings that the pack caused nor what stands in a traceback."""
+    log = comfyui_server.log()
+    complaints = [line for line in log.splitlines() if re.search(r"warn|error|traceback|deprecat", line, re.IGNORECASE)]
+    ours = [line for line in complaints if re.search(r"animportrait|AP3D_", line, re.IGNORECASE)]
+    assert ours == []
 
 
 PROBE = {
@@ -175,7 +201,7 @@ PROBE_GRAPH = {
 
 @pytest.mark.browser
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(PATIENCE * 600)
 def test_the_page_shows_the_result_in_place_of_progress(comfyui_server, tmp_path):
     """The frontend that the host carries: the page queues, the node works and shows pictures of its progress."""
     expected = {"2": {"pictures": ["ap3d_preview"]}}

@@ -16,7 +16,9 @@ import pytest
 import torch
 from PIL import Image
 
+from animportrait3d_core import doctor
 from animportrait3d_core.animation import write_mp4
+from animportrait3d_core.embedded.contents import embedded_findings
 from animportrait3d_core.workflow import load_registry, read_graph_file
 from animportrait3d_core.workflow.builder import WorkflowBuilder
 from animportrait3d_core.workflow.core_nodes import CORE_NODES
@@ -32,8 +34,9 @@ PROGRESS = ((255, 128, 0), (230, 230, 0))
 COLORS = {"green.png": (0, 160, 0), "blue.png": (0, 0, 200), "pink.png": (200, 0, 200)}
 FILM_COLOR = (0, 153, 153)
 ERROR = "AP3D_TestError: 3 views, expected 4. Give it four."
+VERDICTS = ("Healthy", "Needs attention")
 LINES = ["three\nlines", "of text"]
-SHIPPED = "quickstart"
+SHIPPED, DOCTOR = "quickstart", "health_check"
 
 
 class Player:
@@ -100,8 +103,15 @@ def roomy_graph():
     return graph
 
 
-def shipped_graph():
-    return read_graph_file(ROOT / "workflows" / f"{SHIPPED}.json")
+def shipped_graph(name=SHIPPED):
+    return read_graph_file(ROOT / "workflows" / f"{name}.json")
+
+
+def doctors_notes():
+    """What the Doctor says of this machine, where no model of a user's own lies: its longest report."""
+    folders = {entry.key: [Path("/home/somebody/ComfyUI/models", entry.key)] for entry in doctor.MODEL_FOLDERS}
+    facts = doctor.HostFacts("ComfyUI", folders, Path("/tmp"), embedded_findings())
+    return doctor.to_notes(doctor.examine(facts))
 
 
 def expected_of(graph):
@@ -132,12 +142,16 @@ def shown(request, node_classes, pack, pictures, tmp_path_factory):
     browser_environment()
     folder = tmp_path_factory.mktemp("shown")
     classes = {**CORE_NODES, **node_classes, **PLAYERS}
+    notes = doctors_notes()
     scripts = {**dict.fromkeys(node_classes, SHIPPED_NODE), **PLAYED}
+    scripts["AP3D_Doctor"] = Script((), (), lambda _: {"text": [notes]}, pause=0.01)
     server = FrontendServer(static, object_info(classes, pack.NODE_DISPLAY_NAME_MAPPINGS), scripts, pictures)
     # First, since the page keeps what a node of the same number showed in the last graph until it has run.
     graphs = [{"name": "roomy", "graph": roomy_graph(), "expected": [expected_of(roomy_graph())]}]
     graphs += [{"name": "players", "graph": player_graph(), "expected": [EXPECTED, AGAIN]}]
     graphs += [{"name": SHIPPED, "graph": shipped_graph(), "expected": [expected_of(shipped_graph())]}]
+    told = {"2": {"text": notes}}
+    graphs += [{"name": DOCTOR, "graph": shipped_graph(DOCTOR), "expected": [told]}]
     try:
         found = run_graphs(server.url, folder, RENDERERS, graphs)
     finally:
@@ -145,7 +159,7 @@ def shown(request, node_classes, pack, pictures, tmp_path_factory):
         if "FRONTEND_SCREENSHOTS" in os.environ:
             target = Path(os.environ["FRONTEND_SCREENSHOTS"]) / f"results_{request.param.strip('/').replace('/', '_')}"
             shutil.copytree(folder, target, dirs_exist_ok=True)
-    return {**found, "folder": folder, "prototype": "1.27." in request.param}
+    return {**found, "folder": folder, "notes": notes, "prototype": "1.27." in request.param}
 
 
 def on_screen(shown, renderer, run, box, color):
@@ -215,6 +229,16 @@ def test_every_node_of_a_shipped_graph_shows_its_result(shown, renderer):
         assert nodes[node]["text"] == wanted["text"], node
 
 
+@pytest.mark.parametrize("renderer", RENDERERS)
+def test_the_doctors_report_fits_its_node(shown, renderer):
+    """The verdict first, and all of it to be read without scrolling, in the place that the graph gives it."""
+    fields_and_films(shown, renderer)
+    before, (after,) = (shown[renderer][DOCTOR][key] for key in ("before", "runs"))
+    assert after["2"]["text"] == shown["notes"] and after["2"]["text"].splitlines()[0].startswith(VERDICTS)
+    assert after["2"]["cut"] == 0
+    assert after["2"]["size"] == before["2"]["size"], "the node grew"
+
+
 def test_nodes_with_room_do_not_grow_over_their_neighbours(shown):
     found = shown["classic"]["roomy"]
     roomy = ["3", "5"]  # Extract Mesh, Refine Mesh
@@ -225,6 +249,6 @@ def test_nodes_with_room_do_not_grow_over_their_neighbours(shown):
 
 
 @pytest.mark.parametrize("renderer", RENDERERS)
-@pytest.mark.parametrize("graph", ["players", SHIPPED, "roomy"])
+@pytest.mark.parametrize("graph", ["players", SHIPPED, "roomy", DOCTOR])
 def test_the_page_logs_no_error(shown, renderer, graph):
     assert json.dumps(shown[renderer][graph]["errors"], indent=1) == "[]"

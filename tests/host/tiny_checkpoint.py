@@ -1,4 +1,5 @@
-"""A random checkpoint that ComfyUI takes for Stable Diffusion 1.5, small where its loader lets it be, and ControlNets.
+"""A random checkpoint that ComfyUI takes for Stable Diffusion 1.5, small where its loader lets it be, its ControlNets,
+and an upscaler.
 
 The loader knows the family by the width of the first layer (320) and of the text (768); it builds the text encoder and
 the autoencoder in full size whatever the file says, so that those two are. Weights are kept in half precision, so that
@@ -17,11 +18,12 @@ from tests.diffusion.toys import randomized, toy_controlnet, toy_unet, toy_vae
 
 CHECKPOINT, CONTROLNET, ORDINARY_CONTROLNET = "tiny_sd15.safetensors", "tiny_4.safetensors", "tiny_3.safetensors"
 VAE, VAE_PREFIX = "tiny_vae.safetensors", "first_stage_model."
+UPSCALER, UPSCALER_WIDTH, UPSCALER_GROWTH = "tiny_upscaler.pth", 8, 32
 HINT_WIDTHS = (16, 32, 96, 256)
 
 
 def write_tiny_checkpoint(folder: Path) -> Path:
-    """The four files; the folder."""
+    """The five files; the folder."""
     unet = toy_unet(
         block_out_channels=(320, 320), layers_per_block=1, attention_head_dim=8, norm_num_groups=32,
         cross_attention_dim=768, down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
@@ -38,7 +40,21 @@ def write_tiny_checkpoint(folder: Path) -> Path:
     for channels, name in ((4, CONTROLNET), (3, ORDINARY_CONTROLNET)):
         control = toy_controlnet(unet, channels, HINT_WIDTHS)
         save(original_controlnet(control), folder / name)
+    torch.save(_upscaler(), folder / UPSCALER)
     return folder
+
+
+def _upscaler():
+    """Names and shapes of RealESRGAN x2, with one block in place of 23."""
+    width, growth = UPSCALER_WIDTH, UPSCALER_GROWTH
+    shapes = {"conv_first": (width, 12), "conv_last": (3, width)}
+    shapes |= dict.fromkeys(("conv_body", "conv_up1", "conv_up2", "conv_hr"), (width, width))
+    for dense in (1, 2, 3):
+        for number in range(1, 6):
+            out = growth if number < 5 else width
+            shapes[f"body.0.rdb{dense}.conv{number}"] = (out, width + growth * (number - 1))
+    weights = {f"{name}.weight": 0.1 * torch.randn(*shape, 3, 3) for name, shape in shapes.items()}
+    return weights | {f"{name}.bias": torch.zeros(shape[0]) for name, shape in shapes.items()}
 
 
 def save(tensors, path):
