@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from .avatar import InitializeSettings, RiggedAvatar, initialize_avatar
-from .body.fit import BodyFit, BodyFitSettings, fit_body
+from .body.fit import BodyFit, BodyFitSettings
 from .body.landmarks import landmarks_of_views
 from .body.model import BodyModel
 from .cameras import view_preset
@@ -19,6 +19,7 @@ from .meshes import Mesh
 from .networks import ImageNetwork, detect_landmarks, estimate_normals, load_network, segment_images
 from .optimization import FitViewsSettings, fit_to_views
 from .parts import AvatarPart, MeshParts
+from .portrait.body_fit import fit_to_portrait
 from .portrait.protocol import MESH_PRESETS, MeshSettings, Portrait
 from .portrait.views import render_views
 from .progress import Stages, stage_of
@@ -138,9 +139,7 @@ def find_subject(
         lambda seen: detect_landmarks(networks.landmarks, seen.images, stage_of(stages, "landmarks"), seen.normals),
     )
     covering = parts.part_of_face != AvatarPart.SKIN
-    fit = fit_body(
-        views, body, mesh, landmarks, settings.fit, progress=stage_of(stages, "fit the body"), covering=covering
-    )
+    fit = fit_to_portrait(views, body, mesh, landmarks, settings.fit, stage_of(stages, "fit the body"), covering)
     return Subject(views, close, parts, fit)
 
 

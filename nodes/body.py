@@ -185,10 +185,11 @@ class FitSMPLX:
         landmarks: Landmarks | None = None,
         parts: MeshParts | None = None,
     ) -> dict[str, Any]:
-        from animportrait3d_core.body.fit import BodyFitSettings, fit_body
+        from animportrait3d_core.body.fit import BodyFitSettings
         from animportrait3d_core.body.landmark_images import fit_image
         from animportrait3d_core.errors import InvalidInput
         from animportrait3d_core.parts import AvatarPart
+        from animportrait3d_core.portrait.body_fit import fit_to_portrait
 
         if mesh is not None and parts is not None:
             raise InvalidInput("AP3D_FitSMPLX: `mesh` and `parts` are connected; connect one, `parts` brings its mesh.")
@@ -196,7 +197,7 @@ class FitSMPLX:
         if parts is not None:
             mesh, covering = parts.mesh, parts.part_of_face != AvatarPart.SKIN
         settings = BodyFitSettings(fit_expression=fit_expression, max_surface_error=error_limit)
-        fit = fit_body(views, body, mesh, landmarks, settings, progress=host.ProgressBar(), covering=covering)
+        fit = fit_to_portrait(views, body, mesh, landmarks, settings, host.ProgressBar(), covering)
         host.report_metrics("fit", fit.metrics)
         image = fit_image(views, fit, landmarks)
         ui = host.preview_images(image, "fit")

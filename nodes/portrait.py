@@ -162,7 +162,8 @@ class PortraitFromMesh:
             )
         told = host.warn("AP3D_PortraitFromMesh", doubts)
         image = portrait.render(previews.preview_cameras(320), torch.ones(3)).images
-        lines = [report.summary(), f"placed: {HandAlignment.of(placed).words()}", *told]
+        where = [] if alignment == "none" else [f"placed: {HandAlignment.of(placed).words()}"]
+        lines = [report.summary(), *where, *told]
         ui = {**host.preview_images(image, "portrait"), "text": ["\n".join(lines)]}
         return host.node_result(portrait, portrait.mesh(), prompt, image, ui=ui)
 

@@ -63,7 +63,7 @@ class FaceRelief:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Depths:
+class DepthMaps:
     """Maps [H, W] of rays along -z: their places, depths of the body and of the mesh, where those are, and whether the
     mesh faces away there."""
 
@@ -78,7 +78,7 @@ class _Depths:
 
 def face_relief(mesh: Mesh, target: HeadTarget, placed: HeadAlignment) -> FaceRelief:
     """The relief of a mesh, brought into the head frame by `placed`, beside that of the target's face."""
-    depths = _depths(mesh, target, placed)
+    depths = depth_maps(mesh, target, placed)
     on_face = depths.own_seen & depths.other_seen
     right = depths.x < 0
     seen = tuple(float(on_face[side].sum() / max(depths.own_seen[side].sum(), 1)) for side in (right, ~right))
@@ -86,21 +86,19 @@ def face_relief(mesh: Mesh, target: HeadTarget, placed: HeadAlignment) -> FaceRe
     if on_face.mean() < 0.1:
         return FaceRelief(dict.fromkeys(FEATURES, 0.0), 0.0, (seen[0], seen[1]), inward)
     own, other = (
-        _relief(depth, mask, target.height)
+        relief_of(depth, mask, target.height)
         for depth, mask in ((depths.own, depths.own_seen), (depths.other, depths.other_seen))
     )
     weights = depths.own_seen.astype(np.float64), depths.other_seen.astype(np.float64)
     places = target.landmarks[:NUM_FACE_LANDMARKS].double().numpy()
     found = {}
     for name, points in FEATURES.items():
-        middle = places[points].mean(0)
-        squared = (depths.x - middle[0]) ** 2 + (depths.y - middle[1]) ** 2
-        window = np.exp(-squared / (2 * (WINDOW * target.height) ** 2)) * weights[0]
-        found[name] = _correlations(own, other, window, weights[1])
+        window = window_at(depths, places[points].mean(0), WINDOW * target.height)
+        found[name] = correlations(own, other, window * weights[0], weights[1], SHIFTS_Y, SHIFTS_X)
     return FaceRelief(_best_shifts(found), _symmetry(other, weights), (seen[0], seen[1]), inward)
 
 
-def _depths(mesh: Mesh, target: HeadTarget, placed: HeadAlignment) -> _Depths:
+def depth_maps(mesh: Mesh, target: HeadTarget, placed: HeadAlignment) -> DepthMaps:
     face = (target.weights >= FACE_WEIGHT).numpy()
     vertices, faces = target.mesh.vertices.double().numpy(), target.mesh.faces.numpy()
     corners = vertices[faces[face]].reshape(-1, 3)
@@ -110,11 +108,11 @@ def _depths(mesh: Mesh, target: HeadTarget, placed: HeadAlignment) -> _Depths:
     x, y = np.meshgrid(np.concatenate([-across[::-1], across]), np.arange(low[1], high[1], STEP * target.height))
     start = np.stack([x.ravel(), y.ravel(), np.full(x.size, high[2] + 0.3 * target.height)], axis=1)
     direction = np.array([0.0, 0.0, -1.0])
-    own_hit, own = _first_hits(vertices, faces, start, direction)
+    own_hit, own = first_hits(vertices, faces, start, direction)
     in_file = placed.inverse_apply(torch.from_numpy(start)).numpy()
     toward = direction @ placed.rotation.double().numpy()
     places, triangles = mesh.vertices.double().numpy(), mesh.faces.numpy()
-    other_hit, other = _first_hits(places, triangles, in_file, toward)
+    other_hit, other = first_hits(places, triangles, in_file, toward)
     other = other * placed.scale
     own_seen = (own_hit >= 0) & face[np.maximum(own_hit, 0)]
     both = (own_hit >= 0) & (other_hit >= 0)
@@ -124,10 +122,10 @@ def _depths(mesh: Mesh, target: HeadTarget, placed: HeadAlignment) -> _Depths:
     corners = places[triangles[np.maximum(other_hit, 0)]]
     normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     maps = (own, other, own_seen, both, normals @ toward > 0)
-    return _Depths(x, y, *(values.reshape(x.shape) for values in maps))
+    return DepthMaps(x, y, *(values.reshape(x.shape) for values in maps))
 
 
-def _relief(depth: np.ndarray, mask: np.ndarray, height: float) -> np.ndarray:
+def relief_of(depth: np.ndarray, mask: np.ndarray, height: float) -> np.ndarray:
     """A depth map without what is smoother than a nose, 0 outside of its mask; all [H, W].
 
     Bulge and slope go first: at the rim of the face a filter would mistake them for relief.
@@ -146,11 +144,18 @@ def _relief(depth: np.ndarray, mask: np.ndarray, height: float) -> np.ndarray:
     return np.clip(relief, -limit, limit)
 
 
-def _correlations(own: np.ndarray, other: np.ndarray, window: np.ndarray, seen: np.ndarray) -> np.ndarray:
+def window_at(depths: DepthMaps, middle: np.ndarray, size: float) -> np.ndarray:
+    """A Gaussian window [H, W] around a place [2 or 3]."""
+    return np.exp(-((depths.x - middle[0]) ** 2 + (depths.y - middle[1]) ** 2) / (2 * size**2))
+
+
+def correlations(
+    own: np.ndarray, other: np.ndarray, window: np.ndarray, seen: np.ndarray, down: range, across: range
+) -> np.ndarray:
     """Correlations of two reliefs [H, W] under a window for each shift of the second, down and across."""
-    found = np.zeros((len(SHIFTS_Y), len(SHIFTS_X)))
-    for row, dy in enumerate(SHIFTS_Y):
-        for column, dx in enumerate(SHIFTS_X):
+    found = np.zeros((len(down), len(across)))
+    for row, dy in enumerate(down):
+        for column, dx in enumerate(across):
             moved, weight = (np.roll(values, (dy, dx), (0, 1)) for values in (other, seen))
             weight = weight * window
             if weight.sum() > LEAST_SEEN * window.sum():
@@ -185,7 +190,7 @@ def _correlation(first: np.ndarray, second: np.ndarray, weight: np.ndarray, leas
     return float((weight * a * b).sum()) / math.sqrt(max(energy * max(other, floor), 1e-20))
 
 
-def _first_hits(
+def first_hits(
     vertices: np.ndarray, faces: np.ndarray, start: np.ndarray, direction: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """First face [N] (-1 if none) along rays from start [N, 3], and how far away it is [N]."""

@@ -131,7 +131,7 @@ def test_parts_stand_for_the_mesh_and_tell_what_covers_the_body(run_node, manneq
         fits.append((mesh, covering))
         return BodyFit(body.neutral_parameters(), body, {}, () if covering is None else ("left out",))
 
-    monkeypatch.setattr("animportrait3d_core.body.fit.fit_body", fit)
+    monkeypatch.setattr("animportrait3d_core.portrait.body_fit.fit_to_portrait", fit)
     mesh = Mesh(torch.eye(3), torch.tensor([[0, 1, 2], [0, 2, 1], [1, 2, 0]]))
     parts = MeshParts(mesh, torch.tensor([AvatarPart.HAIR, AvatarPart.SKIN, AvatarPart.CLOTHES], dtype=torch.uint8))
     given = {"views": views_at([0, 40]), "body": mannequin_body, "fit_expression": True, "error_limit": 0.035}
