@@ -21,7 +21,7 @@ from .relief_landmarks import EyesByRelief, eyes_by_relief
 
 LEAST_FACE = 0.35  # agreement of the relief under which nothing speaks for a face
 APART = 0.06  # of the outer-eye distance: lids of the surface's fit and of the relief that disagree
-MOST_WORSE = 1.35  # of the surface's fit: how much further off the surface a fit to the relief's lids may be, if it is no good one
+MOST_WORSE = 1.35  # of the surface's fit: how far off the surface a fit to the relief's lids may be, if it is not good
 
 
 def fit_to_portrait(
