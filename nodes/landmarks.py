@@ -1,4 +1,4 @@
-"""AP3D_DetectLandmarks: the 68 landmarks of the face in the views."""
+"""AP3D_DetectLandmarks, AP3D_LandmarksFromHost: the 68 landmarks of the face in the views."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from . import host
 from .networks import EMBEDDED, chosen_network, network_choices, network_option, network_stamp
 
 if TYPE_CHECKING:
+    from animportrait3d_core.body.landmarks import Landmarks
     from animportrait3d_core.views import Views
+
+NO_FILE = "(none)"
 
 
 class DetectLandmarks:
@@ -97,5 +100,89 @@ class DetectLandmarks:
         )
 
 
-NODE_CLASS_MAPPINGS = {"AP3D_DetectLandmarks": DetectLandmarks}
-NODE_DISPLAY_NAME_MAPPINGS = {"AP3D_DetectLandmarks": "Detect Landmarks"}
+class LandmarksFromHost:
+    """Landmarks of other detectors: the host's MediaPipe, or a file."""
+
+    CATEGORY = "AnimPortrait3D/body"
+    DESCRIPTION = (
+        "Takes the faces that the host's MediaPipe Face Landmarker finds in the pictures of the views (478 points), or "
+        "a file of MediaPipe or face-alignment, as the 68 landmarks of the views. With `landmarks` of Detect Landmarks "
+        "the sources are brought to a consensus, point by point."
+    )
+    SEARCH_ALIASES = ["MediaPipe", "face landmarker", "face-alignment", "478 points", "face mesh", "keypoints"]
+    FUNCTION = "execute"
+    RETURN_TYPES = ("AP3D_LANDMARKS", "IMAGE")
+    RETURN_NAMES = ("landmarks", "image")
+    OUTPUT_TOOLTIPS = (
+        "Pixels and confidence of 68 landmarks in each view; confidence 0 in views without a face.",
+        "Views with a face, with the points from red (unsure) to green (sure).",
+    )
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        files = [NO_FILE, *host.input_files((".json",))]
+        return {
+            "required": {
+                "views": ("AP3D_VIEWS", {"tooltip": "The views whose pictures the other detector was given."}),
+                "file": (
+                    files,
+                    {
+                        "default": NO_FILE,
+                        "tooltip": "A JSON file with the points of each view, by MediaPipe or face-alignment, in the "
+                        "input folder.",
+                    },
+                ),
+            },
+            "optional": {
+                "face_landmarks": (
+                    "FACE_LANDMARKS",
+                    {"tooltip": "Of MediaPipe Face Landmarker, which got the `images` of these views."},
+                ),
+                "landmarks": ("AP3D_LANDMARKS", {"tooltip": "Another source in the same views: Detect Landmarks."}),
+            },
+        }
+
+    @classmethod
+    def IS_CHANGED(cls, file: str, **inputs: Any) -> str:
+        return "" if file == NO_FILE else host.input_file_stamp("AP3D_LandmarksFromHost", file)
+
+    @host.plain_torch
+    def execute(
+        self, views: Views, file: str, face_landmarks: Any = None, landmarks: Landmarks | None = None
+    ) -> dict[str, Any]:
+        import torch
+
+        from animportrait3d_core.body.foreign_landmarks import (
+            consensus_of_sources,
+            landmarks_of_host,
+            read_foreign_landmarks,
+        )
+        from animportrait3d_core.body.landmark_images import detections_image
+        from animportrait3d_core.body.landmarks import Landmarks as Found
+        from animportrait3d_core.errors import InvalidInput
+
+        size, sources = (views.cameras.height, views.cameras.width), [] if landmarks is None else [landmarks]
+        if face_landmarks is not None:
+            sources.append(landmarks_of_host(face_landmarks, len(views), size))
+        if file != NO_FILE:
+            path = host.input_file("AP3D_LandmarksFromHost", file)
+            sources.append(read_foreign_landmarks(path, len(views), size))
+        if not sources:
+            raise InvalidInput(
+                "AP3D_LandmarksFromHost: there are no landmarks: connect `face_landmarks`, or choose a file."
+            )
+        found = consensus_of_sources(sources)
+        pixels, confidence = found.detections
+        has_face = confidence.amax(1) > 0
+        host.report_metrics("landmarks", {"views": float(len(views)), "views_with_face": float(has_face.sum())})
+        shown = torch.nonzero(has_face).squeeze(1) if bool(has_face.any()) else torch.arange(1)
+        image = detections_image(views[shown], Found(points_2d=pixels[shown], confidence=confidence[shown]))
+        text = f"{int(has_face.sum())} of {len(views)} views show a face; {len(sources)} sources"
+        return host.node_result(found, image, ui=host.preview_images(image[:8], "landmarks") | {"text": [text]})
+
+
+NODE_CLASS_MAPPINGS = {"AP3D_DetectLandmarks": DetectLandmarks, "AP3D_LandmarksFromHost": LandmarksFromHost}
+NODE_DISPLAY_NAME_MAPPINGS = {
+    "AP3D_DetectLandmarks": "Detect Landmarks",
+    "AP3D_LandmarksFromHost": "Landmarks from Host",
+}
