@@ -185,11 +185,14 @@ class FitSMPLX:
         landmarks: Landmarks | None = None,
         parts: MeshParts | None = None,
     ) -> dict[str, Any]:
+        import torch
+
         from animportrait3d_core.body.fit import BodyFitSettings
         from animportrait3d_core.body.landmark_images import fit_image
         from animportrait3d_core.errors import InvalidInput
         from animportrait3d_core.parts import AvatarPart
         from animportrait3d_core.portrait.body_fit import fit_to_portrait
+        from animportrait3d_core.portrait.fit_report import contour_image, fit_verdict
 
         if mesh is not None and parts is not None:
             raise InvalidInput("AP3D_FitSMPLX: `mesh` and `parts` are connected; connect one, `parts` brings its mesh.")
@@ -200,9 +203,10 @@ class FitSMPLX:
         fit = fit_to_portrait(views, body, mesh, landmarks, settings, host.ProgressBar(), covering)
         host.report_metrics("fit", fit.metrics)
         image = fit_image(views, fit, landmarks)
-        ui = host.preview_images(image, "fit")
-        told = host.warn("AP3D_FitSMPLX", fit.warnings)
-        return host.node_result(fit, image, ui=ui | ({"text": ["\n".join(told)]} if told else {}))
+        shown = image if mesh is None else torch.cat([image, contour_image(fit, mesh, image.shape[1])])
+        lines = [*host.warn("AP3D_FitSMPLX", fit.warnings), *fit_verdict(fit, views, landmarks).lines()]
+        ui = host.preview_images(shown, "fit") | ({"text": ["\n".join(lines)]} if lines else {})
+        return host.node_result(fit, image, ui=ui)
 
 
 NODE_CLASS_MAPPINGS = {"AP3D_LoadSMPLX": LoadSMPLX, "AP3D_FitSMPLX": FitSMPLX}
