@@ -1,4 +1,4 @@
-"""AP3D_PortraitFromMesh, AP3D_LoadLandmarks: a static head from a mesh file, and landmarks known of it."""
+"""AP3D_PortraitFromMesh, AP3D_PortraitFromSplats, AP3D_LoadLandmarks: static heads from files, and landmarks."""
 
 from __future__ import annotations
 
@@ -22,6 +22,9 @@ AXES = ["+x", "-x", "+y", "-y", "+z", "-z"]
 EMBEDDED_PREFIX = "embedded: "
 COMPANION_SUFFIXES = (".mtl", ".bin", ".json", ".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tga", ".tif", ".tiff")
 FILE_OPTION = host.input_file_option(MESH_SUFFIXES, host.Upload("upload mesh", "3d", COMPANION_SUFFIXES))
+
+SPLAT_OPTION = host.input_file_option((".ply",), host.Upload("upload splats", "3d", ()))
+HAND_INPUTS = ("up", "face", "nod", "turn", "tilt", "scale", "move_x", "move_y", "move_z")
 
 
 def portrait_files() -> list[str]:
@@ -145,16 +148,18 @@ class PortraitFromMesh:
         from animportrait3d_core.mesh_files import load_mesh_with_report
         from animportrait3d_core.portrait.alignment import HandAlignment, framing_warnings
         from animportrait3d_core.portrait.mesh import MeshRenderSettings, portrait_from_mesh
+        from animportrait3d_core.portrait.reduction import reduce_faces
 
         if model_3d is None:
             mesh, report = load_mesh_with_report(portrait_path("AP3D_PortraitFromMesh", file)[0])
         else:
             mesh, report = host.mesh_of_host("AP3D_PortraitFromMesh", model_3d)
-        head = self._placed(mesh, body, alignment, landmarks, by_hand)
+        reduced = reduce_faces(mesh)
+        head = self._placed(reduced.mesh, body, alignment, landmarks, by_hand)
         placed, looks = head.alignment, MeshRenderSettings(shading=shading)
         portrait = portrait_from_mesh(head.mesh, placed, prompt, looks, report)
         host.warn("AP3D_PortraitFromMesh", report.warnings)
-        doubts = [*head.notes, *framing_warnings(portrait.surface)]
+        doubts = [*([reduced.note] if reduced.note else []), *head.notes, *framing_warnings(portrait.surface)]
         if portrait.rendering.shading != shading:
             doubts.append(
                 f"all of '{report.file_name}' has one colour, which `{shading}` would show as a flat shape: it gets "
@@ -195,6 +200,65 @@ class PortraitFromMesh:
             head = PlacedHead(mesh, align_by_landmarks(landmarks.points_3d, target))
         head = turned_outward(head, target)
         return dataclasses.replace(head, notes=(*head.notes, *body_note(head, target)))
+
+
+class PortraitFromSplats:
+    """A scan by Gaussian splatting becomes a portrait in the head frame."""
+
+    CATEGORY = "AnimPortrait3D/portrait"
+    DESCRIPTION = (
+        "Loads a head of 3D Gaussian splats (the PLY of 3DGS and of the usual apps), takes its surface out of the "
+        "depths seen from all around, finds the head in it and moves the splats into the head frame. What stands "
+        "around the head is left out."
+    )
+    SEARCH_ALIASES = ["3DGS", "Gaussian splatting", "splat PLY", "load splats", "scan", "radiance field"]
+    FUNCTION = "execute"
+    RETURN_TYPES = ("AP3D_PORTRAIT", "AP3D_MESH", "STRING", "IMAGE")
+    RETURN_NAMES = ("portrait", "mesh", "prompt", "image")
+    OUTPUT_TOOLTIPS = ("The portrait.", "Its surface in the head frame.", "Its description.", "It from four sides.")
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        shared = PortraitFromMesh.INPUT_TYPES()["required"]
+        choices, options = shared["alignment"]
+        required = {
+            "file": (host.input_files((".ply",)), {"tooltip": "A splat file in the input folder.", **SPLAT_OPTION}),
+            "body": shared["body"],
+            "prompt": shared["prompt"],
+            "alignment": ([name for name in choices if name != "landmarks"], options),
+        }
+        required |= {name: shared[name] for name in HAND_INPUTS}
+        return {"required": required}
+
+    @classmethod
+    def IS_CHANGED(cls, file: str, **inputs: Any) -> str:
+        return host.input_file_stamp("AP3D_PortraitFromSplats", file)
+
+    @host.plain_torch
+    def execute(self, file: str, body: BodyModel, prompt: str, alignment: str, **by_hand: Any) -> dict[str, Any]:
+        import torch
+
+        from animportrait3d_core import previews
+        from animportrait3d_core.export.ply import read_splat_ply
+        from animportrait3d_core.portrait.alignment import HandAlignment, framing_warnings
+        from animportrait3d_core.portrait.splats import portrait_from_splats, splat_surface
+
+        where = "AP3D_PortraitFromSplats"
+        gaussians = read_splat_ply(host.input_file(where, file), y_down=False)
+        surface = splat_surface(gaussians, progress=host.ProgressBar())
+        head = PortraitFromMesh._placed(surface, body, alignment, None, by_hand)
+        portrait = portrait_from_splats(gaussians, head.alignment, prompt)
+        mesh = portrait.mesh(progress=host.ProgressBar())
+        told = host.warn(where, [*head.notes, *framing_warnings(mesh)])
+        image = portrait.render(previews.preview_cameras(320), torch.ones(3)).images
+        lines = [
+            f"{file}: {len(gaussians)} splats, of which {len(portrait.gaussians)} are the portrait; its surface has "
+            f"{len(mesh.faces)} faces",
+            f"placed: {HandAlignment.of(head.alignment).words()}",
+            *told,
+        ]
+        ui = {**host.preview_images(image, "portrait"), "text": ["\n".join(lines)]}
+        return host.node_result(portrait, mesh, prompt, image, ui=ui)
 
 
 class LoadLandmarks:
@@ -249,8 +313,13 @@ class LoadLandmarks:
         return host.node_result(landmarks)
 
 
-NODE_CLASS_MAPPINGS = {"AP3D_PortraitFromMesh": PortraitFromMesh, "AP3D_LoadLandmarks": LoadLandmarks}
+NODE_CLASS_MAPPINGS = {
+    "AP3D_PortraitFromMesh": PortraitFromMesh,
+    "AP3D_PortraitFromSplats": PortraitFromSplats,
+    "AP3D_LoadLandmarks": LoadLandmarks,
+}
 NODE_DISPLAY_NAME_MAPPINGS = {
     "AP3D_PortraitFromMesh": "Portrait from Mesh",
+    "AP3D_PortraitFromSplats": "Portrait from Splats",
     "AP3D_LoadLandmarks": "Load Landmarks",
 }

@@ -67,7 +67,7 @@ class Portrait(Protocol):
 
     @property
     def kind(self) -> str:
-        """What it is made of: 'mesh', 'trigrid'."""
+        """What it is made of: 'mesh', 'splats', 'trigrid'."""
         ...
 
     @property

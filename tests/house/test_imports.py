@@ -50,8 +50,8 @@ ARROWS = {
     "previews progress regions render rotations socket_values torch_checkpoints views",
     "surface": "cameras files fingerprints mesh_queries meshes previews progress randomness render runs "
     "socket_values views",
-    "portrait": "body cameras files head_frame landmarks mesh_files mesh_queries meshes pickles progress regions "
-    "render runs socket_values surface torch_checkpoints views",
+    "portrait": "avatar body cameras files gaussians head_frame landmarks mesh_files mesh_queries meshes pickles "
+    "previews progress regions render rotations runs socket_values surface torch_checkpoints views",
     "segmentation": "cameras meshes parts progress render socket_values views",
     "rigging": "body cameras devices head_frame mesh_queries meshes parts render rotations socket_values",
     "avatar": "body cameras devices files gaussians parts progress render rigging rotations socket_values views",
