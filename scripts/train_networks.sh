@@ -1,17 +1,19 @@
 #!/usr/bin/env bash
-# Makes the embedded weights of the 2D networks: data set, then the networks for parts, normals and landmarks, the
-# last two in two rounds.
+# Makes the embedded weights of the 2D networks: data set, then the networks for parts, normals and landmarks.
 #
 #   scripts/train_networks.sh [FOLDER]        FOLDER: for the data set, states, logs and networks (default: output/networks)
 #
-# May be stopped at any time; run again, it goes on where it was. IDENTITIES, SIZE and MINUTES (per network and call) can
-# be set in the environment. When a network is good enough (FOLDER/<role>/metrics.json), copy FOLDER/<role>/network into
-# animportrait3d_core/embedded/weights/<role>.
+# They begin with the weights in START_FROM (default: the pack's own), which takes about an hour on two cores; with an
+# empty START_FROM they begin with random ones, the last two in two rounds, which takes three. May be stopped at any
+# time; run again, it goes on where it was. IDENTITIES, SIZE and MINUTES (per network and call) can be set in the
+# environment. When a network is good enough (FOLDER/<role>/metrics.json, and its table by trait in the model card), copy
+# FOLDER/<role>/network into animportrait3d_core/embedded/weights/<role>.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/environment.sh
 
 folder="${1:-output/networks}"
+start_from="${START_FROM-animportrait3d_core/embedded/weights}"
 make_environment
 animportrait3d="$environment/bin/python -m animportrait3d_core"
 
@@ -19,13 +21,14 @@ say "data set in $folder/dataset (what is there is kept)"
 $animportrait3d embedded build-dataset --preset networks --output "$folder/dataset" \
   --identities "${IDENTITIES:-2000}" --images-per-identity 6 --size "${SIZE:-256}"
 
-# train ROLE NAME [OPTION...]: one training, in $folder/NAME
+# train ROLE NAME [OPTION...]: one training, in $folder/NAME. One thread each, because two trainings beside each other
+# are faster than one after the other.
 train() {
   local role="$1" name="$2"
   shift 2
-  say "network for $role in $folder/$name"
-  $animportrait3d train-network "$role" --dataset "$folder/dataset" --output "$folder/$name" --resume \
-    ${MINUTES:+--minutes "$MINUTES"} "$@"
+  say "network for $role in $folder/$name; what it does: $folder/$name/log.jsonl"
+  $animportrait3d train-network "$role" --dataset "$folder/dataset" --output "$folder/$name" --resume --threads 1 \
+    --quiet ${MINUTES:+--minutes "$MINUTES"} "$@"
 }
 
 # second ROLE [OPTION...]: a training that starts from the weights of ROLE_first, once that is over.
@@ -39,10 +42,21 @@ second() {
   fi
 }
 
-train parts parts
-train normals normals_first
-second normals
-train landmarks landmarks_first --size 128 --batch-size 16
-second landmarks
+# tune ROLE STEPS: a training that starts from a network which knows less of the world.
+tune() {
+  train "$1" "$1" --start-from "$start_from/$1" --steps "$2" --lr 1e-3
+}
+
+if [ -n "$start_from" ]; then
+  { tune parts 6000 && tune normals 4000; } &
+  beside=$!
+  tune landmarks 9000
+else
+  { train parts parts && train normals normals_first && second normals; } &
+  beside=$!
+  train landmarks landmarks_first --size 128 --batch-size 16
+  second landmarks
+fi
+wait "$beside"
 say "done; figures:"
 grep -H '"mean_iou"\|"mean_angle"\|"landmark_error"' "$folder"/*/metrics.json || true

@@ -1,7 +1,8 @@
 """Our classes (`PART_CLASSES`), and the class lists of label sets that a user's networks and files may speak in.
 
 Maps go by name: a list of class names says for each label number which of our classes it is. What a face voted for
-becomes hair, clothes or skin; everything of a person that is neither hair nor face is clothes, as in the paper.
+becomes hair, clothes or skin. What is worn on the head is hair, as `parts.CLASS_OF_FIGURE_PART` says why; everything
+else of a person that is neither hair nor face is clothes, as in the paper.
 """
 
 from __future__ import annotations
@@ -42,18 +43,17 @@ face-parsing.PyTorch; LIP and ATR as Self-Correction Human Parsing numbers them.
 
 _NAMES_OF_CLASS = {
     "background": ("background",),
-    # Glasses and earrings move with the head, so they go with the face and not with the clothes.
     "face": (
         "face", "face neck", "skin", "nose", "neck", "l brow", "r brow", "brow", "l ear", "r ear", "ear", "ears",
-        "eye g", "eyeglass", "sunglasses", "ear r",
     ),
-    "hair": ("hair",),
+    # Clothes stay on the shoulders when the head turns, and faces are replaced by the body's own skin.
+    "hair": ("hair", "hat", "eye g", "eyeglass", "sunglasses", "ear r"),
     "eyes": ("eyes", "l eye", "r eye", "eye", "sclera", "iris"),
     "lips": ("lips", "u lip", "l lip", "upper lip", "lower lip"),
     "mouth": ("mouth", "mouth interior", "lower teeth", "upper teeth", "teeth", "tongue"),
     "clothes": (
         "clothes", "cloth", "clothing", "upper clothing", "lower clothing", "apparel", "upper clothes", "dress",
-        "coat", "socks", "pants", "jumpsuits", "scarf", "skirt", "belt", "bag", "glove", "hat", "neck l", "torso",
+        "coat", "socks", "pants", "jumpsuits", "scarf", "skirt", "belt", "bag", "glove", "neck l", "torso",
         *(f"{side} {limb}" for side in ("left", "right") for limb in (
             "foot", "hand", "lower arm", "lower leg", "shoe", "sock", "upper arm", "upper leg", "arm", "leg",
         )),

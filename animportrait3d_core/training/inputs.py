@@ -39,7 +39,7 @@ def degrade_surface(surface: Tensor, settings: AugmentSettings, generator: torch
             length = one[:, :3].square().sum(1, keepdim=True).sqrt()
             one = torch.cat([length * unit_channels(rough), one[:, 3:]], 1)
         out.append(one)
-    return torch.cat(out)
+    return torch.cat(out) if out else surface
 
 
 def shown_by_chance(
@@ -48,9 +48,10 @@ def shown_by_chance(
     """Pixels [B, C, H, W] that a network in training looks at: of each sample the picture, the surface, or both."""
     if not network.sees_normals:
         return images.colors
-    surface = degrade_surface(surface_of(images), settings, generator)
     draw = uniform(generator, (len(images), 1, 1, 1), 0, 1)
-    surface = torch.where(draw < settings.picture_alone_share, 0.0, surface)
+    kept = draw.flatten() >= settings.picture_alone_share
+    surface = torch.zeros_like(surface_of(images))
+    surface[kept] = degrade_surface(surface_of(images)[kept], settings, generator)
     blank = network.mean.to(images.colors)[:, None, None]
     colors = torch.where(draw > 1 - settings.surface_alone_share, blank, images.colors)
     return torch.cat([colors, surface], 1)

@@ -22,6 +22,8 @@ from .worn import dressed, paint_worn
 
 _WIDE_JAW = (0.22, 0.5)
 """Radians of an open mouth."""
+_HIGH_HAIR = ("afro", "curly hair", "bun")
+"""No hat fits over these."""
 
 
 def sample_identity_with_traits(seed: int, traits: Traits) -> Identity:
@@ -29,6 +31,8 @@ def sample_identity_with_traits(seed: int, traits: Traits) -> Identity:
     known: dict[str, str | bool] = {}
     if "no hair" in traits.names:
         known |= {"hair_style": "bald", "beard": "none"}
+    elif "hat" in traits.names and sample_identity(seed).attributes.hair_style in _HIGH_HAIR:
+        known |= {"hair_style": "short hair"}
     if "very old" in traits.names:
         known |= {"age": "old"}
     if "child" in traits.names:

@@ -79,13 +79,17 @@ def ball(center: np.ndarray, radius: float) -> Solid:
 
 
 def plate(middle: np.ndarray, thickness: float) -> Solid:
-    """A sheet [r, c, 3] of points with a thickness along its own normals, closed at its rim."""
+    """A sheet [r, c, 3] of points with a thickness along its own normals, closed at its rim; its last column may be the
+    first."""
     rows, columns = middle.shape[:2]
     sheet = grid_triangles(rows, columns)
     points = middle.reshape(-1, 3)
-    normals = welded_normals(points, sheet, np.arange(len(points)))
     count = len(points)
     index = np.arange(count).reshape(rows, columns)
+    weld = index.copy()
+    if np.allclose(middle[:, 0], middle[:, -1]):
+        weld[:, -1] = weld[:, 0]
+    normals = welded_normals(points, sheet, weld.reshape(-1))
     rim = np.concatenate([index[0], index[1:, -1], index[-1, -2::-1], index[-2:0:-1, 0]])
     after = np.roll(rim, -1)
     # The rim runs clockwise as seen from the side of the normals.
