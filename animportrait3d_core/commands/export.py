@@ -19,6 +19,18 @@ if TYPE_CHECKING:
 MOTIONS = ("stress clip", "none")
 PAGE = "html"
 """Beside the formats of `export.formats`: a page has settings of its own."""
+HEADS = ("glb", "glb_mesh")
+MOVING = ("frames", "animated", *HEADS, PAGE)
+ONLY_OF = {
+    "motion": MOVING,
+    "fps": MOVING,
+    "texture_size": HEADS,
+    "expressions": HEADS,
+    "budget": (PAGE,),
+    "include_licensed_body": ("animated", *HEADS, PAGE),
+    "quaternion_order": ("rigged",),
+}
+"""Options that only some formats have; None until they are given."""
 
 
 def add_export(commands: argparse._SubParsersAction, common: argparse.ArgumentParser) -> None:
@@ -32,22 +44,23 @@ def add_export(commands: argparse._SubParsersAction, common: argparse.ArgumentPa
     export.add_argument("--format", required=True, help=words)
     export.add_argument("--output", type=to_path, help="file or, of frames, folder (default: beside the avatar)")
     export.add_argument("--overwrite", action="store_true", help="replace what is there")
-    words = f"of frames, animated, glb, glb_mesh and {PAGE}: 'stress clip', none, or a file or folder with a motion "
+    words = f"of {', '.join(MOVING)}: 'stress clip', none, or a file or folder with a motion "
     words += "(docs/animation.md; default: 'stress clip')"
-    export.add_argument("--motion", default=MOTIONS[0], help=words)
+    export.add_argument("--motion", help=words)
     words = "frames per second of the motion (default: the file's own; 25 for the stress clip)"
-    export.add_argument("--fps", type=float, default=0.0, help=words)
-    words = "texels per side of a GLB's texture; 0 for none (default: 1024)"
+    export.add_argument("--fps", type=float, help=words)
+    words = "of glb, glb_mesh: texels per side of the texture; 0 for none (default: 1024)"
     export.add_argument("--texture-size", type=int, help=words)
-    export.add_argument("--expressions", type=int, help="expression coefficients as morph targets (default: up to 50)")
+    words = "of glb, glb_mesh: expression coefficients as morph targets (default: up to 50)"
+    export.add_argument("--expressions", type=int, help=words)
     words = f"of {PAGE}: Gaussians at most, those that colour the pictures least are left out (default: all)"
     export.add_argument("--budget", type=int, help=words)
     export.add_argument("--body", type=to_path, help="SMPL-X file, for an avatar that does not contain its body")
     export.add_argument("--assets", type=to_path, help="body assets of that file (default: made from it)")
-    words = "write the template of a licensed body too; its licence must allow what you do with the file"
-    export.add_argument("--include-licensed-body", action="store_true", help=words)
-    words = "corrected or legacy, of rigged (default: corrected)"
-    export.add_argument("--quaternion-order", default="corrected", help=words)
+    words = f"of animated, glb, glb_mesh, {PAGE}: write the template of a licensed body too; its licence must allow "
+    words += "what you do with the file"
+    export.add_argument("--include-licensed-body", action="store_const", const=True, help=words)
+    export.add_argument("--quaternion-order", help="of rigged: corrected or legacy (default: corrected)")
     export.set_defaults(command=_export)
 
 
@@ -60,6 +73,7 @@ def _export(options: argparse.Namespace) -> int:
 
     kind = options.format
     path = _target(options)
+    _check_options(options)
     avatar = load_avatar(options.avatar, _body(options))
     if kind == PAGE:
         notes = _write_page(options, avatar, path)
@@ -85,7 +99,7 @@ def _write_page(options: argparse.Namespace, avatar: RiggedAvatar, path: Path) -
     motion, notes = _motion(options, avatar)
     report = write_avatar_page(
         avatar, path, {} if motion is None else {"motion": motion}, options.budget, arkit_map(avatar.body).matrix,
-        options.include_licensed_body, options.overwrite,
+        bool(options.include_licensed_body), options.overwrite,
     )  # fmt: skip
     return (*notes, report.words())
 
@@ -108,6 +122,21 @@ def _target(options: argparse.Namespace) -> Path:
     return path
 
 
+def _check_options(options: argparse.Namespace) -> None:
+    """Refuse what was asked for and would do nothing."""
+    for name, formats in ONLY_OF.items():
+        if getattr(options, name) is not None and options.format not in formats:
+            flag = "--" + name.replace("_", "-")
+            raise InvalidInput(
+                f"export: {flag} is of {', '.join(formats)}; the format '{options.format}' has no such thing. Leave "
+                "it out, or choose one of them."
+            )
+    if options.fps is not None and options.motion == "none":
+        raise InvalidInput("export: --fps is of a motion, but --motion is none; leave one of them out.")
+    if options.assets is not None and options.body is None:
+        raise InvalidInput("export: --assets belong to the file of --body, but none was given; add --body.")
+
+
 def _body(options: argparse.Namespace) -> BodyModel | None:
     if options.body is None:
         return None
@@ -122,23 +151,22 @@ def _motion(options: argparse.Namespace, avatar: RiggedAvatar) -> tuple[Motion |
     from ..animation.clips import DEFAULT_FPS
     from ..animation.files import ReadSettings, read_motion
 
-    if options.motion == "none":
+    asked = options.motion or MOTIONS[0]
+    if asked == "none":
         return None, ()
-    if options.motion == "stress clip":
+    if asked == "stress clip":
         return stress_clip(avatar.body, avatar.parameters, options.fps or DEFAULT_FPS), ()
-    path = to_path(options.motion)
+    path = to_path(asked)
     if not path.exists():
         raise InvalidInput(f"export: no motion '{path}', expected {', '.join(MOTIONS)}, or a file or folder with one.")
-    loaded = read_motion(path, avatar.body, avatar.parameters, ReadSettings(options.fps))
+    loaded = read_motion(path, avatar.body, avatar.parameters, ReadSettings(options.fps or 0.0))
     return loaded.motion, loaded.notes
 
 
 def _settings(options: argparse.Namespace) -> ExportSettings:
+    """Those that were given, over the defaults."""
     from ..export.formats import ExportSettings
 
-    given = {"texture_size": options.texture_size, "expressions": options.expressions}
-    return ExportSettings(
-        quaternion_order=options.quaternion_order,
-        include_licensed_body=options.include_licensed_body,
-        **{name: value for name, value in given.items() if value is not None},
-    )
+    names = ("quaternion_order", "texture_size", "expressions", "include_licensed_body")
+    given = {name: getattr(options, name) for name in names}
+    return ExportSettings(**{name: value for name, value in given.items() if value is not None})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 
 import pytest
@@ -13,6 +14,7 @@ from animportrait3d_core.animation.files import save_motion
 from animportrait3d_core.avatar import RiggedAvatar, pose_avatar
 from animportrait3d_core.avatar.io import save_avatar
 from animportrait3d_core.cli import main
+from animportrait3d_core.commands import export
 from animportrait3d_core.errors import InvalidInput
 from animportrait3d_core.export import read_animated_ply, read_avatar_glb, read_avatar_page, read_splat_ply
 from animportrait3d_core.export.formats import FORMATS
@@ -115,3 +117,39 @@ def test_the_command_writes_a_page_with_a_recording(avatar, motion, tmp_path, ca
     assert main(command) == 2
     assert "is there already" in capsys.readouterr().err
     assert main(["export", str(file), "--format", "glb", "--motion", str(file)]) == 2
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "words"),
+    [
+        ("splat", ["--motion", "stress clip"], "--motion is of frames, animated, glb, glb_mesh, html"),
+        ("glb_splats", ["--fps", "30"], "--fps is of frames"),
+        ("html", ["--texture-size", "0"], "--texture-size is of glb, glb_mesh; the format 'html'"),
+        ("rigged", ["--expressions", "3"], "--expressions is of glb, glb_mesh"),
+        ("glb", ["--budget", "100"], "--budget is of html"),
+        ("splat", ["--include-licensed-body"], "--include-licensed-body is of animated"),
+        ("glb", ["--quaternion-order", "legacy"], "--quaternion-order is of rigged"),
+        ("glb", ["--motion", "none", "--fps", "30"], "--fps is of a motion"),
+        ("splat", ["--assets", "here.safetensors"], "--assets belong to the file of --body"),
+    ],
+)  # fmt: skip
+def test_an_option_that_a_format_does_not_have_is_refused(avatar, tmp_path, capsys, kind, given, words):
+    file = tmp_path / "anna.safetensors"
+    save_avatar(avatar, file)
+    assert main(["export", str(file), "--format", kind, *given]) == 2
+    assert words in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == [file.name]
+
+
+def test_every_option_of_the_command_belongs_to_formats_or_to_all(avatar, tmp_path):
+    """An option that is added must say whose it is."""
+    options = argparse.ArgumentParser()
+    export.add_export(options.add_subparsers(), argparse.ArgumentParser(add_help=False))
+    given = vars(options.parse_args(["export", "a", "--format", "glb"]))
+    assert set(given) - set(export.ONLY_OF) == {"avatar", "format", "output", "overwrite", "body", "assets", "command"}
+    assert all(given[name] is None for name in export.ONLY_OF)
+    assert {kind for kinds in export.ONLY_OF.values() for kind in kinds} <= {*FORMATS, export.PAGE}
+    assert {kind for kind, entry in FORMATS.items() if entry.has_head} == set(export.HEADS)
+    assert {kind for kind, entry in FORMATS.items() if entry.has_head or entry.needs_motion} == {*export.MOVING} - {
+        export.PAGE
+    }
