@@ -41,10 +41,7 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
     temporary = Path(name)
     try:
         yield temporary
-        # mkstemp makes private files; results are as readable as any other file of the user.
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
+        temporary.chmod(0o666 & ~_umask())  # mkstemp makes private files
         temporary.replace(path)
     except OSError as error:
         if error.errno not in NO_ROOM:
@@ -55,6 +52,52 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
         ) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def atomic_folder(where: str, folder: Path, names: re.Pattern[str], overwrite: bool = False) -> Iterator[Path]:
+    """Yield a temporary folder beside `folder`; rename it into place when the block ends well.
+
+    A block that raises leaves no trace, and an older folder stays whole. overwrite: replace an older folder, if all of
+    its files match `names`; else, and without it, one that is there is refused. where: begins the messages.
+    """
+    if folder.exists():
+        _check_replaceable(where, folder, names, overwrite)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    except OSError as error:
+        raise InvalidInput(f"{where}: cannot write into '{folder.parent}' ({error.strerror}).") from error
+    try:
+        yield temporary
+        temporary.chmod(0o777 & ~_umask())
+        if folder.exists():
+            older = temporary / "older"
+            folder.rename(older)
+            shutil.rmtree(older)
+        temporary.rename(folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _check_replaceable(where: str, folder: Path, wanted: re.Pattern[str], overwrite: bool) -> None:
+    """Raise `InvalidInput` unless the folder may be replaced: on demand, and where it holds frames alone."""
+    if not overwrite:
+        raise InvalidInput(f"{where}: '{folder}' is there already; choose another name, or overwrite it.")
+    names = [file.name for file in folder.iterdir()] if folder.is_dir() else [folder.name]
+    others = [name for name in names if not wanted.fullmatch(name)]
+    if others:
+        raise InvalidInput(
+            f"{where}: '{folder}' holds other things than frames ('{others[0]}'), and is not replaced; choose "
+            "another name."
+        )
+
+
+def _umask() -> int:
+    """The rights that this user withholds: results are as readable as any other file of the user."""
+    umask = os.umask(0)
+    os.umask(umask)
+    return umask
 
 
 TEMPORARY_PREFIX = "animportrait3d-"

@@ -9,14 +9,20 @@ from .body import BODY_SUBJECTS, body_at_rest
 from .views import BACKGROUNDS, background_color
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import torch
 
-    from animportrait3d_core.animation import Motion
+    from animportrait3d_core.animation import Motion, Sound
     from animportrait3d_core.avatar import RiggedAvatar
     from animportrait3d_core.body.fit import BodyFit
     from animportrait3d_core.body.model import BodyModel
 
+    Audio = Mapping[str, torch.Tensor | int]
+
 MOTIONS = ("stress clip", "rest")
+FILM, CUT_OUT_FILM, CUT_OUT_FRAMES = "mp4", "webm", "png"
+FORMATS = (FILM, CUT_OUT_FILM, CUT_OUT_FRAMES)
 
 
 class LoadMotion:
@@ -74,11 +80,12 @@ class LoadMotion:
 
 
 class AnimateAvatar:
-    """The avatar in motion: frames and an mp4 film."""
+    """The avatar in motion: frames, and a film or a folder of pictures."""
 
     CATEGORY = "AnimPortrait3D/animation"
     DESCRIPTION = (
-        "Poses the avatar in each frame of the motion, renders it, and saves an mp4 film in the output folder."
+        "Poses the avatar in each frame of the motion, renders it, and saves a film in the output folder: mp4, with a "
+        "sound track if a sound is connected, webm with alpha, or one PNG with alpha for each frame."
     )
     SEARCH_ALIASES = [
         "video",
@@ -89,11 +96,20 @@ class AnimateAvatar:
         "avatar video",
         "film",
         "render avatar",
+        "webm",
+        "transparent video",
+        "alpha",
+        "png sequence",
+        "lip sync",
     ]
     FUNCTION = "execute"
     RETURN_TYPES = ("IMAGE", "STRING", "IMAGE")
     RETURN_NAMES = ("frames", "path", "highlights")
-    OUTPUT_TOOLTIPS = ("The frames.", "Where the film lies.", "The frame at the height of each move.")
+    OUTPUT_TOOLTIPS = (
+        "The frames.",
+        "Where the film, or the folder of pictures, lies.",
+        "The frame at the height of each move.",
+    )
     OUTPUT_NODE = True
 
     @classmethod
@@ -109,30 +125,83 @@ class AnimateAvatar:
                 "size": ("INT", {"default": 384, "min": 64, "max": 2048, "step": 8, "tooltip": "Pixels per side."}),
                 "background": (list(BACKGROUNDS), {"default": "white", "tooltip": "What shows behind the avatar."}),
                 "filename": ("STRING", {"default": "motion", "tooltip": "Name in the output folder, without suffix."}),
-            }
+            },
+            "optional": {
+                "format": (
+                    list(FORMATS),
+                    {
+                        "default": FILM,
+                        "tooltip": "mp4: a film that plays everywhere. webm: a film with alpha, for web pages and "
+                        "editors. png: a folder with a picture of every frame, with alpha.",
+                    },
+                ),
+                "sound": (
+                    "AUDIO",
+                    {"tooltip": "The film's sound. What is longer than the film is cut, the rest is silence."},
+                ),
+            },
         }
 
     @host.plain_torch
     def execute(
-        self, avatar: RiggedAvatar, motion: Motion, camera: str, size: int, background: str, filename: str
+        self,
+        avatar: RiggedAvatar,
+        motion: Motion,
+        camera: str,
+        size: int,
+        background: str,
+        filename: str,
+        format: str = FILM,
+        sound: Audio | None = None,
     ) -> dict[str, Any]:
         import torch
 
-        from animportrait3d_core.animation import front_cameras, render_motion, turntable_cameras, write_mp4
+        from animportrait3d_core.animation import front_cameras, over_background, render_motion, turntable_cameras
 
+        track = film_sound(sound, format)
         cameras = turntable_cameras(len(motion), size) if camera == "turntable" else front_cameras(len(motion), size)
         bar = host.ProgressBar(len(motion), told="frames")
 
         def progress(step: int, total: int, _: torch.Tensor | None) -> None:
             bar(step, total)  # without the picture: ComfyUI would take it for the film of an earlier run
 
-        frames = torch.stack(
-            list(render_motion(avatar, motion, cameras, background=background_color(background), progress=progress))
+        color, cut_out = background_color(background), format != FILM
+        pictures = torch.stack(list(render_motion(avatar, motion, cameras, color, progress, cut_out)))
+        path, ui = save_film(pictures, motion, filename, format, track)
+        frames = over_background(pictures, color) if cut_out else pictures
+        return host.node_result(frames, path, frames[motion.highlights()], ui=ui)
+
+
+def film_sound(sound: Audio | None, format: str) -> Sound | None:
+    """The sound track; refused where the format has none, before any work."""
+    from animportrait3d_core.animation import sound_of_audio
+    from animportrait3d_core.errors import InvalidInput
+
+    if sound is not None and format == CUT_OUT_FRAMES:
+        raise InvalidInput(
+            f"AP3D_AnimateAvatar: pictures of the format '{format}' hold no sound; choose '{FILM}' or "
+            f"'{CUT_OUT_FILM}', or take the sound off."
         )
-        target = host.save_path("AP3D_AnimateAvatar", filename, ".mp4")
-        write_mp4(frames, target.path, fps=motion.fps)
-        highlights = frames[motion.highlights()]
-        return host.node_result(frames, str(target.path), highlights, ui=host.film(target))
+    return None if sound is None else sound_of_audio(sound)
+
+
+def save_film(
+    pictures: torch.Tensor, motion: Motion, filename: str, format: str, sound: Sound | None
+) -> tuple[str, dict[str, Any]]:
+    """Save the pictures [T, H, W, C]; returns the path, and what the node shows."""
+    from animportrait3d_core.animation import write_film, write_png_frames
+    from animportrait3d_core.animation.sound import length_words
+
+    where = "AP3D_AnimateAvatar"
+    if format == CUT_OUT_FRAMES:
+        target = host.save_path(where, f"{filename}_frames", "")
+        # The host counts up; the headless runner's output folder belongs to one workflow.
+        paths = write_png_frames(pictures, target.path, overwrite=True)
+        return str(target.path), host.pictures_in(target, [paths[index].name for index in motion.highlights()])
+    target = host.save_path(where, filename, f".{format}")
+    write_film(pictures, target.path, motion.fps, sound)
+    told = host.warn(where, length_words(sound, len(motion) / motion.fps)) if sound is not None else []
+    return str(target.path), host.film(target) | ({"text": told} if told else {})
 
 
 NODE_CLASS_MAPPINGS = {"AP3D_LoadMotion": LoadMotion, "AP3D_AnimateAvatar": AnimateAvatar}

@@ -33,10 +33,13 @@ def render_motion(
     cameras: Cameras,
     background: Tensor | None = None,
     progress: Progress | None = None,
+    cut_out: bool = False,
 ) -> Iterator[Tensor]:
     """Yield the frames [H, W, 3] in 0..1 of the avatar in motion, one at a time.
 
     cameras: one per frame, or one for all.  background: [3], white if not given.  progress: called per frame with it.
+    cut_out: the frames are [H, W, 4], colours and alpha (straight: colours are not multiplied by it); what shows
+    nothing has the background's colour, for players that know no alpha.
     """
     if len(cameras) not in (1, len(motion)):
         raise InvalidInput(
@@ -48,7 +51,26 @@ def render_motion(
         with torch.no_grad():
             gaussians = rig.pose(motion.parameters[index])
             camera = cameras[index if len(cameras) > 1 else 0]
-            frame = render_gaussians(gaussians, camera, background=background).color[0].clamp(0, 1)
+            image = render_gaussians(gaussians, camera, background=background)
+            frame = image.color[0].clamp(0, 1)
+            if cut_out:
+                frame = _cut_out(frame, image.alpha[0].clamp(0, 1)[..., None], background)
         if progress is not None:
             progress(index + 1, len(motion), frame)
         yield frame
+
+
+LEAST_ALPHA = 0.5 / 255
+"""What is less is nothing in a file of bytes."""
+
+
+def _cut_out(color: Tensor, alpha: Tensor, background: Tensor) -> Tensor:
+    """[H, W, 4] of the colours [H, W, 3] over a background [3] and alpha [H, W, 1]."""
+    own = ((color - (1 - alpha) * background) / alpha.clamp_min(LEAST_ALPHA)).clamp(0, 1)
+    return torch.cat([torch.where(alpha < LEAST_ALPHA, background.expand_as(color), own), alpha], -1)
+
+
+def over_background(frames: Tensor, background: Tensor) -> Tensor:
+    """Colours [..., 3] of frames [..., 4] with straight alpha before a background [3]."""
+    color, alpha = frames[..., :3], frames[..., 3:]
+    return color * alpha + (1 - alpha) * background

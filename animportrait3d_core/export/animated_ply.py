@@ -9,10 +9,7 @@ viewer needs no body model for it.
 from __future__ import annotations
 
 import dataclasses
-import os
 import re
-import shutil
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +20,7 @@ from torch import Tensor
 from ..avatar.model import pose_gaussians
 from ..avatar.rig import AvatarRig
 from ..errors import InvalidInput
+from ..files import atomic_folder
 from ..gaussians import Gaussians
 from ..progress import Progress
 from ..rigging import triangle_frames
@@ -55,47 +53,13 @@ def write_frame_plys(
     paths.
     """
     folder, rig = Path(folder), AvatarRig(avatar)
-    if folder.exists():
-        _check_replaceable(folder, overwrite)
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    except OSError as error:
-        raise InvalidInput(f"write_frame_plys: cannot write into '{folder.parent}' ({error.strerror}).") from error
-    try:
+    with atomic_folder("write_frame_plys", folder, _FRAME_NAME, overwrite) as temporary:
         for index in range(len(motion)):
             with torch.no_grad():
                 write_splat_ply(rig.pose(motion.parameters[index]), temporary / f"{index:05}.ply", y_down)
             if progress is not None:
                 progress(index + 1, len(motion), None)
-        temporary.chmod(0o777 & ~_umask())
-        if folder.exists():
-            older = temporary / "older"
-            folder.rename(older)
-            shutil.rmtree(older)
-        temporary.rename(folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     return [folder / f"{index:05}.ply" for index in range(len(motion))]
-
-
-def _check_replaceable(folder: Path, overwrite: bool) -> None:
-    """Raise `InvalidInput` unless the folder may be replaced: on demand, and where it holds frames alone."""
-    if not overwrite:
-        raise InvalidInput(f"write_frame_plys: '{folder}' is there already; choose another name, or overwrite it.")
-    names = [file.name for file in folder.iterdir()] if folder.is_dir() else [folder.name]
-    others = [name for name in names if not _FRAME_NAME.fullmatch(name)]
-    if others:
-        raise InvalidInput(
-            f"write_frame_plys: '{folder}' holds other things than frames ('{others[0]}'), and is not replaced; choose "
-            "another name."
-        )
-
-
-def _umask() -> int:
-    umask = os.umask(0)
-    os.umask(umask)
-    return umask
 
 
 def write_animated_ply(

@@ -35,7 +35,7 @@ from .folders import (
     temp_folder,
 )
 from .geometry import MODEL_3D, HostFile, HostMesh, host_mesh, host_splat, mesh_of_host
-from .images import film, preview_images
+from .images import film, pictures_in, preview_images
 from .memory import device_with_room
 from .metadata import GRAPH_INPUTS, graph_texts
 from .native import native_model
@@ -85,6 +85,7 @@ __all__ = [
     "output_folder",
     "plain_torch",
     "plain_values",
+    "pictures_in",
     "preview_images",
     "register_model_folders",
     "report_metrics",

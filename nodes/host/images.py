@@ -28,8 +28,14 @@ def preview_images(images: torch.Tensor, name: str = "preview") -> dict[str, Any
 
 
 def film(path: SavePath) -> dict[str, Any]:
-    """The `ui` dictionary that plays an mp4 on its node, as ComfyUI's own Save Video does."""
+    """The `ui` dictionary that plays an mp4 or webm on its node, as ComfyUI's own Save Video does."""
     return {"images": [path.ui_entry()], "animated": [True]}
+
+
+def pictures_in(folder: SavePath, names: list[str]) -> dict[str, Any]:
+    """The `ui` dictionary that shows pictures of a folder that was saved."""
+    subfolder = f"{folder.subfolder}/{folder.filename}" if folder.subfolder else folder.filename
+    return {"images": [SavePath(folder.path / name, subfolder, name).ui_entry() for name in names]}
 
 
 def to_pil(image: Any) -> Any:

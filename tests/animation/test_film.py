@@ -12,7 +12,7 @@ from animportrait3d_core.animation import (
     rest_motion,
     stress_clip,
     turntable_cameras,
-    write_mp4,
+    write_film,
 )
 from animportrait3d_core.animation.clips import StressClipSettings
 from animportrait3d_core.animation.video import choose_encoder
@@ -87,7 +87,7 @@ def test_a_film_holds_its_frames_in_order(tmp_path, fps: float) -> None:
     levels = [0.1, 0.5, 0.9, 0.3]
     path = tmp_path / "film.mp4"
     frames = (torch.full((33, 47, 3), level) for level in levels)
-    assert write_mp4(frames, path, fps) == choose_encoder()
+    assert write_film(frames, path, fps) == choose_encoder()
     images, rate = decoded(path)
     assert [image.shape for image in images] == [(32, 46, 3)] * 4
     assert [image.mean() / 255 for image in images] == pytest.approx(levels, abs=0.03)
@@ -99,7 +99,7 @@ def test_colours_survive(tmp_path) -> None:
     frame = torch.zeros(64, 64, 3)
     frame[:32, :, 0] = 0.8
     frame[32:, :, 2] = 0.8
-    write_mp4(frame[None], tmp_path / "film.mp4")
+    write_film(frame[None], tmp_path / "film.mp4")
     image = decoded(tmp_path / "film.mp4")[0][0] / 255
     assert image[8:24, 8:56].mean(axis=(0, 1)) == pytest.approx([0.8, 0, 0], abs=0.06)
     assert image[40:56, 8:56].mean(axis=(0, 1)) == pytest.approx([0, 0, 0.8], abs=0.06)
@@ -111,20 +111,20 @@ def test_a_failed_film_leaves_nothing(tmp_path) -> None:
         raise RuntimeError("cancelled")
 
     with pytest.raises(RuntimeError, match="cancelled"):
-        write_mp4(failing(), tmp_path / "film.mp4")
+        write_film(failing(), tmp_path / "film.mp4")
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(InvalidInput, match="0 frames"):
-        write_mp4([], tmp_path / "film.mp4")
+        write_film([], tmp_path / "film.mp4")
     with pytest.raises(ShapeMismatch, match="a frame has shape"):
-        write_mp4([torch.zeros(16, 16, 3), torch.zeros(16, 18, 3)], tmp_path / "film.mp4")
+        write_film([torch.zeros(16, 16, 3), torch.zeros(16, 18, 3)], tmp_path / "film.mp4")
     with pytest.raises(InvalidInput, match="0 frames per second"):
-        write_mp4([torch.zeros(16, 16, 3)], tmp_path / "film.mp4", fps=0)
+        write_film([torch.zeros(16, 16, 3)], tmp_path / "film.mp4", fps=0)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_the_index_of_a_film_comes_before_its_pictures(tmp_path) -> None:
     """Or a browser loads all of the file before it shows the first one."""
-    write_mp4(torch.rand(5, 32, 32, 3), tmp_path / "a.mp4")
+    write_film(torch.rand(5, 32, 32, 3), tmp_path / "a.mp4")
     data = (tmp_path / "a.mp4").read_bytes()
     boxes, place = [], 0
     while place < len(data):

@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 
 from animportrait3d_core import doctor
-from animportrait3d_core.animation import write_mp4
+from animportrait3d_core.animation import write_film
 from animportrait3d_core.embedded.contents import embedded_findings
 from animportrait3d_core.workflow import load_registry, read_graph_file
 from animportrait3d_core.workflow.builder import WorkflowBuilder
@@ -129,7 +129,7 @@ def pictures(tmp_path_factory):
         (folder / name).write_bytes(solid(color, "PNG"))
     for node in {**expected_of(shipped_graph()), **expected_of(roomy_graph())}:
         (folder / picture_of(node)).write_bytes(solid(COLORS["green.png"], "PNG"))
-    write_mp4(torch.tensor(FILM_COLOR).div(255).expand(75, 96, 96, 3), folder / "film.mp4")
+    write_film(torch.tensor(FILM_COLOR).div(255).expand(75, 96, 96, 3), folder / "film.mp4")
     return folder
 
 
