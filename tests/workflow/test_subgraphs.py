@@ -99,10 +99,20 @@ def _within(graph, depth, values):
 
 
 def test_an_instance_has_its_own_value_of_a_promoted_widget(convert, folded):
-    node(folded, 2)["widgets_values"] = [7.5]
-    node(folded, 4)["widgets_values"] = [8.5]
+    node(folded, 2)["widgets_values"] = [7.5, 8.5]
     prompt = convert(folded)
     assert (prompt["2:3"].inputs["amount"], prompt["2:4:5"].inputs["amount"]) == (7.5, 8.5)
+    # A box within a box has its own value as soon as the outer one does not hand it inwards.
+    inner = node(folded, 4)
+    inner["widgets_values"] = [9.5]
+    assert convert(folded)["2:4:5"].inputs["amount"] == 8.5
+    handed = next(slot for slot in inner["inputs"] if slot.get("widget"))
+    outer = definition(folded, "Outer")
+    outer["links"] = [link for link in outer["links"] if link["id"] != handed["link"]]
+    for port in outer["inputs"]:
+        port["linkIds"] = [number for number in port["linkIds"] if number != handed["link"]]
+    handed["link"] = None
+    assert convert(folded)["2:4:5"].inputs["amount"] == 9.5
 
 
 @pytest.mark.parametrize("values", [[], [None], None])
