@@ -24,7 +24,7 @@ from tests.host.browser import ROOT, browser_environment, installed_frontend, ru
 from tests.host.comfy_protocol import Script
 from tests.host.frontend_server import FrontendServer, object_info
 
-pytestmark = [pytest.mark.browser, pytest.mark.slow]
+pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(1800)]
 
 NODE, SOURCE = "AP3D_PreviewAvatar", "AP3D_TestAvatar"
 RENDERERS = ("classic", "nodes2")
