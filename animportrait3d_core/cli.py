@@ -136,8 +136,8 @@ def _add_run(commands: argparse._SubParsersAction, common: argparse.ArgumentPars
         action="append",
         default=[],
         metavar="NODE.INPUT=VALUE",
-        help="change a value; NODE is an id, a title, or a node type that occurs once; for a file any path will do; "
-        "may be repeated",
+        help="change a value; NODE is an id, a title, or a node type that occurs once; for a file any path will do, "
+        "none disconnects an optional input; may be repeated",
     )
     run.add_argument("--seed", type=int, help="set every seed of the graph")
     run.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ... (default: auto)")

@@ -1,4 +1,4 @@
-"""Values that a run changes in a graph: `--set NODE.INPUT=VALUE` and `--seed`."""
+"""Values that a run changes in a graph: `--set NODE.INPUT=VALUE` (`none` disconnects an optional input), `--seed`."""
 
 from __future__ import annotations
 
@@ -21,6 +21,10 @@ def apply_override(prompt: Prompt, definitions: Mapping[str, NodeDefinition], ov
     node = _find_node(prompt, node_key, override)
     definition = definitions[node.class_type]
     entry = definition.input(input_name)
+    if entry is not None and not entry.is_widget and not entry.required and text == "none":
+        kept = {name: value for name, value in node.inputs.items() if name != input_name}
+        prompt[node.node_id] = replace(node, inputs=kept)
+        return
     if entry is None or not entry.is_widget:
         settable = ", ".join(widget.name for widget in definition.widgets) or "none"
         raise InvalidInput(f"--set {override}: {node.label} has no value '{input_name}'; its values: {settable}.")

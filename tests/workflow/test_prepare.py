@@ -110,6 +110,13 @@ def test_set_finds_a_node_by_id_title_or_type(api, registry, node):
     assert (inputs["size"], inputs["flag"], inputs["mode"], inputs["label"]) == (16, True, "striped", "a=b")
 
 
+def test_none_disconnects_an_optional_input_alone(api, registry):
+    api["2"]["inputs"]["second"] = ["1", 0]
+    assert "second" not in prepare(api, registry, ["2.second=none"]).prompt["2"].inputs
+    with pytest.raises(InvalidInput, match=r"AP3D_Add \(#2\) has no value 'first'"):
+        prepare(api, registry, ["2.first=none"])
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [
