@@ -32,14 +32,18 @@ async function until(page, node, name, words) {
 }
 
 // What the page shows, at a size: RGBA bytes in base64, its pose vector, and the shape of its picture.
-const picture = (frame, [width, height]) => frame.evaluate(async ([width, height]) => {
-  const { view } = AP3D, { canvas } = view, shape = [canvas.clientWidth, canvas.clientHeight];
-  const camera = view.camera(), scale = width / canvas.width, pose = Array.from(view.pose);
-  const pixels = await view.picture(width, height, { ...camera, pinhole: camera.pinhole.map((value) => scale * value) }, pose, view.background);
-  let text = "";
-  for (let i = 0; i < pixels.length; i += 32768) text += String.fromCharCode(...pixels.subarray(i, i + 32768));
-  return { pixels: btoa(text), pose, shape };
-}, [width, height]);
+async function picture(frame, size) {
+  await frame.waitForFunction(() => AP3D.state.shown && !AP3D.state.changed, null, { timeout: PATIENCE });
+  return frame.evaluate(async ([width, height]) => {
+    const { view } = AP3D, { canvas } = view, shape = [canvas.clientWidth, canvas.clientHeight];
+    const camera = view.camera(), scale = width / canvas.width, pose = Array.from(view.pose);
+    const scaled = { ...camera, pinhole: camera.pinhole.map((value) => scale * value) };
+    const pixels = await view.picture(width, height, scaled, pose, view.background);
+    let text = "";
+    for (let i = 0; i < pixels.length; i += 32768) text += String.fromCharCode(...pixels.subarray(i, i + 32768));
+    return { pixels: btoa(text), pose, shape };
+  }, size);
+}
 
 // Drags from the middle of the frame by a part of its width.
 async function drag(page, share) {
@@ -62,14 +66,25 @@ async function press(page, frame, selector, share = 0.5) {
   await page.mouse.click(box.x + scale * (inner.x + share * inner.width), box.y + scale * (inner.y + inner.height / 2));
 }
 
-// How often the page looks for something to draw, within a second.
+// From now on the page counts how often it looks for something to draw.
+const count = (frame) => frame.evaluate(() => {
+  const { view } = AP3D, { onframe } = view;
+  view.looks = 0;
+  view.onframe = (now) => { view.looks++; return onframe(now); };
+});
+
+// Whether it looks on while it is seen, and how often it does out of sight in a longer time.
 async function looks(page, frame) {
-  await frame.evaluate(() => {
-    if (!AP3D.view.looks) { const { onframe } = AP3D.view; AP3D.view.looks = 1; AP3D.view.onframe = (now) => { AP3D.view.looks++; return onframe(now); }; }
-  });
+  const begin = Date.now();
+  await count(frame);
+  await frame.waitForFunction(() => AP3D.view.looks > 5, null, { polling: 100, timeout: PATIENCE });
+  const passed = Date.now() - begin;
+  await lookAway(page, 6000);
   const before = await frame.evaluate(() => AP3D.view.looks);
-  await page.waitForTimeout(1500);
-  return (await frame.evaluate(() => AP3D.view.looks)) - before;
+  await page.waitForTimeout(2 * passed + 500);
+  const found = (await frame.evaluate(() => AP3D.view.looks)) - before;
+  await lookAway(page, -6000);
+  return found;
 }
 
 async function lookAway(page, away) {
@@ -115,10 +130,7 @@ async function visit(page, errors, { url, renderer, graph, node, size, folder })
   await frame.waitForFunction(() => AP3D.state.sliders.turn === -30, null, { timeout: PATIENCE });
   await run(page);
   seen.byHand = await picture(frame, size);
-  seen.looks = [await looks(page, frame)];
-  await lookAway(page, 6000);
-  seen.looks.push(await looks(page, frame));
-  await lookAway(page, -6000);
+  seen.looks = await looks(page, frame);
   // The saved graph, opened again.
   const saved = await page.evaluate(() => JSON.parse(JSON.stringify(window.app.graph.serialize())));
   await openGraph(page, saved);
