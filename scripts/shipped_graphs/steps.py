@@ -124,6 +124,7 @@ def add_body(
             landmarks=landmarks["landmarks"],
             knobs={"fit_expression": "fit expression"},
             shows_picture=True,
+            text_lines=4,
         )
     graph.add("PreviewImage", title="Fitted body", images=fit["image"])
     return parts, fit
