@@ -15,7 +15,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
 
-from shipped_graphs import first_stage, real_models, second_stage  # noqa: E402  (needs the path above)
+from shipped_graphs import first_stage, real_models, saved_avatar, second_stage  # noqa: E402  (needs the path above)
 
 from animportrait3d_core.workflow import load_registry  # noqa: E402
 from animportrait3d_core.workflow.builder import WorkflowBuilder  # noqa: E402
@@ -28,6 +28,8 @@ WORKFLOWS: dict[str, Callable[[WorkflowBuilder], None]] = {
     "mesh_portrait": first_stage.mesh_portrait,
     "look_at_guidance": second_stage.look_at_guidance,
     "second_stage": second_stage.second_stage,
+    "animate": saved_avatar.animate,
+    "export": saved_avatar.export,
     "full_method": real_models.full_method,
     **{f"ablation/{name}": write for name, write in second_stage.ABLATIONS.items()},
     "ablation/super_resolution_only": second_stage.super_resolution_only,

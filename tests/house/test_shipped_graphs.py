@@ -7,6 +7,7 @@ import json
 import runpy
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from animportrait3d_core.avatar.io import save_avatar
@@ -104,9 +105,12 @@ def run_tiny(file, folder, node_classes, *overrides):
     overrides = (*SETTINGS[name_of(file)]["tiny"], *overrides)
     result = run(file, node_classes, RunSettings(folder, overrides=overrides, device="cpu", verify_values=True))
     flat = flatten(read_graph_file(file))
-    ours = {key for key, node in flat.nodes.items() if node.class_type.startswith("AP3D_")}
+    carried_out = (key for key, node in flat.nodes.items() if node.mode != BYPASS)
+    ours = {key for key in carried_out if flat.nodes[key].class_type.startswith("AP3D_")}
     assert {record.id for record in result.report.nodes} == ours
     assert not list(folder.rglob(".*")), "a temporary file was left behind"
+    wanted = SETTINGS[name_of(file)].get("files", ())
+    assert [name for name in wanted if not (folder / name).is_file()] == []
 
 
 @pytest.fixture(scope="session")
@@ -120,7 +124,7 @@ def own_files(make_avatar, tmp_path_factory):
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("file", RUNNABLE, ids=name_of)
+@pytest.mark.parametrize("file", [file for file in RUNNABLE if "files" not in SETTINGS[name_of(file)]], ids=name_of)
 def test_a_graph_runs_at_tiny_size_and_no_node_changes_its_inputs(file, tmp_path, node_classes, own_files):
     if "prior" in SETTINGS[name_of(file)] and not PRIOR_IS_THERE:
         pytest.skip("the embedded prior's weights are not in this copy (scripts/train_prior.sh)")
@@ -132,3 +136,33 @@ def test_a_graph_of_the_prior_runs_with_any_folder_of_its_kind(name, tmp_path, n
     prior = f"{SETTINGS[name]['prior']}={save_untrained_prior(tmp_path / 'prior')}"
     run_tiny(ROOT / "workflows" / f"{name}.json", tmp_path / "out", node_classes, prior, *own_files(name))
     assert set(SETTINGS[name]["pictures"]) <= {file.name for file in (tmp_path / "out").glob("*.png")}
+
+
+SAVED = [name for name, entry in SETTINGS.items() if "files" in entry]
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("name", SAVED)
+def test_a_graph_of_a_saved_avatar_runs_at_tiny_size(name, tmp_path, node_classes, own_files):
+    run_tiny(ROOT / "workflows" / f"{name}.json", tmp_path, node_classes, *own_files(name))
+
+
+def test_a_recording_is_joined_once_its_bypass_is_taken_off(tmp_path, node_classes, own_files):
+    """The graph's film is longer by its frames, less those of the fade."""
+    recording = tmp_path / "recording"
+    recording.mkdir()
+    np.save(recording / "exp.npy", np.zeros((7, 100), np.float32))
+    np.save(recording / "pose.npy", np.zeros((7, 15), np.float32))
+    graph = read_graph_file(ROOT / "workflows" / "animate.json")
+    (node,) = (node for node in graph["nodes"] if node["type"] == "AP3D_LoadMotionFile")
+    frames = []
+    for mode in (node["mode"], 0):
+        node["mode"] = mode
+        file = tmp_path / f"{mode}.json"
+        file.write_text(json.dumps(graph), encoding="utf-8")
+        tiny = [f"{node['type']}.file={recording / 'exp.npy'}"] if mode == 0 else []
+        tiny += ["With Alpha.format=png", "AP3D_ExportPage.budget=200", *SETTINGS["animate"]["tiny"]]
+        settings = RunSettings(tmp_path / f"out_{mode}", overrides=(*tiny, *own_files("animate")), device="cpu")
+        run(file, node_classes, settings)
+        frames.append(len(list((tmp_path / f"out_{mode}" / "motion_alpha_frames").glob("*.png"))))
+    assert frames == [4 + 3 + 3, 4 + 3 + 3 + 7 - 1]
