@@ -81,10 +81,8 @@ def relit(lighting: Lighting, trait: str, generator: np.random.Generator) -> Lig
     directions = np.concatenate([key[None] / np.linalg.norm(key), lighting.directions[1:]])
     strength = generator.uniform(0.9, 1.7) * np.array([1.0, generator.uniform(0.85, 1.0), generator.uniform(0.7, 1.05)])
     others = lighting.colors[1:] * generator.uniform(0.0, 0.4)
-    ambient = generator.uniform(0.06, 0.4)
-    return Lighting(
-        directions, np.concatenate([strength[None], others]), lighting.sky * ambient, lighting.ground * ambient
-    )
+    dim = generator.uniform(0.06, 0.4)
+    return Lighting(directions, np.concatenate([strength[None], others]), lighting.sky * dim, lighting.ground * dim)
 
 
 def toned(colors: Tensor, alpha: Tensor, trait: str, generator: np.random.Generator) -> Tensor:
