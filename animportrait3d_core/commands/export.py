@@ -26,7 +26,6 @@ ONLY_OF = {
     "fps": MOVING,
     "texture_size": HEADS,
     "expressions": HEADS,
-    "budget": (PAGE,),
     "include_licensed_body": ("animated", *HEADS, PAGE),
     "quaternion_order": ("rigged",),
 }
@@ -53,8 +52,11 @@ def add_export(commands: argparse._SubParsersAction, common: argparse.ArgumentPa
     export.add_argument("--texture-size", type=int, help=words)
     words = "of glb, glb_mesh: expression coefficients as morph targets (default: up to 50)"
     export.add_argument("--expressions", type=int, help=words)
-    words = f"of {PAGE}: Gaussians at most, those that colour the pictures least are left out (default: all)"
-    export.add_argument("--budget", type=int, help=words)
+    words = "Gaussians at most, those that colour the pictures least are left out; says how many dB that costs"
+    export.add_argument("--budget", type=int, help=f"{words} (default: all)")
+    words = "training steps after the pruning, towards pictures of the whole avatar (default: 0; 300 are good)"
+    export.add_argument("--refit", type=int, metavar="STEPS", help=words)
+    export.add_argument("--seed", type=int, default=0, help="of the re-fit (default: 0)")
     export.add_argument("--body", type=to_path, help="SMPL-X file, for an avatar that does not contain its body")
     export.add_argument("--assets", type=to_path, help="body assets of that file (default: made from it)")
     words = f"of animated, glb, glb_mesh, {PAGE}: write the template of a licensed body too; its licence must allow "
@@ -74,12 +76,13 @@ def _export(options: argparse.Namespace) -> int:
     kind = options.format
     path = _target(options)
     _check_options(options)
-    avatar = load_avatar(options.avatar, _body(options))
+    avatar, told = _reduced(options, load_avatar(options.avatar, _body(options)))
     if kind == PAGE:
-        notes = _write_page(options, avatar, path)
+        notes = told + _write_page(options, avatar, path)
     else:
         held = export_format(kind)
         motion, notes = _motion(options, avatar) if held.has_head or held.needs_motion else (None, ())
+        notes = told + notes
         sources = ExportSources(motion)
         if held.has_head:
             sources = ExportSources(motion, corner_uvs_of(avatar.body), arkit_map(avatar.body))
@@ -98,10 +101,25 @@ def _write_page(options: argparse.Namespace, avatar: RiggedAvatar, path: Path) -
 
     motion, notes = _motion(options, avatar)
     report = write_avatar_page(
-        avatar, path, {} if motion is None else {"motion": motion}, options.budget, arkit_map(avatar.body).matrix,
-        bool(options.include_licensed_body), options.overwrite,
+        avatar, path, {} if motion is None else {"motion": motion}, arkit=arkit_map(avatar.body).matrix,
+        include_licensed_body=bool(options.include_licensed_body), overwrite=options.overwrite,
     )  # fmt: skip
     return (*notes, report.words())
+
+
+def _reduced(options: argparse.Namespace, avatar: RiggedAvatar) -> tuple[RiggedAvatar, tuple[str, ...]]:
+    """The avatar within the budget, and what that cost; as it is where none was given."""
+    from ..export.reduce import ReduceSettings, reduce_avatar
+    from ..workflow.console import ProgressBar
+
+    if options.budget is None:
+        if options.refit is not None:
+            raise InvalidInput("export: --refit trains what a budget leaves; add --budget N, or leave it out.")
+        return avatar, ()
+    settings = ReduceSettings(options.budget, options.refit or 0)
+    with ProgressBar(quiet=options.quiet or options.json) as bar:
+        done = reduce_avatar(avatar, settings, options.seed, bar.stage)
+    return done.avatar, (done.words(),)
 
 
 def _target(options: argparse.Namespace) -> Path:

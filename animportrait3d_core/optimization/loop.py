@@ -187,7 +187,8 @@ class AvatarOptimizer:
     def _posed(self, scene: Scene) -> Iterator[Gaussians]:
         """The Gaussians in each pose of a scene."""
         gaussians = self._table.gaussians()
-        degree = min(sh_degree(gaussians.sh), self.step_index // self.stage.sh_interval)
+        reached = self.stage.first_sh_degree + self.step_index // self.stage.sh_interval
+        degree = min(sh_degree(gaussians.sh), reached)
         gaussians = dataclasses.replace(gaussians, sh=gaussians.sh[:, : (degree + 1) ** 2])
         rest, order = self._rest[self._table.binding], self._avatar.quaternion_order
         if scene.parameters is None:

@@ -60,6 +60,8 @@ class Stage:
     """Parts (`parts.AvatarPart`) whose Gaussians do not change."""
     sh_interval: int = 1000
     """Steps after which one more degree of the spherical harmonics is trained."""
+    first_sh_degree: int = 0
+    """Degree that is shown from the first step on: an avatar that has colours of its own is not to lose them."""
     preview_interval: int = 50
     """Steps between two images handed to the progress."""
 
@@ -67,3 +69,5 @@ class Stage:
         for name in ("iterations", "sh_interval", "preview_interval"):
             if getattr(self, name) < 1:
                 raise InvalidInput(f"Stage '{self.name}': `{name}` is {getattr(self, name)}, expected at least 1.")
+        if self.first_sh_degree < 0:
+            raise InvalidInput(f"Stage '{self.name}': `first_sh_degree` is {self.first_sh_degree}, expected 0 or more.")

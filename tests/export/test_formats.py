@@ -110,7 +110,8 @@ def test_the_command_writes_a_page_with_a_recording(avatar, motion, tmp_path, ca
     save_motion(motion, avatar.body, moves)
     command = ["export", str(file), "--format", "html", "--budget", "50", "--motion", str(moves)]
     assert main(command) == 0
-    assert f"50 Gaussians, {len(avatar) - 50} left out" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert f"50 of {len(avatar)} Gaussians: " in told and "50 Gaussians, 0." in told
     header, _ = read_avatar_page(tmp_path / "anna.html")
     (clip,) = header["clips"]
     assert (clip["frames"], clip["fps"]) == (len(motion), motion.fps)

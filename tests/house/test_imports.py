@@ -61,8 +61,8 @@ ARROWS = {
     "randomness render rigging runs similarity views",
     "animation": "archives avatar body cameras files head_frame landmarks npy_arrays pickles progress randomness "
     "render rotations socket_values",
-    "export": "animation avatar body cameras files gaussians head_frame mesh_files meshes parts progress render "
-    "rigging rotations",
+    "export": "animation avatar body cameras conditioning files gaussians head_frame mesh_files meshes optimization "
+    "parts previews progress randomness render rigging rotations similarity views",
     "training": "devices diffusion files fingerprints landmarks networks parts previews progress randomness regions "
     "runs similarity",
     "initialization": "avatar body cameras meshes networks optimization parts portrait progress render rigging "
