@@ -127,7 +127,6 @@ def test_the_command_writes_a_page_with_a_recording(avatar, motion, tmp_path, ca
         ("glb_splats", ["--fps", "30"], "--fps is of frames"),
         ("html", ["--texture-size", "0"], "--texture-size is of glb, glb_mesh; the format 'html'"),
         ("rigged", ["--expressions", "3"], "--expressions is of glb, glb_mesh"),
-        ("glb", ["--budget", "100"], "--budget is of html"),
         ("splat", ["--include-licensed-body"], "--include-licensed-body is of animated"),
         ("glb", ["--quaternion-order", "legacy"], "--quaternion-order is of rigged"),
         ("glb", ["--motion", "none", "--fps", "30"], "--fps is of a motion"),
@@ -147,7 +146,8 @@ def test_every_option_of_the_command_belongs_to_formats_or_to_all(avatar, tmp_pa
     options = argparse.ArgumentParser()
     export.add_export(options.add_subparsers(), argparse.ArgumentParser(add_help=False))
     given = vars(options.parse_args(["export", "a", "--format", "glb"]))
-    assert set(given) - set(export.ONLY_OF) == {"avatar", "format", "output", "overwrite", "body", "assets", "command"}
+    of_all = {"avatar", "format", "output", "overwrite", "body", "assets", "budget", "refit", "seed", "command"}
+    assert set(given) - set(export.ONLY_OF) == of_all
     assert all(given[name] is None for name in export.ONLY_OF)
     assert {kind for kinds in export.ONLY_OF.values() for kind in kinds} <= {*FORMATS, export.PAGE}
     assert {kind for kind, entry in FORMATS.items() if entry.has_head} == set(export.HEADS)
