@@ -144,7 +144,8 @@ class WorkflowBuilder:
             "last_node_id": max((node["id"] for scope in scopes for node in scope.nodes), default=0),
             "last_link_id": max((link["id"] for scope in scopes for link in scope.links), default=0),
         }
-        subgraphs = [self._definition_json(scope, last, reroute_ids) for scope in self._folded]
+        # The inner ones first: frontend 1.27 finds the knobs of a box only of boxes in it that it has read before.
+        subgraphs = [self._definition_json(scope, last, reroute_ids) for scope in reversed(self._folded)]
         layout = Layout(root.columns, root.links, {})
         reroutes = layout.reroutes(reroute_ids)
         parents = [{"id": link["id"], "parentId": link["parentId"]} for link in root.links if "parentId" in link]

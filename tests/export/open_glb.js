@@ -4,9 +4,8 @@
 // and morphed vertices in the world, x y z. NODE_PATH must lead to playwright-core, three, babylonjs, babylonjs-loaders.
 const fs = require("fs");
 const http = require("http");
-const os = require("os");
 const path = require("path");
-const { chromium } = require("playwright-core");
+const { withChromium, SOFTWARE_GL } = require("../host/chromium.js");
 
 const folderOf = (name) => path.join(process.env.NODE_PATH, name);
 const PAGE = `<!doctype html><link rel="icon" href="data:,">
@@ -78,27 +77,21 @@ async function main() {
   const [file, jobsFile, folder] = process.argv.slice(2);
   const jobs = JSON.parse(fs.readFileSync(jobsFile, "utf8"));
   const server = await serve(path.resolve(file));
-  const profile = fs.mkdtempSync(path.join(os.tmpdir(), "ap3d-glb-"));
-  const context = await chromium.launchPersistentContext(profile, {
-    executablePath: process.env.CHROMIUM || "chromium",
-    headless: true,
-    args: ["--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"],
-  });
   const answer = { said: [] };
-  try {
-    const page = context.pages()[0] ?? (await context.newPage());
+  const look = async (page) => {
     page.on("pageerror", (error) => answer.said.push(String(error.stack)));
     page.on("console", (message) => ["error", "warning"].includes(message.type()) && answer.said.push(message.text()));
     await page.goto(`http://127.0.0.1:${server.address().port}/`);
-    for (const [name, look] of [["three", inThree], ["babylon", inBabylon]]) {
-      const { frames, ...found } = await page.evaluate(look, jobs);
+    for (const [name, viewer] of [["three", inThree], ["babylon", inBabylon]]) {
+      const { frames, ...found } = await page.evaluate(viewer, jobs);
       answer[name] = found;
       frames.forEach((frame, k) => fs.writeFileSync(path.join(folder, `${name}${k}.f32`), Buffer.from(new Float32Array(frame).buffer)));
     }
+  };
+  try {
+    await withChromium(look, { args: SOFTWARE_GL });
   } finally {
-    await context.close();
     server.close();
-    fs.rmSync(profile, { recursive: true, force: true });
   }
   fs.writeFileSync(path.join(folder, "answer.json"), JSON.stringify(answer));
 }

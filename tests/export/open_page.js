@@ -2,10 +2,9 @@
 // Opens a page from disk in headless Chromium with software GL. JOBS: {pictures: [{pose, camera, size}], steps: [text],
 // screenshot, viewport, noWebgl}. Writes answer.json, picture0.rgba ..., means0.f32 ..., screenshot.png into the folder.
 const fs = require("fs");
-const os = require("os");
 const path = require("path");
 const { pathToFileURL } = require("url");
-const { chromium } = require("playwright-core");
+const { withChromium, SOFTWARE_GL, NO_GL } = require("../host/chromium.js");
 
 const base64 = (array) => Buffer.from(array, "base64");
 
@@ -25,18 +24,8 @@ async function takePicture({ pose, camera, size }) {
 async function main() {
   const [file, jobsFile, folder] = process.argv.slice(2);
   const jobs = JSON.parse(fs.readFileSync(jobsFile, "utf8"));
-  const profile = fs.mkdtempSync(path.join(os.tmpdir(), "ap3d-page-"));
-  const gl = ["--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"];
-  const context = await chromium.launchPersistentContext(profile, {
-    executablePath: process.env.CHROMIUM || "chromium",
-    headless: true,
-    viewport: jobs.viewport || { width: 900, height: 700 },
-    hasTouch: Boolean(jobs.touch),
-    args: ["--no-sandbox", "--no-first-run", "--disable-background-networking", "--disable-sync", ...(jobs.noWebgl ? ["--disable-gpu", "--disable-3d-apis"] : gl)],
-  });
   const answer = { errors: [], pictures: [], steps: [] };
-  try {
-    const page = context.pages()[0] ?? (await context.newPage());
+  const look = async (page) => {
     page.on("pageerror", (error) => answer.errors.push(String(error.stack)));
     page.on("console", (message) => ["error", "warning"].includes(message.type()) && answer.errors.push(message.text()));
     page.on("request", (request) => !/^(file|blob|data):/.test(request.url()) && answer.errors.push(`asks for ${request.url()}`));
@@ -54,10 +43,10 @@ async function main() {
     // Steps are expressions: `page` for what a user does, `window` things inside page.evaluate.
     for (const step of jobs.steps || []) answer.steps.push((await eval(`(async () => (${step}))()`)) ?? null);
     if (jobs.screenshot) await page.screenshot({ path: path.join(folder, "screenshot.png"), timeout: 120000 });
-  } finally {
-    await context.close();
-    fs.rmSync(profile, { recursive: true, force: true });
-  }
+  };
+  const viewport = jobs.viewport || { width: 900, height: 700 };
+  const args = jobs.noWebgl ? [...NO_GL, "--disable-3d-apis"] : SOFTWARE_GL;
+  await withChromium(look, { viewport, hasTouch: Boolean(jobs.touch), args });
   fs.writeFileSync(path.join(folder, "answer.json"), JSON.stringify(answer));
 }
 

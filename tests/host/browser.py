@@ -42,6 +42,11 @@ def browser_environment() -> dict[str, str]:
     return {**os.environ, "NODE_PATH": str(node_modules()), "CHROMIUM": chromium}
 
 
+def patience() -> float:
+    """Seconds that a script waits for the page; FRONTEND_SECONDS on a slow machine."""
+    return float(os.environ.get("FRONTEND_SECONDS", 90))
+
+
 def run_script(name: str, arguments: Sequence[str], seconds: float = 240) -> None:
     """A script of this folder, in node; what it complains of is the failure."""
     command = ["node", str(SCRIPTS / name), *arguments]
@@ -52,6 +57,5 @@ def run_script(name: str, arguments: Sequence[str], seconds: float = 240) -> Non
 def run_graphs(url: str, folder: Path, renderers: Sequence[str], graphs: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """{renderer: {name: {before, runs, errors}}}, as frontend_run.js writes it; its screenshots lie in `folder`."""
     (folder / "job.json").write_text(json.dumps({"renderers": list(renderers), "graphs": list(graphs)}))
-    seconds = float(os.environ.get("FRONTEND_SECONDS", 90))
-    run_script("frontend_run.js", [url, str(folder / "job.json"), str(folder)], seconds=6 * seconds)
+    run_script("frontend_run.js", [url, str(folder / "job.json"), str(folder)], seconds=6 * patience())
     return json.loads((folder / "shown.json").read_text())

@@ -1,45 +1,28 @@
 // What the scripts of the frontend tests share: a browser with ComfyUI's page in it, ready for a graph.
-const fs = require("fs");
-const os = require("os");
-const path = require("path");
-const { chromium } = require("playwright-core");
+const { withChromium, NO_GL } = require("./chromium.js");
 
-const EXECUTABLE = process.env.CHROMIUM || "chromium";
+const NODES2 = "Comfy.VueNodes.Enabled";
+const MINIMAP = "Comfy.Minimap.Visible"; // it lies over nodes in the lower right corner
 const PATIENCE = Number(process.env.FRONTEND_SECONDS || 90) * 1000;
 
 // What is none of ours: files that no server here has, and what the browser says of its own.
 const FOREIGN = /Failed to load resource|ERR_INTERNET_DISCONNECTED|net::ERR_|preload|api\.comfy\.org/;
 
-const NODES2 = "Comfy.VueNodes.Enabled";
-const MINIMAP = "Comfy.Minimap.Visible"; // it lies over nodes in the lower right corner
-
-const NO_GPU = ["--disable-gpu"];
-const SOFTWARE_GL = ["--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"];
-
 // Gives `page` and its list of errors to `work`, and closes the browser behind it.
-async function withBrowser(work, graphics = NO_GPU) {
-  const profile = fs.mkdtempSync(path.join(os.tmpdir(), "ap3d-frontend-"));
-  const context = await chromium.launchPersistentContext(profile, {
-    executablePath: EXECUTABLE,
-    headless: true,
-    viewport: { width: 1600, height: 1000 },
-    args: ["--no-sandbox", ...graphics, "--no-first-run", "--disable-background-networking", "--disable-sync"],
-  });
-  try {
-    const page = context.pages()[0] ?? (await context.newPage());
+async function withBrowser(work, graphics = NO_GL) {
+  const look = async (page) => {
     const errors = [];
     page.on("pageerror", (error) => errors.push(String(error.stack || error.message)));
     page.on("console", (message) => {
       if (message.type() === "error" && !FOREIGN.test(message.text())) errors.push(`${message.text()} (console)`);
     });
     await work(page, errors);
-  } finally {
-    await context.close();
-    fs.rmSync(profile, { recursive: true, force: true });
-  }
+  };
+  await withChromium(look, { viewport: { width: 1600, height: 1000 }, args: graphics });
 }
 
 async function openPage(page, url) {
+  page.setDefaultTimeout(PATIENCE);
   await page.goto(url, { waitUntil: "domcontentloaded" });
   await page.waitForFunction(() => window.app?.extensionManager && window.app.graph && window.app.canvas, null, {
     timeout: PATIENCE,
@@ -49,14 +32,15 @@ async function openPage(page, url) {
   await page.keyboard.press("Escape"); // the dialog of templates at the first visit
 }
 
-// renderer: "classic" or "nodes2"; for the next page that is opened.
-async function chooseRenderer(url, renderer) {
+// "classic" or "nodes2", for the pages that are opened from now on.
+async function useRenderer(url, renderer) {
   const settings = { [NODES2]: renderer === "nodes2", [MINIMAP]: false };
   for (const [name, value] of Object.entries(settings)) {
     await fetch(`${url}/api/settings/${name}`, { method: "POST", body: JSON.stringify(value) });
   }
 }
 
+// All of a graph on the screen.
 async function openGraph(page, graph) {
   await page.evaluate(async (graph) => {
     await window.app.loadGraphData(graph, true, true, "test");
@@ -88,4 +72,4 @@ async function run(page) {
   }, PATIENCE);
 }
 
-module.exports = { SOFTWARE_GL, withBrowser, chooseRenderer, openPage, openGraph, run, PATIENCE };
+module.exports = { withBrowser, openPage, openGraph, useRenderer, run, PATIENCE };

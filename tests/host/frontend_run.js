@@ -6,7 +6,7 @@
 // RENDERER_NAME_NUMBER.png.
 const fs = require("fs");
 const path = require("path");
-const { withBrowser, chooseRenderer, openPage, openGraph, run, PATIENCE } = require("./frontend_page.js");
+const { withBrowser, openPage, openGraph, useRenderer, run, PATIENCE } = require("./frontend_page.js");
 
 // {id: {text, color, pictures, films, box}}: what can be seen on each node; box: [left, top, right, bottom] in pixels.
 async function look(page) {
@@ -72,7 +72,7 @@ async function lookWhenComplete(page, expected, seconds) {
 }
 
 async function visit(page, errors, { url, renderer, graphs, folder }) {
-  await chooseRenderer(url, renderer);
+  await useRenderer(url, renderer);
   await openPage(page, url);
   const results = {};
   for (const { name, graph, expected } of graphs) {

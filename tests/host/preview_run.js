@@ -4,7 +4,8 @@
 // found}, and screenshots RENDERER_NAME.png.
 const fs = require("fs");
 const path = require("path");
-const { SOFTWARE_GL, withBrowser, chooseRenderer, openPage, openGraph, run, PATIENCE } = require("./frontend_page.js");
+const { SOFTWARE_GL } = require("./chromium.js");
+const { withBrowser, openPage, openGraph, useRenderer, run, PATIENCE } = require("./frontend_page.js");
 
 const FRAME = ".ap3d-avatar iframe";
 
@@ -97,7 +98,7 @@ async function lookAway(page, away) {
 
 async function visit(page, errors, { url, renderer, graph, node, size, folder }) {
   const shot = (name) => page.screenshot({ path: path.join(folder, `${renderer}_${name}.png`), timeout: PATIENCE });
-  await chooseRenderer(url, renderer);
+  await useRenderer(url, renderer);
   await openPage(page, url);
   errors.length = 0; // what the frontend said of itself
   await openGraph(page, graph);
