@@ -7,7 +7,8 @@
 The networks are trained on renders of meshes; portraits are volumes, softer and noisier. For each portrait the same
 cameras see the portrait and its identity's true figure. Writes DIR/networks.json and DIR/networks-<portrait>.png, and
 prints a table: per portrait mean IoU of the parts, mean angle of the normals where both figures are, error of the
-visible landmarks over the outer-eye distance. `truth` in the table: the same networks on the true figure's own renders.
+visible landmarks over the outer-eye distance. `truth` in the table: the same networks on the true figure's own renders;
+`picture alone`: without the surface that some of the networks look at.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from animportrait3d_core import previews  # noqa: E402
 from animportrait3d_core.cameras import Cameras, concatenate_cameras, view_preset, yaw_of  # noqa: E402
+from animportrait3d_core.depths import normals_of_depth  # noqa: E402
 from animportrait3d_core.embedded.identities import (  # noqa: E402
     Identity,
     IdentityImage,
@@ -59,6 +61,7 @@ from animportrait3d_core.training.metrics import (  # noqa: E402
     angles_between,
     normalized_landmark_errors,
 )
+from animportrait3d_core.views import Views  # noqa: E402
 
 FRONTAL_DEGREES = 40.0
 SHOWN = [0, 3, 5, 8, 12, 14, 16, 19]
@@ -69,13 +72,20 @@ CLASS_COLORS = torch.tensor(
 
 @dataclasses.dataclass(frozen=True)
 class Scene:
-    """One portrait and its truth from the same cameras. images, masks: of the portrait."""
+    """One portrait and its truth from the same cameras."""
 
     name: str
-    images: Tensor
-    masks: Tensor
+    views: Views
     truth: IdentityImage
-    cameras: Cameras
+
+    @property
+    def true_normals(self) -> Tensor:
+        """Of the depth [B, H, W, 3] of the true figure, as those of views are."""
+        return normals_of_depth(torch.where(self.truth.alpha > 0.5, self.truth.depth, 0.0), self.views.cameras)
+
+
+Seen = tuple[Tensor, Tensor | None]
+"""Pictures [B, H, W, 3], and the normals of the surface beside them."""
 
 
 def scene_cameras(size: int) -> Cameras:
@@ -88,40 +98,34 @@ def make_scene(name: str, file: Path, identity: Identity, size: int) -> Scene:
     cameras = scene_cameras(size)
     views = render_views(load_trigrid_portrait(file), cameras)
     prepared = prepare_identity(identity)
-    return Scene(
-        name,
-        views.images,
-        views.masks,
-        render_identity(prepared, None, cameras, IdentityRenderSettings(condition=False)),
-        cameras,
-    )
+    return Scene(name, views, render_identity(prepared, None, cameras, IdentityRenderSettings(condition=False)))
 
 
-def parts_figures(network: ImageNetwork, scene: Scene, images: Tensor) -> tuple[dict[str, float], Tensor]:
+def parts_figures(network: ImageNetwork, scene: Scene, seen: Seen) -> tuple[dict[str, float], Tensor]:
     """Mean IoU and that of each class; the labels found."""
-    labels = segment_images(network, images).argmax(-1)
+    labels = segment_images(network, seen[0], normals=seen[1]).argmax(-1)
     counts = ConfusionCounts(len(PART_CLASSES))
     counts.add(labels, class_table(FIGURE_PARTS)[scene.truth.parts.long()])
     each = {f"iou_{name}": value for name, value in zip(PART_CLASSES, counts.iou().tolist(), strict=True)}
     return {"mean_iou": counts.mean_iou(), **each}, labels
 
 
-def normals_figures(network: ImageNetwork, scene: Scene, images: Tensor) -> tuple[dict[str, float], Tensor]:
+def normals_figures(network: ImageNetwork, scene: Scene, seen: Seen) -> tuple[dict[str, float], Tensor]:
     """Mean and median angle where both the portrait and the true figure are; the normals found."""
-    normals = estimate_normals(network, images, torch.ones(images.shape[:3]))
-    both = (scene.masks > 0.9) & (scene.truth.alpha > 0.9)
+    normals = estimate_normals(network, seen[0], torch.ones(seen[0].shape[:3]))
+    both = (scene.views.masks > 0.9) & (scene.truth.alpha > 0.9)
     angles = angles_between(normals[both], scene.truth.normals[both])
     return {"mean_angle": float(angles.mean()), "median_angle": float(angles.median())}, normals
 
 
-def landmarks_figures(network: ImageNetwork, scene: Scene, images: Tensor) -> tuple[dict[str, float], Tensor]:
+def landmarks_figures(network: ImageNetwork, scene: Scene, seen: Seen) -> tuple[dict[str, float], Tensor]:
     """Error over the outer-eye distance of faces seen from within 40 degrees, and in which of them a face is found."""
-    points, _, found = detect_landmarks(network, images)
-    truth = scene.truth.landmarks[:, :68]
-    frontal = yaw_of(scene.cameras).abs() < FRONTAL_DEGREES
-    inside = ((truth > 0) & (truth < images.shape[1])).all(-1).float()
+    points, _, found = detect_landmarks(network, seen[0], normals=seen[1])
+    truth, yaws = scene.truth.landmarks[:, :68], yaw_of(scene.views.cameras).abs()
+    frontal = yaws < FRONTAL_DEGREES
+    inside = ((truth > 0) & (truth < seen[0].shape[1])).all(-1).float()
     errors = normalized_landmark_errors(points, truth, inside)[frontal & found]
-    behind = yaw_of(scene.cameras).abs() > 120
+    behind = yaws > 120
     return {
         "landmark_error": float(errors.mean()) if len(errors) else float("nan"),
         "found_in_front": float(found[frontal].float().mean()),
@@ -135,20 +139,24 @@ FIGURES = {"parts": parts_figures, "normals": normals_figures, "landmarks": land
 def drawn(role: str, scene: Scene, answer: Tensor) -> Tensor:
     """TrainingImages [B, H, W, 3] of a network's answer, over white outside of the portrait."""
     if role == "landmarks":
-        return previews.draw_points(scene.images, answer, (1.0, 0.0, 0.0), radius=1)
+        return previews.draw_points(scene.views.images, answer, (1.0, 0.0, 0.0), radius=1)
     pictures = CLASS_COLORS[answer] if role == "parts" else answer * 0.5 + 0.5
-    return torch.where(scene.masks[..., None] > 0.5, pictures, torch.ones_like(pictures))
+    return torch.where(scene.views.masks[..., None] > 0.5, pictures, torch.ones_like(pictures))
 
 
 def measure(scenes: list[Scene], networks: dict[str, ImageNetwork], folder: Path) -> dict[str, dict[str, float]]:
     """All figures of all scenes, for the portraits and for the true figures; one sheet of pictures per scene."""
     table: dict[str, dict[str, float]] = {}
     for scene in scenes:
-        rows = {"portrait": scene.images}
-        for kind, images in ((scene.name, scene.images), (f"{scene.name}, truth", scene.truth.rgb)):
+        rows = {"portrait": scene.views.images}
+        kinds: dict[str, Seen] = {scene.name: (scene.views.images, scene.views.normals)}
+        if any(network.sees_normals for network in networks.values()):
+            kinds[f"{scene.name}, picture alone"] = (scene.views.images, None)
+        kinds[f"{scene.name}, truth"] = (scene.truth.rgb, scene.true_normals)
+        for kind, seen in kinds.items():
             table[kind] = {}
             for role, network in networks.items():
-                figures, answer = FIGURES[role](network, scene, images)
+                figures, answer = FIGURES[role](network, scene, seen)
                 table[kind] |= figures
                 if kind == scene.name:
                     rows[role] = drawn(role, scene, answer)

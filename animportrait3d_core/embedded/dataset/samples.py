@@ -118,11 +118,8 @@ def _render_sample(
     posed = pose_identity(prepared, parameters)
     camera = view_camera(view, posed.landmarks, settings.size)
     image = render_posed(posed, camera, drawing)
-    tone, colors = traits.one_of(TONES), image.rgb[0]
-    if tone is not None:
-        colors = toned(colors, image.alpha[0], tone, traits.generator(tone))
     tensors = {
-        "rgb": encode_colors(colors),
+        "rgb": encode_colors(_toned_picture(image, traits)),
         "alpha": encode_colors(image.alpha[0]),
         "parts": image.parts[0],
         "normals": encode_normals(image.normals[0]),
@@ -134,14 +131,25 @@ def _render_sample(
         "body": body_vector(parameters),
     }
     if settings.preset.traits_share > 0:
-        # As views of portraits have them: where a pixel is mostly covered.
-        depth = torch.where(image.alpha > 0.5, image.depth, 0.0)
-        tensors["surface"] = encode_normals(normals_of_depth(depth, camera)[0])
+        tensors["surface"] = encode_normals(_seen_surface(image, camera))
     if image.condition is not None:
         tensors["condition"] = encode_colors(image.condition[0])
     full, abstract = prepared.identity.prompt, prepared.identity.abstract_prompt
     texts = (region_prompt(view.region, full, abstract), full, abstract, view_word(view.yaw))
     return tensors, dict(zip(TEXTS, texts))
+
+
+def _toned_picture(image: IdentityImage, traits: Traits) -> Tensor:
+    """The picture [S, S, 3] of a view through the person's tone curve."""
+    tone = traits.one_of(TONES)
+    if tone is None:
+        return image.rgb[0]
+    return toned(image.rgb[0], image.alpha[0], tone, traits.generator(tone))
+
+
+def _seen_surface(image: IdentityImage, camera: Cameras) -> Tensor:
+    """Normals [S, S, 3] of the depth of a view, as views of portraits have them: where a pixel is mostly covered."""
+    return normals_of_depth(torch.where(image.alpha > 0.5, image.depth, 0.0), camera)[0]
 
 
 def body_vector(parameters: BodyParameters) -> Tensor:

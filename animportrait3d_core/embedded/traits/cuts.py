@@ -19,28 +19,37 @@ def cut_at_the_neck(figure: Figure, generator: np.random.Generator) -> Figure:
     """The figure above a tilted plane through the neck, closed there, without clothes."""
     height, tilt = generator.uniform(-178.0, -142.0), generator.uniform(-0.35, 0.35)
     points = (figure.rest - template_origin()) * 1e3
-    level = height + tilt * (points[:, 2] - 20.0)
-    below = points[:, 1] < level
-    gone = below[figure.faces].all(axis=1) | (figure.face_parts == FigurePart.CLOTHES)
-    # What is left of faces that the plane crosses ends on it.
-    kept = np.unique(figure.faces[~gone])
-    onto = kept[below[kept]]
-    rest = figure.rest.copy()
-    rest[onto, 1] += (level - points[:, 1])[onto] * 1e-3
+    over = points[:, 1] - height - tilt * (points[:, 2] - 20.0)
+    gone = (over < 0)[figure.faces].all(axis=1) | (figure.face_parts == FigurePart.CLOTHES)
+    rest = _drawn_to_the_plane(figure.rest, figure.faces[~gone], over)
     bust = np.arange(len(figure.faces)) < figure.num_body_faces
     skin = bust & (figure.face_parts == FigurePart.SKIN)
     lid = _lid_over(rest, figure, skin & gone, skin & ~gone)
     return with_pieces(dataclasses.replace(figure, rest=rest).without_faces(gone), [lid])
 
 
+def _directed_edges(faces: np.ndarray) -> np.ndarray:
+    """Start and end [3 F, 2] of the edges of faces [F, 3]."""
+    return np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]]).astype(np.int64)
+
+
+def _drawn_to_the_plane(rest: np.ndarray, faces: np.ndarray, over: np.ndarray) -> np.ndarray:
+    """Vertices [V, 3], those below a plane (over [V] < 0) where the edges that lead up from them meet it."""
+    edges = _directed_edges(faces)
+    edges = np.concatenate([edges, edges[:, ::-1]])
+    top, low = edges[(over[edges[:, 0]] >= 0) & (over[edges[:, 1]] < 0)].T
+    share = over[top] / (over[top] - over[low])
+    meeting = rest[top] + share[:, None] * (rest[low] - rest[top])
+    total, count = np.zeros_like(rest), np.zeros(len(rest))
+    np.add.at(total, low, meeting)
+    np.add.at(count, low, 1.0)
+    return np.where(count[:, None] > 0, total / np.maximum(count, 1.0)[:, None], rest)
+
+
 def _lid_over(rest: np.ndarray, figure: Figure, gone: np.ndarray, kept: np.ndarray) -> Piece:
     """A fan of skin over the border between faces [F] that are gone and those that are kept."""
-
-    def directed(faces: np.ndarray) -> np.ndarray:
-        return np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]]).astype(np.int64)
-
     count = len(rest)
-    own, other = directed(figure.faces[kept]), directed(figure.faces[gone])
+    own, other = _directed_edges(figure.faces[kept]), _directed_edges(figure.faces[gone])
     start, end = own[np.isin(own[:, 0] * count + own[:, 1], other[:, 1] * count + other[:, 0])].T
     rim, place = np.unique(np.concatenate([start, end]), return_inverse=True)
     first, second = np.split(place.reshape(-1), 2)
