@@ -81,8 +81,9 @@ def relit(lighting: Lighting, trait: str, generator: np.random.Generator) -> Lig
     directions = np.concatenate([key[None] / np.linalg.norm(key), lighting.directions[1:]])
     strength = generator.uniform(0.9, 1.7) * np.array([1.0, generator.uniform(0.85, 1.0), generator.uniform(0.7, 1.05)])
     others = lighting.colors[1:] * generator.uniform(0.0, 0.4)
-    dim = generator.uniform(0.06, 0.4)
-    return Lighting(directions, np.concatenate([strength[None], others]), lighting.sky * dim, lighting.ground * dim)
+    around = generator.uniform(0.06, 0.4)
+    colors = np.concatenate([strength[None], others])
+    return Lighting(directions, colors, lighting.sky * around, lighting.ground * around)
 
 
 def toned(colors: Tensor, alpha: Tensor, trait: str, generator: np.random.Generator) -> Tensor:
