@@ -22,7 +22,8 @@ PACK_NAME = "ComfyUI-AnimPortrait3D"
 SHOWN = sorted(file.stem for file in (ROOT / "workflows").glob("*.json"))
 PORTRAIT = next((ROOT / "animportrait3d_core" / "embedded" / "portraits").rglob("amara.safetensors"), None)
 QUAD = "mtllib head.mtl\nusemtl skin\n" + "".join(
-    f"v {x} {y} 0\nvt {u} {v}\n" for x, y, u, v in ((-0.3, 0, 0, 0), (0.3, 0, 1, 0), (0.3, 0.5, 1, 1), (-0.3, 0.5, 0, 1))
+    f"v {x} {y} 0\nvt {u} {v}\n"
+    for x, y, u, v in [(-0.3, 0, 0, 0), (0.3, 0, 1, 0), (0.3, 0.5, 1, 1), (-0.3, 0.5, 0, 1)]
 )  # fmt: skip
 
 
@@ -89,7 +90,13 @@ def test_what_was_uploaded_is_what_runs(comfyui_server, own_files):
     folder.mkdir(parents=True)
     for file in own_files["mesh"]:
         shutil.copy(file, folder)
-    inputs = {"file": "3d/head_by_hand/head.obj", "prompt": "", "alignment": "none", "shading": "unlit", "body": ["1", 0]}
+    inputs = {
+        "file": "3d/head_by_hand/head.obj",
+        "prompt": "",
+        "alignment": "none",
+        "shading": "unlit",
+        "body": ["1", 0],
+    }
     body = {"body": "embedded mannequin", "assets": "(of the body)", "eyelid_mode": "fixed"}
     prompt = {
         "1": {"class_type": "AP3D_LoadSMPLX", "inputs": body},
