@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from . import host
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
     from animportrait3d_core.views import Views
 
 NO_FILE = "(none)"
+FaceLandmarks = Mapping[str, Any]
+"""The host's value: faces of each picture."""
 
 
 class DetectLandmarks:
@@ -148,7 +151,7 @@ class LandmarksFromHost:
 
     @host.plain_torch
     def execute(
-        self, views: Views, file: str, face_landmarks: Any = None, landmarks: Landmarks | None = None
+        self, views: Views, file: str, face_landmarks: FaceLandmarks | None = None, landmarks: Landmarks | None = None
     ) -> dict[str, Any]:
         import torch
 

@@ -24,6 +24,7 @@ COMPANION_SUFFIXES = (".mtl", ".bin", ".json", ".png", ".jpg", ".jpeg", ".webp",
 FILE_OPTION = host.input_file_option(MESH_SUFFIXES, host.Upload("upload mesh", "3d", COMPANION_SUFFIXES))
 
 SPLAT_OPTION = host.input_file_option((".ply",), host.Upload("upload splats", "3d", ()))
+NO_SPLATS = "(none)"
 HAND_INPUTS = ("up", "face", "nod", "turn", "tilt", "scale", "move_x", "move_y", "move_z")
 
 
@@ -222,7 +223,10 @@ class PortraitFromSplats:
         shared = PortraitFromMesh.INPUT_TYPES()["required"]
         choices, options = shared["alignment"]
         required = {
-            "file": (host.input_files((".ply",)), {"tooltip": "A splat file in the input folder.", **SPLAT_OPTION}),
+            "file": (
+                [NO_SPLATS, *host.input_files((".ply",))],
+                {"default": NO_SPLATS, "tooltip": "A splat file in the input folder.", **SPLAT_OPTION},
+            ),
             "body": shared["body"],
             "prompt": shared["prompt"],
             "alignment": ([name for name in choices if name != "landmarks"], options),
@@ -232,18 +236,21 @@ class PortraitFromSplats:
 
     @classmethod
     def IS_CHANGED(cls, file: str, **inputs: Any) -> str:
-        return host.input_file_stamp("AP3D_PortraitFromSplats", file)
+        return "" if file == NO_SPLATS else host.input_file_stamp("AP3D_PortraitFromSplats", file)
 
     @host.plain_torch
     def execute(self, file: str, body: BodyModel, prompt: str, alignment: str, **by_hand: Any) -> dict[str, Any]:
         import torch
 
         from animportrait3d_core import previews
+        from animportrait3d_core.errors import InvalidInput
         from animportrait3d_core.export.ply import read_splat_ply
         from animportrait3d_core.portrait.alignment import HandAlignment, framing_warnings
         from animportrait3d_core.portrait.splats import portrait_from_splats, splat_surface
 
         where = "AP3D_PortraitFromSplats"
+        if file == NO_SPLATS:
+            raise InvalidInput(f"{where}: no file is chosen; upload a PLY of splats, or put it into the input folder.")
         gaussians = read_splat_ply(host.input_file(where, file), y_down=False)
         surface = splat_surface(gaussians, progress=host.ProgressBar())
         head = PortraitFromMesh._placed(surface, body, alignment, None, by_hand)
