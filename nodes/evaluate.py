@@ -70,8 +70,8 @@ class EvaluateAvatar:
         )
 
         metrics: dict[str, float] = {"gaussians": len(avatar)}
-        metrics |= portrait_likeness(avatar, portrait, size)
-        metrics |= motion_coverage(avatar, motion, size, progress=host.ProgressBar(len(motion)))
+        metrics |= portrait_likeness(avatar, portrait, size, host.ProgressBar(told="portrait"))
+        metrics |= motion_coverage(avatar, motion, size, progress=host.ProgressBar(len(motion), told="motion"))
         if true_landmarks is not None:
             truth = true_landmarks.positions
             metrics["landmark_error_fit"] = fit_landmark_error(avatar.body, avatar.parameters, truth)

@@ -29,7 +29,9 @@ LEAST_PSNR_PORTRAIT, LEAST_COVERAGE = 20.0, 0.8
 """Below these an avatar is bad, not only coarse: drafts of the shipped graphs reach 24 dB and 0.95."""
 
 
-def portrait_likeness(avatar: RiggedAvatar, portrait: Portrait, size: int = EVALUATION_SIZE) -> dict[str, float]:
+def portrait_likeness(
+    avatar: RiggedAvatar, portrait: Portrait, size: int = EVALUATION_SIZE, progress: Progress | None = None
+) -> dict[str, float]:
     """`psnr_portrait` and `ssim_portrait`: the resting avatar against the portrait's own renders, on white, at the
     held-out cameras (12 views in none of the training sets). The portrait is rendered at its full quality, so that the
     numbers do not depend on how coarsely it was sampled for training."""
@@ -37,7 +39,7 @@ def portrait_likeness(avatar: RiggedAvatar, portrait: Portrait, size: int = EVAL
     from ..portrait.views import render_views
 
     cameras, white = view_preset("heldout", size), torch.ones(3)
-    truth = render_views(portrait.at_full_quality(), cameras, white)
+    truth = render_views(portrait.at_full_quality(), cameras, white, progress)
     views = render_avatar_views(pose_avatar(avatar, avatar.parameters), cameras, white)
     return {"psnr_portrait": psnr(views.images, truth.images), "ssim_portrait": ssim(views.images, truth.images)}
 

@@ -11,7 +11,8 @@ from ..progress import Progress
 from ..views import Views
 from .protocol import Portrait
 
-CHUNK = 4
+CHUNK = 1
+"""Portraits render one camera after the other anyhow; so whoever waits may stop after each."""
 
 
 def render_views(

@@ -6,7 +6,8 @@ const MINIMAP = "Comfy.Minimap.Visible"; // it lies over nodes in the lower righ
 const PATIENCE = Number(process.env.FRONTEND_SECONDS || 90) * 1000;
 
 // What is none of ours: files that no server here has, and what the browser says of its own.
-const FOREIGN = /Failed to load resource|ERR_INTERNET_DISCONNECTED|net::ERR_|preload|api\.comfy\.org/;
+const FOREIGN =
+  /Failed to load resource|ERR_INTERNET_DISCONNECTED|net::ERR_|Content Security Policy|preload|api\.comfy\.org/;
 
 // Gives `page` and its list of errors to `work`, and closes the browser behind it.
 async function withBrowser(work, graphics = NO_GL) {

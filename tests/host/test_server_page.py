@@ -21,10 +21,8 @@ pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(20 * pa
 PACK_NAME = "ComfyUI-AnimPortrait3D"
 SHOWN = sorted(file.stem for file in (ROOT / "workflows").glob("*.json"))
 PORTRAIT = next((ROOT / "animportrait3d_core" / "embedded" / "portraits").rglob("amara.safetensors"), None)
-QUAD = "mtllib head.mtl\nusemtl skin\n" + "".join(
-    f"v {x} {y} 0\nvt {u} {v}\n"
-    for x, y, u, v in [(-0.3, 0, 0, 0), (0.3, 0, 1, 0), (0.3, 0.5, 1, 1), (-0.3, 0.5, 0, 1)]
-)  # fmt: skip
+CORNERS = ((-0.3, 0, 0, 0), (0.3, 0, 1, 0), (0.3, 0.5, 1, 1), (-0.3, 0.5, 0, 1))
+QUAD = "mtllib head.mtl\nusemtl skin\n" + "".join(f"v {x} {y} 0\nvt {u} {v}\n" for x, y, u, v in CORNERS)
 
 
 def test_templates_are_offered_with_their_names_and_pictures(comfyui_server, tmp_path):

@@ -72,7 +72,10 @@ def test_a_graph_opens_readable(file):
 
 MUTE, BYPASS = 2, 4
 OPTIONAL_STEPS = {
-    MUTE: {"AP3D_DetectLandmarks", "Close Views", "At Rest"},
+    MUTE: {
+        "AP3D_DetectLandmarks", "Close Views", "At Rest", "AP3D_AnimateAvatar", "AP3D_EvaluateAvatar",
+        "AP3D_ExportAvatar", "AP3D_SaveAvatar", "AP3D_ContactSheet",
+    },
     BYPASS: {
         "AP3D_DetectLandmarks", "Close Views", "AP3D_MatteViews", "AP3D_RefineMesh", "AP3D_CorrectLabels",
         "AP3D_PretrainEyes", "AP3D_PretrainMouth", "AP3D_ISMOptimize", "AP3D_SDEditRefine",
