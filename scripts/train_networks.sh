@@ -48,9 +48,9 @@ tune() {
 }
 
 if [ -n "$start_from" ]; then
-  { tune parts 6000 && tune normals 4000; } &
+  { tune parts 5000 && tune normals 3000; } &
   beside=$!
-  tune landmarks 9000
+  tune landmarks 7000
 else
   { train parts parts && train normals normals_first && second normals; } &
   beside=$!
