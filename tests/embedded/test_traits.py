@@ -174,6 +174,13 @@ def test_facets_are_flat() -> None:
     assert shares[0] < 0.02 and shares[1] > 0.2, shares
 
 
+def test_a_mouth_of_facets_opens_as_it_did() -> None:
+    close = orbit_cameras([0.0], [0.0], SIZE, target=[0.0, 0.22, 0.0], fov_degrees=6.0)
+    whole, facets = (seen({"no hair", "open mouth", *names}, cameras=close) for names in ((), ("facets",)))
+    for part in ("lips", "mouth_interior"):
+        assert pixels_of(facets, part) == pytest.approx(pixels_of(whole, part), rel=0.15), part
+
+
 def test_shapes_leave_the_range_of_the_others() -> None:
     """Some landmarks move by far (a pixel is 4 mm), and eyes grow where they should."""
     plain = seen({"no hair"}).landmarks

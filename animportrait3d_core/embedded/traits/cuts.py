@@ -94,6 +94,7 @@ def _cell_leaders(figure: Figure, size: float) -> np.ndarray:
     body = build_mannequin()
     moves = lid_zone() > 0.05
     moves[np.unique(body.faces[body.face_regions["lips"]])] = True
+    moves[np.concatenate(body.slits["mouth"])] = True
     fixed = np.ones(len(points), dtype=bool)
     fixed[: figure.num_body] = moves | ~np.isin(body.vertex_parts, [body.part_names.index(n) for n in ("skin", "ear")])
     lashes = np.unique(figure.faces[figure.face_parts == FigurePart.LASHES])
