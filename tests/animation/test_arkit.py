@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import runpy
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -29,6 +32,7 @@ from animportrait3d_core.errors import InvalidInput, ShapeMismatch
 from animportrait3d_core.rotations import axis_angle_to_matrix
 
 HEAD = 15
+SCRIPT = Path(__file__).parents[2] / "scripts" / "fit_arkit.py"
 LEFT_LIDS, RIGHT_LIDS = ((43, 44), (47, 46)), ((37, 38), (41, 40))
 
 
@@ -145,6 +149,12 @@ def test_the_errors_say_what_the_body_cannot_make(mannequin_body: BodyModel) -> 
     assert found["tongueOut"].error == 1.0 and found["mouthRollLower"].error > 0.8
     both = [found[f"mouthSmile{side}"].wrong_side for side in ("Left", "Right")]
     assert all(share is not None and 0.3 < share < 0.7 for share in both)
+
+
+def test_the_table_of_the_docs_is_what_the_script_fits_today(monkeypatch, capsys) -> None:
+    """Seconds of work: the page is not to tell of another body or another fit than those that are shipped."""
+    monkeypatch.setattr(sys, "argv", ["fit_arkit.py", "--check"])
+    assert (runpy.run_path(str(SCRIPT))["main"](), capsys.readouterr().err) == (0, "")
 
 
 def test_the_fit_is_the_minimum(mannequin_body: BodyModel, points: FacePoints) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from animportrait3d_core.animation.files import ReadSettings, files_of_motion, read_motion
 from animportrait3d_core.avatar.io import load_avatar
 from animportrait3d_core.body import reader
 from animportrait3d_core.body.assets import load_body_assets
@@ -17,7 +18,7 @@ from animportrait3d_core.mesh_files.companions import companion_files
 from animportrait3d_core.networks import load_network
 from animportrait3d_core.portrait.trigrid import load_trigrid_portrait, read_generator
 from animportrait3d_core.surface.color_field import load_color_field
-from tests.fuzz import mesh_seeds, model_seeds, network_seeds
+from tests.fuzz import mesh_seeds, model_seeds, motion_seeds, network_seeds
 from tests.fuzz.format import Format
 
 
@@ -71,6 +72,16 @@ def read_guidance(path: Path) -> None:
     load_guidance(GuidanceFiles(path.parent, controlnet=path.parent / "controlnet"))
 
 
+def read_any_motion(path: Path) -> None:
+    """As the node does, for a body of few vertices; one frame is posed, since a motion that loads must also move."""
+    body = model_seeds.body()
+    settings = ReadSettings(expressions="always", whole_folder=path.parent.name == "flame_param", follow=True)
+    files_of_motion(path, settings.whole_folder)
+    loaded = read_motion(path, body, body.neutral_parameters(), settings)
+    assert all(bool(torch.isfinite(value).all()) for value in loaded.motion.parameters.to_tensors().values())
+    assert torch.isfinite(body(loaded.motion.parameters[-1]).vertices).all() and loaded.motion.fps > 0
+
+
 FORMATS = (
     Format("obj", mesh_seeds.obj_seeds, read_mesh),
     Format("ply-ascii", mesh_seeds.ply_ascii_seeds, read_mesh),
@@ -91,6 +102,12 @@ FORMATS = (
     Format("generator", model_seeds.generator_seeds, read_decoder),
     Format("network", network_seeds.network_seeds, read_network),
     Format("guidance", network_seeds.guidance_seeds, read_guidance),
+    Format("motion", motion_seeds.own_seeds, read_any_motion),
+    Format("motion-npy", motion_seeds.authors_seeds, read_any_motion),
+    Format("motion-npz", motion_seeds.flame_seeds, read_any_motion),
+    Format("motion-folder", motion_seeds.folder_seeds, read_any_motion),
+    Format("motion-csv", motion_seeds.csv_seeds, read_any_motion),
+    Format("motion-json", motion_seeds.json_seeds, read_any_motion),
     Format("color-field", model_seeds.color_field_seeds, read_field),
     # Without its package a compressed file is refused at once, and there is nothing to try.
     *([Format("draco", mesh_seeds.draco_seeds, read_mesh)] if mesh_seeds.installed("DracoPy") else []),

@@ -334,3 +334,31 @@ def test_the_judge_knows_a_fault_from_a_named_error(tmp_path):
 
     assert outcome_of(Format("a", list, refuse), path)["outcome"] == "named"
     assert outcome_of(Format("a", list, lambda path: 1 / 0), path)["outcome"] == "other"
+
+
+MATRICES = [[[1, "0"], [0, 1]], [[1, 0], [0]], [1, [0]], "abc", [["a"] * 4] * 4, {"a": 1}, [10**400] * 16]
+
+
+@pytest.mark.parametrize("matrix", MATRICES, ids=range(len(MATRICES)))
+def test_a_face_whose_matrix_is_no_table_of_numbers(tmp_path, matrix):
+    frames = [{"blendshapes": {"jawOpen": 0.5}, "transformation_matrix": matrix}]
+    assert "a transformation matrix" in named("motion-json", {"m.json": json.dumps(frames).encode()}, tmp_path)
+
+
+def test_numbers_of_a_motion_beyond_float32(tmp_path):
+    stream = io.BytesIO()
+    np.save(stream, np.full((2, 15), 1e300))
+    assert "not finite in 2 of 2 frames" in named("motion-npy", {"pose.npy": stream.getvalue()}, tmp_path)
+
+
+def test_time_codes_beyond_all_numbers_are_none(tmp_path):
+    rows = ["Timecode,jawOpen", *(f"{'9' * 400}:00:00:0{frame},0.{frame}" for frame in (1, 2, 4))]
+    path = write(Seed({"m.csv": "\n".join(rows).encode()}), tmp_path)
+    assert outcome_of(BY_NAME["motion-csv"], path) == {"outcome": "result"}
+
+
+@pytest.mark.parametrize("name", ["global_orient", "eyelids", "translation"])
+def test_a_motion_that_throws_the_head_out_of_all_numbers(tmp_path, name):
+    far = torch.full((4, 2 if name == "eyelids" else 3), 1e30)
+    message = named("motion", changed_tensors("motion", tmp_path, **{name: far}), tmp_path)
+    assert f"`{name}` goes up to 1.0e+30" in message

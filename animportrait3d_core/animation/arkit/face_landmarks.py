@@ -80,7 +80,11 @@ def _head(where: str, faces: Sequence[Mapping[str, Any] | None]) -> Tensor | Non
 
 def rotation_of_matrix(where: str, matrix: Any) -> Tensor:
     """Axis-angle [3] of the nearest rotation to the upper left of a matrix [4, 4] that also scales."""
-    values = torch.as_tensor(matrix, dtype=torch.float32)
+    try:
+        values = torch.as_tensor(matrix, dtype=torch.float32)
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+        # Texts, rows of unlike lengths, whole numbers that no float holds.
+        raise InvalidInput(f"{where}: a transformation matrix is no table of numbers ({str(error)[:80]}).") from error
     if values.numel() != 16 or not bool(torch.isfinite(values).all()):
         raise InvalidInput(f"{where}: a transformation matrix of {values.numel()} numbers, expected 4 x 4 finite ones.")
     u, _, v = torch.linalg.svd(values.reshape(4, 4)[:3, :3])

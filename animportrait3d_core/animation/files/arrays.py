@@ -57,7 +57,8 @@ def number_tensor(where: str, name: str, value: Any) -> Tensor:
             f"an array of {value.dtype} of shape {list(value.shape)}" if isinstance(value, np.ndarray) else "no array"
         )
         raise InvalidInput(f"{where}: `{name}` is {found}, expected numbers.")
-    tensor = torch.from_numpy(np.ascontiguousarray(value).astype(np.float32))
+    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is told of below
+        tensor = torch.from_numpy(np.ascontiguousarray(value).astype(np.float32))
     rows = tensor.reshape(len(tensor) if tensor.ndim else 1, -1)
     bad = torch.nonzero(~torch.isfinite(rows).all(dim=1)).squeeze(1)
     if len(bad):

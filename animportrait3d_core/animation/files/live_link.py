@@ -24,7 +24,7 @@ HEAD_COLUMNS = ("headpitch", "headyaw", "headroll")
 
 MOST_BYTES = 1 << 28
 MOST_FILLED = 60  # frames in a row
-_TIMECODE = re.compile(r"(\d+):(\d+):(\d+)[:;](\d+(?:\.\d+)?)$")
+_TIMECODE = re.compile(r"(\d{1,4}):(\d{1,2}):(\d{1,2})[:;](\d{1,3}(?:\.\d+)?)$")
 
 
 def read_csv(path: Path, fps: float | None) -> ArkitTrack:

@@ -20,6 +20,9 @@ from .pose_track import EXPRESSIONS, POSES, PoseTrack, motion_of_poses
 
 MOTION_SUFFIXES = (".safetensors", ".npy", ".npz", ".csv", ".json")
 AS_RECORDED = TrackSettings(dead_zone=0.0, smoothing=1)
+MOST_VALUE = 1e6
+"""No angle, coefficient or place of a head is beyond it; a damaged file's is, and would throw the head out of all
+numbers."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,6 +54,14 @@ class LoadedMotion:
 
     motion: Motion
     notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name, values in self.motion.parameters.to_tensors().items():
+            if values.numel() and float(values.abs().max()) > MOST_VALUE:
+                raise InvalidInput(
+                    f"read_motion: `{name}` goes up to {float(values.abs().max()):.1e}, expected at most "
+                    f"{MOST_VALUE:.0e}; the file is damaged."
+                )
 
 
 def files_of_motion(path: Path, whole_folder: bool = False) -> list[Path]:
