@@ -34,10 +34,15 @@ from .commands.networks import add_networks
 from .errors import AnimPortraitError, InvalidInput, MissingExtension, MissingModelFile, machine_trouble
 from .workflow.report import LOGGER_NAME
 
+STYLES = ("painted",)
+"""That `embedded train-style` makes."""
+
 if TYPE_CHECKING:
     from .avatar import RiggedAvatar
     from .body.landmarks import Detector
+    from .embedded.identities import Identity
     from .portrait.protocol import Portrait
+    from .workflow.console import ProgressBar
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -167,6 +172,7 @@ def _add_evaluate(commands: argparse._SubParsersAction, common: argparse.Argumen
     )
     evaluate.add_argument("--generator", type=to_path, help="model_512.pkl or its copy, for a portrait without decoder")
     evaluate.add_argument("--identity", help="name of the embedded identity behind it, for measures against the truth")
+    evaluate.add_argument("--style", choices=STYLES, help="with --identity: how far its face took on a style")
     evaluate.add_argument("--size", type=int, default=256, help="pixels per side of the pictures (default: 256)")
     evaluate.add_argument("--output", type=to_path, help="file for the metrics (JSON)")
     add_ablation_options(evaluate)
@@ -279,6 +285,8 @@ def _evaluate(options: argparse.Namespace) -> int:
             return run_table(options, _landmark_detector(), bar.stage)
     if options.avatar is None:
         raise InvalidInput("evaluate: nothing to measure; give an avatar.safetensors, or --ablation FOLDER.")
+    if options.style is not None and options.identity is None:
+        raise InvalidInput(f"evaluate: --style {options.style} needs --identity, whose true look it compares with.")
     if options.size < 64:
         raise InvalidInput(f"evaluate: --size {options.size}, expected at least 64 pixels.")
     avatar = load_avatar(options.avatar)
@@ -290,6 +298,8 @@ def _evaluate(options: argparse.Namespace) -> int:
         identity, detector = portrait_identity(options.identity), _landmark_detector()
     with ProgressBar(quiet=options.quiet or options.json) as bar:
         metrics = evaluate_avatar(avatar, portrait, identity, options.size, detector, bar.stage)
+        if identity is not None and options.style is not None:
+            metrics |= _style_metrics(avatar, identity, bar)
     for doubt in doubts(metrics):
         logging.getLogger(LOGGER_NAME).warning("evaluate: %s", doubt)
     if options.output is not None:
@@ -299,6 +309,14 @@ def _evaluate(options: argparse.Namespace) -> int:
     elif not options.quiet:
         print("\n".join(f"{name:22} {value:.5g}" for name, value in metrics.items()))
     return EXIT_DONE
+
+
+def _style_metrics(avatar: RiggedAvatar, identity: Identity, bar: ProgressBar) -> dict[str, float]:
+    """How far a face took on the one style there is."""
+    from .embedded.prior.style import painted
+    from .evaluation.style import measure_style
+
+    return measure_style(avatar, identity, painted, progress=bar.stage("style"))
 
 
 def _portrait(name: str, generator: Path | None, avatar: RiggedAvatar) -> Portrait:

@@ -78,7 +78,7 @@ def evaluate_against_identity(
     frames = held_out_frames() if frames is None else tuple(frames)
     if not frames:
         raise InvalidInput("evaluate_against_identity: no frames given, expected at least one.")
-    pairs = list(_frame_pairs(avatar, identity, alignment, frames, size, progress))
+    pairs = list(frame_pairs(avatar, identity, alignment, frames, size, progress))
     metrics = _likeness(frames, pairs)
     cameras = [frame.camera(size) for frame in frames]
     metrics["landmark_error_splat"] = sum(
@@ -91,7 +91,7 @@ def evaluate_against_identity(
     return metrics | ({} if detector is None else _detected(avatar, frames, cameras, pairs, detector))
 
 
-def _frame_pairs(
+def frame_pairs(
     avatar: RiggedAvatar,
     identity: Identity,
     alignment: HeadAlignment | None,
@@ -99,6 +99,7 @@ def _frame_pairs(
     size: int,
     progress: Progress | None,
 ) -> Iterator[FramePair]:
+    """Every frame of the avatar and of the identity behind it; parameters as in `evaluate_against_identity`."""
     from ..avatar import AvatarRig
     from ..embedded.identities import IdentityRenderSettings, prepare_identity, render_identity, true_parameters
 
