@@ -56,13 +56,13 @@ def animate(graph: WorkflowBuilder) -> None:
     shown = {"avatar": loaded["avatar"], "motion": motion["motion"]}
     with graph.stage("4 Films", width=PICK_WIDTH):
         film = graph.add("AP3D_AnimateAvatar", **shown, title="Animate", shows_picture=True, text_lines=1)
-        with graph.folded("Alpha, turntable, page", MORE_NOTE):
+        with graph.folded("Alpha, turntable, page, sheet", MORE_NOTE):
             cut_out = {"filename": "motion_alpha", "format": "webm", "title": "With Alpha"}
             graph.add("AP3D_AnimateAvatar", **shown, **cut_out, shows_picture=True, text_lines=1)
             turn = add_turntable(graph, loaded)
             graph.add("AP3D_ExportPage", **shown, knobs={"budget": "page, Gaussians"}, text_lines=2)
     with graph.stage("5 Sheet", width=SHEET_WIDTH):
-        add_sheet(graph, {"In motion": film["frames"], "Turned around": turn["frames"]}, columns=6)
+            add_sheet(graph, {"In motion": film["frames"], "Turned around": turn["frames"]}, columns=6)
 
 
 def add_faces(graph: WorkflowBuilder, loaded: BuiltNode) -> list[BuiltNode]:
