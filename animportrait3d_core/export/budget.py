@@ -9,33 +9,47 @@ from torch import Tensor
 
 from ..animation.clips import close_lids, open_jaw
 from ..avatar import AvatarRig, RiggedAvatar
-from ..cameras import orbit_cameras
+from ..cameras import Cameras, orbit_cameras
 from ..errors import InvalidInput
+from ..gaussians import Gaussians
+from ..head_frame import CLOSE_FOV_DEGREES, CLOSE_TARGET
 from ..render import rasterize_gaussians
 
 VIEW_YAWS = (-90.0, -30.0, 0.0, 30.0, 90.0, 180.0)
+CLOSE_YAWS = (-45.0, 0.0, 45.0)
 VIEW_SIZE = 256
 JAW_DEGREES = 20.0
 
 
 def contributions(avatar: RiggedAvatar) -> Tensor:
-    """How much each Gaussian weighs [N] in pictures from all sides, at rest, with the mouth open and the lids closed.
+    """How much each Gaussian weighs [N] in pictures from all sides and of the face from near, at rest, with the mouth
+    open and the lids closed.
 
-    The sum over pixels of alpha times transmittance, which is the gradient of the pictures' sum in its colour; of the
-    three states the one counts in which it weighs most, so that teeth are not lost to a closed mouth.
+    The sum over pixels of alpha times transmittance, which is the gradient of the pictures' sum in its colour. Of the
+    three states, and of far and near, the one counts in which it weighs most: so teeth are not lost to a closed mouth,
+    nor eyes to a sweater.
     """
     rest, rig = avatar.parameters, AvatarRig(avatar)
-    cameras = orbit_cameras(VIEW_YAWS, [0.0] * len(VIEW_YAWS), VIEW_SIZE)
+    far = orbit_cameras(VIEW_YAWS, [0.0] * len(VIEW_YAWS), VIEW_SIZE)
+    close = orbit_cameras(
+        CLOSE_YAWS, [0.0] * len(CLOSE_YAWS), VIEW_SIZE, target=CLOSE_TARGET, fov_degrees=CLOSE_FOV_DEGREES
+    )
     most = torch.zeros(len(avatar))
     for pose in (rest, open_jaw(rest, JAW_DEGREES), close_lids(rest, 1.0)):
         with torch.inference_mode(False), torch.no_grad():
             posed = rig.pose(pose)
-        colors = torch.ones_like(posed.means).requires_grad_()
-        with torch.inference_mode(False), torch.enable_grad():
-            image = rasterize_gaussians(posed.means, posed.quats, posed.scales, posed.opacities, colors, cameras)
-            (weights,) = torch.autograd.grad(image.color.sum(), colors)
-        most = torch.maximum(most, weights.mean(dim=1))
+        for cameras in (far, close):
+            most = torch.maximum(most, _weights(posed, cameras))
     return most
+
+
+def _weights(posed: Gaussians, cameras: Cameras) -> Tensor:
+    """Pixels [N] that each Gaussian colours, by its share in them."""
+    colors = torch.ones_like(posed.means).requires_grad_()
+    with torch.inference_mode(False), torch.enable_grad():
+        image = rasterize_gaussians(posed.means, posed.quats, posed.scales, posed.opacities, colors, cameras)
+        (weights,) = torch.autograd.grad(image.color.sum(), colors)
+    return weights.mean(dim=1)
 
 
 def within_budget(avatar: RiggedAvatar, budget: int) -> RiggedAvatar:

@@ -62,7 +62,7 @@ def animate(graph: WorkflowBuilder) -> None:
             turn = add_turntable(graph, loaded)
             graph.add("AP3D_ExportPage", **shown, knobs={"budget": "page, Gaussians"}, text_lines=2)
     with graph.stage("5 Sheet", width=SHEET_WIDTH):
-            add_sheet(graph, {"In motion": film["frames"], "Turned around": turn["frames"]}, columns=6)
+        add_sheet(graph, {"In motion": film["frames"], "Turned around": turn["frames"]}, columns=6)
 
 
 def add_faces(graph: WorkflowBuilder, loaded: BuiltNode) -> list[BuiltNode]:

@@ -124,6 +124,19 @@ def test_a_budget_keeps_what_is_seen(make_avatar, tmp_path) -> None:
         within_budget(avatar, 0)
 
 
+def test_a_budget_is_spent_on_the_face_before_the_clothes(make_avatar) -> None:
+    """Equal flakes all over the body: those of the face are seen from near."""
+    avatar = make_avatar(4000)
+    regions = avatar.body.assets.face_regions
+    face = (regions["face"] | regions["eye_region"] | regions["lips"])[avatar.binding]
+    weights = contributions(avatar)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("animportrait3d_core.export.budget.CLOSE_YAWS", (180.0,))  # nothing of the face is seen
+        far = contributions(avatar)
+    assert float(weights[face].sum() / far[face].sum()) > 1.5
+    assert float(weights[~face].sum() / far[~face].sum()) < float(weights[face].sum() / far[face].sum())
+
+
 def test_what_a_page_refuses(make_avatar, tmp_path) -> None:
     avatar = make_avatar(100)
     clip = stress_clip(avatar.body, avatar.parameters)[:3]
