@@ -132,9 +132,12 @@ def test_a_budget_is_spent_on_the_face_before_the_clothes(make_avatar) -> None:
     weights = contributions(avatar)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("animportrait3d_core.export.budget.CLOSE_YAWS", (180.0,))  # nothing of the face is seen
+        patch.setattr("animportrait3d_core.export.budget.DETAILS", ())
         far = contributions(avatar)
     assert float(weights[face].sum() / far[face].sum()) > 1.5
     assert float(weights[~face].sum() / far[~face].sum()) < float(weights[face].sum() / far[face].sum())
+    teeth = regions["teeth"][avatar.binding]
+    assert float(weights[teeth].sum() / far[teeth].sum()) > 3 * float(weights[face].sum() / far[face].sum())
 
 
 def test_what_a_page_refuses(make_avatar, tmp_path) -> None:
