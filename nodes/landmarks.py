@@ -133,6 +133,7 @@ class LandmarksFromHost:
                         "default": NO_FILE,
                         "tooltip": "A JSON file with the points of each view, by MediaPipe or face-alignment, in the "
                         "input folder.",
+                        **host.input_file_option((".json",)),
                     },
                 ),
             },

@@ -253,7 +253,7 @@ def _contain_itself(graph):
     ("damage", "message"),
     [
         (_contain_itself, r"a subgraph contains itself: '(Inner|Outer)' in '(Inner|Outer)' in '(Inner|Outer)'"),
-        (lambda g: g["definitions"]["subgraphs"].pop(0), r"node #2 is a subgraph, and its definition .* is missing"),
+        (lambda g: g["definitions"]["subgraphs"].pop(), r"node #2 is a subgraph, and its definition .* is missing"),
         (
             lambda g: definition(g, "Inner")["nodes"].clear(),
             r"'Inner' has an input 'toy' for node #5 inside it, which is gone",
