@@ -26,7 +26,7 @@ _HEAD = JOINTS.index(15)
 
 
 @dataclasses.dataclass(frozen=True)
-class Dummy:
+class Wearer:
     """What things are fitted to. Millimetres from between the template's eyes.
 
     points, normals: [V, 3] of the bust at rest.  skin: [F, 3] its skin's faces.  eyes: [2, 3] left and right.  regions:
@@ -51,7 +51,7 @@ class Dummy:
         return shell(self.points, self.normals, self.skin, inside, thickness)
 
 
-def dummy_of(figure: Figure) -> Dummy:
+def wearer_of(figure: Figure) -> Wearer:
     """A figure's bust to fit things to."""
     body = build_mannequin()
     points = (figure.rest[: figure.num_body] - template_origin()) * 1e3
@@ -60,21 +60,21 @@ def dummy_of(figure: Figure) -> Dummy:
     lips = np.zeros(len(points), dtype=bool)
     lips[np.unique(body.faces[body.face_regions["lips"]])] = True
     eyes = (figure.joints[[23, 24]] - template_origin()) * 1e3
-    return Dummy(points, normals, faces, eyes, lips)
+    return Wearer(points, normals, faces, eyes, lips)
 
 
 def dressed(figure: Figure, trait: str, generator: np.random.Generator) -> Figure:
     """The figure with one of `WORN`."""
-    dummy = dummy_of(figure)
+    wearer = wearer_of(figure)
     if trait == "hat":
-        return _with_hat(figure, dummy, generator)
+        return _with_hat(figure, wearer, generator)
     if trait == "beard":
-        return with_pieces(figure, [_piece(_beard(dummy, generator), BEARD, FigurePart.HAIR)])
+        return with_pieces(figure, [_piece(_beard(wearer, generator), BEARD, FigurePart.HAIR)])
     if trait == "collar":
-        return with_pieces(figure, [_piece(_collar(dummy, generator), COLLAR, FigurePart.CLOTHES)])
+        return with_pieces(figure, [_piece(_collar(wearer, generator), COLLAR, FigurePart.CLOTHES)])
     if trait == "earrings":
-        return with_pieces(figure, [_piece(_earrings(dummy, generator), METAL)])
-    return with_pieces(figure, _glasses(dummy, trait == "sunglasses", generator))
+        return with_pieces(figure, [_piece(_earrings(wearer, generator), METAL)])
+    return with_pieces(figure, _glasses(wearer, trait == "sunglasses", generator))
 
 
 def paint_worn(atlas: np.ndarray, beard: np.ndarray, generator: np.random.Generator) -> None:
@@ -110,15 +110,17 @@ def _piece(solid: Solid, cell: int, part: FigurePart = FigurePart.WORN) -> Piece
     )  # fmt: skip
 
 
-def _glasses(dummy: Dummy, opaque: bool, generator: np.random.Generator) -> list[Piece]:
+def _glasses(wearer: Wearer, opaque: bool, generator: np.random.Generator) -> list[Piece]:
     """Two rims, bridge and temples; with opaque lenses if they are sunglasses."""
-    apart = dummy.eyes[0, 0] - dummy.eyes[1, 0]
+    apart = wearer.eyes[0, 0] - wearer.eyes[1, 0]
     wide, high = apart * generator.uniform(0.34, 0.44), apart * generator.uniform(0.22, 0.42)
     power, radius = generator.uniform(1.8, 4.5), generator.uniform(0.8, 2.6)
-    bend, height = generator.uniform(0.002, 0.006), dummy.eyes[:, 1].mean() - generator.uniform(0.0, 6.0)
-    covers = (np.abs(np.abs(dummy.points[:, 0]) - apart / 2) < wide) & (np.abs(dummy.points[:, 1] - height) < high + 4)
-    covers &= dummy.points[:, 2] > 0
-    front = (dummy.points[covers, 2] + bend * dummy.points[covers, 0] ** 2).max() + 2.0 + radius
+    bend, height = generator.uniform(0.002, 0.006), wearer.eyes[:, 1].mean() - generator.uniform(0.0, 6.0)
+    covers = (np.abs(np.abs(wearer.points[:, 0]) - apart / 2) < wide) & (
+        np.abs(wearer.points[:, 1] - height) < high + 4
+    )
+    covers &= wearer.points[:, 2] > 0
+    front = (wearer.points[covers, 2] + bend * wearer.points[covers, 0] ** 2).max() + 2.0 + radius
     angle = np.linspace(0, 2 * np.pi, 40, endpoint=False)
     cos, sin = np.cos(angle), np.sin(angle)
     flat = np.stack(
@@ -129,7 +131,7 @@ def _glasses(dummy: Dummy, opaque: bool, generator: np.random.Generator) -> list
         return np.stack([x, y, front - bend * x**2], -1)
 
     frame, lenses = [], []
-    ear_x, _, ear_z = dummy.half_width(height - 8.0)
+    ear_x, _, ear_z = wearer.half_width(height - 8.0)
     for side in (-1, 1):
         middle = side * max(apart / 2, wide + 5.0)
         rim = on_front(middle + flat[:, 0], height + flat[:, 1])
@@ -148,12 +150,12 @@ def _glasses(dummy: Dummy, opaque: bool, generator: np.random.Generator) -> list
     return [*pieces, _piece(joined(lenses), LENS)] if opaque else pieces
 
 
-def _earrings(dummy: Dummy, generator: np.random.Generator) -> Solid:
+def _earrings(wearer: Wearer, generator: np.random.Generator) -> Solid:
     """Studs, hoops or drops at both lobes."""
     body, kind, size = build_mannequin(), int(generator.integers(3)), generator.uniform(0.6, 1.5)
     solids = []
     for name in ("left_ear", "right_ear"):
-        ear = dummy.points[body.part_vertices[name]]
+        ear = wearer.points[body.part_vertices[name]]
         lobe = ear[np.argsort(ear[:, 1])[:12]].mean(0) + [0.0, 2.0, 1.0]
         if kind == 0:
             solids.append(ball(lobe + [0, 0, 1.5], 3.4 * size))
@@ -167,33 +169,33 @@ def _earrings(dummy: Dummy, generator: np.random.Generator) -> Solid:
     return joined(solids)
 
 
-def _beard(dummy: Dummy, generator: np.random.Generator) -> Solid:
+def _beard(wearer: Wearer, generator: np.random.Generator) -> Solid:
     """A thick beard over chin and jaw, with or without cheeks and moustache."""
-    x, y, z = dummy.points.T
+    x, y, z = wearer.points.T
     cheeks, most = generator.uniform(-64.0, -44.0), generator.uniform(7.0, 24.0)
     jaw = np.minimum.reduce([cheeks - 8.0 + 0.012 * x**2 - y, y + 148.0, z + 2.0, 74.0 - np.abs(x)])
     if generator.random() < 0.7:
         moustache = np.minimum.reduce([30.0 - np.abs(x), -55.0 - y, y + 75.0, z - 60.0])
         jaw = np.maximum(jaw, moustache)
-    near = _distance_to(dummy.points, dummy.points[dummy.lips])
+    near = _distance_to(wearer.points, wearer.points[wearer.lips])
     inside = np.minimum(jaw, near - 2.0)
-    rough = fractal_field(dummy.points / 9.0, 3, int(generator.integers(2**16)))
+    rough = fractal_field(wearer.points / 9.0, 3, int(generator.integers(2**16)))
     thickness = most * np.clip(np.minimum(near, inside) / 22.0, 0, 1) ** 0.7 * (0.7 + 0.6 * rough) + 0.6
-    hanging, falls = dummy.shell(inside, thickness), generator.uniform(0.2, 1.2)
+    hanging, falls = wearer.shell(inside, thickness), generator.uniform(0.2, 1.2)
     drop = np.zeros_like(hanging.points)
     if hanging.follows is not None:
         drop[:, 1] = -falls * np.clip(thickness[hanging.follows] - 4.0, 0, None)
     return dataclasses.replace(hanging, points=hanging.points + drop)
 
 
-def _collar(dummy: Dummy, generator: np.random.Generator) -> Solid:
+def _collar(wearer: Wearer, generator: np.random.Generator) -> Solid:
     """A scarf or a roll of cloth about the neck, up to the jaw or beyond."""
-    y, z = dummy.points[:, 1], dummy.points[:, 2]
+    y, z = wearer.points[:, 1], wearer.points[:, 2]
     top = generator.uniform(-150.0, -112.0) - 0.15 * np.clip(40.0 - z, 0, 90)
     inside = np.minimum(top - y, y + 225.0)
-    rough = fractal_field(dummy.points / [60.0, 14.0, 60.0], 2, int(generator.integers(2**16)))
+    rough = fractal_field(wearer.points / [60.0, 14.0, 60.0], 2, int(generator.integers(2**16)))
     swell = np.clip(inside / 25.0, 0, 1) ** 0.5
-    return dummy.shell(inside, (9.0 + generator.uniform(6.0, 24.0) * rough) * swell + 8.0)
+    return wearer.shell(inside, (9.0 + generator.uniform(6.0, 24.0) * rough) * swell + 8.0)
 
 
 def _distance_to(points: np.ndarray, others: np.ndarray) -> np.ndarray:
@@ -202,14 +204,14 @@ def _distance_to(points: np.ndarray, others: np.ndarray) -> np.ndarray:
     return cKDTree(others).query(points)[0]
 
 
-def _with_hat(figure: Figure, dummy: Dummy, generator: np.random.Generator) -> Figure:
+def _with_hat(figure: Figure, wearer: Wearer, generator: np.random.Generator) -> Figure:
     """A cap, a hat with a brim, a beanie, a hood, a headband or a crown; hair under it is gone."""
     kind = ("beanie", "cap", "brim", "hood", "headband", "crown")[int(generator.integers(6))]
-    x, y, z = dummy.points.T
+    x, y, z = wearer.points.T
     front, tilt = generator.uniform(34.0, 60.0), generator.uniform(0.05, 0.45)
     above = y - (front - tilt * (90.0 - z))
     thick = generator.uniform(7.0, 15.0) if kind != "hood" else generator.uniform(16.0, 26.0)
-    soft = thick * (0.8 + 0.5 * fractal_field(dummy.points / 45.0, 2, int(generator.integers(2**16))))
+    soft = thick * (0.8 + 0.5 * fractal_field(wearer.points / 45.0, 2, int(generator.integers(2**16))))
     pieces, inside = [], above
     if kind == "hood":
         azimuth = np.degrees(np.arctan2(np.abs(x), z))
@@ -218,17 +220,17 @@ def _with_hat(figure: Figure, dummy: Dummy, generator: np.random.Generator) -> F
     elif kind == "headband":
         inside = np.minimum(above, generator.uniform(14.0, 40.0) - above)
     if kind != "crown":
-        pieces.append(_piece(dummy.shell(inside, soft), HAT))
+        pieces.append(_piece(wearer.shell(inside, soft), HAT))
     if kind in ("cap", "brim", "crown"):
-        pieces.append(_piece(_round_the_head(dummy, kind, front, tilt, generator), BAND))
+        pieces.append(_piece(_round_the_head(wearer, kind, front, tilt, generator), BAND))
     if kind != "crown":
         figure = _without_hair(figure, front, tilt, kind)
     return with_pieces(figure, pieces)
 
 
-def _round_the_head(dummy: Dummy, kind: str, front: float, tilt: float, generator: np.random.Generator) -> Solid:
+def _round_the_head(wearer: Wearer, kind: str, front: float, tilt: float, generator: np.random.Generator) -> Solid:
     """A visor, a brim all around, or a crown with points, along the ellipse of the head at the hat's edge."""
-    across, along, middle = dummy.half_width(front)
+    across, along, middle = wearer.half_width(front)
     degrees = np.linspace(-62, 62, 33) if kind == "cap" else np.linspace(-180, 180, 73)
     angle = np.deg2rad(degrees)[None]
     steps = np.linspace(0, 1, 7)[:, None]
