@@ -45,6 +45,36 @@ def portrait_path(where: str, name: str) -> tuple[Path, Path]:
     return embedded_portrait_files(name[len(EMBEDDED_PREFIX) :])
 
 
+def placed_head(
+    mesh: Mesh, body: BodyModel, alignment: str, landmarks: Landmarks | None, by_hand: dict[str, Any]
+) -> PlacedHead:
+    """A mesh as the choice of `alignment` places it, turned outward, with what was seen of its body."""
+    from animportrait3d_core.errors import InvalidInput
+    from animportrait3d_core.portrait.alignment import HandAlignment, align_by_hand, align_by_landmarks
+    from animportrait3d_core.portrait.head_target import head_target
+    from animportrait3d_core.portrait.preparation import PlacedHead, body_note, find_largest_head, turned_outward
+
+    target = head_target(body)
+    if alignment == "find":
+        head = find_largest_head(mesh, target)
+    elif alignment == "by hand":
+        turns = (by_hand["nod"], by_hand["turn"], by_hand["tilt"])
+        moves = (by_hand["move_x"], by_hand["move_y"], by_hand["move_z"])
+        typed = HandAlignment(by_hand["up"], by_hand["face"], turns, by_hand["scale"], moves)
+        head = PlacedHead(mesh, align_by_hand(typed))
+    elif alignment == "none":
+        head = PlacedHead(mesh, align_by_hand(HandAlignment()))
+    elif landmarks is None or landmarks.points_3d is None:
+        raise InvalidInput(
+            "AP3D_PortraitFromMesh: alignment `landmarks` needs 3D landmarks; connect AP3D_LoadLandmarks, or "
+            "choose `find` or `by hand`."
+        )
+    else:
+        head = PlacedHead(mesh, align_by_landmarks(landmarks.points_3d, target))
+    head = turned_outward(head, target)
+    return dataclasses.replace(head, notes=(*head.notes, *body_note(head, target)))
+
+
 class PortraitFromMesh:
     """A GLB, OBJ or PLY head becomes a portrait in the head frame."""
 
@@ -156,7 +186,7 @@ class PortraitFromMesh:
         else:
             mesh, report = host.mesh_of_host("AP3D_PortraitFromMesh", model_3d)
         reduced = reduce_faces(mesh)
-        head = self._placed(reduced.mesh, body, alignment, landmarks, by_hand)
+        head = placed_head(reduced.mesh, body, alignment, landmarks, by_hand)
         placed, looks = head.alignment, MeshRenderSettings(shading=shading)
         portrait = portrait_from_mesh(head.mesh, placed, prompt, looks, report)
         host.warn("AP3D_PortraitFromMesh", report.warnings)
@@ -172,35 +202,6 @@ class PortraitFromMesh:
         lines = [report.summary(), *where, *told]
         ui = {**host.preview_images(image, "portrait"), "text": ["\n".join(lines)]}
         return host.node_result(portrait, portrait.mesh(), prompt, image, ui=ui)
-
-    @staticmethod
-    def _placed(
-        mesh: Mesh, body: BodyModel, alignment: str, landmarks: Landmarks | None, by_hand: dict[str, Any]
-    ) -> PlacedHead:
-        from animportrait3d_core.errors import InvalidInput
-        from animportrait3d_core.portrait.alignment import HandAlignment, align_by_hand, align_by_landmarks
-        from animportrait3d_core.portrait.head_target import head_target
-        from animportrait3d_core.portrait.preparation import PlacedHead, body_note, find_largest_head, turned_outward
-
-        target = head_target(body)
-        if alignment == "find":
-            head = find_largest_head(mesh, target)
-        elif alignment == "by hand":
-            turns = (by_hand["nod"], by_hand["turn"], by_hand["tilt"])
-            moves = (by_hand["move_x"], by_hand["move_y"], by_hand["move_z"])
-            typed = HandAlignment(by_hand["up"], by_hand["face"], turns, by_hand["scale"], moves)
-            head = PlacedHead(mesh, align_by_hand(typed))
-        elif alignment == "none":
-            head = PlacedHead(mesh, align_by_hand(HandAlignment()))
-        elif landmarks is None or landmarks.points_3d is None:
-            raise InvalidInput(
-                "AP3D_PortraitFromMesh: alignment `landmarks` needs 3D landmarks; connect AP3D_LoadLandmarks, or "
-                "choose `find` or `by hand`."
-            )
-        else:
-            head = PlacedHead(mesh, align_by_landmarks(landmarks.points_3d, target))
-        head = turned_outward(head, target)
-        return dataclasses.replace(head, notes=(*head.notes, *body_note(head, target)))
 
 
 class PortraitFromSplats:
@@ -253,7 +254,7 @@ class PortraitFromSplats:
             raise InvalidInput(f"{where}: no file is chosen; upload a PLY of splats, or put it into the input folder.")
         gaussians = read_splat_ply(host.input_file(where, file), y_down=False)
         surface = splat_surface(gaussians, progress=host.ProgressBar())
-        head = PortraitFromMesh._placed(surface, body, alignment, None, by_hand)
+        head = placed_head(surface, body, alignment, None, by_hand)
         portrait = portrait_from_splats(gaussians, head.alignment, prompt)
         mesh = portrait.mesh(progress=host.ProgressBar())
         told = host.warn(where, [*head.notes, *framing_warnings(mesh)])
