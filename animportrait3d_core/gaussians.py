@@ -48,6 +48,15 @@ class Gaussians:
     def __len__(self) -> int:
         return len(self.means)
 
+    def __getitem__(self, rows: Tensor) -> Gaussians:
+        """Some of the Gaussians: rows [M] int64, which may repeat, or [N] bool.
+
+        >>> both = Gaussians(torch.eye(2, 3), torch.ones(2, 4), torch.zeros(2, 3), torch.zeros(2), torch.zeros(2, 1, 3))
+        >>> both[torch.tensor([False, True])].means.tolist(), len(both[torch.tensor([1, 1, 0])])
+        ([[0.0, 1.0, 0.0]], 3)
+        """
+        return Gaussians(*(getattr(self, field.name)[rows] for field in dataclasses.fields(self)))
+
     def to(self, device: Device = None, dtype: torch.dtype | None = None) -> Gaussians:
         """The same Gaussians on another device or in another floating-point type."""
         return moved(self, device, dtype)

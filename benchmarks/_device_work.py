@@ -212,12 +212,7 @@ def _start(place: Place) -> tuple[RiggedAvatar, Views]:
 def posing(place: Place) -> Result:
     """An avatar posed frame by frame."""
     avatar, _ = _start(dataclasses.replace(place, small=True))
-    many = torch.arange(place.amount(1000, 50_000)) % len(avatar)
-    stored = {field.name: getattr(avatar.gaussians, field.name)[many] for field in dataclasses.fields(avatar.gaussians)}
-    avatar = dataclasses.replace(
-        avatar, gaussians=dataclasses.replace(avatar.gaussians, **stored), binding=avatar.binding[many],
-        part_id=avatar.part_id[many],
-    )  # fmt: skip
+    avatar = avatar[torch.arange(place.amount(1000, 50_000)) % len(avatar)]
     parameters = avatar.parameters.replace(jaw_pose=torch.tensor([[0.2, 0.0, 0.0]]))
     numbers, means = {}, {}
     for device in ("cpu", place.device):

@@ -10,7 +10,6 @@ the networks (the encoder's way back among them) and outside, evaluations a seco
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import sys
 import time
 from pathlib import Path
@@ -37,10 +36,7 @@ STAGES = ("eyes", "mouth", "full", "refine")
 
 def of_count(avatar: RiggedAvatar, count: int) -> RiggedAvatar:
     """The avatar with so many of its Gaussians, each as often as it takes."""
-    rows = torch.arange(count) % len(avatar)
-    stored = {field.name: getattr(avatar.gaussians, field.name)[rows] for field in dataclasses.fields(avatar.gaussians)}
-    gaussians = dataclasses.replace(avatar.gaussians, **stored)
-    return dataclasses.replace(avatar, gaussians=gaussians, binding=avatar.binding[rows], part_id=avatar.part_id[rows])
+    return avatar[torch.arange(count) % len(avatar)]
 
 
 def main() -> None:

@@ -86,6 +86,12 @@ class RiggedAvatar(SocketValue):
     def __len__(self) -> int:
         return len(self.gaussians)
 
+    def __getitem__(self, rows: Tensor) -> RiggedAvatar:
+        """The avatar with some of its Gaussians: rows [M] int64, which may repeat, or [N] bool."""
+        return dataclasses.replace(
+            self, gaussians=self.gaussians[rows], binding=self.binding[rows], part_id=self.part_id[rows]
+        )
+
     def to(self, device: Device = None, dtype: torch.dtype | None = None) -> RiggedAvatar:
         """The same avatar on another device or in another floating-point type, its body included."""
         return moved(self, device, dtype)

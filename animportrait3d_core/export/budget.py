@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Iterator
 
@@ -78,11 +77,4 @@ def within_budget(avatar: RiggedAvatar, budget: int) -> RiggedAvatar:
         raise InvalidInput(f"within_budget: a budget of {budget} Gaussians, expected at least 1.")
     if len(avatar) <= budget:
         return avatar
-    kept = contributions(avatar).topk(budget).indices.sort().values
-    fields = {field.name: getattr(avatar.gaussians, field.name)[kept] for field in dataclasses.fields(avatar.gaussians)}
-    return dataclasses.replace(
-        avatar,
-        gaussians=dataclasses.replace(avatar.gaussians, **fields),
-        binding=avatar.binding[kept],
-        part_id=avatar.part_id[kept],
-    )
+    return avatar[contributions(avatar).topk(budget).indices.sort().values]

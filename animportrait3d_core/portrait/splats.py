@@ -75,7 +75,7 @@ def portrait_from_splats(gaussians: Gaussians, alignment: HeadAlignment, prompt:
         raise InvalidInput(
             f"portrait_from_splats: none of the {len(moved)} splats is in view after the placement; align them first."
         )
-    return SplatPortrait(_part(moved, keep), prompt, alignment)
+    return SplatPortrait(moved[keep], prompt, alignment)
 
 
 def moved_gaussians(gaussians: Gaussians, alignment: HeadAlignment) -> Gaussians:
@@ -157,7 +157,7 @@ def _bounds(gaussians: Gaussians) -> tuple[Tensor, float]:
 def _colors(gaussians: Gaussians, vertices: Tensor) -> Tensor:
     from scipy.spatial import cKDTree
 
-    opaque = _part(gaussians, gaussians.opacities > LEAST_OPACITY)
+    opaque = gaussians[gaussians.opacities > LEAST_OPACITY]
     distance, index = cKDTree(opaque.means.numpy()).query(vertices.numpy(), k=min(4, len(opaque)))
     weights = torch.from_numpy(1 / (distance + 1e-6)).float().reshape(len(vertices), -1, 1)
     colors = sh0_to_rgb(opaque.sh[:, 0])[torch.from_numpy(index).reshape(len(vertices), -1)]
@@ -166,8 +166,3 @@ def _colors(gaussians: Gaussians, vertices: Tensor) -> Tensor:
 
 def _drawn(gaussians: Gaussians) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     return gaussians.means, gaussians.quats, gaussians.scales, gaussians.opacities, gaussians.sh
-
-
-def _part(gaussians: Gaussians, keep: Tensor) -> Gaussians:
-    fields = {field.name: getattr(gaussians, field.name)[keep] for field in dataclasses.fields(gaussians)}
-    return Gaussians(**fields)

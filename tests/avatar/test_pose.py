@@ -32,10 +32,6 @@ def picture(gaussians: Gaussians, cameras: Cameras) -> torch.Tensor:
     return render_gaussians(gaussians, cameras, background=torch.tensor([0.2, 0.5, 0.8])).color
 
 
-def choose(gaussians: Gaussians, keep: torch.Tensor) -> Gaussians:
-    return Gaussians(*(getattr(gaussians, field.name)[keep] for field in dataclasses.fields(gaussians)))
-
-
 def test_rest_pose_equals_the_unrigged_splats(avatar: RiggedAvatar, cameras: Cameras) -> None:
     """Splats in the world, bound by the inverse map and posed at rest, look as if they had never been bound."""
     splats = pose_avatar(avatar, avatar.parameters)
@@ -64,8 +60,8 @@ def head_turn_psnr(avatar: RiggedAvatar, cameras: Cameras) -> float:
     moved_cameras = dataclasses.replace(
         cameras, world_to_camera=(cameras.world_to_camera.double() @ motion).float().contiguous()
     )
-    after = picture(choose(pose_avatar(avatar, turned), keep), cameras)
-    before = picture(choose(pose_avatar(avatar, avatar.parameters), keep), moved_cameras)
+    after = picture(pose_avatar(avatar, turned)[keep], cameras)
+    before = picture(pose_avatar(avatar, avatar.parameters)[keep], moved_cameras)
     return psnr(after, before)
 
 
