@@ -99,6 +99,7 @@ def face_relief(mesh: Mesh, target: HeadTarget, placed: HeadAlignment) -> FaceRe
 
 
 def depth_maps(mesh: Mesh, target: HeadTarget, placed: HeadAlignment) -> DepthMaps:
+    """How far rays along -z through the face of the target lie from its surface and from a mesh placed like it."""
     face = (target.weights >= FACE_WEIGHT).numpy()
     vertices, faces = target.mesh.vertices.double().numpy(), target.mesh.faces.numpy()
     corners = vertices[faces[face]].reshape(-1, 3)
