@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor, nn
 
+from ..devices import knows_bfloat16
+
 LossFunction = Callable[[nn.Module, Mapping[str, Tensor], torch.Generator], dict[str, Tensor]]
 """losses(model, rows, generator): weighted terms (scalars) by name, whose sum is minimised."""
 
@@ -22,7 +24,7 @@ class Portion:
 
     rows: tensors [n, ...] by name, on the CPU.  share: of the whole batch, in 0..1.  generator: state of the generator
     that the losses draw from.  seed: of torch's global generators, for layers that know no other.  precision:
-    "float32" or "bfloat16".
+    "float32" or "mixed".
     """
 
     rows: Mapping[str, Tensor]
@@ -51,7 +53,7 @@ def add_gradients(losses: LossFunction, model: nn.Module, portion: Portion) -> d
     generator.set_state(portion.generator)
     rows = {name: value.to(device) for name, value in portion.rows.items()}
     model.train()
-    sixteen_bits = portion.precision == "bfloat16"
+    sixteen_bits = portion.precision == "mixed" and knows_bfloat16(device)
     # Layers like dropout know no generator but the global one: it is lent to them, and put back.
     with (
         torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),

@@ -68,8 +68,8 @@ class LoopSettings:
     clip_norm: float = 1.0
     ema_decay: float = 0.998
     """Of the averaged weights, which are what is evaluated and kept; less in the first steps."""
-    precision: Literal["float32", "bfloat16"] = "float32"
-    """bfloat16: convolutions and products in 16 bits by autocast; twice as fast on CPUs that know the type."""
+    precision: Literal["float32", "mixed"] = "float32"
+    """mixed: convolutions and products in bfloat16 where the device knows it (twice as fast), else float32 too."""
     seed: int = 0
     save_seconds: float = SAVE_SECONDS
     """Time between two saved states."""
@@ -82,8 +82,8 @@ class LoopSettings:
         wrong = {name: value for name, value in counts.items() if value < 1}
         if wrong:
             raise InvalidInput(f"LoopSettings: {wrong}, expected at least 1.")
-        if self.precision not in ("float32", "bfloat16"):
-            raise InvalidInput(f"LoopSettings: precision '{self.precision}', expected 'float32' or 'bfloat16'.")
+        if self.precision not in ("float32", "mixed"):
+            raise InvalidInput(f"LoopSettings: precision '{self.precision}', expected 'float32' or 'mixed'.")
 
     def lr_at(self, step: int) -> float:
         """Learning rate of `step`, counted from 0."""

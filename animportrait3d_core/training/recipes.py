@@ -67,7 +67,7 @@ _RECIPES = {
         {**_SMALL_UNET, "classes": len(PART_CLASSES)},
         size=256,
         augment=AugmentSettings(),
-        loop=LoopSettings(steps=10000, batch_size=12, lr=3e-3, precision="bfloat16"),
+        loop=LoopSettings(steps=10000, batch_size=12, lr=3e-3, precision="mixed"),
     ),
     "normals": Recipe(
         "normals",
@@ -75,7 +75,7 @@ _RECIPES = {
         {**_SMALL_UNET, "classes": 3 * _PIXEL_UNSHUFFLE**2},
         size=256,
         augment=AugmentSettings(),
-        loop=LoopSettings(steps=10000, batch_size=12, lr=3e-3, precision="bfloat16"),
+        loop=LoopSettings(steps=10000, batch_size=12, lr=3e-3, precision="mixed"),
     ),
     "landmarks": Recipe(
         "landmarks",
@@ -88,6 +88,6 @@ _RECIPES = {
         },
         size=192,
         augment=AugmentSettings(),
-        loop=LoopSettings(steps=10000, batch_size=12, lr=2e-3, precision="bfloat16"),
+        loop=LoopSettings(steps=10000, batch_size=12, lr=2e-3, precision="mixed"),
     ),
 }

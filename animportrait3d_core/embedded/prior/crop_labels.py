@@ -33,7 +33,7 @@ _CONFIG: dict[str, Any] = {
 }  # fmt: skip
 _SOFTENED = AugmentSettings(blur_pixels=1.5, resample_factor=2.0)
 """Samples are softer and grainier than renders: the judge must not take that for another part."""
-JUDGE_LOOP = LoopSettings(steps=2500, batch_size=16, lr=3e-3, precision="bfloat16", save_seconds=10)
+JUDGE_LOOP = LoopSettings(steps=2500, batch_size=16, lr=3e-3, precision="mixed", save_seconds=10)
 _BATCH, _HELD_OUT_LIMIT = 32, 256
 # Pixels are means of four samples: whatever is nearer to the label than to its neighbours counts as it.
 _LEAST_EYEBALL, _LEAST_SCLERA, _LEAST_TEETH = LABEL_IRIS / 2, (LABEL_IRIS + LABEL_SCLERA) / 2, LABEL_TEETH / 2

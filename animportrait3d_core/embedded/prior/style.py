@@ -33,7 +33,7 @@ from .vocabulary import build_tokenizer
 STYLE_FILE, METRICS_FILE = "painted.safetensors", "metrics.json"
 STYLE_LOOP = LoopSettings(
     steps=2500, batch_size=24, lr=2e-3, warmup_steps=100, final_share=0.05, weight_decay=0.0, ema_decay=0.995,
-    precision="bfloat16",
+    precision="mixed",
 )  # fmt: skip
 RANK = 8
 RADIUS = 2

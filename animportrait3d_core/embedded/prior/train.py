@@ -39,20 +39,20 @@ _CODEC = "codec"
 STAGES: dict[str, LoopSettings] = {
     _CODEC: LoopSettings(
         steps=4000, batch_size=32, lr=2e-3, warmup_steps=200, weight_decay=0.0, ema_decay=0.999,
-        precision="bfloat16", eval_interval=1000,
+        precision="mixed", eval_interval=1000,
     ),
     # A long way at a high rate, then two that cool down: each begins with fresh moments at the last one's weights.
     "part1": LoopSettings(
         steps=12000, batch_size=32, lr=1e-3, warmup_steps=200, final_share=0.5, weight_decay=1e-3,
-        ema_decay=0.999, precision="bfloat16", eval_interval=4000,
+        ema_decay=0.999, precision="mixed", eval_interval=4000,
     ),
     "part2": LoopSettings(
         steps=12000, batch_size=32, lr=5e-4, warmup_steps=200, final_share=0.02, weight_decay=1e-3,
-        ema_decay=0.9995, precision="bfloat16", eval_interval=4000,
+        ema_decay=0.9995, precision="mixed", eval_interval=4000,
     ),
     "part3": LoopSettings(
         steps=8000, batch_size=32, lr=5e-4, warmup_steps=200, final_share=0.01, weight_decay=1e-3,
-        ema_decay=0.9995, precision="bfloat16", eval_interval=4000,
+        ema_decay=0.9995, precision="mixed", eval_interval=4000,
     ),
 }  # fmt: skip
 
