@@ -104,13 +104,13 @@ def initialize(
     Raises `InvalidInput` where a step cannot go on: no face found, a body that does not fit, empty views.
     """
     subject = find_subject(portrait, body, networks, settings, stages, runs)
-    posed, mesh, seed = PosedBody.of(body, subject.fit.parameters), subject.parts.mesh, settings.seed
+    posed, mesh, seed = PosedBody.of(subject.fit.body, subject.fit.parameters), subject.parts.mesh, settings.seed
     generator = torch.Generator().manual_seed(seed)
     points = sample_points(mesh, subject.parts.part_of_face, posed, settings.points, generator)
     progress = stage_of(stages, "colour field")
     field = train_color_field(mesh, subject.all_views, settings.colors, seed, progress, device, runs)
     points = color_points(points, mesh, posed, field)
-    avatar = initialize_avatar(points, body, subject.fit.parameters, settings.start, prompt=portrait.prompt)
+    avatar = initialize_avatar(points, subject.fit.body, subject.fit.parameters, settings.start, prompt=portrait.prompt)
     progress = stage_of(stages, "train the avatar")
     return fit_to_views(avatar, subject.all_views, settings.training, seed, progress, gaussian_device(device), runs)
 

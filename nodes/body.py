@@ -160,6 +160,14 @@ class FitSMPLX:
                         "distance of the outer eye corners) is refused.",
                     },
                 ),
+                "personal_offsets": (
+                    "BOOLEAN",
+                    {
+                        "default": True,
+                        "tooltip": "With a surface: smooth offsets make the body this person, where the body's own "
+                        "shapes do not reach. Off: the body is what its shape coefficients say.",
+                    },
+                ),
             },
             "optional": {
                 "mesh": ("AP3D_MESH", {"tooltip": "The portrait's surface; makes the fit far more exact."}),
@@ -181,6 +189,7 @@ class FitSMPLX:
         body: BodyModel,
         fit_expression: bool,
         error_limit: float,
+        personal_offsets: bool,
         mesh: Mesh | None = None,
         landmarks: Landmarks | None = None,
         parts: MeshParts | None = None,
@@ -199,7 +208,9 @@ class FitSMPLX:
         covering = None
         if parts is not None:
             mesh, covering = parts.mesh, parts.part_of_face != AvatarPart.SKIN
-        settings = BodyFitSettings(fit_expression=fit_expression, max_surface_error=error_limit)
+        settings = BodyFitSettings(
+            fit_expression=fit_expression, max_surface_error=error_limit, personal_offsets=personal_offsets
+        )
         fit = fit_to_portrait(views, body, mesh, landmarks, settings, host.ProgressBar(), covering)
         host.report_metrics("fit", fit.metrics)
         image = fit_image(views, fit, landmarks)

@@ -1,7 +1,8 @@
 """The avatar file, `avatar.safetensors`: everything needed to pose the avatar again, exactly.
 
 Tensors: `means quats log_scales logit_opacities sh binding part_id` (relative to the triangles), `body.*` (rest pose),
-`assets.*` (the body itself, unless its licence forbids passing it on). Metadata: strings, see `save_avatar`.
+`assets.*` (the body itself, with its personal offsets) or, where its licence forbids passing it on, `personal.*` (those
+offsets alone, if there are any). Metadata: strings, see `save_avatar`.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from torch import Tensor
 
 from ..body.model import BodyModel
 from ..body.parameters import BodyParameters
+from ..body.personal import PersonalOffsets
 from ..errors import AnimPortraitError, IncompatibleCheckpoint, InvalidInput, MissingModelFile
 from ..files import parse_json, read_safetensors, write_safetensors
 from ..gaussians import Gaussians
@@ -25,7 +27,7 @@ from .model import SCHEMA_VERSION, RiggedAvatar
 FORMAT = "animportrait3d.avatar"
 GAUSSIAN_TENSORS = ("means", "quats", "log_scales", "logit_opacities", "sh")
 _MOST_HEADER_BYTES = 1 << 24
-_BODY_PREFIX, _ASSETS_PREFIX = "body.", "assets."
+_BODY_PREFIX, _ASSETS_PREFIX, _PERSONAL_PREFIX = "body.", "assets.", "personal."
 
 
 def vertex_order(faces: Tensor) -> str:
@@ -50,8 +52,9 @@ def save_avatar(avatar: RiggedAvatar, path: str | Path, graph: Mapping[str, str]
 
     graph: further metadata: what it was made by, as ComfyUI's frontend looks for it (`workflow`: JSON).
 
-    Metadata: format, schema_version, quaternion_order, vertex_order, body_name, body_fingerprint, prompt, versions and
-    the avatar's own `metadata` (seeds, hashes), the last two as JSON. A body that may be passed on is stored with it.
+    Metadata: format, schema_version, quaternion_order, vertex_order, body_name, body_fingerprint, base_fingerprint (of
+    the body without its personal offsets, if it has some), prompt, versions and the avatar's own `metadata` (seeds,
+    hashes), the last two as JSON. A body that may be passed on is stored with it.
     """
     avatar.gaussians.check_finite("save_avatar")
     tensors = {name: getattr(avatar.gaussians, name) for name in GAUSSIAN_TENSORS}
@@ -69,6 +72,11 @@ def save_avatar(avatar: RiggedAvatar, path: str | Path, graph: Mapping[str, str]
         "metadata": json.dumps(dict(avatar.metadata), sort_keys=True),
     }
     metadata |= {name: text for name, text in (graph or {}).items() if name not in metadata}
+    personal = avatar.body.personal
+    if personal is not None:
+        metadata["base_fingerprint"] = personal.body
+        if not avatar.body.redistributable:
+            tensors |= {_PERSONAL_PREFIX + name: value for name, value in personal.to_tensors().items()}
     if avatar.body.redistributable:
         body_tensors, body_metadata = avatar.body.to_tensors()
         tensors |= {_ASSETS_PREFIX + name: value for name, value in body_tensors.items()}
@@ -132,7 +140,11 @@ def _body(where: str, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]
             f"{where} is rigged to the licensed body '{name}', which the file may not contain: load that body "
             "(node Load SMPL-X) and pass it as `body`."
         )
-    body = BodyModel.from_tensors(stored, metadata) if body is None else body
+    base = metadata.get("base_fingerprint")
+    if body is None or (stored and body.fingerprint == base):
+        body = BodyModel.from_tensors(stored, metadata)
+    elif base is not None and body.fingerprint == base:
+        body = body.personalized(PersonalOffsets.from_tensors(_without_prefix(tensors, _PERSONAL_PREFIX), base))
     if vertex_order(body.faces) != metadata["vertex_order"] or body.fingerprint != wanted:
         raise IncompatibleCheckpoint(
             f"{where} is rigged to the body '{name}' ({wanted[:12]}), but got '{body.assets.name}' "

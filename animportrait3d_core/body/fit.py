@@ -38,6 +38,8 @@ from .fit_variables import (
 from .landmarks import Landmarks, outer_eye_distance
 from .model import BodyModel
 from .parameters import BodyParameters
+from .personal_fit import PersonalTarget, find_offsets
+from .visible_skin import visible_face
 
 SCHEMA_VERSION = 1
 _MIN_SKIN = 0.05  # of face, ears and neck that must lie at skin of the mesh, so that a distance says something
@@ -58,7 +60,8 @@ class BodyFitSettings:
     consensus_width: distance within which detections of different views agree (`find_consensus`).  view_count,
     view_size: how many views, and how large, the silhouettes use.  max_surface_error: limit of the metric
     `surface_rms`.  max_landmark_error: limit of `landmark_error` and `landmark_reprojection`.  allow_poor_fit: return
-    a fit beyond the limits.
+    a fit beyond the limits.  personal_offsets: where there is a surface, a fit within the limits is given offsets that
+    make the body this person (`personal_fit`).
     """
 
     num_betas: int = 40
@@ -85,16 +88,19 @@ class BodyFitSettings:
     max_surface_error: float = 0.035
     max_landmark_error: float = 0.1
     allow_poor_fit: bool = False
+    personal_offsets: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
 class BodyFit(SocketValue):
     """A body posed as a portrait.
 
-    parameters: batch of one.  body: the model they belong to.  metrics, each only if what it needs was given, lengths
-    over the outer-eye distance:
+    parameters: batch of one.  body: the model they belong to, with personal offsets if there are any.  metrics, each
+    only if what it needs was given, lengths over the outer-eye distance:
     `surface_rms`: root mean square distance of the closest 80 % of face, ears and neck to the mesh, without what is
     known to lie under hair or cloth; the rest may do so too. Infinite if next to nothing lies at skin.
+    `surface_rms_face`: the same of the face alone, of all of it that can be seen, none left out.
+    `surface_rms_before`, `landmark_error_before`: without personal offsets, where the body has some.
     `landmark_error`: mean distance to the landmarks in space, given or agreed on by the views.
     `landmark_reprojection`: mean distance to the detections that agree, in the pictures; `worst_view_reprojection` and
     `worst_view`: the largest mean of one view, and its number.
@@ -189,7 +195,20 @@ def _fit(problem: _Problem, mesh: Mesh | None, few: Views, progress: Progress | 
     parameters = _run(problem, starts, _Counter(progress, _total_steps(problem.settings, len(starts))))
     metrics = _metrics(problem, parameters, few)
     _check_limits(metrics, problem.settings)
-    return BodyFit(parameters, problem.body, metrics)
+    if not problem.settings.personal_offsets or problem.surface is None:
+        return BodyFit(parameters, problem.body, metrics)
+    return _personalized(problem, parameters, few, metrics)
+
+
+def _personalized(problem: _Problem, parameters: BodyParameters, few: Views, before: Mapping[str, float]) -> BodyFit:
+    """The fit with the offsets that make the body this person."""
+    assert problem.surface is not None
+    landmarks = None if problem.landmarks is None else problem.landmarks.in_space
+    target = PersonalTarget(problem.surface.mesh, problem.surface.covering, landmarks)
+    body = problem.body.personalized(find_offsets(problem.body, parameters, target))
+    metrics = _metrics(dataclasses.replace(problem, body=body), parameters, few)
+    kept = {f"{name}_before": before[name] for name in ("surface_rms", "landmark_error") if name in before}
+    return BodyFit(parameters, body, metrics | kept)
 
 
 def _without_landmarks(
@@ -200,7 +219,7 @@ def _without_landmarks(
         fit = _fit(problem, mesh, few, progress)
     except InvalidInput as error:
         raise InvalidInput(f"{error} The landmarks had been left out: {reason}") from reason
-    found = fit.metrics["surface_rms"]
+    found = fit.metrics.get("surface_rms_before", fit.metrics["surface_rms"])
     warning = f"the landmarks are left out, the surface fits without them (surface_rms {found:.3f}): {reason}"
     return dataclasses.replace(fit, warnings=(warning,))
 
@@ -330,6 +349,8 @@ def _metrics(problem: _Problem, parameters: BodyParameters, few: Views) -> dict[
         closest = distances[: max(1, int(0.8 * len(distances)))]
         enough = len(distances) >= _MIN_SKIN * len(problem.regions.attracted)
         metrics["surface_rms"] = float(closest.square().mean().sqrt()) / unit if enough else math.inf
+        seen = problem.surface.distances_of(output.vertices[0][visible_face(problem.body, output)])
+        metrics["surface_rms_face"] = float(seen.square().mean().sqrt()) / unit if len(seen) else math.inf
     if problem.landmarks is not None:
         metrics |= problem.landmarks.metrics(output.landmarks[0, :NUM_FACE_LANDMARKS], unit)
     drawn = rasterize_mesh(output.vertices[0], problem.regions.outer_faces, few.cameras).face_id >= 0

@@ -134,7 +134,11 @@ class SurfaceTerm:
 
     def distances(self, vertices: Tensor) -> Tensor:
         """Distances of the attracted vertices of posed vertices [V', 3] to the mesh, where it is not known to cover."""
-        hit = self.tree.closest(vertices[self.regions.attracted])
+        return self.distances_of(vertices[self.regions.attracted])
+
+    def distances_of(self, points: Tensor) -> Tensor:
+        """Distances of points [N, 3] to the mesh, of those whose nearest place is not known to be hair or clothes."""
+        hit = self.tree.closest(points)
         return hit.distances[~self.covering[hit.faces]]
 
 

@@ -105,6 +105,16 @@ def outer_eye_distance(landmarks: Tensor) -> Tensor:
     return (landmarks[..., RIGHT_OUTER_EYE, :] - landmarks[..., LEFT_OUTER_EYE, :]).norm(dim=-1)
 
 
+CLOSED = 0.12
+"""Height of a lid's opening over its width, below which an eye counts as closed."""
+
+
+def eye_opening(eye: Tensor) -> float:
+    """Height of an eye's opening over its width, of its six landmarks [6, 2 or 3]."""
+    height = (eye[1] - eye[5]).norm() + (eye[2] - eye[4]).norm()
+    return float(height / (2 * (eye[3] - eye[0]).norm()).clamp(min=1e-9))
+
+
 def mean_landmark_error(found: Tensor, truth: Tensor) -> float:
     """Mean distance of 68 landmarks [68 or 70, 3] to the true ones, over the true outer-eye distance."""
     distances = (found[:NUM_FACE_LANDMARKS] - truth[:NUM_FACE_LANDMARKS]).norm(dim=-1)

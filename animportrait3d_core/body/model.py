@@ -19,12 +19,13 @@ import torch
 from torch import Tensor
 
 from ..devices import Device, moved
-from ..errors import IncompatibleCheckpoint, InvalidInput, ShapeMismatch
+from ..errors import IncompatibleCheckpoint, InvalidInput, ShapeMismatch, check_shape
 from ..files import temporary_directory
 from ..socket_values import SocketValue
 from .assets import BodyAssets, assets_from_tensors, assets_to_tensors, load_body_assets, ordinary_tensor
 from .mouth_pieces import with_mouth
 from .parameters import BodyParameters
+from .personal import PersonalOffsets
 from .reader import JOINTS, NUM_JOINTS, SHAPE_FLAVOURS, SHOULDERS, read_body_file
 from .tensors import MODEL_TENSORS, BodyTensors, check_body_tensors
 
@@ -70,11 +71,18 @@ class BodyOutput:
 class BodyModel(SocketValue):
     """A body that poses batches of `BodyParameters`; immutable, differentiable in every parameter.
 
-    eyelid_mode: 'fixed' or 'paper' (see the module).  The instance may be shared between threads and used inside
+    eyelid_mode: 'fixed' or 'paper' (see the module).  personal: the offsets that tensors and assets hold already, see
+    `personalized`.  The instance may be shared between threads and used inside
     `torch.inference_mode()`: its own tensors are always ordinary ones.
     """
 
-    def __init__(self, tensors: BodyTensors, assets: BodyAssets, eyelid_mode: str = "fixed") -> None:
+    def __init__(
+        self,
+        tensors: BodyTensors,
+        assets: BodyAssets,
+        eyelid_mode: str = "fixed",
+        personal: PersonalOffsets | None = None,
+    ) -> None:
         if eyelid_mode not in EYELID_MODES:
             raise InvalidInput(f"BodyModel: eyelid mode '{eyelid_mode}', expected one of {', '.join(EYELID_MODES)}.")
         if len(tensors.template) != len(assets.vertex_ids):
@@ -92,6 +100,7 @@ class BodyModel(SocketValue):
             }
         self._assets = assets
         self._eyelid_mode = eyelid_mode
+        self._personal = personal
 
     @property
     def assets(self) -> BodyAssets:
@@ -138,6 +147,30 @@ class BodyModel(SocketValue):
         """Whether an avatar file may contain what posing needs of this body; false for licensed bodies."""
         return self._assets.redistributable
 
+    @property
+    def personal(self) -> PersonalOffsets | None:
+        """The offsets of the person whose body this is, if it is one person's."""
+        return self._personal
+
+    def personalized(self, offsets: PersonalOffsets) -> BodyModel:
+        """The body of one person. Raises `IncompatibleCheckpoint` if the offsets were made for another body."""
+        if self.fingerprint != offsets.body:
+            raise IncompatibleCheckpoint(
+                f"BodyModel.personalized: the offsets belong to the body {offsets.body[:12]}, this is "
+                f"'{self._assets.name}' ({self.fingerprint[:12]})."
+            )
+        check_shape("BodyModel.personalized", "offsets.vertices", offsets.vertices, [self.num_vertices, 3])
+        with torch.inference_mode(False):
+            base = self._tensors
+            tensors = dataclasses.replace(
+                base,
+                template=base.template + offsets.vertices.to(base.template),
+                joint_template=base.joint_template + offsets.joints.to(base.joint_template),
+            )
+            lids = self._assets.eyelid_offsets
+            assets = dataclasses.replace(self._assets, eyelid_offsets=lids + offsets.eyelids.to(lids))
+            return BodyModel(tensors, assets, self._eyelid_mode, offsets)
+
     def neutral_parameters(self, batch: int = 1) -> BodyParameters:
         """The template's parameters with this model's numbers of coefficients."""
         return BodyParameters.neutral(batch, self.num_betas, self.num_expression)
@@ -156,7 +189,8 @@ class BodyModel(SocketValue):
         """The same body on another device or in another floating-point type, faces and regions included."""
         with torch.inference_mode(False):
             tensors = dataclasses.replace(moved(self._tensors, device, dtype), parents=self._tensors.parents)
-            return BodyModel(tensors, self._assets.to(device, dtype), self._eyelid_mode)
+            personal = None if self._personal is None else self._personal.to(device, dtype)
+            return BodyModel(tensors, self._assets.to(device, dtype), self._eyelid_mode, personal)
 
     def shape(self, betas: Tensor) -> BodyShape:
         """The shaped template of betas [B, nb]; pass it to `__call__` to pose many frames of one person."""
@@ -173,22 +207,41 @@ class BodyModel(SocketValue):
 
         Raises `ShapeMismatch` if the parameters were made for another number of coefficients.
         """
-        from smplx.lbs import batch_rigid_transform, batch_rodrigues, blend_shapes
+        from smplx.lbs import batch_rigid_transform, blend_shapes
 
         self._check(parameters)
-        tensors, batch = self._tensors, len(parameters)
+        tensors = self._tensors
         shape = self.shape(parameters.betas) if shape is None else shape
         rest = shape.vertices + blend_shapes(parameters.expression, tensors.expression_directions)
         joints = shape.joints + blend_shapes(parameters.expression, tensors.joint_expression_directions)
         lids = torch.einsum("bl,lvc->bvc", parameters.eyelids, self._eyelid_offsets)
         if self._eyelid_mode == "fixed":
             rest = rest + lids
-        rotations = batch_rodrigues(self._full_pose(parameters).reshape(-1, 3)).reshape(batch, NUM_JOINTS, 3, 3)
+        rotations = self._rotations(parameters)
         posed_joints, transforms = batch_rigid_transform(rotations, joints, tensors.parents, dtype=rest.dtype)
         vertices = self._skin(self._correct(rest, rotations), transforms)
         if self._eyelid_mode == "paper":
             vertices = vertices + lids
         return self._place(parameters, vertices, posed_joints, transforms)
+
+    def rest_to_world(self, parameters: BodyParameters) -> Tensor:
+        """How posed vertices move with those at rest: [B, V', 3, 3], the derivatives of the ones by the others."""
+        from smplx.lbs import batch_rigid_transform
+
+        self._check(parameters)
+        joints = self.shape(parameters.betas).joints.expand(len(parameters), -1, -1)
+        rotations = self._rotations(parameters)
+        _, transforms = batch_rigid_transform(rotations, joints, self._tensors.parents, dtype=joints.dtype)
+        rows = transforms[:, self._tensors.skinning_joints, :3, :3].flatten(2)
+        blended = (self._tensors.skinning_weights @ rows).unflatten(-1, (3, 3))
+        return blended * parameters.scale[:, None, None]
+
+    def _rotations(self, parameters: BodyParameters) -> Tensor:
+        """Rotations [B, 55, 3, 3] of all joints, each relative to its parent."""
+        from smplx.lbs import batch_rodrigues
+
+        pose = self._full_pose(parameters)
+        return batch_rodrigues(pose.reshape(-1, 3)).reshape(len(parameters), NUM_JOINTS, 3, 3)
 
     def _check(self, parameters: BodyParameters) -> None:
         found = parameters.betas.shape[1], parameters.expression.shape[1]

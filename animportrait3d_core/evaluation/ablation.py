@@ -209,7 +209,7 @@ class Ablation:
         """An avatar of the first stage, with all of it or without one of its halves."""
         settings, stages = self._settings.initialization, self._stages
         subject = self._subject_of(person)
-        posed, mesh = PosedBody.of(self._body, subject.fit.parameters), subject.parts.mesh
+        posed, mesh = PosedBody.of(subject.fit.body, subject.fit.parameters), subject.parts.mesh
         parts = subject.parts.part_of_face
         if kind == "no geometry":
             parts = torch.full_like(parts, AvatarPart.SKIN)
@@ -222,7 +222,7 @@ class Ablation:
             field = train_color_field(mesh, subject.all_views, settings.colors, settings.seed, progress, runs=runs)
             points = color_points(points, mesh, posed, field)
         avatar = initialize_avatar(
-            points, self._body, subject.fit.parameters, InitializeSettings(), prompt=person.identity.prompt
+            points, subject.fit.body, subject.fit.parameters, InitializeSettings(), prompt=person.identity.prompt
         )
         if kind == "no appearance":
             return avatar

@@ -48,14 +48,14 @@ def fit_to_portrait(
     if mesh is None or landmarks is None or landmarks.points_3d is not None:
         return _given(fit, reason)
     eyes = _eyes(mesh, body)
-    if not eyes.is_sure or (fit is not None and _agree(fit, eyes)):
+    if not eyes.is_sure or (fit is not None and _agree(body, fit, eyes)):
         return _given(fit, reason)
     try:
         by_relief = fit_body(views, body, mesh, eyes.landmarks, settings, progress=progress, covering=covering)
     except InvalidInput:  # no better than what is there
         return _given(fit, reason)
     limit = (settings or BodyFitSettings()).max_surface_error / 2
-    if fit is not None and by_relief.metrics["surface_rms"] > max(MOST_WORSE * fit.metrics["surface_rms"], limit):
+    if fit is not None and _without_offsets(by_relief) > max(MOST_WORSE * _without_offsets(fit), limit):
         return fit
     warnings = fit.warnings if fit is not None else (f"the landmarks are left out: {reason}",)
     note = f"the lids are where the relief shows eyes (correlation {eyes.correlation:.2f}); look at them in the picture"
@@ -80,9 +80,14 @@ def _eyes(mesh: Mesh, body: BodyModel) -> EyesByRelief:
     return eyes_by_relief(mesh, target)
 
 
-def _agree(fit: BodyFit, eyes: EyesByRelief) -> bool:
-    """Whether the lids of a fit are where the relief has them."""
-    fitted, found = fit.body(fit.parameters).landmarks[0], eyes.landmarks.positions
+def _without_offsets(fit: BodyFit) -> float:
+    """`surface_rms` by the body's own shapes: with personal offsets every surface is near."""
+    return fit.metrics.get("surface_rms_before", fit.metrics["surface_rms"])
+
+
+def _agree(body: BodyModel, fit: BodyFit, eyes: EyesByRelief) -> bool:
+    """Whether the lids of a fit, without personal offsets, are where the relief has them."""
+    fitted, found = body(fit.parameters).landmarks[0], eyes.landmarks.positions
     lids = list(range(RIGHT_EYE.start, LEFT_EYE.stop))
     distance = (fitted[lids] - found[lids]).norm(dim=-1).mean()
     return bool(distance < APART * outer_eye_distance(fitted))

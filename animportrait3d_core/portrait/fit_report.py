@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..body.fit import BodyFit, BodyFitSettings
 from ..body.fit_landmarks import LandmarkTerm
-from ..body.landmarks import Landmarks, outer_eye_distance
+from ..body.landmarks import CLOSED, Landmarks, eye_opening, outer_eye_distance
 from ..cameras import orbit_cameras, project
 from ..errors import InvalidInput
 from ..head_frame import FACE_CENTER
@@ -35,7 +35,6 @@ PARTS = {
 CONTOURS = ((36, 37, 38, 39, 40, 41, 36), (42, 43, 44, 45, 46, 47, 42), (*range(48, 60), 48), (*range(60, 68), 60))
 CONTOUR_COLOR = (0.05, 0.15, 0.95)
 SURFACE_GOOD = 0.02
-CLOSED = 0.12  # height of a lid's opening over its width
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,13 +86,8 @@ def fit_verdict(fit: BodyFit, views: Views, landmarks: Landmarks | None) -> FitV
 
 
 def _opening(points: Tensor) -> float:
-    """Height of the eyes' opening over its width, the mean of both eyes."""
-    ratios = []
-    for first in (RIGHT_EYE.start, LEFT_EYE.start):
-        eye = points[first : first + 6]
-        heights = (eye[1] - eye[5]).norm() + (eye[2] - eye[4]).norm()
-        ratios.append(float(heights / 2 / (eye[0] - eye[3]).norm().clamp(min=1e-9)))
-    return sum(ratios) / len(ratios)
+    """The mean of both eyes."""
+    return sum(eye_opening(points[eye]) for eye in (RIGHT_EYE, LEFT_EYE)) / 2
 
 
 def contour_image(fit: BodyFit, mesh: Mesh, size: int = 512) -> Tensor:
