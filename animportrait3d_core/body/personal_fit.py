@@ -29,6 +29,7 @@ from .personal_sheet import Pull, relaxed, skin_sheet, turned_faces
 from .visible_skin import outer_skin, visible_skin
 
 _LANDMARK_AREA = 4e-4  # [m^2], what a sure landmark on a lid or a lip counts as
+_LANDMARK_WIDTH = 0.009  # [m], how far off the fit a landmark is believed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,8 +135,10 @@ class _Search:
         )
         here = (self.posed[corners[usable]] * shares[usable, :, None]).sum(1)
         turns = (self.turns[corners[usable]] * shares[usable, :, None, None]).sum(1)
-        wanted = np.einsum("nji,nj->ni", turns, points[usable] / self.scale - here)
-        return matrix, _LANDMARK_AREA * weights[usable], wanted
+        way = points[usable] / self.scale - here
+        believed = geman_mcclure_weights(torch.from_numpy(np.linalg.norm(way, axis=1)), _LANDMARK_WIDTH).numpy()
+        wanted = np.einsum("nji,nj->ni", turns, way)
+        return matrix, _LANDMARK_AREA * weights[usable] * believed, wanted
 
     def run(self) -> PersonalOffsets:
         offsets = np.zeros((len(self.sheet.ids), 3))

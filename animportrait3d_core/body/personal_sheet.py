@@ -25,7 +25,7 @@ SEAM = 0.0015  # [m], how far apart the two sides of a closed slit may be
 OPPOSITE = -0.3  # cosine of their normals
 UNSEEN = 0.03  # weight of the symmetry beside data of the same area
 AT_REST = 1e-3  # weight of no offset at all
-SEALED = 1e-4  # [m^2], area that a pair of the seam counts as
+SEALED = 1e-3  # [m^2], area that a pair of the seam counts as
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 
 from animportrait3d_core.avatar import RiggedAvatar, load_avatar, pose_avatar, save_avatar
 from animportrait3d_core.body.model import BodyModel
+from animportrait3d_core.body.personal import PersonalOffsets
 from animportrait3d_core.errors import IncompatibleCheckpoint, InvalidInput, MissingModelFile
 from animportrait3d_core.files import read_safetensors
 
@@ -63,6 +64,39 @@ def test_a_licensed_body_stays_out_of_the_file(avatar: RiggedAvatar, tmp_path) -
     assert torch.equal(load_avatar(path, body=body).gaussians.means, avatar.gaussians.means)
     with pytest.raises(IncompatibleCheckpoint, match="pass the body that the avatar was made with"):
         load_avatar(path, body=avatar.body)
+
+
+def personal(body: BodyModel) -> BodyModel:
+    """The body with small offsets of its own."""
+    draw = torch.Generator().manual_seed(4)
+    sizes = {"vertices": (body.num_vertices, 3), "joints": (55, 3), "eyelids": (2, body.num_vertices, 3)}
+    values = {name: 0.001 * torch.randn(size, generator=draw) for name, size in sizes.items()}
+    return body.personalized(PersonalOffsets(**values, body=body.fingerprint))
+
+
+@pytest.mark.parametrize("make", [lambda body: body, licensed], ids=["stored", "licensed"])
+def test_personal_offsets_travel_with_the_avatar(avatar: RiggedAvatar, tmp_path, make) -> None:
+    """With the body where it may be passed on, alone where it may not."""
+    body, path = make(avatar.body), tmp_path / "avatar.safetensors"
+    own = dataclasses.replace(avatar, body=personal(body))
+    save_avatar(own, path)
+    again = load_avatar(path, body=body)
+    assert again.body.fingerprint == own.body.fingerprint != body.fingerprint
+    pose = avatar.parameters.replace(eyelids=torch.ones(1, 2), left_eye_pose=torch.tensor([[0.0, 0.3, 0.0]]))
+    found, wanted, plain = (pose_avatar(one, pose).means for one in (again, own, avatar))
+    torch.testing.assert_close(found, wanted, rtol=0, atol=2e-6)
+    assert float((plain - wanted).norm(dim=1).mean()) > 1e-4
+    if body.redistributable:
+        assert load_avatar(path).body.fingerprint == own.body.fingerprint
+
+
+def test_a_licensed_body_of_somebody_else_is_refused(avatar: RiggedAvatar, tmp_path) -> None:
+    body, path = licensed(avatar.body), tmp_path / "avatar.safetensors"
+    save_avatar(dataclasses.replace(avatar, body=personal(body)), path)
+    with pytest.raises(IncompatibleCheckpoint, match="pass the body that the avatar was made with"):
+        load_avatar(path, body=avatar.body)
+    with pytest.raises(MissingModelFile, match="licensed body"):
+        load_avatar(path)
 
 
 def rewritten(saved, tmp_path, change):

@@ -1,0 +1,224 @@
+"""Personal offsets: a body that was displaced is found again, lids close, lips seal, nothing is turned over."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+
+from animportrait3d_core.body.landmarks import eye_opening, outer_eye_distance
+from animportrait3d_core.body.lids import fitted_sphere
+from animportrait3d_core.body.personal import PersonalOffsets
+from animportrait3d_core.body.personal_fit import PersonalTarget, find_offsets
+from animportrait3d_core.body.personal_sheet import skin_sheet, turned_faces
+from animportrait3d_core.body.visible_skin import outer_skin, visible_face
+from animportrait3d_core.cameras import orbit_cameras
+from animportrait3d_core.errors import IncompatibleCheckpoint, InvalidInput
+from animportrait3d_core.mesh_queries import SurfaceTree
+from animportrait3d_core.meshes import Mesh, compact
+from animportrait3d_core.portrait.head_target import standard_placement
+from animportrait3d_core.render import rasterize_mesh
+
+
+def field(places):
+    """A smooth displacement [V, 3] of places in the world, up to a tenth of the distance of the eyes."""
+    x, y = places[:, 0], places[:, 1]
+    return 0.02 * torch.stack([torch.sin(9 * y) * x / 0.15, torch.cos(8 * x + 5 * y), torch.sin(11 * y + 6 * x)], dim=1)
+
+
+@dataclasses.dataclass
+class Person:
+    """A mannequin, its pose, the skin that it should have, and offsets that were found for it."""
+
+    body: object
+    parameters: object
+    vertices: torch.Tensor
+    mesh: Mesh
+    offsets: PersonalOffsets
+
+    @property
+    def own(self):
+        return self.body.personalized(self.offsets)
+
+    @property
+    def unit(self):
+        return float(outer_eye_distance(self.body(self.parameters).landmarks[0]))
+
+
+def skin_of(body, vertices):
+    return compact(Mesh(vertices, body.faces_outward), outer_skin(body))
+
+
+def person_of(body, vertices, mesh, **target):
+    parameters = standard_placement(body)
+    offsets = find_offsets(body, parameters, PersonalTarget(mesh, **target))
+    return Person(body, parameters, vertices, mesh, offsets)
+
+
+@pytest.fixture(scope="module")
+def person(mannequin_body):
+    here = mannequin_body(standard_placement(mannequin_body)).vertices[0]
+    there = here + field(here)
+    return person_of(mannequin_body, there, skin_of(mannequin_body, there))
+
+
+def face_rms(person, body):
+    output = body(person.parameters)
+    tree = SurfaceTree(person.mesh.vertices, person.mesh.faces)
+    distances = tree.closest(output.vertices[0][visible_face(body, output)]).distances
+    return float(distances.square().mean().sqrt()) / person.unit
+
+
+def test_a_displaced_body_is_found_again(person):
+    assert face_rms(person, person.body) > 0.04
+    assert face_rms(person, person.own) < 0.006
+    place = visible_face(person.body, person.body(person.parameters))
+    found = person.own(person.parameters).vertices[0][place]
+    before = person.body(person.parameters).vertices[0][place]
+    wanted = person.vertices[place]
+    # Along the surface nothing tells where a point belongs; half of this field is along it.
+    assert (found - wanted).norm(dim=1).mean() < 0.7 * (before - wanted).norm(dim=1).mean()
+
+
+def test_landmarks_tell_where_points_belong_along_the_surface(person):
+    truth = torch.zeros(68, 3)
+    assets = person.body.assets
+    corners = person.body.faces[assets.landmark_faces[:68]]
+    truth = torch.einsum("nkc,nk->nc", person.vertices[corners], assets.landmark_barycentric[:68])
+    knowing = person_of(person.body, person.vertices, person.mesh, landmarks=(truth, torch.ones(68)))
+    blind, found = (
+        (one.own(person.parameters).landmarks[0, :68] - truth).norm(dim=1)[17:].mean() / person.unit
+        for one in (person, knowing)
+    )
+    assert found < 0.006 < blind
+    assert face_rms(person, knowing.own) < 0.008
+
+
+def test_lids_close_over_the_eyes_and_pass_them_on_the_way(person):
+    body, parameters = person.own, person.parameters
+    masks = body.assets.face_regions
+    eyes = masks["left_eyeball"] | masks["right_eyeball"]
+    middle = body(parameters).landmarks[0, 36:48].mean(0).tolist()
+    cameras = orbit_cameras([0, 30, -30, 0], [0, 0, 0, 15], 500, target=middle, fov_degrees=9)
+    seen = {}
+    for closed in (0.0, 0.5, 1.0):
+        posed = body(parameters.replace(eyelids=torch.full((1, 2), closed))).vertices[0]
+        faces = rasterize_mesh(posed, body.faces_outward, cameras).face_id.long()
+        seen[closed] = int(((faces >= 0) & eyes[faces.clamp(min=0)]).sum())
+    assert seen[0.0] > 2000 and 0.2 * seen[0.0] < seen[0.5] < 0.8 * seen[0.0] and seen[1.0] == 0
+
+
+def test_the_eyes_turn_about_their_own_centres(person):
+    ball = person.body.region_vertices("left_eyeball")
+    still, turned = (
+        person.own(person.parameters.replace(left_eye_pose=torch.tensor([[0.0, turn, 0.0]]))).vertices[0, ball]
+        for turn in (0.0, 0.4)
+    )
+    centers = [fitted_sphere(part.double().numpy())[0] for part in (still, turned)]
+    moved = person.own(person.parameters).vertices[0, ball].mean(0) - person.body(person.parameters).vertices[
+        0, ball
+    ].mean(0)
+    assert float(moved.norm()) > 0.005  # the eye has a place of its own
+    assert abs(centers[0] - centers[1]).max() < 0.02 * person.unit
+    assert abs(centers[0] - centers[1]).max() < 0.5 * float(moved.norm())
+
+
+def test_eyeballs_and_teeth_keep_their_shapes(person):
+    rest = person.body.shape(person.parameters.betas).vertices[0]
+    for region in ("left_eyeball", "right_eyeball", "teeth"):
+        places = person.body.region_vertices(region)
+        before, after = rest[places], (rest + person.offsets.vertices)[places]
+        spread = [part - part.mean(0) for part in (before, after)]
+        scale = spread[1].norm() / spread[0].norm()
+        torch.testing.assert_close(spread[1], scale * spread[0], rtol=1e-4, atol=1e-6)
+
+
+def test_lips_that_touch_go_on_touching(person):
+    sheet = skin_sheet(person.body, person.body.shape(person.parameters.betas).vertices[0])
+    assert len(sheet.seam) > 50
+    first, second = (person.offsets.vertices[sheet.ids[sheet.seam[:, side]]] for side in (0, 1))
+    assert float((first - second).norm(dim=1).max()) < 1.5e-4  # metres
+
+
+def test_no_face_turns_over_on_a_rough_surface(mannequin_body):
+    here = mannequin_body(standard_placement(mannequin_body)).vertices[0]
+    noise = 0.02 * torch.randn(here.shape, generator=torch.Generator().manual_seed(3))
+    rough = person_of(mannequin_body, here, skin_of(mannequin_body, here + noise))
+    sheet = skin_sheet(mannequin_body, mannequin_body.shape(rough.parameters.betas).vertices[0])
+    assert not turned_faces(sheet, rough.offsets.vertices[sheet.ids].double().numpy(), 0.2).any()
+
+
+def test_hair_over_the_cheek_is_not_followed(mannequin_body):
+    here = mannequin_body(standard_placement(mannequin_body)).vertices[0]
+    landmarks = mannequin_body(standard_placement(mannequin_body)).landmarks[0]
+    under = (here - landmarks[2]).norm(dim=1) < 0.08
+    there = here + 0.03 * under[:, None] * torch.tensor([-1.0, 0.0, 0.3])
+    mesh = skin_of(mannequin_body, there)
+    covering = compact_mask(mannequin_body, under)
+    blind, knowing = (person_of(mannequin_body, there, mesh, covering=mask) for mask in (None, covering))
+    moved = [one.offsets.vertices[under].norm(dim=1).mean() for one in (blind, knowing)]
+    assert moved[1] < 0.25 * moved[0]
+
+
+def compact_mask(body, vertices):
+    """Which faces [F] of the skin touch marked vertices [V']."""
+    return vertices[body.faces_outward[outer_skin(body)]].any(1)
+
+
+def test_what_is_not_seen_mirrors_what_is(mannequin_body):
+    here = mannequin_body(standard_placement(mannequin_body)).vertices[0]
+    there = here + 0.02 * torch.stack(
+        [0 * here[:, 0], 0 * here[:, 1], torch.cos(12 * here[:, 0].abs() + 6 * here[:, 1])], 1
+    )
+    whole = skin_of(mannequin_body, there)
+    right = compact(whole, (whole.vertices[whole.faces, 0] < 0).all(1))
+    half = person_of(mannequin_body, there, right)
+    sheet = skin_sheet(mannequin_body, mannequin_body.shape(half.parameters.betas).vertices[0])
+    left = (sheet.rest[:, 0] > 0.02) & (sheet.twins >= 0)
+    place = torch.from_numpy(left) & visible_face(mannequin_body, mannequin_body(half.parameters))[sheet.ids]
+    offsets = half.offsets.vertices[sheet.ids]
+    own, twin = offsets[place], offsets[torch.from_numpy(sheet.twins)[place]] * torch.tensor([-1.0, 1.0, 1.0])
+    assert twin.norm(dim=1).mean() > 0.002
+    assert (own - twin).norm(dim=1).mean() < 0.3 * twin.norm(dim=1).mean()
+
+
+def test_offsets_belong_to_one_body_and_cannot_be_given_twice(person):
+    with pytest.raises(IncompatibleCheckpoint, match="the offsets belong to the body"):
+        person.own.personalized(person.offsets)
+    other = dataclasses.replace(person.offsets, body="0" * 64)
+    with pytest.raises(IncompatibleCheckpoint, match="the offsets belong to the body 000000000000"):
+        person.body.personalized(other)
+
+
+@pytest.mark.parametrize("name", ["vertices", "joints", "eyelids"])
+def test_damaged_offsets_are_refused(person, name):
+    tensors = person.offsets.to_tensors()
+    with pytest.raises(InvalidInput, match=f"`{name}`"):
+        PersonalOffsets.from_tensors({**tensors, name: tensors[name] * float("nan")}, person.offsets.body)
+    lacking = {key: value for key, value in tensors.items() if key != name}
+    with pytest.raises(InvalidInput, match=f"missing .*{name}"):
+        PersonalOffsets.from_tensors(lacking, person.offsets.body)
+
+
+def test_posed_vertices_move_with_the_resting_ones_as_derivatives_say(mannequin_body):
+    """Central differences, in a pose with head, jaw and neck turned."""
+    parameters = standard_placement(mannequin_body).replace(
+        jaw_pose=torch.tensor([[0.3, 0.0, 0.0]]), head_pose=torch.tensor([[0.1, 0.4, -0.1]])
+    )
+    body, parameters = mannequin_body.to(dtype=torch.float64), parameters.to(dtype=torch.float64)
+    derivatives = body.rest_to_world(parameters)[0]
+    shape = body.shape(parameters.betas)
+    for axis in range(3):
+        step = torch.zeros(3, dtype=torch.float64)
+        step[axis] = 1e-4
+        up, down = (
+            body(parameters, dataclasses.replace(shape, vertices=shape.vertices + sign * step)).vertices[0]
+            for sign in (1, -1)
+        )
+        torch.testing.assert_close((up - down) / 2e-4, derivatives[..., axis], rtol=0, atol=1e-8)
+
+
+def test_how_open_an_eye_is():
+    eye = torch.tensor([[0.0, 0.0], [1.0, 0.5], [2.0, 0.5], [3.0, 0.0], [2.0, -0.5], [1.0, -0.5]])
+    assert eye_opening(eye) == pytest.approx(1 / 3)
