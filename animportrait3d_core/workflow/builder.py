@@ -94,6 +94,7 @@ class WorkflowBuilder:
         title: str = "",
         shows_picture: bool = False,
         text_lines: int = 0,
+        page_height: int = 0,
         models: Any = None,
         knobs: Mapping[str, str] | None = None,
         output_names: Mapping[str, str] | None = None,
@@ -103,7 +104,8 @@ class WorkflowBuilder:
     ) -> BuiltNode:
         """Add a node; `values` are constants or outputs of earlier nodes, what is left out keeps its default.
 
-        `shows_picture` leaves room for a picture or a long text on the node, `text_lines` for a short text. `models`
+        `shows_picture` leaves room for a picture or a long text on the node, `text_lines` for a short text, and
+        `page_height` as many pixels for what a node of its own draws there. `models`
         ([{name, url, directory}]) drives the frontend's dialog about missing models. `knobs` are widgets that the box
         around the node (the outermost, where boxes lie in boxes) shows as well, and `output_names` what its outputs are
         called on boxes, both {own name: other}.
@@ -132,7 +134,7 @@ class WorkflowBuilder:
         if title:
             entry["title"] = title
         multiline, rows = _widget_rows(definition)
-        shown = shown_height(shows_picture or class_type == "PreviewImage", text_lines)
+        shown = shown_height(shows_picture or class_type == "PreviewImage", text_lines) + page_height
         sockets = sum("widget" not in slot or slot["link"] is not None for slot in inputs)
         height = node_height(max(sockets, len(definition.return_types)), rows, multiline, shown)
         return BuiltNode(node_id, definition, self._stand(scope, node_id, entry, height), scope, output_names or {})

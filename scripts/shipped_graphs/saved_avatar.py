@@ -18,9 +18,9 @@ from .steps import (
 
 ANIMATE_NOTE = f"""**Make a saved avatar move.** Choose it in *Load Avatar*, press *Run*.
 
-Three named faces are joined into one motion and edited; a film shows it, and a web page with sliders. To drive the
-avatar with a recording, put the file into the input folder, choose it in *Load Motion File* and take the bypass off
-(Ctrl+B).
+Three named faces are joined into one motion and edited; a film shows it, and *Preview Avatar*, where you turn the
+avatar and move its sliders. To drive it with a recording, put the file into the input folder, choose it in *Load Motion
+File* and take the bypass off (Ctrl+B).
 
 A sound of ComfyUI's own *Load Audio* goes into *Animate*. `format` makes films and pictures with alpha.{OPEN_A_BOX}"""
 FACES_NOTE = """Named faces, each reached and left again, with sliders on top: mouth, brows, lids, gaze, head. They work
@@ -32,6 +32,8 @@ MOTION_NOTE = (
 )
 MORE_NOTE = """The film with alpha lies in the output folder, and so does the page: one file that opens in any browser,
 without a server."""
+PAGE_HEIGHT = 360
+"""Of the page on *Preview Avatar* (web/preview_avatar.js)."""
 FACES = (  # title, preset, what else moves, frames
     ("Smile", "smile", {"turn_degrees": 15.0}, 30),
     ("Surprise", "surprised", {"nod_degrees": 8.0}, 30),
@@ -40,7 +42,7 @@ FACES = (  # title, preset, what else moves, frames
 
 
 def animate(graph: WorkflowBuilder) -> None:
-    """Faces and a recording, joined and edited; a film, a film with alpha, a turntable and a page."""
+    """Faces and a recording, joined and edited; films, a page, and the avatar alive on its node."""
     graph.note("Start here", ANIMATE_NOTE, NOTE_WIDTH)
     with graph.stage("1 Avatar", width=PICK_WIDTH):
         loaded = graph.add("AP3D_LoadAvatar", text_lines=1)
@@ -61,8 +63,11 @@ def animate(graph: WorkflowBuilder) -> None:
             graph.add("AP3D_AnimateAvatar", **shown, **cut_out, shows_picture=True, text_lines=1)
             turn = add_turntable(graph, loaded)
             graph.add("AP3D_ExportPage", **shown, knobs={"budget": "page, Gaussians"}, text_lines=2)
-    with graph.stage("5 Sheet", width=SHEET_WIDTH):
-        add_sheet(graph, {"In motion": film["frames"], "Turned around": turn["frames"]}, columns=6)
+            rows = {"In motion": film["frames"], "Turned around": turn["frames"]}
+            sheet = add_sheet(graph, rows, columns=6)
+    with graph.stage("5 Alive", width=SHEET_WIDTH):
+        graph.add("AP3D_PreviewAvatar", **shown, page_height=PAGE_HEIGHT)
+        graph.add("PreviewImage", title="Contact sheet", images=sheet["sheet"])
 
 
 def add_faces(graph: WorkflowBuilder, loaded: BuiltNode) -> list[BuiltNode]:

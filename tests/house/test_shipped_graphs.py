@@ -12,6 +12,7 @@ import pytest
 
 from animportrait3d_core.avatar.io import save_avatar
 from animportrait3d_core.errors import InvalidInput
+from animportrait3d_core.export import read_avatar_page
 from animportrait3d_core.workflow import RunSettings, read_graph_file, run
 from animportrait3d_core.workflow.prepare import prepare
 from animportrait3d_core.workflow.subgraphs import flatten
@@ -151,7 +152,7 @@ def test_a_graph_of_a_saved_avatar_runs_at_tiny_size(name, tmp_path, node_classe
 
 
 def test_a_recording_is_joined_once_its_bypass_is_taken_off(tmp_path, node_classes, own_files):
-    """The graph's film is longer by its frames, less those of the fade."""
+    """The graph's film is longer by its frames, less those of the fade, and so is the clip of the avatar on its node."""
     recording = tmp_path / "recording"
     recording.mkdir()
     np.save(recording / "exp.npy", np.zeros((7, 100), np.float32))
@@ -165,7 +166,9 @@ def test_a_recording_is_joined_once_its_bypass_is_taken_off(tmp_path, node_class
         file.write_text(json.dumps(graph), encoding="utf-8")
         tiny = [f"{node['type']}.file={recording / 'exp.npy'}"] if mode == 0 else []
         tiny += ["With Alpha.format=png", "AP3D_ExportPage.budget=200", *SETTINGS["animate"]["tiny"]]
-        settings = RunSettings(tmp_path / f"out_{mode}", overrides=(*tiny, *own_files("animate")), device="cpu")
-        run(file, node_classes, settings)
-        frames.append(len(list((tmp_path / f"out_{mode}" / "motion_alpha_frames").glob("*.png"))))
+        out, overrides = tmp_path / f"out_{mode}", (*tiny, *own_files("animate"))
+        run(file, node_classes, RunSettings(out, overrides=overrides, device="cpu", keep_previews=True))
+        frames.append(len(list((out / "motion_alpha_frames").glob("*.png"))))
+        (page,) = (out / "previews").glob("ap3d_page_*.html")
+        assert [clip["frames"] for clip in read_avatar_page(page)[0]["clips"]] == frames[-1:]
     assert frames == [4 + 3 + 3, 4 + 3 + 3 + 7 - 1]
