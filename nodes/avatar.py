@@ -158,10 +158,13 @@ class FitToViews:
 
     @host.plain_torch
     def execute(self, avatar: RiggedAvatar, views: Views, iterations: int, seed: int) -> dict[str, Any]:
+        from animportrait3d_core.gaussians import MAX_SH_DEGREE
         from animportrait3d_core.optimization import FitViewsSettings, fit_to_views
         from animportrait3d_core.render import gaussian_device
 
-        settings = FitViewsSettings().with_stage(name="fit_to_views", iterations=iterations)
+        settings = FitViewsSettings().with_stage(
+            name="fit_to_views", iterations=iterations, first_sh_degree=MAX_SH_DEGREE
+        )
         if views.body is not None:
             # Views in motion show the mouth's inside; at rest nothing does, and it must stay as it is.
             settings = settings.with_stage(frozen_parts=())

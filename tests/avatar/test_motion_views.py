@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -103,6 +104,20 @@ def test_the_nodes(start, motion, run_node):
     assert still.views.body is None
     kept = run_node("AP3D_FitToViews", avatar=start, views=still.views, iterations=3).avatar
     assert torch.equal(kept.gaussians.sh[hidden], start.gaussians.sh[hidden])
+
+
+def test_an_avatar_shows_its_view_dependent_colours_from_the_first_step(make_avatar, run_node, run_context):
+    """What the node shows of its first step is one of the views, which are the avatar's own pictures."""
+    avatar, shown = make_avatar(1200, sh_degree=2, seed=5), []
+    views = run_node("AP3D_RenderViews", subject=avatar, preset="heldout", size=SIZE).views
+    plain = dataclasses.replace(avatar, gaussians=dataclasses.replace(avatar.gaussians, sh=avatar.gaussians.sh[:, :1]))
+    without = run_node("AP3D_RenderViews", subject=plain, preset="heldout", size=SIZE).views.images
+    run_context.listener = SimpleNamespace(node_progress=lambda *event: shown.append(event[-1]))
+    fitted = run_node("AP3D_FitToViews", avatar=avatar, views=painted(views), iterations=1).avatar
+    place = int((views.images - shown[0]).abs().mean((1, 2, 3)).argmin())
+    torch.testing.assert_close(shown[0], views.images[place], rtol=0, atol=1e-5)
+    assert float((without[place] - views.images[place]).abs().max()) > 0.1
+    assert not torch.equal(fitted.gaussians.sh[:, 1:], avatar.gaussians.sh[:, 1:])
 
 
 def test_a_portrait_does_not_move(motion, run_node):
