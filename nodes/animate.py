@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 MOTIONS = ("stress clip", "rest")
 FILM, CUT_OUT_FILM, CUT_OUT_FRAMES = "mp4", "webm", "png"
 FORMATS = (FILM, CUT_OUT_FILM, CUT_OUT_FRAMES)
+NOTHING = "nothing"
+BESIDE = (NOTHING, "body", "normals")
 
 
 class LoadMotion:
@@ -101,6 +103,8 @@ class AnimateAvatar:
         "alpha",
         "png sequence",
         "lip sync",
+        "side by side",
+        "compare with mesh",
     ]
     FUNCTION = "execute"
     RETURN_TYPES = ("IMAGE", "STRING", "IMAGE")
@@ -139,6 +143,14 @@ class AnimateAvatar:
                     "AUDIO",
                     {"tooltip": "The film's sound. What is longer than the film is cut, the rest is silence."},
                 ),
+                "beside": (
+                    list(BESIDE),
+                    {
+                        "default": NOTHING,
+                        "tooltip": "What stands on the right of the avatar and moves as it does. body: the mesh that "
+                        "drives it, in clay. normals: that mesh by its normals.",
+                    },
+                ),
             },
         }
 
@@ -153,6 +165,7 @@ class AnimateAvatar:
         filename: str,
         format: str = FILM,
         sound: Audio | None = None,
+        beside: str = NOTHING,
     ) -> dict[str, Any]:
         import torch
 
@@ -166,7 +179,7 @@ class AnimateAvatar:
             bar(step, total)  # without the picture: ComfyUI would take it for the film of an earlier run
 
         color, cut_out = background_color(background), format != FILM
-        pictures = torch.stack(list(render_motion(avatar, motion, cameras, color, progress, cut_out)))
+        pictures = torch.stack(list(render_motion(avatar, motion, cameras, color, progress, cut_out, beside)))
         path, ui = save_film(pictures, motion, filename, format, track)
         frames = over_background(pictures, color) if cut_out else pictures
         return host.node_result(frames, path, frames[motion.highlights()], ui=ui)

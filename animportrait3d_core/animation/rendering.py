@@ -12,6 +12,7 @@ from ..cameras import Cameras, orbit_cameras
 from ..errors import InvalidInput
 from ..progress import Progress
 from ..render import render_gaussians
+from .beside import NOTHING, body_picture, check_beside
 from .motion import Motion
 
 
@@ -34,13 +35,16 @@ def render_motion(
     background: Tensor | None = None,
     progress: Progress | None = None,
     cut_out: bool = False,
+    beside: str = NOTHING,
 ) -> Iterator[Tensor]:
     """Yield the frames [H, W, 3] in 0..1 of the avatar in motion, one at a time.
 
     cameras: one per frame, or one for all.  background: [3], white if not given.  progress: called per frame with it.
     cut_out: the frames are [H, W, 4], colours and alpha (straight: colours are not multiplied by it); what shows
-    nothing has the background's colour, for players that know no alpha.
+    nothing has the background's colour, for players that know no alpha.  beside: of `beside.BESIDE`, what stands on
+    the right of the avatar, in frames [H, 2 W, 3 or 4].
     """
+    check_beside("render_motion", beside)
     if len(cameras) not in (1, len(motion)):
         raise InvalidInput(
             f"render_motion: {len(cameras)} cameras for {len(motion)} frames, expected 1 or one per frame."
@@ -49,12 +53,15 @@ def render_motion(
     rig = AvatarRig(avatar)
     for index in range(len(motion)):
         with torch.no_grad():
-            gaussians = rig.pose(motion.parameters[index])
-            camera = cameras[index if len(cameras) > 1 else 0]
-            image = render_gaussians(gaussians, camera, background=background)
-            frame = image.color[0].clamp(0, 1)
-            if cut_out:
-                frame = _cut_out(frame, image.alpha[0].clamp(0, 1)[..., None], background)
+            pose, camera = motion.parameters[index], cameras[index if len(cameras) > 1 else 0]
+            posed = rig.body(pose)
+            image = render_gaussians(rig.pose(pose, posed), camera, background=background)
+            pictures = [(image.color[0].clamp(0, 1), image.alpha[0].clamp(0, 1)[..., None])]
+            if beside != NOTHING:
+                body = (posed.vertices[0], avatar.body.faces_outward)
+                pictures.append(body_picture(*body, camera, background, beside))
+            frames = [_cut_out(*picture, background) if cut_out else picture[0] for picture in pictures]
+            frame = torch.cat(frames, dim=1)
         if progress is not None:
             progress(index + 1, len(motion), frame)
         yield frame

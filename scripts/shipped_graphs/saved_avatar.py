@@ -22,7 +22,8 @@ Three named faces are joined into one motion and edited; a film shows it, and *P
 avatar and move its sliders. To drive it with a recording, put the file into the input folder, choose it in *Load Motion
 File* and take the bypass off (Ctrl+B).
 
-A sound of ComfyUI's own *Load Audio* goes into *Animate*. `format` makes films and pictures with alpha.{OPEN_A_BOX}"""
+A sound of ComfyUI's own *Load Audio* goes into *Animate*. `format` makes films and pictures with alpha, `beside` puts
+the body's mesh next to the avatar.{OPEN_A_BOX}"""
 FACES_NOTE = """Named faces, each reached and left again, with sliders on top: mouth, brows, lids, gaze, head. They work
 on any body."""
 RECORDING_NOTE = """A recording: ARKit shapes of Live Link Face or MediaPipe, FLAME of a tracker, the authors' files. It

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import av
@@ -18,11 +19,13 @@ from animportrait3d_core.animation import (
     write_film,
     write_png_frames,
 )
-from animportrait3d_core.animation.clips import rest_motion
+from animportrait3d_core.animation.beside import BESIDE
+from animportrait3d_core.animation.clips import StressClipSettings, rest_motion, stress_clip
 from animportrait3d_core.animation.sound import FILM_RATE, length_words
 from animportrait3d_core.avatar import pose_avatar
+from animportrait3d_core.cameras import orbit_cameras
 from animportrait3d_core.errors import InvalidInput, ShapeMismatch
-from animportrait3d_core.render import render_gaussians
+from animportrait3d_core.render import rasterize_mesh, render_gaussians
 
 SIZE, FPS, FRAMES = 32, 25.0, 25
 
@@ -213,3 +216,62 @@ def test_alpha_is_the_renderers_own(make_avatar):
     (frame,) = render_motion(avatar, motion, cameras, cut_out=True)
     gaussians = pose_avatar(avatar, motion.parameters[0])
     assert torch.equal(frame[..., 3], render_gaussians(gaussians, cameras).alpha[0].clamp(0, 1))
+
+
+@pytest.mark.parametrize("camera", ["front", "turntable"])
+def test_the_body_beside_the_avatar_stands_where_the_avatar_stands(make_avatar, run_node, camera):
+    """An avatar of dots on the body: each lies within the body's picture, in motion and from all sides, but for the
+    pixel by which a dot is wider than nothing."""
+    avatar = make_avatar(4000)
+    dots = dataclasses.replace(
+        avatar.gaussians, means=torch.zeros(4000, 3), log_scales=torch.full((4000, 3), -4.0),
+        logit_opacities=torch.full((4000,), 4.0),
+    )  # fmt: skip
+    avatar = dataclasses.replace(avatar, gaussians=dots)
+    motion = stress_clip(avatar.body, avatar.parameters, settings=StressClipSettings(frames_per_move=1))[::6]
+    asked = {"avatar": avatar, "motion": motion, "size": 96, "camera": camera}
+    alone, done = run_node("AP3D_AnimateAvatar", **asked), run_node("AP3D_AnimateAvatar", **asked, beside="body")
+    assert done.frames.shape == (len(motion), 96, 192, 3) and len(done.highlights) == len(alone.highlights)
+    left, right = done.frames.split(96, dim=2)
+    assert torch.equal(left, alone.frames)
+    dotted, covered = ((1 - side).amax(-1) > 0.1 for side in (left, right))
+    near = torch.nn.functional.max_pool2d(covered.float(), 3, 1, 1) > 0
+    assert 0.1 < float(dotted.float().mean()) and float((dotted & ~near).sum() / dotted.sum()) < 0.002
+    assert float((right[1] - right[0]).abs().max()) > 0.1  # it moves
+    with av.open(done.path) as container:
+        assert (container.streams.video[0].width, container.streams.video[0].height) == (192, 96)
+
+
+def test_normals_beside_the_avatar_are_those_of_its_body(make_avatar):
+    """In the axes of the camera; where the body is not, the background, and no alpha."""
+    avatar = make_avatar(50)
+    motion, camera, size = rest_motion(avatar.parameters, 1), orbit_cameras([35.0], [10.0], 64), 64
+    shown = {
+        cut_out: next(render_motion(avatar, motion, camera, torch.zeros(3), None, cut_out, "normals"))[:, size:]
+        for cut_out in (False, True)
+    }
+    alpha = shown[True][..., 3]
+    assert set(alpha.unique().tolist()) == {0, 0.25, 0.5, 0.75, 1}
+    torch.testing.assert_close(over_background(shown[True], torch.zeros(3)), shown[False], rtol=0, atol=1e-6)
+    vertices, faces = avatar.body(motion.parameters).vertices[0], avatar.body.faces_outward
+    image = rasterize_mesh(vertices, faces, camera)
+    a, b, c = vertices[faces].double().unbind(1)
+    flat = torch.nn.functional.normalize(torch.linalg.cross(b - a, c - a), dim=-1)[image.face_id[0].clamp_min(0)]
+    rotation = camera.world_to_camera[0, :3, :3].double() * torch.tensor([1.0, -1.0, -1.0])[:, None]
+    inner = alpha == 1
+    cosine = ((flat @ rotation.T)[inner] * (2 * shown[False][inner] - 1).double()).sum(-1)
+    assert float(cosine.median()) > 0.99 and float((cosine > 0.9).double().mean()) > 0.9
+    assert torch.equal(shown[False][alpha == 0], torch.zeros(int((alpha == 0).sum()), 3))
+    with pytest.raises(InvalidInput, match="'mesh', expected one of nothing, body, normals"):
+        next(render_motion(avatar, motion, camera, beside="mesh"))
+
+
+def test_the_body_stands_beside_the_avatar_in_every_format(animate):
+    film = animate(format="webm", beside="normals")
+    assert read_cut_out(film.path).shape == (4, 64, 128, 4)
+    frames = animate(format="png", beside="body")
+    assert np.array(Image.open(f"{frames.path}/00003.png")).shape == (64, 128, 4)
+
+
+def test_the_node_offers_what_core_draws(run_node):
+    assert run_node.module("AP3D_AnimateAvatar").BESIDE == BESIDE

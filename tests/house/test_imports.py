@@ -59,8 +59,8 @@ ARROWS = {
     "conditioning": "body cameras devices landmarks meshes render socket_values",
     "optimization": "avatar body cameras conditioning diffusion fingerprints gaussians parts previews progress "
     "randomness render rigging runs similarity views",
-    "animation": "archives avatar body cameras files head_frame landmarks npy_arrays pickles progress randomness "
-    "render rotations socket_values",
+    "animation": "archives avatar body cameras files head_frame landmarks meshes npy_arrays pickles previews progress "
+    "randomness render rotations socket_values",
     "export": "animation avatar body cameras conditioning files gaussians head_frame mesh_files meshes optimization "
     "parts previews progress randomness render rigging rotations similarity views",
     "training": "devices diffusion files fingerprints landmarks networks parts previews progress randomness regions "
