@@ -112,7 +112,7 @@ class DynamicStage:
         **own: Any,
     ) -> dict[str, Any]:
         from animportrait3d_core.optimization.anchor import Anchor
-        from animportrait3d_core.optimization.dynamic import Workplace, before_and_after, optimize_regions
+        from animportrait3d_core.optimization.dynamic import Staging, Workplace, before_and_after, optimize_regions
         from animportrait3d_core.optimization.presets import dynamic_stage
         from animportrait3d_core.render import gaussian_device
 
@@ -131,7 +131,8 @@ class DynamicStage:
         place = Workplace(host.runs_folder(), bar, gaussian_device(host.device_with_room()))
         poses = None if motion is None else motion.parameters
         behind = None if background is None else background[0, ..., :3]
-        trained = optimize_regions(avatar, guidance, prompts, passes, poses, seed, anchor, behind, place)
+        staging = Staging(poses, seed, anchor, behind)
+        trained = optimize_regions(avatar, guidance, prompts, passes, staging, place)
         image = before_and_after(avatar, trained, passes[0])[None]
         return host.node_result(
             trained, image, ui={**host.preview_images(image, self.STAGE), "text": ["\n".join(told)]}

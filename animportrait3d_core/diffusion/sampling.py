@@ -71,32 +71,49 @@ class PictureSettings:
             raise InvalidInput(f"PictureSettings: {self.count} pictures, {self.batch} a call; expected at least 1.")
 
 
+@dataclasses.dataclass(frozen=True)
+class Conditioning:
+    """What a guided call is told: the prompts and the negative prompt (one, or one per picture), and the ControlNet's
+    condition [B or 1, H, W, 4] in 0..1, or None: without."""
+
+    prompt: TextEmbedding
+    negative: TextEmbedding
+    condition: Tensor | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class StartingPoint:
+    """Where the way to a picture begins.
+
+    noise: [B, C, h, w].  latents: [B, C, h, w] to begin from in place of pure noise; they get the noise of the first
+    timestep (SDEdit, Meng et al. 2022).  generator: of schedulers that draw noise on the way.
+    """
+
+    noise: Tensor
+    latents: Tensor | None = None
+    generator: torch.Generator | None = None
+
+
 @torch.no_grad()
 def sample(
     guidance: Guidance,
     settings: SamplingSettings,
-    text: TextEmbedding,
-    negative: TextEmbedding,
-    noise: Tensor,
-    condition: Tensor | None = None,
-    start: Tensor | None = None,
+    conditioning: Conditioning,
+    start: StartingPoint,
     progress: Progress | None = None,
-    generator: torch.Generator | None = None,
     previews: int = _PREVIEWS,
 ) -> Tensor:
-    """Clean latents [B, C, h, w] from noise of that shape.
+    """Clean latents [B, C, h, w] from noise of that shape. Without latents to begin from `settings.strength` must be 1.
 
-    start: latents to begin from in place of pure noise; they get the noise of the first timestep (SDEdit, Meng et al.
-    2022). Without them `settings.strength` must be 1.  progress: called after each step, `previews` times with the
-    first picture as the model sees it then.  generator: of schedulers that draw noise on the way.
+    progress: called after each step, `previews` times with the first picture as the model sees it then.
     """
-    sampler = settings.sampler(NoiseSchedule(guidance.alphas_cumprod), generator)
+    sampler = settings.sampler(NoiseSchedule(guidance.alphas_cumprod), start.generator)
     steps = sampler.timesteps
-    if start is None and settings.strength != 1:
+    if start.latents is None and settings.strength != 1:
         raise InvalidInput(f"sample: strength {settings.strength} without latents to begin from; give them, or use 1.")
-    latents = sampler.begin(noise, start)
+    latents = sampler.begin(start.noise, start.latents)
     for done, step in enumerate(steps, start=1):
-        found = _predict(guidance, settings, sampler.asked(latents, done - 1), step, text, negative, condition)
+        found = _predict(guidance, settings, sampler.asked(latents, done - 1), step, conditioning)
         latents = sampler.advance(found, latents, done - 1)
         if progress is not None:
             shown = previews > 0 and done % max(1, len(steps) // previews) == 0
@@ -141,11 +158,9 @@ def _pictures(
     for first in range(0, settings.count, settings.batch):
         chosen = slice(first, first + settings.batch)
         report = None if progress is None else _part_of(progress, len(pictures) * steps, settings, steps)
-        latents = sample(
-            guidance, settings.sampling, text, negative, noise[chosen],
-            None if conditions is None else conditions[chosen], progress=report,
-            generator=generator_at(settings.seed, "on the way", first),
-        )  # fmt: skip
+        told = Conditioning(text, negative, None if conditions is None else conditions[chosen])
+        start = StartingPoint(noise[chosen], generator=generator_at(settings.seed, "on the way", first))
+        latents = sample(guidance, settings.sampling, told, start, report)
         pictures.append(guidance.decode(latents).float().cpu())
     return torch.cat(pictures)
 
@@ -181,9 +196,10 @@ def _part_of(progress: Progress, before: int, settings: PictureSettings, steps: 
 
 
 def _predict(
-    guidance: Guidance, settings: SamplingSettings, latents: Tensor, step: int, text: TextEmbedding,
-    negative: TextEmbedding, condition: Tensor | None,
-) -> Prediction:  # fmt: skip
+    guidance: Guidance, settings: SamplingSettings, latents: Tensor, step: int, told: Conditioning
+) -> Prediction:
     if settings.guidance_scale == 1:
-        return guidance.predict_noise(latents, step, text, condition)
-    return guidance.predict_guided_noise(latents, step, text, negative, settings.guidance_scale, condition)
+        return guidance.predict_noise(latents, step, told.prompt, told.condition)
+    return guidance.predict_guided_noise(
+        latents, step, told.prompt, told.negative, settings.guidance_scale, told.condition
+    )

@@ -201,6 +201,22 @@ def ism_gradient(
     return score(guidance, schedule, latents, noise, condition, text, (t, s, s0), chosen).gradient
 
 
+@dataclasses.dataclass(frozen=True)
+class Question:
+    """What is asked about pictures, and with which draws.
+
+    text: the words.  condition: [B or 1, H, W, 4] in 0..1, or None: without ControlNet.  noise, posterior_noise:
+    [B, C, h, w], of the rule and of the encoder's sample (its mean without).  excluded: [B, 1, h, w] or [1, 1, h, w]
+    bool, latents that ask for nothing (`latent_box`).
+    """
+
+    text: ScoreText
+    condition: Tensor | None
+    noise: Tensor
+    posterior_noise: Tensor | None = None
+    excluded: Tensor | None = None
+
+
 class ImageScore(NamedTuple):
     """gradient [B, H, W, 3] at the pictures; wanted: clean latents [B, C, h, w]."""
 
@@ -212,24 +228,16 @@ def image_score(
     guidance: Guidance,
     schedule: NoiseSchedule,
     images: Tensor,
-    noise: Tensor,
-    condition: Tensor | None,
-    text: ScoreText,
+    asked: Question,
     times: tuple[int, int, int],
     settings: ScoreSettings = ScoreSettings(),
-    posterior_noise: Tensor | None = None,
-    excluded: Tensor | None = None,
 ) -> ImageScore:
-    """A rule's gradient at pictures [B, H, W, 3] in 0..1, through the encoder.
-
-    noise, posterior_noise: [B, C, h, w], of the rule and of the encoder's sample (its mean without).  excluded:
-    [B, 1, h, w] or [1, 1, h, w] bool, latents that ask for nothing (`latent_box`).
-    """
+    """A rule's gradient at pictures [B, H, W, 3] in 0..1, through the encoder.  times: (t, s, s0), see `score`."""
     with torch.inference_mode(False), torch.enable_grad():
         leaf = images.detach().clone().requires_grad_(True)
-        latents = guidance.encode(leaf, posterior_noise)
-        found = score(guidance, schedule, latents.detach(), noise, condition, text, times, settings)
-        at_latents = found.gradient if excluded is None else found.gradient.masked_fill(excluded, 0)
+        latents = guidance.encode(leaf, asked.posterior_noise)
+        found = score(guidance, schedule, latents.detach(), asked.noise, asked.condition, asked.text, times, settings)
+        at_latents = found.gradient if asked.excluded is None else found.gradient.masked_fill(asked.excluded, 0)
         (gradient,) = torch.autograd.grad(latents, leaf, at_latents.to(latents))
     return ImageScore(gradient, found.wanted)
 

@@ -32,7 +32,7 @@ from ..fingerprints import fingerprint
 from ..initialization import InitializationSettings, Networks, Subject, find_subject
 from ..optimization import fit_to_views
 from ..optimization.anchor import Anchor
-from ..optimization.dynamic import RegionPass, Variant, Workplace, optimize_regions
+from ..optimization.dynamic import RegionPass, Staging, Variant, Workplace, optimize_regions
 from ..optimization.presets import dynamic_stage
 from ..parts import AvatarPart
 from ..portrait.trigrid import load_trigrid_portrait
@@ -182,10 +182,9 @@ class Ablation:
         place = Workplace(runs, self._named(person, row))
         for stage in row.stages:
             passes = self._passes(row, stage, guidance)
-            start = optimize_regions(
-                start, guidance, prompts, passes, seed=self._settings.seed, place=place, variant=_variant(row, person),
-                anchor=self._anchor(person, guidance.image_size) if row.anchored else None,
-            )  # fmt: skip
+            anchor = self._anchor(person, guidance.image_size) if row.anchored else None
+            staging = Staging(seed=self._settings.seed, anchor=anchor)
+            start = optimize_regions(start, guidance, prompts, passes, staging, place, _variant(row, person))
         return start
 
     def _anchor(self, person: Person, size: int) -> Anchor:

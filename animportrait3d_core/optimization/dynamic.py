@@ -157,6 +157,20 @@ class Workplace:
 
 
 @dataclasses.dataclass(frozen=True)
+class Staging:
+    """With what the passes of a stage are played.
+
+    motion: [T] poses of the avatar's body to draw from; random ones if None.  seed: of all that is drawn.  anchor:
+    views of the portrait that must stay.  background: see `RegionScenes`.
+    """
+
+    motion: BodyParameters | None = None
+    seed: int = 0
+    anchor: Anchor | None = None
+    background: Tensor | None = None
+
+
+@dataclasses.dataclass(frozen=True)
 class Variant:
     """What an experiment puts in the place of a part.
 
@@ -172,27 +186,23 @@ def optimize_regions(
     guidance: Guidance,
     prompts: Prompts,
     passes: tuple[RegionPass, ...],
-    motion: BodyParameters | None = None,
-    seed: int = 0,
-    anchor: Anchor | None = None,
-    background: Tensor | None = None,
+    staging: Staging = Staging(),
     place: Workplace = Workplace(),
     variant: Variant = Variant(),
 ) -> RiggedAvatar:
     """Carry the passes of a stage out, one after the other.
 
-    motion: [T] poses of the avatar's body to draw from; random ones if None.  anchor: views of the portrait that must
-    stay.  background: see `RegionScenes`. Raises `InvalidInput` for avatars without the parts of a pass, and for a
-    motion without open mouths where mouths are learned.
+    Raises `InvalidInput` for avatars without the parts of a pass, and for a motion without open mouths where mouths
+    are learned.
     """
     finished: list[Run] = []
-    near = None if anchor is None else anchor.resized(guidance.image_size)
+    near = None if staging.anchor is None else staging.anchor.resized(guidance.image_size)
     with guidance.session():
         for one in passes:
             _check_parts(avatar, one)
-            scenes = variant.scenes(scenes_of(one, avatar, guidance.image_size, motion, background))
+            scenes = variant.scenes(scenes_of(one, avatar, guidance.image_size, staging.motion, staging.background))
             asked = RegionGuidance(guidance, prompts, one.uses, place.micro_batch)
-            own = seed_at(seed, one.stage.name)
+            own = seed_at(staging.seed, one.stage.name)
             if isinstance(one.asks, EditSettings):
                 maker = variant.edit_maker(avatar, scenes, asked, one.asks, own)
                 avatar = follow_edits(

@@ -16,7 +16,7 @@ from torch import Tensor
 from ..avatar.model import RiggedAvatar
 from ..avatar.rig import AvatarRig
 from ..diffusion.perceptual import Features, PerceptualDistance, lpips_is_missing, perceptual_distance
-from ..diffusion.sampling import SamplingSettings, sample
+from ..diffusion.sampling import Conditioning, SamplingSettings, StartingPoint, sample
 from ..errors import InvalidInput
 from ..fingerprints import fingerprint
 from ..progress import Stages, stage_of
@@ -137,13 +137,10 @@ class EditMaker:
         edited = torch.empty_like(images)
         for part, controlled in asked.parts(rows):
             condition = torch.cat(conditions)[part] if controlled and conditions else None
-            start = guidance.encode(images[part], posterior[part])
-            text = asked.text([rows[k] for k in part.tolist()])
-            found = sample(
-                guidance, self._settings.sampling, text, asked.negative, noise[part], condition, start,
-                generator=generator_at(self._seed, "on the way", self.step_index, int(part[0])),
-                progress=lambda *_: self.on_the_way(), previews=0,
-            )  # fmt: skip
+            told = Conditioning(asked.text([rows[k] for k in part.tolist()]), asked.negative, condition)
+            on_the_way = generator_at(self._seed, "on the way", self.step_index, int(part[0]))
+            start = StartingPoint(noise[part], guidance.encode(images[part], posterior[part]), on_the_way)
+            found = sample(guidance, self._settings.sampling, told, start, lambda *_: self.on_the_way(), previews=0)
             edited[part] = guidance.decode(found).to(edited)
         return edited
 

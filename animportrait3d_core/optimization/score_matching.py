@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..cameras import yaw_of
 from ..diffusion import NoiseSchedule
-from ..diffusion.score import IntervalSchedule, ScoreSettings, ScoreText, image_score
+from ..diffusion.score import IntervalSchedule, Question, ScoreSettings, ScoreText, image_score
 from ..errors import InvalidInput
 from ..fingerprints import fingerprint
 from .loop import Crops
@@ -67,10 +67,9 @@ class ScoreMatching:
         rows = [] if scene.rows is None else scene.rows[part].tolist()
         condition = scene.conditions[part] if controlled and scene.conditions is not None else None
         text = ScoreText(asked.text(rows, yaw_of(scene.cameras[part]).tolist()), asked.negative, asked.empty)
-        found = image_score(
-            asked.guidance, self._schedule, crops.images[part], noises[0], condition, text,
-            self._settings.intervals.at(step), self._settings.score, noises[1], self._excluded(scene.ignored, part),
-        )  # fmt: skip
+        question = Question(text, condition, *noises, self._excluded(scene.ignored, part))
+        times = self._settings.intervals.at(step)
+        found = image_score(asked.guidance, self._schedule, crops.images[part], question, times, self._settings.score)
         if 0 in part.tolist():
             self.wanted = found.wanted[part.tolist().index(0)][None]
         return found.gradient

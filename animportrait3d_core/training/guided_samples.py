@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ..diffusion import Guidance
-from ..diffusion.sampling import SamplingSettings, sample
+from ..diffusion.sampling import Conditioning, SamplingSettings, StartingPoint, sample
 from ..regions import IMAGE_REGIONS
 from .shards import ShardDataset
 
@@ -45,8 +45,8 @@ def draw_samples(
     pictures = []
     for part in torch.arange(len(texts)).split(batch_size):
         chosen = None if condition is None else condition[part]
-        text = guidance.encode_prompt([texts[k] for k in part.tolist()])
-        latents = sample(guidance, sampling, text, negative, noise[part].to(guidance.device), chosen)
+        told = Conditioning(guidance.encode_prompt([texts[k] for k in part.tolist()]), negative, chosen)
+        latents = sample(guidance, sampling, told, StartingPoint(noise[part].to(guidance.device)))
         with torch.no_grad():
             pictures.append(guidance.decode(latents).cpu())
     return torch.cat(pictures)

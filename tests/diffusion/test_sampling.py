@@ -9,7 +9,14 @@ import torch
 
 from animportrait3d_core.diffusion import NoiseSchedule
 from animportrait3d_core.diffusion.diffusers_adapter import GuidanceFiles, load_guidance
-from animportrait3d_core.diffusion.sampling import PictureSettings, SamplingSettings, sample, sample_pictures
+from animportrait3d_core.diffusion.sampling import (
+    Conditioning,
+    PictureSettings,
+    SamplingSettings,
+    StartingPoint,
+    sample,
+    sample_pictures,
+)
 from animportrait3d_core.errors import InvalidInput, ShapeMismatch
 from animportrait3d_core.randomness import generator_at
 from tests.diffusion.toys import save_toy
@@ -54,7 +61,7 @@ def test_it_is_diffusers_ddim(guidance, scale):
     noise, text, negative = noise_and_text(guidance)
     with torch.no_grad():
         wanted = ddim_of_diffusers(guidance, noise, text, negative, scale, 8)
-    found = sample(guidance, SamplingSettings(8, scale), text, negative, noise)
+    found = sample(guidance, SamplingSettings(8, scale), Conditioning(text, negative), StartingPoint(noise))
     torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-5)
 
 
@@ -65,7 +72,7 @@ def test_sdedit_begins_at_its_share_of_the_way(guidance):
     assert settings.timesteps(guidance.schedule) == [299, 249, 199, 149, 99, 49]
     assert len(SamplingSettings(20, strength=0.9).timesteps(guidance.schedule)) == 18
     one = SamplingSettings(20, 2.0, strength=0.05)
-    found = sample(guidance, one, text, negative, noise, start=start)
+    found = sample(guidance, one, Conditioning(text, negative), StartingPoint(noise, start))
     noisy = guidance.schedule.add_noise(start, noise, 49)
     wanted = guidance.predict_guided_noise(noisy, 49, text, negative, 2.0).x0
     torch.testing.assert_close(found, wanted)
@@ -74,7 +81,7 @@ def test_sdedit_begins_at_its_share_of_the_way(guidance):
 def test_a_start_that_is_missing_and_other_strengths_are_refused(guidance):
     noise, text, negative = noise_and_text(guidance)
     with pytest.raises(InvalidInput, match="without latents to begin from"):
-        sample(guidance, SamplingSettings(strength=0.5), text, negative, noise)
+        sample(guidance, SamplingSettings(strength=0.5), Conditioning(text, negative), StartingPoint(noise))
     for strength in (0.0, 1.5, 0.01):
         with pytest.raises(InvalidInput, match="at least one step"):
             SamplingSettings(20, strength=strength).timesteps(NoiseSchedule.stable_diffusion())
@@ -97,7 +104,9 @@ def test_pictures_are_decoded_samples_of_seeded_noise(guidance):
     text, negative = guidance.encode_prompt(["a young man"]), guidance.encode_prompt(["red hair"])
     for index, picture in enumerate(pictures):
         noise = torch.randn(1, 4, 8, 8, generator=generator_at(5, "picture", index))
-        wanted = guidance.decode(sample(guidance, settings.sampling, text, negative, noise))[0]
+        wanted = guidance.decode(
+            sample(guidance, settings.sampling, Conditioning(text, negative), StartingPoint(noise))
+        )[0]
         torch.testing.assert_close(picture, wanted.float(), rtol=0, atol=1e-6)
     assert float((pictures - sample_pictures(guidance, settings, "a young man")).abs().max()) > 1e-5
     one = dataclasses.replace(settings, count=1)
@@ -215,7 +224,7 @@ def test_schedulers_of_diffusers_do_what_they_do_in_its_pipelines(tmp_path, name
             latents = sampler.advance(found, latents, index)
         found = latents
     else:
-        found = sample(guidance, settings, text, negative, noise, start=start)
+        found = sample(guidance, settings, Conditioning(text, negative), StartingPoint(noise, start))
     torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
 
 
@@ -223,9 +232,11 @@ def test_a_scheduler_goes_without_signal_at_the_end(tmp_path):
     folder = save_toy(tmp_path, prediction_type="v_prediction", zero_snr=True)
     guidance = load_guidance(GuidanceFiles(folder), dtype=torch.float64)
     noise, text, negative = noise_and_text(guidance)
-    ours = sample(guidance, SamplingSettings(12, 2.0), text, negative, noise)
+    ours = sample(guidance, SamplingSettings(12, 2.0), Conditioning(text, negative), StartingPoint(noise))
     for name in SCHEDULERS:
-        found = sample(guidance, SamplingSettings(12, 2.0, scheduler=name), text, negative, noise)
+        found = sample(
+            guidance, SamplingSettings(12, 2.0, scheduler=name), Conditioning(text, negative), StartingPoint(noise)
+        )
         assert bool(torch.isfinite(found).all()), name
         if name == "DDIMScheduler":  # its first step has a signal of 2.4e-4, the least that schedulers can divide by
             assert float((found - ours).abs().max()) < 20 * 2.4e-4
@@ -233,9 +244,9 @@ def test_a_scheduler_goes_without_signal_at_the_end(tmp_path):
 
 def test_a_drawn_way_is_the_same_for_the_same_generator(guidance):
     noise, text, negative = noise_and_text(guidance)
-    settings = SamplingSettings(4, 1.0, scheduler="LCMScheduler")
+    settings, told = SamplingSettings(4, 1.0, scheduler="LCMScheduler"), Conditioning(text, negative)
     runs = [
-        sample(guidance, settings, text, negative, noise, generator=torch.Generator().manual_seed(seed))
+        sample(guidance, settings, told, StartingPoint(noise, generator=torch.Generator().manual_seed(seed)))
         for seed in (1, 1, 2)
     ]
     assert torch.equal(runs[0], runs[1]) and not torch.equal(runs[0], runs[2])
@@ -253,4 +264,4 @@ def test_a_drawn_way_is_the_same_for_the_same_generator(guidance):
 def test_other_schedulers_are_refused(guidance, name, message):
     noise, text, negative = noise_and_text(guidance)
     with pytest.raises(InvalidInput, match=message):
-        sample(guidance, SamplingSettings(4, 1.0, scheduler=name), text, negative, noise)
+        sample(guidance, SamplingSettings(4, 1.0, scheduler=name), Conditioning(text, negative), StartingPoint(noise))

@@ -11,6 +11,7 @@ import torch
 from animportrait3d_core.diffusion import NoiseSchedule, TextEmbedding
 from animportrait3d_core.diffusion.score import (
     IntervalSchedule,
+    Question,
     ScoreSettings,
     ScoreText,
     image_score,
@@ -211,7 +212,8 @@ def test_the_gradient_at_pictures_goes_through_the_encoder(toy):
     excluded[..., : side // 2] = True
     times, settings = (300, 200, 50), ScoreSettings(guidance_scale=3.0)
     with torch.inference_mode():
-        found = image_score(toy, SD, images, noise, condition, text, times, settings, posterior, excluded)
+        asked = Question(text, condition, noise, posterior, excluded)
+        found = image_score(toy, SD, images, asked, times, settings)
     latents = toy.encode(images, posterior)
     at_latents = score(toy, SD, latents, noise, condition, text, times, settings)
     torch.testing.assert_close(found.wanted, at_latents.wanted)

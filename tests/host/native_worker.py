@@ -37,7 +37,7 @@ from animportrait3d_core.diffusion.diffusers_adapter import (  # noqa: E402
     GuidanceFiles,
     load_guidance,
 )
-from animportrait3d_core.diffusion.score import ScoreText, image_score  # noqa: E402
+from animportrait3d_core.diffusion.score import Question, ScoreText, image_score  # noqa: E402
 from animportrait3d_core.workflow.registry import load_pack  # noqa: E402
 
 NODE = load_pack(ROOT).NODE_CLASS_MAPPINGS["AP3D_GuidanceFromModel"]
@@ -337,7 +337,7 @@ def check_score(loaded):
         with torch.inference_mode(), guidance.session():
             text = ScoreText(*(guidance.encode_prompt([words]) for words in ("a man", "blurry", "")))
             with torch.inference_mode(False):
-                score = image_score(guidance, schedule, images, latents, condition, text, (500, 420, 300))
+                score = image_score(guidance, schedule, images, Question(text, condition, latents), (500, 420, 300))
             found.append(score.gradient)
     return {"gradient": relative(*found)}
 

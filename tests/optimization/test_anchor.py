@@ -13,7 +13,7 @@ from animportrait3d_core.cameras import orbit_cameras
 from animportrait3d_core.errors import InvalidInput
 from animportrait3d_core.optimization import Crops
 from animportrait3d_core.optimization.anchor import Anchor, Anchored, AnchoredScenes
-from animportrait3d_core.optimization.dynamic import optimize_regions
+from animportrait3d_core.optimization.dynamic import Staging, optimize_regions
 from animportrait3d_core.optimization.presets import dynamic_stage
 from animportrait3d_core.optimization.region_scenes import CameraRanges, DrawnStates, RegionScenes
 from animportrait3d_core.optimization.stage import LearningRates
@@ -110,7 +110,7 @@ def test_an_anchored_avatar_stays_nearer_to_the_portrait(start, views, stage) ->
         return float((seen.images - views.images).abs().mean())
 
     free = optimize_regions(start, Wishes(), PROMPTS, passes)
-    held = optimize_regions(start, Wishes(), PROMPTS, passes, anchor=Anchor(views, 100.0))
+    held = optimize_regions(start, Wishes(), PROMPTS, passes, Staging(anchor=Anchor(views, 100.0)))
     assert distance(held) < 0.6 * distance(free)
 
 

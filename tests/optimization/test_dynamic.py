@@ -16,7 +16,7 @@ from animportrait3d_core.body.parameters import stack_parameters
 from animportrait3d_core.diffusion import Prediction
 from animportrait3d_core.diffusion.perceptual import VGG_FILE, LatentDistance, perceptual_distance
 from animportrait3d_core.errors import InvalidInput
-from animportrait3d_core.optimization.dynamic import OPEN_JAW, Workplace, optimize_regions, states_of
+from animportrait3d_core.optimization.dynamic import OPEN_JAW, Staging, Workplace, optimize_regions, states_of
 from animportrait3d_core.optimization.edits import EditSettings
 from animportrait3d_core.optimization.presets import DRAFT, PRESETS, dynamic_stage
 from animportrait3d_core.optimization.region_guidance import RegionGuidance, crops_per_call
@@ -164,7 +164,7 @@ def test_poses_come_from_the_motion_where_there_is_one(start) -> None:
 def test_what_cannot_be_learned_is_refused(start) -> None:
     closed = start.parameters.replace(jaw_pose=torch.tensor([[0.04, 0.0, 0.0]]))
     with pytest.raises(InvalidInput, match="jaws open by at most 0.04 rad"):
-        optimize_regions(start, Wishes(), PROMPTS, short("mouth"), closed)
+        optimize_regions(start, Wishes(), PROMPTS, short("mouth"), Staging(closed))
     bare = dataclasses.replace(start, part_id=torch.full_like(start.part_id, AvatarPart.HAIR))
     with pytest.raises(InvalidInput, match="no Gaussians of lips, teeth, mouth_interior"):
         optimize_regions(bare, Wishes(), PROMPTS, short("mouth"))
@@ -205,7 +205,7 @@ def test_a_stopped_stage_of_two_passes_goes_on_in_the_second(start, tmp_path) ->
         dataclasses.replace(one.longer(4 / one.stage.iterations), cameras=FRONT)
         for one in dynamic_stage("mouth", "paper", 2.0)
     )
-    whole = optimize_regions(start, Wishes(), PROMPTS, passes, seed=3)
+    whole = optimize_regions(start, Wishes(), PROMPTS, passes, Staging(seed=3))
 
     def stages(name):
         def progress(step, total, preview):
@@ -215,9 +215,9 @@ def test_a_stopped_stage_of_two_passes_goes_on_in_the_second(start, tmp_path) ->
         return progress
 
     with pytest.raises(KeyboardInterrupt):
-        optimize_regions(start, Wishes(), PROMPTS, passes, seed=3, place=Workplace(tmp_path, stages))
+        optimize_regions(start, Wishes(), PROMPTS, passes, Staging(seed=3), place=Workplace(tmp_path, stages))
     guidance = Wishes()
-    again = optimize_regions(start, guidance, PROMPTS, passes, seed=3, place=Workplace(tmp_path))
+    again = optimize_regions(start, guidance, PROMPTS, passes, Staging(seed=3), place=Workplace(tmp_path))
     for name, value in vars(whole.gaussians).items():
         assert torch.equal(value, getattr(again.gaussians, name))
     assert guidance.calls == []  # neither the first pass nor the edits were made again
