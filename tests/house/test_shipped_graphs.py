@@ -152,7 +152,7 @@ def test_a_graph_of_a_saved_avatar_runs_at_tiny_size(name, tmp_path, node_classe
 
 
 def test_a_recording_is_joined_once_its_bypass_is_taken_off(tmp_path, node_classes, own_files):
-    """The graph's film is longer by its frames, less those of the fade, and so is the clip of the avatar on its node."""
+    """The graph's film is longer by its frames, less those of the fade, and so is the clip on Preview Avatar."""
     recording = tmp_path / "recording"
     recording.mkdir()
     np.save(recording / "exp.npy", np.zeros((7, 100), np.float32))
