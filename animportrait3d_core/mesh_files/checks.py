@@ -31,7 +31,12 @@ def check_ply(path: Path, data: bytes, settings: LoadSettings) -> None:
     if "f_dc_0" in header and "rot_0" in header:
         raise InvalidInput(
             f"load_mesh: '{path.name}' is a Gaussian splat file with {counts.get('vertex', 0)} splats, expected a "
-            "mesh. Splats are not read yet; make a mesh of them with a program for splats."
+            "mesh; give it to the node 'Portrait from Splats'."
+        )
+    if "packed_rotation" in header:
+        raise InvalidInput(
+            f"load_mesh: '{path.name}' holds {counts.get('vertex', 0)} compressed Gaussian splats, expected a mesh; "
+            "write them as a plain splat PLY, and give that to the node 'Portrait from Splats'."
         )
     if counts.get("face", 0) == 0:
         raise InvalidInput(

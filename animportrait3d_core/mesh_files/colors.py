@@ -42,11 +42,8 @@ def image_to_array(image: Any, max_size: int) -> tuple[np.ndarray, np.ndarray | 
     """Colours [H, W, 3] and alpha [H, W] (None if opaque) in 0..1, float32, of a PIL image, shrunk to `max_size`."""
     import PIL.Image
 
-    if image.mode.startswith(("I", "F")):  # 16-bit greys would be cut off at 255 by the conversion below
-        values = np.asarray(image, dtype=np.float32)
-        image = PIL.Image.fromarray(
-            np.clip(values / (257.0 if values.max(initial=0) > 255 else 1.0), 0, 255).astype("u1")
-        )
+    if image.mode.startswith(("I", "F")):  # the conversion below would cut greys of more than 8 bits off at 255
+        image = _eight_bits(image)
     has_alpha = image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info
     image = image.convert("RGBA" if has_alpha else "RGB")
     longest = max(image.size)
@@ -58,6 +55,19 @@ def image_to_array(image: Any, max_size: int) -> tuple[np.ndarray, np.ndarray | 
     if alpha is not None and bool((alpha >= 1).all()):
         alpha = None
     return np.ascontiguousarray(pixels[..., :3]), alpha
+
+
+def _eight_bits(image: Any) -> Any:
+    """A grey picture of 16 bits, of whole numbers or of floating ones (in 0..1, 0..255 or 0..65535) with 8 bits."""
+    import PIL.Image
+
+    values = np.nan_to_num(np.asarray(image, dtype=np.float32))
+    most = float(values.max(initial=0))
+    if image.mode.startswith("I;16") or most > 255:
+        values = values / 257
+    elif image.mode == "F" and most <= 1:
+        values = values * 255
+    return PIL.Image.fromarray(np.clip(np.rint(values), 0, 255).astype("u1"))
 
 
 def decodable(blob: bytes) -> str | None:
@@ -72,6 +82,8 @@ def decodable(blob: bytes) -> str | None:
                 image.load()
     except (PIL.Image.DecompressionBombWarning, PIL.Image.DecompressionBombError):
         return f"it has more than {PIL.Image.MAX_IMAGE_PIXELS or 0:,} texels, shrink it"
+    except PIL.UnidentifiedImageError:
+        return "it is no picture of a known format"
     # Decoders of damaged pictures raise many unrelated types; the reason is passed on to the user.
     except Exception as error:
         return f"{type(error).__name__}: {error}"

@@ -10,8 +10,9 @@ import dataclasses
 import errno
 import re
 import struct
+import unicodedata
 import urllib.parse
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,30 +20,43 @@ from ..files import git_lfs_reason, parse_json
 from .colors import decodable
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+UTF_16_MARKS = (b"\xff\xfe", b"\xfe\xff")
+MAX_REASON = 200
+"""Letters of why a picture cannot be decoded that are told."""
+
 NO_NAME = (errno.ENAMETOOLONG, errno.EINVAL)
 """Errors of a system that can have no file of such a name."""
 
 MAP_OPTIONS = {"-s": 3, "-o": 3, "-t": 3, "-mm": 2} | dict.fromkeys(
-    ("-blendu", "-blendv", "-cc", "-clamp", "-texres", "-bm", "-boost", "-imfchan", "-type"), 1
+    ("-blendu", "-blendv", "-cc", "-clamp", "-texres", "-bm", "-boost", "-imfchan", "-type", "-colorspace"), 1
 )
 """Options of texture maps in MTL files with the most values they take."""
 
 
 def text_of(data: bytes) -> str:
-    """Text of any editor: UTF-8 with or without a byte-order mark, else Latin-1; continued lines joined."""
-    data = data.removeprefix(BYTE_ORDER_MARK)
+    """Text of any editor: UTF-8 or marked UTF-16, else Latin-1; continued lines joined."""
+    data = plain_lines(data)
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError:
         text = data.decode("latin-1")
-    return re.sub(r"\\[ \t]*\r?\n", " ", text)
+    return re.sub(r"\\[ \t]*\n", " ", text)
+
+
+def plain_lines(data: bytes) -> bytes:
+    """The bytes of a text file without a byte-order mark, not in UTF-16, whose lines end in a line feed alone."""
+    if data.startswith(UTF_16_MARKS):
+        data = data.decode("utf-16", errors="replace").encode()
+    data = data.removeprefix(BYTE_ORDER_MARK)
+    return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n") if b"\r" in data else data
 
 
 def find_companion(folders: Sequence[Path], name: str) -> Path | None:
     """The file that `name` means, in the first of the folders that has it: as it is written, with slashes for
-    backslashes, in any case, and last by its own name without the folders before it."""
+    backslashes, in any case, as an address, without a remark, and last by its own name without the folders before."""
     plain = name.strip().strip('"').replace("\\", "/")
-    for candidate in dict.fromkeys((name.strip(), plain, plain.rsplit("/", 1)[-1])):
+    whole = (name.strip(), plain, urllib.parse.unquote(plain.partition("?")[0]), plain.partition(" #")[0].rstrip())
+    for candidate in dict.fromkeys((*whole, *(path.rsplit("/", 1)[-1] for path in whole))):
         for folder in folders:
             try:
                 found = _in_any_case(folder, candidate)
@@ -62,11 +76,16 @@ def _in_any_case(folder: Path, name: str) -> Path | None:
     for part in name.split("/"):
         if part == ".." or not folder.is_dir():
             return None
-        matches = sorted(entry for entry in folder.iterdir() if entry.name.lower() == part.lower())
+        matches = sorted(entry for entry in folder.iterdir() if _folded(entry.name) == _folded(part))
         if part not in ("", ".") and not matches:
             return None
         folder = matches[0] if matches else folder
     return folder if folder.is_file() else None
+
+
+def _folded(name: str) -> str:
+    """A name in one case and with composed letters, which some systems take apart."""
+    return unicodedata.normalize("NFC", name).casefold()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,6 +152,14 @@ def read_library(path: Path) -> Library:
     return Library(path, materials)
 
 
+def color_map(values: Mapping[str, str]) -> str:
+    """The line that names a colour picture: map_Kd, or another map where Kd leaves everything to it; else ''."""
+    if values.get("map_kd"):
+        return values["map_kd"]
+    is_black = not any(float(word) for word in values.get("kd", "").split() if _is_number(word))
+    return (values.get("map_ka") or values.get("map_ke") or "") if is_black else ""
+
+
 def library_names(data: bytes) -> list[str]:
     """Names of the material files of an OBJ; a line may hold several, and a name may hold spaces."""
     return [text_of(name).strip() for name in re.findall(rb"^[ \t]*mtllib[ \t]+([^\r\n]+)", data, re.MULTILINE)]
@@ -160,7 +187,7 @@ def read_picture(folders: Sequence[Path], name: str) -> tuple[bytes | None, str,
         return None, "is not beside it", None
     data = path.read_bytes()
     reason = git_lfs_reason(data) or decodable(data)
-    return (data, "", path) if reason is None else (None, f"cannot be decoded ({reason[:100]})", path)
+    return (data, "", path) if reason is None else (None, f"cannot be decoded ({reason[:MAX_REASON]})", path)
 
 
 def texture_names(data: bytes) -> list[str]:
@@ -173,13 +200,11 @@ def companion_files(path: Path) -> list[Path]:
     """The files beside a mesh file that its picture depends on, found without reading geometry; [] if none."""
     suffix = path.suffix.lower()
     if suffix == ".obj":
-        libraries, _ = find_libraries(path, path.read_bytes().removeprefix(BYTE_ORDER_MARK))
+        libraries, _ = find_libraries(path, plain_lines(path.read_bytes()))
         maps = [
-            (library.parent, parse_map(value).name)
+            (library.parent, parse_map(color_map(dict(lines))).name)
             for library in libraries
             for lines in read_library(library).materials.values()
-            for key, value in lines
-            if key == "map_kd"
         ]
         pictures = [find_companion([folder, path.parent], name) for folder, name in maps]
         return [*libraries, *_existing(pictures)]
@@ -192,10 +217,13 @@ def companion_files(path: Path) -> list[Path]:
         lists = [header.get(name) for name in ("buffers", "images")]
         entries = [entry for found in lists if isinstance(found, list) for entry in found]
         uris = [str(entry.get("uri", "data:")) for entry in entries if isinstance(entry, dict)]
-        return _existing(
-            find_companion([path.parent], urllib.parse.unquote(uri)) for uri in uris if not uri.startswith("data:")
-        )
+        return _existing(find_companion([path.parent], uri) for uri in uris if not is_data(uri))
     return []
+
+
+def is_data(uri: str) -> bool:
+    """Whether an address holds its data itself."""
+    return uri[:5].lower() == "data:"
 
 
 def _existing(paths: Iterable[Path | None]) -> list[Path]:

@@ -44,7 +44,7 @@ def prepare_gltf(path: Path, settings: LoadSettings, notes: Notes) -> bytes:
 @dataclasses.dataclass
 class _Primitive:
     """Triangles of one material: positions [V, 3], faces [F, 3], uvs [V, 2] or None, display colours [V, 3 or 4] or
-    None; joints [V, K] and weights [V, K] or None."""
+    None; joints [V, K] and weights [V, K] or None; targets: accessors of the morph targets, by attribute."""
 
     positions: np.ndarray
     faces: np.ndarray
@@ -53,6 +53,7 @@ class _Primitive:
     colors: np.ndarray | None
     joints: np.ndarray | None
     weights: np.ndarray | None
+    targets: list[dict[str, int]]
 
 
 @dataclasses.dataclass
@@ -133,8 +134,6 @@ class _Materials:
 
 
 def _read_mesh(source: GltfSource, materials: _Materials, mesh: dict[str, Any]) -> list[_Primitive]:
-    if any(mesh.get("weights") or []):
-        source.notes.warn("morph targets are ignored: the mesh is read in its base shape")
     primitives = []
     for primitive in mesh.get("primitives", []):
         if primitive.get("mode", TRIANGLES) in (TRIANGLES, STRIP, FAN):
@@ -170,6 +169,7 @@ def _read_primitive(source: GltfSource, materials: _Materials, primitive: dict[s
         colors,
         attributes.columns("JOINTS"),
         attributes.columns("WEIGHTS"),
+        primitive.get("targets") or [],
     )
 
 
@@ -271,13 +271,36 @@ def _plain_nodes(source: GltfSource, target: GlbWriter, geometries: list[list[_P
             continue
         if index in hidden:
             source.notes.warn("the file hides some of its meshes (KHR_node_visibility); they are left out")
-        elif "skin" not in node:
-            plain[index]["mesh"] = node["mesh"]
         elif index in shown:
-            posed = [_posed(source, node["skin"], part, transforms) for part in geometries[node["mesh"]]]
-            target.tree["meshes"].append(_plain_mesh(target, posed))
-            skinned.append({"mesh": len(target.tree["meshes"]) - 1})
+            weights = node.get("weights") or source.items("meshes")[node["mesh"]].get("weights") or []
+            parts = [_morphed(source, part, weights) for part in geometries[node["mesh"]]]
+            if "skin" in node:
+                parts = [_posed(source, node["skin"], part, transforms) for part in parts]
+                skinned.append({"mesh": _added_mesh(target, parts)})
+            else:
+                plain[index]["mesh"] = _added_mesh(target, parts) if any(weights) else node["mesh"]
     return plain + skinned
+
+
+def _added_mesh(target: GlbWriter, parts: list[_Primitive]) -> int:
+    target.tree["meshes"].append(_plain_mesh(target, parts))
+    return len(target.tree["meshes"]) - 1
+
+
+def _morphed(source: GltfSource, part: _Primitive, weights: list[float]) -> _Primitive:
+    """A primitive moved by its morph targets, by the weights of its node or its mesh (glTF 2.0, 3.7.2.2)."""
+    positions = part.positions
+    for target, weight in zip(part.targets, source.finite("weights", np.asarray(weights, dtype=np.float64))):
+        if weight and "POSITION" in target:
+            moves = source.accessor(target["POSITION"])
+            if len(moves) != len(positions):
+                raise InvalidInput(
+                    f"load_mesh: '{source.path.name}' has a morph target of {len(moves)} points, expected "
+                    f"{len(positions)}; export it again."
+                )
+            with np.errstate(invalid="ignore", over="ignore"):  # told when parts are merged
+                positions = positions + weight * moves
+    return dataclasses.replace(part, positions=positions)
 
 
 def _posed(source: GltfSource, skin: int, part: _Primitive, transforms: dict[int, np.ndarray]) -> _Primitive:

@@ -88,7 +88,9 @@ def skinned_positions(
     with np.errstate(invalid="ignore", over="ignore"):
         matrices = np.stack([transforms[name] for name in names]) @ inverse
     source.finite("joints' places", matrices)
-    weights = weights / np.maximum(weights.sum(axis=1, keepdims=True), 1e-12)
+    total = weights.sum(axis=1, keepdims=True)
+    # Vertices without any weight belong to their first joint, as in viewers; else they would stand at the origin.
+    weights = np.where(total > 1e-12, weights / np.maximum(total, 1e-12), np.eye(1, weights.shape[1]))
     moved = np.zeros_like(positions)
     with np.errstate(invalid="ignore", over="ignore"):  # vertices that are not finite are told when parts are merged
         for column in range(joints.shape[1]):

@@ -14,7 +14,7 @@ import numpy as np
 from ..errors import InvalidInput
 from ..files import git_lfs_reason, parse_json
 from .colors import decodable
-from .companions import BYTE_ORDER_MARK, find_companion
+from .companions import BYTE_ORDER_MARK, MAX_REASON, find_companion, is_data
 from .compression import COMPRESSIONS, decode_meshopt, meshopt_of
 from .parts import Notes
 from .report import LoadSettings
@@ -112,12 +112,14 @@ class GltfSource:
 
     def _resolve(self, uri: str) -> bytes | None:
         """Bytes of a data URI or of a file beside the glTF; None if there is no such file."""
-        if uri.startswith("data:"):
+        if is_data(uri):
+            kind, _, text = uri.partition(",")
+            data = urllib.parse.unquote_to_bytes(text)
             try:
-                return base64.b64decode(uri.split(",", 1)[1], validate=False)
-            except (IndexError, binascii.Error):
+                return base64.b64decode(data, validate=False) if kind.lower().endswith(";base64") else data
+            except binascii.Error:
                 return None
-        file = find_companion([self.path.parent], urllib.parse.unquote(uri))
+        file = find_companion([self.path.parent], uri)
         if file is not None:
             self.notes.read(file)
         return None if file is None else file.read_bytes()
@@ -222,7 +224,9 @@ class GltfSource:
             return None
         reason = git_lfs_reason(data) or decodable(data)
         if reason is not None:
-            self.notes.warn(f"the texture '{name}' cannot be decoded ({reason[:100]}); its material stays untextured")
+            self.notes.warn(
+                f"the texture '{name}' cannot be decoded ({reason[:MAX_REASON]}); its material stays untextured"
+            )
             return None
         return data
 

@@ -17,7 +17,7 @@ from ..files import require_file
 from ..meshes import Mesh
 from .atlas import merge_textures
 from .checks import check_face_count, check_obj, check_ply, check_stl
-from .companions import BYTE_ORDER_MARK, read_picture, texture_names
+from .companions import plain_lines, read_picture, texture_names
 from .gltf import prepare_gltf
 from .obj import read_obj
 from .parts import Notes, Part, PartReader
@@ -90,7 +90,7 @@ def _read_parts(path: Path, suffix: str, settings: LoadSettings, notes: Notes) -
     """Parse the file and collect its visible geometries, placed in the scene's frame."""
     reader, points = PartReader(settings, notes, path.name), 0
     if suffix == ".obj":
-        data = path.read_bytes().removeprefix(BYTE_ORDER_MARK)
+        data = plain_lines(path.read_bytes())
         check_obj(path, data, settings)
         parts = read_obj(path, data, reader, notes)
     else:

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..errors import InvalidInput
 from ..files import git_lfs_reason, require_file
-from .companions import find_libraries, parse_map, read_library, read_picture, text_of
+from .companions import color_map, find_libraries, parse_map, read_library, read_picture, text_of
 from .parts import Material, Notes, Part, PartReader
 
 LEAST_DIFFUSE = 0.02
@@ -47,9 +47,7 @@ def read_obj(path: Path, data: bytes, reader: PartReader, notes: Notes) -> list[
     mapped = (corner_uvs >= 0).all(axis=1)
     parts = []
     for index, name in enumerate(lines.names):
-        material = materials.get(name)
-        if material is None and name and materials:
-            notes.warn(f"the material '{name[:80]}' is in none of the material files")
+        material = _named_material(materials, name, notes)
         if material is not None and material.image is None and colors is not None:
             # Vertex colours are meant to be seen as they are: exporters leave Kd at 0.8 or even at 0 beside them.
             material = dataclasses.replace(material, factor=None)
@@ -64,6 +62,23 @@ def read_obj(path: Path, data: bytes, reader: PartReader, notes: Notes) -> list[
     if mapped.any() and colors is None and not any(part and part.color_source != "none" for part in parts):
         _offer_picture(path, notes)
     return [part for part in parts if part is not None]
+
+
+def _named_material(materials: dict[str, Material], name: str, notes: Notes) -> Material | None:
+    """The material of faces behind `usemtl name`: of that name, in any case, without a remark; or the only one."""
+    if name in materials or not materials:
+        return materials.get(name)
+    plain = name.partition(" #")[0].strip().casefold()
+    for known, material in materials.items():
+        if known.casefold() == plain:
+            return material
+    what = f"the material '{name[:80]}' is in none of the material files" if name else "faces name no material"
+    if len(materials) > 1:
+        notes.warn(what)
+        return None
+    (known, material), *_ = materials.items()
+    notes.warn(f"{what}; the only one there, '{known[:80]}', is used")
+    return material
 
 
 def obj_vertices(path: Path) -> np.ndarray:
@@ -174,8 +189,9 @@ def _material(path: Path, library: Path, lines: list[tuple[str, str]], notes: No
     values = dict(lines)
     opacity = re.findall(r"[-+.\deE]+", values.get("d", "1")) or ["1"]
     alpha = float(opacity[-1])
-    if "map_kd" in values:
-        named = parse_map(values["map_kd"])
+    map_line = color_map(values)
+    if map_line:
+        named = parse_map(map_line)
         picture, reason, file = read_picture([library.parent, path.parent], named.name)
         if picture is not None and file is not None:
             notes.read(file)
@@ -188,7 +204,7 @@ def _material(path: Path, library: Path, lines: list[tuple[str, str]], notes: No
             notes.warn(f"the texture '{named.name[:80]}' {reason}; its material stays untextured")
     diffuse = [float(word) for word in values.get("kd", "").split()[:3] if re.fullmatch(r"[-+.\deE]+", word)]
     color = np.clip(np.array(diffuse * 3 if len(diffuse) == 1 else diffuse), 0, 1)
-    is_color = len(color) == 3 and ("map_kd" not in values or color.max() > LEAST_DIFFUSE)
+    is_color = len(color) == 3 and (not map_line or color.max() > LEAST_DIFFUSE)
     return Material(None, color if is_color else None, alpha, "BLEND" if alpha < 1 else "OPAQUE")
 
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
+import urllib.parse
 
 import numpy as np
+import PIL.Image
 import pytest
 import torch
 
@@ -56,6 +60,12 @@ def write(folder, mtl, files, obj=QUAD_OBJ):
         ("map_Kd -s 1 1 1 -o 0 0 0 my tex.png", "my tex.png"),
         ('map_Kd "my tex.png"', "my tex.png"),
         ("\tmap_Kd\ttex.png", "tex.png"),
+        ("map_Kd -colorspace sRGB tex.png", "tex.png"),
+        ("map_Kd tex.png # the skin", "tex.png"),
+        ("map_Kd my%20tex.png", "my tex.png"),
+        ("map_Kd k\u00f6pf.png", "ko\u0308pf.png"),
+        ("Kd 0 0 0\nmap_Ke tex.png", "tex.png"),
+        ("map_Ka tex.png", "tex.png"),
     ],
 )
 def test_a_picture_is_found_however_it_is_named(tmp_path, line, place):
@@ -65,6 +75,75 @@ def test_a_picture_is_found_however_it_is_named(tmp_path, line, place):
     assert (report.color_source, report.warnings) == ("texture", ())
     assert sorted(report.files) == sorted(["a.mtl", place.split("/")[-1]]) and place.split("/")[-1] in report.summary()
     assert companion_files(path) == [tmp_path / "a.mtl", tmp_path / place]
+
+
+def test_a_glow_beside_a_colour_is_no_texture(tmp_path):
+    mesh, report = load_mesh_with_report(
+        write(tmp_path, "newmtl skin\nKd 1 0 0\nmap_Ke tex.png\n", {"tex.png": PICTURE})
+    )
+    assert report.color_source == "material colors" and color_at(mesh, 0.5, 0.5, 0) == list(RED)
+
+
+@pytest.mark.parametrize("ends", ["\r", "\r\n"])
+@pytest.mark.parametrize("code", ["utf-8", "utf-8-sig", "utf-16"])
+def test_text_files_of_other_systems(tmp_path, ends, code):
+    (tmp_path / "a.obj").write_bytes(f"mtllib a.mtl\n{QUAD_OBJ}".replace("\n", ends).encode(code))
+    (tmp_path / "a.mtl").write_bytes("newmtl skin\nmap_Kd tex.png\n".replace("\n", ends).encode(code))
+    (tmp_path / "tex.png").write_bytes(PICTURE)
+    mesh, report = load_mesh_with_report(tmp_path / "a.obj")
+    assert corners(mesh) == [list(RED), list(GREEN), list(BLUE), list(WHITE)] and report.warnings == ()
+    assert [file.name for file in companion_files(tmp_path / "a.obj")] == ["a.mtl", "tex.png"]
+
+
+@pytest.mark.parametrize(
+    ("use", "warning"),
+    [
+        ("usemtl Skin", ""),
+        ("usemtl skin # front", ""),
+        ("usemtl nose", "the material 'nose' is in none of the material files; the only one there, 'skin', is used"),
+        ("", "faces name no material; the only one there, 'skin', is used"),
+    ],
+)
+def test_a_material_that_faces_name_wrongly(tmp_path, use, warning):
+    obj = QUAD_OBJ.replace("usemtl skin", use)
+    mesh, report = load_mesh_with_report(write(tmp_path, "newmtl skin\nmap_Kd tex.png\n", {"tex.png": PICTURE}, obj))
+    assert report.color_source == "texture" and report.warnings == ((warning,) if warning else ())
+
+
+@pytest.mark.parametrize(
+    ("values", "grey"),
+    [
+        (np.full((8, 8), 0.6, np.float32), 153),
+        (np.full((8, 8), 153.0, np.float32), 153),
+        (np.full((8, 8), 200, np.uint16), 1),
+        (np.full((8, 8), 153 * 257, np.uint16), 153),
+    ],
+)
+def test_grey_pictures_of_more_than_eight_bits(tmp_path, values, grey):
+    stream = io.BytesIO()
+    PIL.Image.fromarray(values).save(stream, format="TIFF")
+    path = write(tmp_path, "newmtl skin\nmap_Kd tex.tif\n", {"tex.tif": stream.getvalue()})
+    assert color_at(load_mesh_with_report(path)[0], 0.5, 0.5, 0) == [grey] * 3
+
+
+@pytest.mark.parametrize(
+    ("uri", "place"),
+    [
+        ("my%20tex.png", "my tex.png"),
+        ("my%20tex.png", "my%20tex.png"),
+        ("tex.png?v=2", "tex.png"),
+        ("file:///C:/x/tex.png", "tex.png"),
+        ("data:image/png;base64," + urllib.parse.quote(base64.b64encode(PICTURE).decode(), safe=""), "other.png"),
+        ("DATA:image/png;base64," + base64.b64encode(PICTURE).decode(), "other.png"),
+    ],
+)
+def test_addresses_in_gltf_files(tmp_path, uri, place):
+    builder = GlbBuilder()
+    builder.mesh(QUAD, QUAD_FACES, uvs=QUAD_UVS, material=builder.material(PICTURE))
+    builder.glb.tree["images"] = [{"uri": uri}]
+    (tmp_path / place).write_bytes(PICTURE)
+    mesh, report = load_mesh_with_report(builder.write(tmp_path / "a.glb"))
+    assert report.color_source == "texture" and report.warnings == ()
 
 
 def test_texture_coordinates_may_have_one_or_three_numbers(tmp_path):

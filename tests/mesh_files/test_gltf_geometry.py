@@ -88,6 +88,24 @@ def test_weights_of_bytes_count_as_if_they_summed_to_one(tmp_path):
     same_points(load_mesh(builder.write(tmp_path / "a.glb")), 2 * QUAD + [20, 6, 0])
 
 
+def test_vertices_without_weights_belong_to_their_first_joint(tmp_path):
+    builder = skinned(weights=[(1, 0), (1, 0), (0, 0), (0, 0)])
+    same_points(load_mesh(builder.write(tmp_path / "a.glb")), 2 * QUAD + [20, 6, 0])
+
+
+@pytest.mark.parametrize("skin", [False, True])
+@pytest.mark.parametrize("where", ["meshes", "nodes"])
+def test_morph_targets_stand_at_the_weights_of_the_file(tmp_path, where, skin):
+    builder = skinned(weights=[(1, 0)] * 4) if skin else GlbBuilder().mesh(QUAD, QUAD_FACES, colors=np.ones((4, 3)))
+    targets = [{"POSITION": add(builder, [[0, 0, z]] * 4, "VEC3", "<f4")} for z in (4, 100)]
+    builder.glb.tree["meshes"][0]["primitives"][0]["targets"] = targets
+    builder.glb.tree["meshes"][0]["weights"] = [0, 1]
+    builder.glb.tree[where][0]["weights"] = [0.5, 0]
+    mesh, report = load_mesh_with_report(builder.write(tmp_path / "a.glb"))
+    same_points(mesh, 2 * QUAD + [20, 6, 4] if skin else QUAD + [0, 0, 2])
+    assert report.warnings == ()
+
+
 def test_a_mirroring_skin_turns_the_winding(tmp_path):
     mirror = np.diag([-0.5, 0.5, 0.5, 1])
     mesh = load_mesh(skinned(bind=[mirror, mirror], weights=[(1, 0)] * 4).write(tmp_path / "a.glb"))
