@@ -61,7 +61,7 @@ def _eight_bits(image: Any) -> Any:
     """A grey picture of 16 bits, of whole numbers or of floating ones (in 0..1, 0..255 or 0..65535) with 8 bits."""
     import PIL.Image
 
-    values = np.nan_to_num(np.asarray(image, dtype=np.float32))
+    values: np.ndarray = np.nan_to_num(np.asarray(image, dtype=np.float32))
     most = float(values.max(initial=0))
     if image.mode.startswith("I;16") or most > 255:
         values = values / 257
