@@ -29,6 +29,7 @@ from .personal_sheet import Pull, relaxed, skin_sheet, turned_faces
 from .visible_skin import outer_skin, visible_skin
 
 _LANDMARK_AREA = 4e-4  # [m^2], what a sure landmark on a lid or a lip counts as
+_LANDMARK_NOISE = 0.001  # [m], how far off a detected landmark is wont to be
 _LANDMARK_WIDTH = 0.009  # [m], how far off the fit a landmark is believed
 
 
@@ -137,7 +138,9 @@ class _Search:
         turns = (self.turns[corners[usable]] * shares[usable, :, None, None]).sum(1)
         way = points[usable] / self.scale - here
         believed = geman_mcclure_weights(torch.from_numpy(np.linalg.norm(way, axis=1)), _LANDMARK_WIDTH).numpy()
-        wanted = np.einsum("nji,nj->ni", turns, way)
+        # Within what detectors err by, the fit's own landmarks, which all of the face has a say in, are as good.
+        squared = np.square(way).sum(1, keepdims=True)
+        wanted = np.einsum("nji,nj->ni", turns, way * squared / (squared + _LANDMARK_NOISE**2))
         return matrix, _LANDMARK_AREA * weights[usable] * believed, wanted
 
     def run(self) -> PersonalOffsets:
