@@ -29,7 +29,7 @@ from .personal_sheet import Pull, relaxed, skin_sheet, turned_faces
 from .visible_skin import outer_skin, visible_skin
 
 _LANDMARK_AREA = 4e-4  # [m^2], what a sure landmark on a lid or a lip counts as
-_LANDMARK_NOISE = 0.001  # [m], how far off a detected landmark is wont to be
+_LANDMARK_NOISE = 0.0005  # [m], how far off a detected landmark is wont to be
 _LANDMARK_WIDTH = 0.009  # [m], how far off the fit a landmark is believed
 
 
