@@ -204,7 +204,8 @@ def _personalized(problem: _Problem, parameters: BodyParameters, few: Views, bef
     """The fit with the offsets that make the body this person."""
     assert problem.surface is not None
     landmarks = None if problem.landmarks is None else problem.landmarks.in_space
-    target = PersonalTarget(problem.surface.mesh, problem.surface.covering, landmarks)
+    surface = problem.surface
+    target = PersonalTarget(surface.mesh, surface.covering if surface.knows_covering else None, landmarks)
     body = problem.body.personalized(find_offsets(problem.body, parameters, target))
     metrics = _metrics(dataclasses.replace(problem, body=body), parameters, few)
     kept = {f"{name}_before": before[name] for name in ("surface_rms", "landmark_error") if name in before}

@@ -81,6 +81,7 @@ class SurfaceTerm:
     ) -> None:
         areas = face_areas(mesh.vertices, mesh.faces)
         usable = areas > 1e-12
+        self.knows_covering = covering is not None
         covering = torch.zeros_like(usable) if covering is None else covering
         mesh, areas, self.covering = compact(mesh, usable), areas[usable], covering[usable]
         self.mesh, self.regions = mesh, regions
