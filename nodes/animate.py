@@ -23,8 +23,7 @@ if TYPE_CHECKING:
 MOTIONS = ("stress clip", "rest")
 FILM, CUT_OUT_FILM, CUT_OUT_FRAMES = "mp4", "webm", "png"
 FORMATS = (FILM, CUT_OUT_FILM, CUT_OUT_FRAMES)
-NOTHING = "nothing"
-BESIDE = (NOTHING, "body", "normals")
+NOTHING_BESIDE = "nothing"
 
 
 class LoadMotion:
@@ -118,6 +117,8 @@ class AnimateAvatar:
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
+        from animportrait3d_core.animation.beside import BESIDE
+
         return {
             "required": {
                 "avatar": ("AP3D_AVATAR", {"tooltip": "The avatar to animate."}),
@@ -146,7 +147,7 @@ class AnimateAvatar:
                 "beside": (
                     list(BESIDE),
                     {
-                        "default": NOTHING,
+                        "default": NOTHING_BESIDE,
                         "tooltip": "What stands on the right of the avatar and moves as it does. body: the mesh that "
                         "drives it, in clay. normals: that mesh by its normals.",
                     },
@@ -165,7 +166,7 @@ class AnimateAvatar:
         filename: str,
         format: str = FILM,
         sound: Audio | None = None,
-        beside: str = NOTHING,
+        beside: str = NOTHING_BESIDE,
     ) -> dict[str, Any]:
         import torch
 

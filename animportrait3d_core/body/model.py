@@ -154,10 +154,11 @@ class BodyModel(SocketValue):
 
     def personalized(self, offsets: PersonalOffsets) -> BodyModel:
         """The body of one person. Raises `IncompatibleCheckpoint` if the offsets were made for another body."""
-        if self.fingerprint != offsets.body:
+        own = self.fingerprint
+        if own != offsets.body:
             raise IncompatibleCheckpoint(
                 f"BodyModel.personalized: the offsets belong to the body {offsets.body[:12]}, this is "
-                f"'{self._assets.name}' ({self.fingerprint[:12]})."
+                f"'{self._assets.name}' ({own[:12]})."
             )
         check_shape("BodyModel.personalized", "offsets.vertices", offsets.vertices, [self.num_vertices, 3])
         with torch.inference_mode(False):
@@ -232,9 +233,7 @@ class BodyModel(SocketValue):
         joints = self.shape(parameters.betas).joints.expand(len(parameters), -1, -1)
         rotations = self._rotations(parameters)
         _, transforms = batch_rigid_transform(rotations, joints, self._tensors.parents, dtype=joints.dtype)
-        rows = transforms[:, self._tensors.skinning_joints, :3, :3].flatten(2)
-        blended = (self._tensors.skinning_weights @ rows).unflatten(-1, (3, 3))
-        return blended * parameters.scale[:, None, None]
+        return self._blended(transforms)[..., :3] * parameters.scale[:, None, None]
 
     def _rotations(self, parameters: BodyParameters) -> Tensor:
         """Rotations [B, 55, 3, 3] of all joints, each relative to its parent."""
@@ -272,10 +271,14 @@ class BodyModel(SocketValue):
         return rest + (feature @ directions).reshape(len(rotations), -1, 3)
 
     def _skin(self, rest: Tensor, transforms: Tensor) -> Tensor:
-        """Linear blend skinning [B, V', 3] by transforms [B, 55, 4, 4]; three rows of the matrices are enough."""
-        rows = transforms[:, self._tensors.skinning_joints, :3].flatten(2)
-        blended = (self._tensors.skinning_weights @ rows).unflatten(-1, (3, 4))
+        """Linear blend skinning [B, V', 3] by transforms [B, 55, 4, 4]."""
+        blended = self._blended(transforms)
         return (blended[..., :3] @ rest[..., None]).squeeze(-1) + blended[..., 3]
+
+    def _blended(self, transforms: Tensor) -> Tensor:
+        """Transforms [B, 55, 4, 4] of joints as each vertex follows them: [B, V', 3, 4], three rows are enough."""
+        rows = transforms[:, self._tensors.skinning_joints, :3].flatten(2)
+        return (self._tensors.skinning_weights @ rows).unflatten(-1, (3, 4))
 
     def _place(self, parameters: BodyParameters, vertices: Tensor, joints: Tensor, transforms: Tensor) -> BodyOutput:
         scale, translation = parameters.scale[:, None], parameters.translation[:, None]

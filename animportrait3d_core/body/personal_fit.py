@@ -25,7 +25,7 @@ from .model import BodyModel
 from .parameters import BodyParameters
 from .personal import PersonalOffsets
 from .personal_parts import followers, following
-from .personal_sheet import Pull, relaxed, skin_sheet, turned_faces
+from .personal_sheet import Pull, relaxed, skin_sheet, smoothed, turned_faces
 from .visible_skin import outer_skin, visible_skin
 
 _LANDMARK_AREA = 4e-4  # [m^2], what a sure landmark on a lid or a lip counts as
@@ -134,7 +134,7 @@ class _Search:
             (shares[usable].ravel(), (np.repeat(np.arange(len(usable)), 3), number[corners[usable]].ravel())),
             shape=(len(usable), count),
         )
-        here = (self.posed[corners[usable]] * shares[usable, :, None]).sum(1)
+        here = self.output.landmarks[0, usable].double().numpy() / self.scale
         turns = (self.turns[corners[usable]] * shares[usable, :, None, None]).sum(1)
         way = points[usable] / self.scale - here
         believed = geman_mcclure_weights(torch.from_numpy(np.linalg.norm(way, axis=1)), _LANDMARK_WIDTH).numpy()
@@ -172,12 +172,7 @@ class _Search:
             if not turned.any():
                 break
             near = self._around(np.zeros(len(offsets), dtype=bool), turned)
-            sums, counts = np.zeros_like(offsets), np.zeros(len(offsets))
-            for first, second in ((0, 1), (1, 2), (2, 0)):
-                for a, b in ((first, second), (second, first)):
-                    np.add.at(sums, self.sheet.faces[:, a], offsets[self.sheet.faces[:, b]])
-                    np.add.at(counts, self.sheet.faces[:, a], 1)
-            offsets = np.where(near[:, None], sums / np.maximum(counts, 1)[:, None], offsets)
+            offsets = np.where(near[:, None], smoothed(self.sheet, offsets), offsets)
         return offsets
 
     def _pull(self, offsets: np.ndarray, width: float, calm: np.ndarray) -> Pull:

@@ -128,9 +128,15 @@ def _keep_out(parts: Followers, eye: Eye, offsets: np.ndarray) -> None:
     skin = eye.piece.around
     before = np.linalg.norm(parts.sheet.rest[skin] - eye.center, axis=1) / eye.radius
     ways = parts.sheet.rest[skin] + offsets[skin] - center
+    offsets[skin] += _lifted(ways, radius, before, _CLEAR) - ways
+
+
+def _lifted(ways: np.ndarray, radius: float, before: np.ndarray, clear: float) -> np.ndarray:
+    """Ways [k, 3] from an eyeball's centre: what was outside of the ball, at `before` [k] radii, ends at least as far
+    out again, up to `clear` radii."""
     now = np.linalg.norm(ways, axis=1) / radius
-    wanted = np.maximum(now, np.where(before >= 1, np.minimum(before, _CLEAR), 0))
-    offsets[skin] += ways * (wanted / np.maximum(now, 1e-9) - 1)[:, None]
+    wanted = np.maximum(now, np.where(before >= 1, np.minimum(before, clear), 0))
+    return ways * (wanted / np.maximum(now, 1e-9))[:, None]
 
 
 def _lids(parts: Followers, eye: Eye, closing: np.ndarray, full: np.ndarray) -> np.ndarray:
@@ -142,23 +148,24 @@ def _lids(parts: Followers, eye: Eye, closing: np.ndarray, full: np.ndarray) -> 
     moving = np.flatnonzero(np.linalg.norm(closing, axis=1) > 1e-7)
     falls = closing[moving, 1] < 0
     upper, lower = moving[falls], moving[~falls]
-    closed = parts.rest + closing + full
+    closed, carried = parts.rest + closing, full.copy()
     if len(upper) and len(lower):
-        distance, found = cKDTree(parts.rest[lower] + closing[lower]).query(
-            parts.rest[upper] + closing[upper], min(_NEIGHBOURS, len(lower))
-        )
-        weights = 1 / np.square(np.maximum(distance, 1e-5))
-        met = (weights[..., None] * full[lower[found]]).sum(1) / weights.sum(1, keepdims=True)
+        met = _interpolated(closed[lower], full[lower], closed[upper])
         share = _at_border(parts.rest[upper, 0], np.linalg.norm(closing[upper], axis=1))[:, None]
-        closed[upper] += share * (met - full[upper])
+        carried[upper] += share * (met - full[upper])
     center, radius = _ball(parts, eye, full[parts.sheet.ids])
-    before = np.linalg.norm(parts.rest[moving] + closing[moving] - eye.center, axis=1) / eye.radius
-    ways = closed[moving] - center
-    now = np.linalg.norm(ways, axis=1) / radius
-    out = np.maximum(now, np.where(before >= 1, np.minimum(before, _CLEAR_CLOSED), 0)) / np.maximum(now, 1e-9)
+    before = np.linalg.norm(closed[moving] - eye.center, axis=1) / eye.radius
+    ways = (closed + carried)[moving] - center
     added = np.zeros_like(full)
-    added[moving] = center + ways * out[:, None] - (parts.rest + closing + full)[moving]
+    added[moving] = center + _lifted(ways, radius, before, _CLEAR_CLOSED) - (closed + full)[moving]
     return added
+
+
+def _interpolated(places: np.ndarray, offsets: np.ndarray, queries: np.ndarray) -> np.ndarray:
+    """Offsets [q, 3] at queries by those [k, 3] of the nearest places, by inverse squared distance."""
+    distance, found = cKDTree(places).query(queries, min(_NEIGHBOURS, len(places)))
+    weights = 1 / np.square(np.maximum(distance, 1e-5)).reshape(len(queries), -1)
+    return (weights[..., None] * offsets[found.reshape(len(queries), -1)]).sum(1) / weights.sum(1, keepdims=True)
 
 
 def _at_border(across: np.ndarray, way: np.ndarray) -> np.ndarray:

@@ -16,7 +16,7 @@ from scipy.sparse.linalg import splu
 from scipy.spatial import cKDTree
 from torch import Tensor
 
-from ..meshes import vertex_normals
+from ..meshes import face_normals, vertex_normals
 from .model import BodyModel
 from .surface_parts import components, edge_graph
 
@@ -34,7 +34,7 @@ class Sheet:
 
     ids: [n] their numbers in the body.  rest: [n, 3] metres.  faces: [m, 3] into the sheet, outward.  areas: [n].
     plate: [n, n] the thin plate's energy.  twins: [n] the vertex on the other side of the face, -1 where there is none.
-    seam: [k, 2] vertices that lie on each other, of two lips.  whole: number of all pieces' [V'] vertices.
+    seam: [k, 2] vertices that lie on each other, of two lips.
     """
 
     ids: np.ndarray
@@ -44,7 +44,6 @@ class Sheet:
     plate: sparse.csr_matrix
     twins: np.ndarray
     seam: np.ndarray
-    pieces: np.ndarray
 
 
 def skin_sheet(body: BodyModel, rest: Tensor) -> Sheet:
@@ -62,7 +61,7 @@ def skin_sheet(body: BodyModel, rest: Tensor) -> Sheet:
     stiffness = igl.cotmatrix(places, own)
     areas = np.maximum(igl.massmatrix(places, own, igl.MASSMATRIX_TYPE_VORONOI).diagonal(), 1e-9)
     plate = (stiffness.T @ sparse.diags(1 / areas) @ stiffness).tocsr()
-    return Sheet(ids, places, own, areas, plate, _twins(places), _seam(body, places, own, number), pieces)
+    return Sheet(ids, places, own, areas, plate, _twins(places), _seam(body, places, own, number))
 
 
 def _twins(places: np.ndarray) -> np.ndarray:
@@ -130,11 +129,14 @@ def _squared(rows: sparse.csr_matrix, weights: np.ndarray | float = 1.0) -> spar
 
 def turned_faces(sheet: Sheet, offsets: np.ndarray, least_cosine: float) -> np.ndarray:
     """Faces [m] bool whose normals turn by more than that."""
-    before, after = (_face_normals(places, sheet.faces) for places in (sheet.rest, sheet.rest + offsets))
-    return (before * after).sum(1) < least_cosine
+    faces = torch.from_numpy(sheet.faces)
+    before, after = (face_normals(torch.from_numpy(places), faces) for places in (sheet.rest, sheet.rest + offsets))
+    return (torch.nn.functional.cosine_similarity(before, after, eps=1e-15) < least_cosine).numpy()
 
 
-def _face_normals(places: np.ndarray, faces: np.ndarray) -> np.ndarray:
-    corners = places[faces]
-    normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    return normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-15)
+def smoothed(sheet: Sheet, offsets: np.ndarray) -> np.ndarray:
+    """For each vertex the mean [n, 3] of its neighbours' offsets."""
+    neighbours = edge_graph(sheet.rest, sheet.faces)
+    neighbours.data[:] = 1.0
+    counts = np.asarray(neighbours.sum(axis=1)).ravel()
+    return (neighbours @ offsets) / np.maximum(counts, 1)[:, None]

@@ -55,7 +55,7 @@ def fit_to_portrait(
     except InvalidInput:  # no better than what is there
         return _given(fit, reason)
     limit = (settings or BodyFitSettings()).max_surface_error / 2
-    if fit is not None and _without_offsets(by_relief) > max(MOST_WORSE * _without_offsets(fit), limit):
+    if fit is not None and by_relief.shape_surface_rms > max(MOST_WORSE * fit.shape_surface_rms, limit):
         return fit
     warnings = fit.warnings if fit is not None else (f"the landmarks are left out: {reason}",)
     note = f"the lids are where the relief shows eyes (correlation {eyes.correlation:.2f}); look at them in the picture"
@@ -78,11 +78,6 @@ def _eyes(mesh: Mesh, body: BodyModel) -> EyesByRelief:
             "faces +z in the usual frame; if so, disconnect the landmarks to fit by the surface alone."
         )
     return eyes_by_relief(mesh, target)
-
-
-def _without_offsets(fit: BodyFit) -> float:
-    """`surface_rms` by the body's own shapes: with personal offsets every surface is near."""
-    return fit.metrics.get("surface_rms_before", fit.metrics["surface_rms"])
 
 
 def _agree(body: BodyModel, fit: BodyFit, eyes: EyesByRelief) -> bool:

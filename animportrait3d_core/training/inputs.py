@@ -1,10 +1,12 @@
 """What a network is shown of a sample: its picture, its surface, or both; in training by chance, in evaluation by name.
 
-The surface is that of `seen_pixels`: the normal in camera space and whether there is one. Trigrids and scans have rough
-surfaces; the degradations here stand for that. All randomness comes from the generator handed in.
+The surface is that of `seen_pixels`: the normal in camera space and whether there is one. Trigrids have rippled
+surfaces, scans grainy ones; the degradations here stand for that. All randomness comes from the generator handed in.
 """
 
 from __future__ import annotations
+
+import math
 
 import torch
 from torch import Tensor
@@ -25,21 +27,40 @@ def surface_of(images: TrainingImages) -> Tensor:
 
 
 def degrade_surface(surface: Tensor, settings: AugmentSettings, generator: torch.Generator) -> Tensor:
-    """Blur and grain of surfaces [B, 4, H, W], each for a share of them; what is no surface stays none."""
-    draws = torch.rand((len(surface), 4), generator=generator)
+    """Blur, ripples and grain of surfaces [B, 4, H, W], each for a share of them; what is no surface stays none."""
+    draws = torch.rand((len(surface), 6), generator=generator)
     out = []
     for index, draw in enumerate(draws.tolist()):
         one = surface[index : index + 1]
         if draw[0] < settings.surface_blur_share:
             soft = blurred(one, 0.4 + draw[1] * (settings.surface_blur_pixels - 0.4))
             one = torch.where(one[:, 3:] > 0, soft / soft[:, 3:].clamp_min(1e-3), 0.0)
-        if draw[2] < settings.surface_noise_share:
+        if draw[2] < settings.surface_ripple_share:
+            one = _rougher(one, settings.surface_ripple * draw[3] * _ripples(one.shape[-1], generator))
+        if draw[4] < settings.surface_noise_share:
             noise = torch.randn((1, 3, *one.shape[-2:]), generator=generator)
-            rough = one[:, :3] + settings.surface_noise * draw[3] * 2.5 * blurred(noise, 0.8)
-            length = one[:, :3].square().sum(1, keepdim=True).sqrt()
-            one = torch.cat([length * unit_channels(rough), one[:, 3:]], 1)
+            one = _rougher(one, settings.surface_noise * draw[5] * 2.5 * blurred(noise, 0.8))
         out.append(one)
     return torch.cat(out) if out else surface
+
+
+def _rougher(surface: Tensor, noise: Tensor) -> Tensor:
+    """A surface [1, 4, H, W] whose normals are turned by noise [1, 3, H, W]; their lengths stay."""
+    length = surface[:, :3].square().sum(1, keepdim=True).sqrt()
+    return torch.cat([length * unit_channels(surface[:, :3] + noise), surface[:, 3:]], 1)
+
+
+def _ripples(size: int, generator: torch.Generator) -> Tensor:
+    """Waves [1, 3, size, size] with a standard deviation of about one, longer along one axis than along the other, as
+    the cells of a trigrid's planes are when they are seen at a slant."""
+    total = torch.zeros(1, 3, size, size)
+    for _ in range(2):
+        shortest, longest = math.log(min(12, size)), math.log(max(size // 3, 1))
+        rows, columns = torch.exp(uniform(generator, (2,), shortest, longest)).round().int().tolist()
+        draws = torch.randn((1, 3, rows, columns), generator=generator)
+        waves = torch.nn.functional.interpolate(draws, size=(size, size), mode="bilinear")
+        total += waves / waves.std().clamp_min(1e-3)
+    return total / math.sqrt(2)
 
 
 def shown_by_chance(

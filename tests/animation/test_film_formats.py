@@ -19,7 +19,6 @@ from animportrait3d_core.animation import (
     write_film,
     write_png_frames,
 )
-from animportrait3d_core.animation.beside import BESIDE
 from animportrait3d_core.animation.clips import StressClipSettings, rest_motion, stress_clip
 from animportrait3d_core.animation.sound import FILM_RATE, length_words
 from animportrait3d_core.avatar import pose_avatar
@@ -271,7 +270,3 @@ def test_the_body_stands_beside_the_avatar_in_every_format(animate):
     assert read_cut_out(film.path).shape == (4, 64, 128, 4)
     frames = animate(format="png", beside="body")
     assert np.array(Image.open(f"{frames.path}/00003.png")).shape == (64, 128, 4)
-
-
-def test_the_node_offers_what_core_draws(run_node):
-    assert run_node.module("AP3D_AnimateAvatar").BESIDE == BESIDE

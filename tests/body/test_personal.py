@@ -7,18 +7,18 @@ import dataclasses
 import pytest
 import torch
 
+from animportrait3d_core.body.fit import fit_body
 from animportrait3d_core.body.landmarks import eye_opening, outer_eye_distance
 from animportrait3d_core.body.lids import fitted_sphere
 from animportrait3d_core.body.personal import PersonalOffsets
 from animportrait3d_core.body.personal_fit import PersonalTarget, find_offsets
 from animportrait3d_core.body.personal_sheet import skin_sheet, turned_faces
 from animportrait3d_core.body.visible_skin import outer_skin, visible_face
-from animportrait3d_core.cameras import orbit_cameras
 from animportrait3d_core.errors import IncompatibleCheckpoint, InvalidInput
-from animportrait3d_core.mesh_queries import SurfaceTree
-from animportrait3d_core.meshes import Mesh, compact
+from animportrait3d_core.meshes import Mesh, compact, vertex_normals
 from animportrait3d_core.portrait.head_target import standard_placement
-from animportrait3d_core.render import rasterize_mesh
+from tests.body.test_fit import QUICK, views_of
+from tests.head_samples import eyeball_pixels, face_rms, skin_of
 
 
 def field(places):
@@ -46,10 +46,6 @@ class Person:
         return float(outer_eye_distance(self.body(self.parameters).landmarks[0]))
 
 
-def skin_of(body, vertices):
-    return compact(Mesh(vertices, body.faces_outward), outer_skin(body))
-
-
 def person_of(body, vertices, mesh, **target):
     parameters = standard_placement(body)
     offsets = find_offsets(body, parameters, PersonalTarget(mesh, **target))
@@ -63,16 +59,9 @@ def person(mannequin_body):
     return person_of(mannequin_body, there, skin_of(mannequin_body, there))
 
 
-def face_rms(person, body):
-    output = body(person.parameters)
-    tree = SurfaceTree(person.mesh.vertices, person.mesh.faces)
-    distances = tree.closest(output.vertices[0][visible_face(body, output)]).distances
-    return float(distances.square().mean().sqrt()) / person.unit
-
-
 def test_a_displaced_body_is_found_again(person):
-    assert face_rms(person, person.body) > 0.04
-    assert face_rms(person, person.own) < 0.008
+    assert face_rms(person.body, person.parameters, person.mesh) > 0.04
+    assert face_rms(person.own, person.parameters, person.mesh) < 0.008
     place = visible_face(person.body, person.body(person.parameters))
     found = person.own(person.parameters).vertices[0][place]
     before = person.body(person.parameters).vertices[0][place]
@@ -92,20 +81,11 @@ def test_landmarks_tell_where_points_belong_along_the_surface(person):
         for one in (person, knowing)
     )
     assert found < 0.006 < blind
-    assert face_rms(person, knowing.own) < 0.008
+    assert face_rms(knowing.own, person.parameters, person.mesh) < 0.008
 
 
 def test_lids_close_over_the_eyes_and_pass_them_on_the_way(person):
-    body, parameters = person.own, person.parameters
-    masks = body.assets.face_regions
-    eyes = masks["left_eyeball"] | masks["right_eyeball"]
-    middle = body(parameters).landmarks[0, 36:48].mean(0).tolist()
-    cameras = orbit_cameras([0, 30, -30, 0], [0, 0, 0, 15], 500, target=middle, fov_degrees=9)
-    seen = {}
-    for closed in (0.0, 0.5, 1.0):
-        posed = body(parameters.replace(eyelids=torch.full((1, 2), closed))).vertices[0]
-        faces = rasterize_mesh(posed, body.faces_outward, cameras).face_id.long()
-        seen[closed] = int(((faces >= 0) & eyes[faces.clamp(min=0)]).sum())
+    seen = {closed: eyeball_pixels(person.own, person.parameters, closed) for closed in (0.0, 0.5, 1.0)}
     assert seen[0.0] > 2000 and 0.2 * seen[0.0] < seen[0.5] < 0.8 * seen[0.0] and seen[1.0] == 0
 
 
@@ -159,6 +139,28 @@ def test_hair_over_the_cheek_is_not_followed(mannequin_body):
     blind, knowing = (person_of(mannequin_body, there, mesh, covering=mask) for mask in (None, covering))
     moved = [one.offsets.vertices[under].norm(dim=1).mean() for one in (blind, knowing)]
     assert moved[1] < 0.25 * moved[0]
+
+
+def with_a_cap(body, vertices):
+    """Skin with the scalp a little further out, as under short hair."""
+    scalp = torch.zeros(body.num_vertices, dtype=torch.bool)
+    scalp[body.region_vertices("scalp")] = True
+    return skin_of(body, vertices + 0.015 * scalp[:, None] * vertex_normals(vertices, body.faces_outward)), scalp
+
+
+def test_the_scalp_is_drawn_to_known_skin_alone(mannequin_body):
+    """What is not known to be skin may be hair: the scalp only stays under it, whoever asks."""
+    parameters = standard_placement(mannequin_body)
+    here = mannequin_body(parameters).vertices[0]
+    mesh, scalp = with_a_cap(mannequin_body, here)
+    bare = torch.zeros(len(mesh.faces), dtype=torch.bool)
+    moved = {
+        known: person_of(mannequin_body, here, mesh, covering=bare if known else None).offsets.vertices[scalp]
+        for known in (False, True)
+    }
+    assert float(moved[False].norm(dim=1).max()) < 1e-4 < 0.003 < float(moved[True].norm(dim=1).mean())
+    fit = fit_body(views_of(mesh), mannequin_body, mesh, settings=QUICK)
+    assert float(fit.body.personal.vertices[scalp].norm(dim=1).mean()) < 0.0015
 
 
 def compact_mask(body, vertices):

@@ -12,13 +12,9 @@ import torch
 from animportrait3d_core.body.landmarks import outer_eye_distance
 from animportrait3d_core.body.model import load_body_model
 from animportrait3d_core.body.personal_fit import PersonalTarget, find_offsets
-from animportrait3d_core.body.visible_skin import outer_skin, visible_face
-from animportrait3d_core.cameras import orbit_cameras
 from animportrait3d_core.cli import main
-from animportrait3d_core.mesh_queries import SurfaceTree
-from animportrait3d_core.meshes import Mesh, compact
 from animportrait3d_core.portrait.head_target import standard_placement
-from animportrait3d_core.render import rasterize_mesh
+from tests.head_samples import eyeball_pixels, face_rms, skin_of
 
 RIGID = 1480  # vertices of teeth, gums and tongue
 
@@ -88,21 +84,9 @@ def test_it_becomes_a_person(converted):
     here, unit = output.vertices[0], float(outer_eye_distance(output.landmarks[0]))
     waves = [torch.sin(9 * here[:, 1]), torch.cos(8 * here[:, 0]), torch.sin(7 * here[:, 1])]
     there = here + 0.06 * unit * torch.stack(waves, dim=1)
-    mesh = compact(Mesh(there, body.faces_outward), outer_skin(body))
+    mesh = skin_of(body, there)
     own = body.personalized(find_offsets(body, parameters, PersonalTarget(mesh)))
-    tree, face = SurfaceTree(mesh.vertices, mesh.faces), visible_face(body, output)
-    before, after = (
-        float(tree.closest(one(parameters).vertices[0][face]).distances.square().mean().sqrt()) / unit
-        for one in (body, own)
-    )
-    assert after < 0.012 < 0.03 < before
+    assert face_rms(own, parameters, mesh) < 0.012 < 0.03 < face_rms(body, parameters, mesh)
     assert own.fingerprint != body.fingerprint and own.personal.body == body.fingerprint
-    eyes = body.assets.face_regions["left_eyeball"] | body.assets.face_regions["right_eyeball"]
-    middle = own(parameters).landmarks[0, 36:48].mean(0).tolist()
-    cameras = orbit_cameras([0, 30, -30], [0, 0, 0], 400, target=middle, fov_degrees=9)
-    seen = {}
-    for closed in (0.0, 1.0):
-        posed = own(parameters.replace(eyelids=torch.full((1, 2), closed))).vertices[0]
-        faces = rasterize_mesh(posed, body.faces_outward, cameras).face_id.long()
-        seen[closed] = int(((faces >= 0) & eyes[faces.clamp(min=0)]).sum())
-    assert seen[0.0] > 1000 and seen[1.0] < 0.01 * seen[0.0]
+    assert eyeball_pixels(own, parameters, 1.0) < 0.01 * eyeball_pixels(own, parameters, 0.0)
+    assert eyeball_pixels(own, parameters, 0.0) > 1000

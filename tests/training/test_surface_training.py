@@ -13,7 +13,7 @@ from animportrait3d_core.errors import InvalidInput
 from animportrait3d_core.networks import load_network, segment_images
 from animportrait3d_core.networks.predict import with_known
 from animportrait3d_core.training import Manifest, encode_normals, open_dataset, write_manifest, write_shard
-from animportrait3d_core.training.augment import AugmentSettings, cut_images, flip, random_crops
+from animportrait3d_core.training.augment import AugmentSettings, blurred, cut_images, flip, random_crops
 from animportrait3d_core.training.images import load_images, network_of
 from animportrait3d_core.training.inputs import degrade_surface, looks_of, shown_as, shown_by_chance
 from animportrait3d_core.training.recipes import recipe_of
@@ -80,13 +80,24 @@ def test_the_surface_turns_and_mirrors_as_normals_do():
 
 
 def test_a_rough_surface_stays_where_it_was(images):
-    settings = AugmentSettings(surface_blur_share=1.0, surface_noise_share=1.0)
-    rough = degrade_surface(images.surface, settings, generator())
-    known = images.surface[:, 3:] > 0
-    assert torch.equal(rough[:, 3:] > 0, known) and not rough[~known.expand_as(rough)].any()
-    assert float((rough - images.surface).abs().mean()) > 0.01
-    none = AugmentSettings(surface_blur_share=0.0, surface_noise_share=0.0)
+    none = AugmentSettings(surface_blur_share=0.0, surface_ripple_share=0.0, surface_noise_share=0.0)
     assert torch.equal(degrade_surface(images.surface, none, generator()), images.surface)
+    known = images.surface[:, 3:] > 0
+    for share in ("surface_blur_share", "surface_ripple_share", "surface_noise_share"):
+        rough = degrade_surface(images.surface, dataclasses.replace(none, **{share: 1.0}), generator())
+        assert torch.equal(rough[:, 3:] > 0, known) and not rough[~known.expand_as(rough)].any()
+        assert float((rough - images.surface).abs().mean()) > 0.01, share
+
+
+def test_ripples_are_coarser_than_grain(images):
+    """A blur of 3 pixels takes grain away; what trigrids do to a surface stays."""
+    left = {}
+    for share in ("surface_ripple_share", "surface_noise_share"):
+        none = AugmentSettings(surface_blur_share=0.0, surface_ripple_share=0.0, surface_noise_share=0.0)
+        rough = degrade_surface(images.surface, dataclasses.replace(none, **{share: 1.0}), generator())
+        change = (rough - images.surface)[:, :3]
+        left[share] = float(torch.cat([blurred(one[None], 3.0) for one in change]).norm() / change.norm())
+    assert left["surface_noise_share"] < 0.3 < left["surface_ripple_share"]
 
 
 def test_pictures_and_surfaces_are_left_out_as_often_as_asked(images, network):
