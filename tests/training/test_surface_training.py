@@ -86,7 +86,7 @@ def test_a_rough_surface_stays_where_it_was(images):
     for share in ("surface_blur_share", "surface_ripple_share", "surface_noise_share"):
         rough = degrade_surface(images.surface, dataclasses.replace(none, **{share: 1.0}), generator())
         assert torch.equal(rough[:, 3:] > 0, known) and not rough[~known.expand_as(rough)].any()
-        assert float((rough - images.surface).abs().mean()) > 0.01, share
+        assert float((rough - images.surface).abs()[known.expand_as(rough)].mean()) > 0.003, share
 
 
 def test_ripples_are_coarser_than_grain(images):
