@@ -31,11 +31,9 @@ from .commands.convert import add_convert
 from .commands.embedded import add_embedded
 from .commands.export import add_export
 from .commands.networks import add_networks
+from .embedded.styles import STYLES
 from .errors import AnimPortraitError, InvalidInput, MissingExtension, MissingModelFile, machine_trouble
 from .workflow.report import LOGGER_NAME
-
-STYLES = ("painted",)
-"""That `embedded train-style` makes."""
 
 if TYPE_CHECKING:
     from .avatar import RiggedAvatar

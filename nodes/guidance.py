@@ -20,6 +20,7 @@ EMBEDDED = "embedded prior"
 OF_MODEL = "(of the model)"
 NONE = "(none)"
 FOUND = "(found by itself)"
+EMBEDDED_PREFIX = "embedded: "
 PIPELINE_FILE = "model_index.json"
 WEIGHTS_FILE = "diffusion_pytorch_model.safetensors"
 TOKENIZER_FILE = "tokenizer_config.json"
@@ -48,6 +49,15 @@ def model_path(model: str) -> Path:
     return host.model_file(WHERE, "checkpoints", model)
 
 
+def lora_path(lora: str) -> Path:
+    """The file of a choice of `lora`."""
+    if lora.startswith(EMBEDDED_PREFIX):
+        from animportrait3d_core.embedded.weights import embedded_style_file
+
+        return embedded_style_file(lora.removeprefix(EMBEDDED_PREFIX))
+    return host.model_file(WHERE, "loras", lora)
+
+
 def guidance_files(
     model: str,
     controlnet: str,
@@ -73,7 +83,7 @@ def guidance_files(
         vae=None if vae == OF_MODEL else host.model_file(WHERE, "vae", vae),
         controlnet=control,
         conditioning_scale=controlnet_strength,
-        loras=() if lora == NONE else ((host.model_file(WHERE, "loras", lora), lora_strength),),
+        loras=() if lora == NONE else ((lora_path(lora), lora_strength),),
         tokenizer=words,
     )
 
@@ -123,6 +133,9 @@ class LoadGuidance:
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
+        from animportrait3d_core.embedded.styles import STYLES
+
+        styles = [EMBEDDED_PREFIX + style for style in STYLES]
         models = [EMBEDDED, *_named("diffusers", PIPELINE_FILE), *host.model_files("checkpoints", CHECKPOINT_SUFFIXES)]
         strength = {"default": 1.0, "step": 0.05, "round": False}
         return {
@@ -160,10 +173,11 @@ class LoadGuidance:
                     },
                 ),
                 "lora": (
-                    [NONE, *host.model_files("loras", LORA_SUFFIXES)],
+                    [NONE, *styles, *host.model_files("loras", LORA_SUFFIXES)],
                     {
                         "default": NONE,
-                        "tooltip": "A LoRA in models/loras, added to the weights once.",
+                        "tooltip": "A LoRA in models/loras, added to the weights once. embedded: a style of the "
+                        "embedded prior.",
                         **host.model_file_option("loras", LORA_SUFFIXES),
                     },
                 ),

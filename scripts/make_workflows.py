@@ -28,6 +28,7 @@ WORKFLOWS: dict[str, Callable[[WorkflowBuilder], None]] = {
     "mesh_portrait": first_stage.mesh_portrait,
     "look_at_guidance": second_stage.look_at_guidance,
     "second_stage": second_stage.second_stage,
+    "two_styles": second_stage.two_styles,
     "animate": saved_avatar.animate,
     "export": saved_avatar.export,
     "full_method": real_models.full_method,

@@ -123,6 +123,43 @@ def second_stage(graph: WorkflowBuilder) -> None:
         graph.add("PreviewImage", title="Contact sheet", images=sheet["sheet"])
 
 
+STYLES_NOTE = f"""**The style of an avatar is the style of its model**: a saved avatar learns twice, from the embedded
+prior as it is, and from the same one with a LoRA that paints. Both are filmed in the same motion.
+
+Put the `avatar.safetensors` of a first stage into the input folder. Swap `lora` for one of your own, or the whole model
+in *Load Guidance*.{OPEN_A_BOX}"""
+PAINTED_NOTE = """No portrait views are connected here: they would hold the avatar to its old colours. The embedded
+prior knows faces, eyes and mouths; hair and clothes stay as they are."""
+
+
+def two_styles(graph: WorkflowBuilder) -> None:
+    """A saved avatar learns from the embedded prior, and from the same with a LoRA that paints; side by side."""
+    graph.note("Start here", STYLES_NOTE, NOTE_WIDTH)
+    with graph.stage("1 Avatar and words", width=PICK_WIDTH):
+        loaded = graph.add("AP3D_LoadAvatar")
+        prompts = graph.add("AP3D_Prompts", prompt=loaded["prompt"], text_lines=8)
+        views = graph.add("AP3D_RenderViews", subject=loaded["avatar"], preset="face", title="At Rest")
+    with graph.stage("2 As it is", width=PICK_WIDTH):
+        guidance = graph.add("AP3D_LoadGuidance", title="Model", text_lines=4)
+        plain = add_learning(graph, loaded, guidance, prompts, views, called="Plain")["Refinement"]
+    with graph.stage("3 Painted", PAINTED_NOTE, width=PICK_WIDTH):
+        painter = graph.add("AP3D_LoadGuidance", title="Model and Style", lora="embedded: painted", text_lines=4)
+        painted = add_learning(graph, loaded, painter, prompts, None, called="Painted")["Refinement"]
+    with graph.stage("4 Results", width=SHEET_WIDTH, beside=True):
+        graph.add("AP3D_SaveAvatar", avatar=plain["avatar"], filename="avatar_plain", title="Save Plain", text_lines=1)
+        graph.add(
+            "AP3D_SaveAvatar", avatar=painted["avatar"], filename="avatar_painted", title="Save Painted", text_lines=1
+        )
+        with graph.folded("Films and sheet", "They lie in the output folder."):
+            stress = add_stress_motion(graph, loaded)
+            rows = {
+                style: add_stress_clip(graph, avatar, stress, style)["highlights"]
+                for style, avatar in (("Before", loaded), ("Plain", plain), ("Painted", painted))
+            }
+            sheet = add_sheet(graph, rows)
+        graph.add("PreviewImage", title="Contact sheet", images=sheet["sheet"])
+
+
 QUICKSTART_NOTE = f"""**From a static portrait to an animatable avatar**, on any computer, without licensed files. The
 portrait becomes an avatar, which then learns its eyes and its mouth from a diffusion model.
 

@@ -193,14 +193,14 @@ def add_stress_motion(graph: WorkflowBuilder, avatar: BuiltNode) -> BuiltNode:
     return graph.add("AP3D_LoadMotion", avatar=avatar["avatar"], motion="stress clip", title="Stress Clip")
 
 
-def add_stress_clip(graph: WorkflowBuilder, avatar: BuiltNode, stress: BuiltNode) -> BuiltNode:
-    """The film of that motion."""
+def add_stress_clip(graph: WorkflowBuilder, avatar: BuiltNode, stress: BuiltNode, called: str = "") -> BuiltNode:
+    """The film of that motion.  called: where a graph has several."""
     return graph.add(
         "AP3D_AnimateAvatar",
         avatar=avatar["avatar"],
         motion=stress["motion"],
-        filename="stress_clip",
-        title="Animate",
+        filename=f"stress_clip_{called.lower()}" if called else "stress_clip",
+        title=f"Animate {called}".rstrip(),
         shows_picture=True,
     )
 
@@ -227,24 +227,27 @@ def add_learning(
     avatar: BuiltNode,
     guidance: BuiltNode,
     words: BuiltNode | Output,
-    views: BuiltNode,
+    views: BuiltNode | None,
     headings: Collection[str] = ALL_HEADINGS,
     preset: str = "standard",
+    called: str = "",
 ) -> dict[str, BuiltNode]:
     """Steps of dynamic optimization by their headings, one after the other, in one box.
 
     words: the prompts, or the prompt that they are made of in the box.  views: that the avatar goes on looking like at
-    rest.
+    rest, if it does.  called: what the box and its nodes are called where a graph has several.
     """
     chosen = [stage for stage in DYNAMIC_STAGES if stage[1] in headings]
     stages: dict[str, BuiltNode] = {}
     note = "\n".join([LEARNING_NOTE, "", *(f"- **{heading}**: {note}" for _, heading, note in chosen)])
-    with graph.folded("Eyes, mouth, motion", note):
+    kept = {} if views is None else {"portrait_views": views["views"]}
+    with graph.folded(called or "Eyes, mouth, motion", note):
         prompts = graph.add("AP3D_Prompts", prompt=words, text_lines=8) if isinstance(words, Output) else words
         for node, heading, _ in chosen:
-            asked = {"guidance": guidance["guidance"], "prompts": prompts["prompts"], "portrait_views": views["views"]}
+            asked = {"guidance": guidance["guidance"], "prompts": prompts["prompts"], **kept}
             avatar = stages[heading] = graph.add(
                 node,
+                title=f"{called}: {heading}" if called else "",
                 avatar=avatar["avatar"],
                 preset=preset,
                 **asked,

@@ -1,15 +1,17 @@
 """Weights of the embedded world's networks, one folder per role, made by `animportrait3d train-network`.
 
-`prior` is the diffusion prior, made by `animportrait3d embedded train-prior`. Each folder has a README.md (model
-card): data, command, duration, metrics, limits.
+`prior` is the diffusion prior, made by `animportrait3d embedded train-prior`; `styles` are LoRAs of it, made by
+`animportrait3d embedded train-style`. Each folder has a README.md (model card): data, command, duration, metrics,
+limits.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from ...errors import MissingModelFile
+from ...errors import InvalidInput, MissingModelFile
 from ...networks.roles import check_role
+from ..styles import STYLES
 
 
 def embedded_network_folder(role: str) -> Path:
@@ -42,3 +44,20 @@ def embedded_prior_folder() -> Path:
             "checkpoint of your own (docs/diffusion.md)."
         )
     return folder
+
+
+def embedded_style_file(style: str) -> Path:
+    """The LoRA of the embedded prior for one of `STYLES`.
+
+    Raises `InvalidInput` for another name, `MissingModelFile` when this copy of the pack has no weights for it.
+    """
+    if style not in STYLES:
+        raise InvalidInput(f"embedded_style_file: style '{style}', expected one of {', '.join(STYLES)}.")
+    file = Path(__file__).parent / "styles" / f"{style}.safetensors"
+    if not file.is_file():
+        raise MissingModelFile(
+            f"embedded_style_file: the embedded style '{style}' is not in this copy of the pack: '{file}' does not "
+            "exist. Make it with 'animportrait3d embedded train-style' and copy it there; or choose a LoRA of your own "
+            "(docs/diffusion.md)."
+        )
+    return file
