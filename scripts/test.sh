@@ -4,7 +4,8 @@
 #   scripts/test.sh --all      also slow tests, the browser, fuzz and kill tests
 #   scripts/test.sh [--all] -- PYTEST ARGUMENTS
 # Variables: PYTHON (interpreter that makes .venv), COMFYUI_DIR and COMFYUI_PYTHON (a ComfyUI checkout and its interpreter:
-# the server tests run there, and are skipped by name otherwise).
+# the server tests run there, and are skipped by name otherwise), TEST_PROCESSES (test files that run beside each other,
+# with one thread each; 2 if unset).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -23,6 +24,8 @@ fi
 
 # Parallel kernels compete with torch's threads for the same cores unless waiting threads sleep.
 export OMP_WAIT_POLICY="${OMP_WAIT_POLICY:-PASSIVE}"
+processes="${TEST_PROCESSES:-2}"
+if [ "$processes" -gt 1 ]; then export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"; fi
 say "lint: ruff"
 "$environment/bin/ruff" check .
 say "types: mypy"
@@ -30,5 +33,6 @@ say "types: mypy"
 say "tests: pytest${markers:+ -m \"$markers\"}"
 say "free: $(free_gb "${TMPDIR:-/tmp}") GB for temporary files, $(free_gb .) GB here"
 started=$SECONDS
-"$environment/bin/python" -m pytest ${markers:+-m "$markers"} "$@"
+"$environment/bin/python" -m pytest -n "$processes" --dist loadfile --durations=40 \
+  ${markers:+-m "$markers"} "$@"
 say "tests passed in $((SECONDS - started)) s"

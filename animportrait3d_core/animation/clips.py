@@ -77,12 +77,12 @@ def stress_clip(
 ) -> Motion:
     """Jaw open, blink, gaze to its four limits, head turned to both sides, each expression, all at once.
 
-    rest: the pose (a batch of one) in which every move begins and ends.
+    rest: the pose (a batch of one) in which every move begins and ends, but for lids that are closed in it.
     """
     strength = envelope(settings.frames_per_move)
-    frames, names = [], []
+    start, frames, names = rest[0].awake(), [], []
     for name, move in _moves(body, settings).items():
-        frames += [move(rest[0], float(amount)) for amount in strength]
+        frames += [move(start, float(amount)) for amount in strength]
         names += [name] * len(strength)
     return Motion(stack_parameters(frames), fps, tuple(names))
 

@@ -3,7 +3,8 @@
 Upstream tracks FLAME in nine views and regresses SMPL-X onto it. Here SMPL-X is fitted at once, by damped Gauss-Newton
 steps on its distances to the portrait's surface, masks and landmarks, robust (Geman-McClure) and coarse to fine: place
 the neutral body (turned as the landmarks say, if there are any), then turn neck and head, then shape and expression.
-There is no photometric term: measured, it did not help (docs/experiments/fit.md). Deterministic for a given generator.
+Lids are open or, where landmarks show closed eyes, closed. There is no photometric term: measured, it did not help
+(docs/experiments/fit.md). Deterministic for a given generator.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from torch import Tensor
 
 from ..errors import InvalidInput
 from ..head_frame import HEAD_SCALE
-from ..landmarks import NUM_FACE_LANDMARKS
+from ..landmarks import LEFT_EYE, NUM_FACE_LANDMARKS, RIGHT_EYE
 from ..meshes import Mesh
 from ..progress import Progress
 from ..socket_values import SocketValue
@@ -35,7 +36,7 @@ from .fit_variables import (
     pose_with_derivatives,
     set_values,
 )
-from .landmarks import Landmarks, outer_eye_distance
+from .landmarks import Landmarks, is_closed, outer_eye_distance
 from .model import BodyModel
 from .parameters import BodyParameters
 from .personal_fit import PersonalTarget, find_offsets
@@ -279,7 +280,16 @@ def _run(problem: _Problem, starts: Sequence[BodyParameters], counter: _Counter)
     energies = [energy for energy, _ in placed]
     best = placed[energies.index(min(energies))][1]
     _, parameters = _optimize(problem, turn, best, counter)
-    return _optimize(problem, shape, parameters, counter)[1]
+    return _optimize(problem, shape, _with_closed_lids(problem, parameters), counter)[1]
+
+
+def _with_closed_lids(problem: _Problem, parameters: BodyParameters) -> BodyParameters:
+    """Lids closed where the landmarks show a closed eye: to a shape that is narrow instead, it would never open."""
+    if problem.landmarks is None:
+        return parameters
+    points, weights = problem.landmarks.in_space
+    closed = [bool((weights[eye] > 0).all()) and is_closed(points[eye]) for eye in (LEFT_EYE, RIGHT_EYE)]
+    return parameters.replace(eyelids=parameters.eyelids.new_tensor([closed]))
 
 
 def _optimize(

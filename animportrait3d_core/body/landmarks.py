@@ -115,6 +115,11 @@ def eye_opening(eye: Tensor) -> float:
     return float(height / (2 * (eye[3] - eye[0]).norm()).clamp(min=1e-9))
 
 
+def is_closed(eye: Tensor) -> bool:
+    """Whether an eye is closed, of its six landmarks [6, 2 or 3]."""
+    return eye_opening(eye) < CLOSED
+
+
 def mean_landmark_error(found: Tensor, truth: Tensor) -> float:
     """Mean distance of 68 landmarks [68 or 70, 3] to the true ones, over the true outer-eye distance."""
     distances = (found[:NUM_FACE_LANDMARKS] - truth[:NUM_FACE_LANDMARKS]).norm(dim=-1)

@@ -127,6 +127,13 @@ class BodyParameters:
             raise ShapeMismatch(f"BodyParameters.expand: a batch of {len(self)} cannot become {batch}.")
         return self._map(lambda value: value.expand(batch, -1))
 
+    def awake(self) -> BodyParameters:
+        """The same states with open lids where they are closed: what faces and motions start from.
+
+        A portrait whose eyes are closed is seen so at rest alone.
+        """
+        return self.replace(eyelids=torch.where(self.eyelids > 0.5, 0.0, self.eyelids))
+
     def _map(self, function: Callable[[Tensor], Tensor]) -> BodyParameters:
         changed: dict[str, Any] = {name: function(value) for name, value in self.items()}
         return dataclasses.replace(self, **changed)

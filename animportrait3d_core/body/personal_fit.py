@@ -20,7 +20,7 @@ from ..mesh_queries import ClosestPoints, SurfaceTree
 from ..meshes import Mesh, vertex_normals
 from .fit_terms import body_regions
 from .fit_variables import geman_mcclure_weights
-from .landmarks import CLOSED, eye_opening
+from .landmarks import is_closed
 from .model import BodyModel
 from .parameters import BodyParameters
 from .personal import PersonalOffsets
@@ -94,6 +94,8 @@ class _Search:
         self.sheet = skin_sheet(body, body.shape(parameters.betas).vertices[0])
         self.followers = followers(body, parameters, self.sheet)
         self.faces = body.faces_outward
+        left, right = (parameters.eyelids[0] > 0.5).tolist()
+        self.closed = (left, right)
         self.outer = outer_skin(body).numpy()
         self._read_target(target)
         self._choose_vertices()
@@ -123,7 +125,8 @@ class _Search:
         if landmarks is None:
             return sparse.csr_matrix((0, count)), np.zeros(0), np.zeros((0, 3))
         points, weights = (value.double().numpy() for value in landmarks)
-        weights = weights * _landmark_shares(points)
+        weights = weights * _landmark_shares(points, self.closed)
+        points = _with_lids_shut(points, self.closed)
         assets = self.body.assets
         corners = self.body.faces[assets.landmark_faces[:NUM_FACE_LANDMARKS]].numpy()
         shares = assets.landmark_barycentric[:NUM_FACE_LANDMARKS].double().numpy()
@@ -207,14 +210,25 @@ class _Search:
         return (geman_mcclure_weights(hit.distances.double(), width) * says).numpy()
 
 
-def _landmark_shares(points: np.ndarray) -> np.ndarray:
+def _landmark_shares(points: np.ndarray, closed: tuple[bool, bool]) -> np.ndarray:
     """How much each landmark says of a shape [68], 0 to 1: lids and lips first, the jawline slides.
 
-    Lids of closed eyes say nothing of open ones.
+    closed: the left and the right eye of the fit. Lids of closed eyes say nothing of open ones, nor these of those.
     """
     shares = np.zeros(NUM_FACE_LANDMARKS)
     shares[JAWLINE], shares[INNER_FACE] = 0.2, 0.5
     shares[MOUTH] = 1.0
-    for lids in (RIGHT_EYE, LEFT_EYE):
-        shares[lids] = 0.0 if eye_opening(torch.from_numpy(points[lids])) < CLOSED else 1.0
+    for lids, is_shut in zip((LEFT_EYE, RIGHT_EYE), closed, strict=True):
+        shares[lids] = float(is_closed(torch.from_numpy(points[lids])) == is_shut)
     return shares
+
+
+def _with_lids_shut(points: np.ndarray, closed: tuple[bool, bool]) -> np.ndarray:
+    """Landmarks [68, 3] with the upper and the lower lid of closed eyes in one place, which detectors leave a gap
+    between: the eye would open by that much wider."""
+    points = points.copy()
+    for lids, is_shut in zip((LEFT_EYE, RIGHT_EYE), closed, strict=True):
+        if is_shut:
+            eye = points[lids]
+            eye[[1, 2]] = eye[[5, 4]] = (eye[[1, 2]] + eye[[5, 4]]) / 2
+    return points

@@ -16,6 +16,7 @@ from animportrait3d_core.animation import stress_clip
 from animportrait3d_core.animation.arkit import ARKIT_NAMES, arkit_map, arkit_parameters
 from animportrait3d_core.animation.clips import StressClipSettings
 from animportrait3d_core.animation.files import ReadSettings, files_of_motion, load_motion, read_motion, save_motion
+from animportrait3d_core.animation.presets import FaceMotion, FaceSliders, face_motion
 from animportrait3d_core.errors import AnimPortraitError, IncompatibleCheckpoint, InvalidInput, MissingModelFile
 
 ALWAYS = ReadSettings(expressions="always")
@@ -313,3 +314,24 @@ def test_files_that_are_no_motion_are_refused(tmp_path: Path, read, clip, manneq
     for name in ("no.npz", "no.csv", "no.json", "no.npy", "no.safetensors", "no.bvh"):
         with pytest.raises(AnimPortraitError, match="does not exist"):
             read(tmp_path / name)
+
+
+@pytest.mark.parametrize("kind", ["stress clip", "authors", "live link", "named face"])
+def test_every_motion_opens_the_eyes_of_a_portrait_that_sleeps(
+    kind: str, authors: Path, table, mannequin_body, rest
+) -> None:
+    """As if it had been awake: lids of the same motion from open eyes. Lids that are not closed stay as they are."""
+
+    def lids(pose) -> torch.Tensor:
+        if kind == "stress clip":
+            motion = stress_clip(mannequin_body, pose)
+        elif kind == "named face":
+            motion = face_motion(mannequin_body, pose, {"eyeBlinkLeft": 0.4}, FaceSliders(), FaceMotion(frames=3))
+        else:
+            file = authors / "speak_exp.npy" if kind == "authors" else table([("14:20:12:20.113", {}, (0, 0, 0))])
+            motion = read_motion(file, mannequin_body, pose).motion
+        return motion.parameters.eyelids
+
+    found = lids(rest.replace(eyelids=torch.ones(1, 2)))
+    assert torch.equal(found, lids(rest)) and float(found.min()) < 0.1
+    assert torch.equal(lids(rest.replace(eyelids=torch.tensor([[0.3, -0.1]])))[0, 1:].sign(), torch.tensor([-1.0]))

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 import pytest
 import torch
 
 from animportrait3d_core.body.fit import fit_body
-from animportrait3d_core.body.landmarks import eye_opening, outer_eye_distance
+from animportrait3d_core.body.landmarks import Landmarks, eye_opening, outer_eye_distance
 from animportrait3d_core.body.lids import fitted_sphere
 from animportrait3d_core.body.personal import PersonalOffsets
 from animportrait3d_core.body.personal_fit import PersonalTarget, find_offsets
 from animportrait3d_core.body.personal_sheet import skin_sheet, turned_faces
 from animportrait3d_core.body.visible_skin import outer_skin, visible_face
 from animportrait3d_core.errors import IncompatibleCheckpoint, InvalidInput
+from animportrait3d_core.landmarks import LEFT_EYE, RIGHT_EYE
 from animportrait3d_core.meshes import Mesh, compact, vertex_normals
 from animportrait3d_core.portrait.head_target import standard_placement
 from tests.body.test_fit import QUICK, views_of
@@ -224,3 +226,39 @@ def test_posed_vertices_move_with_the_resting_ones_as_derivatives_say(mannequin_
 def test_how_open_an_eye_is():
     eye = torch.tensor([[0.0, 0.0], [1.0, 0.5], [2.0, 0.5], [3.0, 0.0], [2.0, -0.5], [1.0, -0.5]])
     assert eye_opening(eye) == pytest.approx(1 / 3)
+
+
+@pytest.fixture(scope="module")
+def sleeper(mannequin_body):
+    """Somebody else's face with both eyes closed, or one, from a scan and its landmarks; and the fit."""
+
+    def fitted(eyelids):
+        asleep = standard_placement(mannequin_body).replace(eyelids=torch.tensor([eyelids]))
+        output = mannequin_body(asleep)
+        here = output.vertices[0]
+        there = here + field(here)
+        points = output.landmarks[0, :68] + field(output.landmarks[0, :68])
+        points[[37, 38, 43, 44], 1] += 0.1 * (points[36] - points[39]).norm()  # detectors leave a gap
+        mesh = skin_of(mannequin_body, there)
+        landmarks = Landmarks(points_3d=points, confidence=torch.ones(68))
+        return fit_body(views_of(mesh), mannequin_body, mesh, landmarks, QUICK), mesh
+
+    return functools.cache(fitted)
+
+
+@pytest.mark.parametrize("eyelids", [(1.0, 1.0), (1.0, 0.0), (0.0, 1.0)])
+def test_closed_eyes_are_closed_lids_and_open_again(sleeper, mannequin_body, eyelids):
+    fit, mesh = sleeper(eyelids)
+    parameters = fit.parameters
+    assert parameters.eyelids.tolist() == [[*eyelids]]
+    assert face_rms(fit.body, parameters, mesh) < 0.012
+    asleep, awake = (
+        [eye_opening(fit.body(one).landmarks[0, eye]) for eye in (LEFT_EYE, RIGHT_EYE)]
+        for one in (parameters, parameters.awake())
+    )
+    usual = eye_opening(mannequin_body(standard_placement(mannequin_body)).landmarks[0, LEFT_EYE])
+    assert all(opening < 0.1 if lid else opening > 0.7 * usual for opening, lid in zip(asleep, eyelids, strict=True))
+    shut = [opening for opening, lid in zip(awake, eyelids, strict=True) if lid]
+    assert shut == pytest.approx([usual] * len(shut), rel=0.1)
+    assert eyeball_pixels(fit.body, parameters, 1.0) == 0
+    assert eyeball_pixels(fit.body, parameters, 0.0) > 2000

@@ -75,7 +75,7 @@ def arkit_parameters(weights: Tensor, rest: BodyParameters, arkit: ArkitMap) -> 
 
 def arkit_motion(track: ArkitTrack, rest: BodyParameters, arkit: ArkitMap) -> Motion:
     """The body in the motion of a track: its shapes, and its head's rotations shared between neck and head."""
-    poses = arkit_parameters(track.weights, rest, arkit)
+    poses = arkit_parameters(track.weights, rest.awake(), arkit)
     if track.head is not None:
         poses = rotate_head(poses, track.head.to(poses.neck_pose))
     return Motion(poses, track.fps)

@@ -82,7 +82,7 @@ def motion_of_poses(
             f"body '{body.assets.name}' has those of '{expression_basis(body)}'. Choose expressions 'always' to "
             "try them."
         )
-    return Motion(rest[0].replace(**changes), fps), tuple(notes)
+    return Motion(rest[0].awake().replace(**changes), fps), tuple(notes)
 
 
 def _expression(

@@ -78,7 +78,8 @@ def read_motion(
 ) -> LoadedMotion:
     """The motion of a file, or of a folder of frames, for the avatar of a body and a rest pose (a batch of one).
 
-    What a format does not say stays as in the rest pose: shape and placement always, the lids of tracked poses.
+    What a format does not say stays as in the rest pose: shape and placement always, the lids of tracked poses unless
+    they are closed in it.
     Raises `MissingModelFile`, `InvalidInput` (damaged, wrong length, not finite), `ShapeMismatch` (wrong widths) and
     `IncompatibleCheckpoint` (a safetensors file that is no motion).
     """
