@@ -3,8 +3,8 @@
 Upstream tracks FLAME in nine views and regresses SMPL-X onto it. Here SMPL-X is fitted at once, by damped Gauss-Newton
 steps on its distances to the portrait's surface, masks and landmarks, robust (Geman-McClure) and coarse to fine: place
 the neutral body (turned as the landmarks say, if there are any), then turn neck and head, then shape and expression.
-Lids are open or, where landmarks show closed eyes, closed. There is no photometric term: measured, it did not help
-(docs/experiments/fit.md). Deterministic for a given generator.
+Lids and mouth are closed where landmarks show them closed (`closed_features`). There is no photometric term: measured,
+it did not help (docs/experiments/fit.md). Deterministic for a given generator.
 """
 
 from __future__ import annotations
@@ -18,11 +18,12 @@ from torch import Tensor
 
 from ..errors import InvalidInput
 from ..head_frame import HEAD_SCALE
-from ..landmarks import LEFT_EYE, NUM_FACE_LANDMARKS, RIGHT_EYE
+from ..landmarks import NUM_FACE_LANDMARKS
 from ..meshes import Mesh
 from ..progress import Progress
 from ..socket_values import SocketValue
 from ..views import Views
+from .closed_features import ClosedFeatures, closed_features, shut
 from .fit_inputs import check_inputs, few_views
 from .fit_landmarks import LandmarkTerm
 from .fit_start import start_from_landmarks, start_from_mesh
@@ -36,7 +37,7 @@ from .fit_variables import (
     pose_with_derivatives,
     set_values,
 )
-from .landmarks import Landmarks, is_closed, outer_eye_distance
+from .landmarks import Landmarks, outer_eye_distance
 from .model import BodyModel
 from .parameters import BodyParameters
 from .personal_fit import PersonalTarget, find_offsets
@@ -135,6 +136,7 @@ class _Problem:
     silhouette: SilhouetteTerm
     landmarks: LandmarkTerm | None
     centre: BodyParameters  # of the priors
+    closed: ClosedFeatures = ClosedFeatures()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -186,13 +188,20 @@ def fit_body(
         if landmarks is None:
             return _fit(problem, mesh, few, progress)
         try:
-            term = LandmarkTerm(landmarks, views.cameras, settings.consensus_width)
-            return _fit(dataclasses.replace(problem, landmarks=term), mesh, few, progress)
+            return _fit(_with_landmarks(problem, landmarks, views), mesh, few, progress)
         except InvalidInput as error:
             # Landmarks in space are somebody's word, detections a network's guess.
             if mesh is None or landmarks.points_3d is not None:
                 raise
             return _without_landmarks(problem, mesh, few, progress, error)
+
+
+def _with_landmarks(problem: _Problem, landmarks: Landmarks, views: Views) -> _Problem:
+    """The problem with landmarks, and with what they show to be closed. Raises what `find_consensus` raises."""
+    width = problem.settings.consensus_width
+    closed = closed_features(*LandmarkTerm(landmarks, views.cameras, width).in_space)
+    term = LandmarkTerm(shut(landmarks, closed), views.cameras, width)
+    return dataclasses.replace(problem, landmarks=term, closed=closed)
 
 
 def _fit(problem: _Problem, mesh: Mesh | None, few: Views, progress: Progress | None) -> BodyFit:
@@ -244,12 +253,14 @@ def _starts(problem: _Problem, mesh: Mesh | None) -> list[BodyParameters]:
     return start_from_mesh(problem.body, neutral, mesh, problem.regions)
 
 
-def _stages(body: BodyModel, settings: BodyFitSettings) -> tuple[_Stage, _Stage, _Stage]:
+def _stages(problem: _Problem) -> tuple[_Stage, _Stage, _Stage]:
+    body, settings = problem.body, problem.settings
     placement = columns_of(scale=1, translation=3)
     rotation = columns_of(neck_pose=3, head_pose=3)
     shape = columns_of(betas=min(settings.num_betas, body.num_betas))
     if settings.fit_expression:
-        shape += columns_of(expression=min(settings.num_expression, body.num_expression), jaw_pose=1)
+        jaw = 0 if problem.closed.mouth else 1
+        shape += columns_of(expression=min(settings.num_expression, body.num_expression), jaw_pose=jaw)
     return (
         _Stage(placement, settings.place_iterations, 0.15, 0.06),
         _Stage(placement + rotation, settings.turn_iterations, 0.06, 0.04),
@@ -275,21 +286,12 @@ class _Counter:
 
 def _run(problem: _Problem, starts: Sequence[BodyParameters], counter: _Counter) -> BodyParameters:
     """Place the body from every start, then turn and shape the best one."""
-    place, turn, shape = _stages(problem.body, problem.settings)
+    place, turn, shape = _stages(problem)
     placed = [_optimize(problem, place, start, counter) for start in starts]
     energies = [energy for energy, _ in placed]
     best = placed[energies.index(min(energies))][1]
     _, parameters = _optimize(problem, turn, best, counter)
-    return _optimize(problem, shape, _with_closed_lids(problem, parameters), counter)[1]
-
-
-def _with_closed_lids(problem: _Problem, parameters: BodyParameters) -> BodyParameters:
-    """Lids closed where the landmarks show a closed eye: to a shape that is narrow instead, it would never open."""
-    if problem.landmarks is None:
-        return parameters
-    points, weights = problem.landmarks.in_space
-    closed = [bool((weights[eye] > 0).all()) and is_closed(points[eye]) for eye in (LEFT_EYE, RIGHT_EYE)]
-    return parameters.replace(eyelids=parameters.eyelids.new_tensor([closed]))
+    return _optimize(problem, shape, parameters.replace(eyelids=problem.closed.eyelids), counter)[1]
 
 
 def _optimize(

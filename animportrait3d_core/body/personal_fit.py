@@ -126,7 +126,6 @@ class _Search:
             return sparse.csr_matrix((0, count)), np.zeros(0), np.zeros((0, 3))
         points, weights = (value.double().numpy() for value in landmarks)
         weights = weights * _landmark_shares(points, self.closed)
-        points = _with_lids_shut(points, self.closed)
         assets = self.body.assets
         corners = self.body.faces[assets.landmark_faces[:NUM_FACE_LANDMARKS]].numpy()
         shares = assets.landmark_barycentric[:NUM_FACE_LANDMARKS].double().numpy()
@@ -221,14 +220,3 @@ def _landmark_shares(points: np.ndarray, closed: tuple[bool, bool]) -> np.ndarra
     for lids, is_shut in zip((LEFT_EYE, RIGHT_EYE), closed, strict=True):
         shares[lids] = float(is_closed(torch.from_numpy(points[lids])) == is_shut)
     return shares
-
-
-def _with_lids_shut(points: np.ndarray, closed: tuple[bool, bool]) -> np.ndarray:
-    """Landmarks [68, 3] with the upper and the lower lid of closed eyes in one place, which detectors leave a gap
-    between: the eye would open by that much wider."""
-    points = points.copy()
-    for lids, is_shut in zip((LEFT_EYE, RIGHT_EYE), closed, strict=True):
-        if is_shut:
-            eye = points[lids]
-            eye[[1, 2]] = eye[[5, 4]] = (eye[[1, 2]] + eye[[5, 4]]) / 2
-    return points
