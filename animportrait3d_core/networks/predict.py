@@ -17,6 +17,8 @@ from .files import COLOR_CHANNELS, SURFACE_CHANNELS, ImageNetwork
 
 _STRIDE = 32  # the encoders halve their pictures five times
 _BATCH = 4
+_DARK = 0.15  # sum of red, green and blue
+_ONE_COLOR = 0.02  # deviation of a colour's share; textured people reach 0.1 and more, untextured marble 0.012
 
 
 def check_images(where: str, network: ImageNetwork, role: str, images: Tensor) -> None:
@@ -35,8 +37,10 @@ def seen_pixels(where: str, network: ImageNetwork, images: Tensor, normals: Tens
     """Pixels [B, H, W, C] that a network looks at, C its `input_channels`.
 
     images: [B, H, W, 3] in 0..1.  normals: [B, H, W, 3] unit in camera space, 0 where no surface is known, or None.
-    A network that sees pictures alone leaves them out. Raises `ShapeMismatch` or `InvalidInput` for normals of another
-    size or values that are not finite.
+    A network that sees pictures alone leaves them out. Of a surface whose picture has one colour the network is shown
+    the normals alone: the picture holds nothing but their shading, and networks believe pictures more than they should
+    (docs/networks.md). Raises `ShapeMismatch` or `InvalidInput` for normals of another size or values that are not
+    finite.
     """
     if normals is not None:
         check_shape(where, "normals", normals, list(images.shape))
@@ -45,7 +49,23 @@ def seen_pixels(where: str, network: ImageNetwork, images: Tensor, normals: Tens
         return images
     if normals is None:
         return torch.cat([images, images.new_zeros(*images.shape[:3], SURFACE_CHANNELS)], -1)
-    return torch.cat([images, with_known(normals.to(images), -1)], -1)
+    surface = with_known(normals.to(images), -1)
+    blank = network.mean.to(images).expand_as(images)
+    images = torch.where(has_one_color(images, surface[..., -1] > 0)[:, None, None, None], blank, images)
+    return torch.cat([images, surface], -1)
+
+
+def has_one_color(images: Tensor, known: Tensor) -> Tensor:
+    """Which pictures [B] show one colour in light and shade: the shares of red, green and blue are the same everywhere.
+
+    images: [B, H, W, 3].  known: [B, H, W] bool, where the subject is. Darkness has no colour and is left out.
+    """
+    total = images.sum(-1, keepdim=True)
+    weights = (known[..., None] & (total > _DARK)).to(images)
+    shares, count = images / total.clamp_min(_DARK), weights.sum((1, 2), keepdim=True).clamp_min(1)
+    mean = (weights * shares).sum((1, 2), keepdim=True) / count
+    spread = ((weights * (shares - mean).square()).sum((1, 2), keepdim=True) / count).sqrt()
+    return (spread.amax((1, 2, 3)) < _ONE_COLOR) & weights.flatten(1).any(1)
 
 
 def with_known(normals: Tensor, axis: int) -> Tensor:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from animportrait3d_core.errors import IncompatibleCheckpoint, InvalidInput, ShapeMismatch
 from animportrait3d_core.networks import ImageNetwork, detect_landmarks, load_network, segment_images
+from animportrait3d_core.networks.predict import has_one_color, seen_pixels
 from tests.networks.tiny_networks import DESCRIPTIONS, TINY, write
 
 SEES = {"inputs": ["colors", "normals"]}
@@ -108,3 +109,36 @@ def test_every_look_for_landmarks_shows_the_surface():
     assert torch.equal(whole[0, 6] > 0.5, normals[0].norm(dim=-1) > 0.5)
     signs = torch.tensor([1.0, 1, 1, -1, 1, 1, 1])[:, None, None]
     assert torch.equal(mirrored, last.flip(-1) * signs)
+
+
+def shaded(*albedos: tuple[float, float, float]) -> Tensor:
+    """A picture [1, 64, 64, 3] in light and shade, of one colour, or of one in its upper half and one in its lower."""
+    light = torch.rand(1, 64, 64, 1, generator=torch.Generator().manual_seed(5))
+    rows = torch.tensor(albedos).repeat_interleave(64 // len(albedos), 0)
+    return light * rows[None, :, None]
+
+
+CLAY, SKIN, LIPS = (0.8, 0.75, 0.7), (0.9, 0.6, 0.5), (0.8, 0.35, 0.35)
+
+
+def test_a_picture_of_one_colour_is_left_to_its_surface(network):
+    pictures = torch.cat([shaded(CLAY), shaded(SKIN, LIPS)])
+    normals = unit_normals(2, 64, 64)
+    seen = seen_pixels("test", network, pictures, normals)
+    assert torch.equal(seen[0, ..., :3], network.mean.expand(64, 64, 3))
+    assert torch.equal(seen[1, ..., :3], pictures[1])
+    assert torch.equal(seen[..., 3:6], normals)
+    alone = seen_pixels("test", network, pictures, None)
+    assert torch.equal(alone[..., :3], pictures) and not alone[..., 3:].any()
+    nowhere = seen_pixels("test", network, pictures, torch.zeros_like(normals))
+    assert torch.equal(nowhere[..., :3], pictures)
+
+
+def test_colours_count_where_the_subject_is_and_not_in_the_dark():
+    known = torch.zeros(1, 64, 64, dtype=torch.bool)
+    known[:, :32] = True
+    assert has_one_color(shaded(SKIN, LIPS), known).tolist() == [True]
+    known[:, 32:] = True
+    assert has_one_color(shaded(SKIN, LIPS), known).tolist() == [False]
+    noise = 0.04 * torch.rand(1, 32, 64, 3, generator=torch.Generator().manual_seed(6))
+    assert has_one_color(torch.cat([shaded(CLAY)[:, :32], noise], 1), known).tolist() == [True]
