@@ -39,7 +39,7 @@ run_tests() {
 
 say "free: $(free_gb "${TMPDIR:-/tmp}") GB for temporary files, $(free_gb .) GB here"
 started=$SECONDS
-OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" run_tests "$markers" -n "$processes" --dist loadfile "$@"
+OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" run_tests "$markers" -n "$processes" --dist loadfile --no-loadscope-reorder "$@"
 # A page and a browser beside other tests would be too slow for the patience of both.
 if [ "$all" = yes ]; then run_tests browser "$@"; fi
 say "tests passed in $((SECONDS - started)) s"

@@ -12,7 +12,7 @@ class Impatient:
     """A portrait whose user presses stop while it makes its second picture."""
 
     def __init__(self, portrait, context):
-        self.portrait, self.context, self.cameras = portrait, context, []
+        self.portrait, self.context, self.cameras, self.kind = portrait, context, [], portrait.kind
 
     def render(self, cameras, background):
         self.cameras.append(len(cameras))
