@@ -199,8 +199,10 @@ def fit_body(
 def _with_landmarks(problem: _Problem, landmarks: Landmarks, views: Views) -> _Problem:
     """The problem with landmarks, and with what they show to be closed. Raises what `find_consensus` raises."""
     width = problem.settings.consensus_width
-    closed = closed_features(*LandmarkTerm(landmarks, views.cameras, width).in_space)
-    term = LandmarkTerm(shut(landmarks, closed), views.cameras, width)
+    term = LandmarkTerm(landmarks, views.cameras, width)
+    closed = closed_features(*term.in_space)
+    if closed.pairs:
+        term = LandmarkTerm(shut(landmarks, closed), views.cameras, width)
     return dataclasses.replace(problem, landmarks=term, closed=closed)
 
 

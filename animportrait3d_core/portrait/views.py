@@ -43,8 +43,8 @@ def render_views(
         image = portrait.render(cameras[start : start + chunk], background)
         images.append(image.images)
         masks.append(image.masks)
-        # Where less than half is covered, depths of the surface and of what is behind it are mixed.
-        depth.append(torch.where(image.masks > 0.5, image.depth, 0.0))
+        if has_surface:  # where less than half is covered, its depth and that of what is behind it are mixed
+            depth.append(torch.where(image.masks > 0.5, image.depth, 0.0))
         if progress is not None:
             progress(min(start + chunk, len(cameras)), len(cameras), image.images[-1])
     return Views(
