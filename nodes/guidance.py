@@ -20,7 +20,6 @@ EMBEDDED = "embedded prior"
 OF_MODEL = "(of the model)"
 NONE = "(none)"
 FOUND = "(found by itself)"
-EMBEDDED_PREFIX = "embedded: "
 PIPELINE_FILE = "model_index.json"
 WEIGHTS_FILE = "diffusion_pytorch_model.safetensors"
 TOKENIZER_FILE = "tokenizer_config.json"
@@ -51,10 +50,10 @@ def model_path(model: str) -> Path:
 
 def lora_path(lora: str) -> Path:
     """The file of a choice of `lora`."""
-    if lora.startswith(EMBEDDED_PREFIX):
+    if lora.startswith(host.EMBEDDED_PREFIX):
         from animportrait3d_core.embedded.weights import embedded_style_file
 
-        return embedded_style_file(lora.removeprefix(EMBEDDED_PREFIX))
+        return embedded_style_file(lora.removeprefix(host.EMBEDDED_PREFIX))
     return host.model_file(WHERE, "loras", lora)
 
 
@@ -135,7 +134,7 @@ class LoadGuidance:
     def INPUT_TYPES(cls) -> dict[str, Any]:
         from animportrait3d_core.embedded.styles import STYLES
 
-        styles = [EMBEDDED_PREFIX + style for style in STYLES]
+        styles = [host.EMBEDDED_PREFIX + style for style in STYLES]
         models = [EMBEDDED, *_named("diffusers", PIPELINE_FILE), *host.model_files("checkpoints", CHECKPOINT_SUFFIXES)]
         strength = {"default": 1.0, "step": 0.05, "round": False}
         return {

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 MESH_SUFFIXES = (".glb", ".gltf", ".obj", ".ply", ".stl", ".off")
 AXES = ["+x", "-x", "+y", "-y", "+z", "-z"]
-EMBEDDED_PREFIX = "embedded: "
 COMPANION_SUFFIXES = (".mtl", ".bin", ".json", ".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tga", ".tif", ".tiff")
 FILE_OPTION = host.input_file_option(MESH_SUFFIXES, host.Upload("upload mesh", "3d", COMPANION_SUFFIXES))
 
@@ -32,17 +31,17 @@ def portrait_files() -> list[str]:
     """The portraits that the pack makes itself, then the user's files."""
     from animportrait3d_core.embedded.identities import PORTRAIT_NAMES
 
-    return [EMBEDDED_PREFIX + name for name in PORTRAIT_NAMES] + host.input_files(MESH_SUFFIXES)
+    return [host.EMBEDDED_PREFIX + name for name in PORTRAIT_NAMES] + host.input_files(MESH_SUFFIXES)
 
 
 def portrait_path(where: str, name: str) -> tuple[Path, Path]:
     """Path of the mesh, and of its landmark file beside it (which need not exist)."""
-    if not name.startswith(EMBEDDED_PREFIX):
+    if not name.startswith(host.EMBEDDED_PREFIX):
         path = host.input_file(where, name)
         return path, path.with_suffix(".json")
     from animportrait3d_core.embedded.identities import embedded_portrait_files
 
-    return embedded_portrait_files(name[len(EMBEDDED_PREFIX) :])
+    return embedded_portrait_files(name[len(host.EMBEDDED_PREFIX) :])
 
 
 def placed_head(
@@ -157,7 +156,7 @@ class PortraitFromMesh:
     def IS_CHANGED(cls, file: str, **inputs: Any) -> str:
         from animportrait3d_core.mesh_files.companions import companion_files
 
-        if file.startswith(EMBEDDED_PREFIX):
+        if file.startswith(host.EMBEDDED_PREFIX):
             return file
         return host.input_file_stamp("AP3D_PortraitFromMesh", file, companion_files)
 
@@ -299,7 +298,7 @@ class LoadLandmarks:
 
     @classmethod
     def IS_CHANGED(cls, file: str, **inputs: Any) -> str:
-        if file.startswith(EMBEDDED_PREFIX):
+        if file.startswith(host.EMBEDDED_PREFIX):
             return file
         return host.input_file_stamp("AP3D_LoadLandmarks", str(PurePath(file).with_suffix(".json")))
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from animportrait3d_core.portrait.protocol import Portrait
     from animportrait3d_core.portrait.trigrid import Generator, TrigridPortrait
 
-EMBEDDED_PREFIX, INPUT_PREFIX = "embedded: ", "input: "
+INPUT_PREFIX = "input: "
 MODEL_KEY = "portrait3d"
 PORTRAIT_SUFFIXES = (".pth", ".pt", ".safetensors")
 GENERATOR_SUFFIXES = (".pkl", ".safetensors")
@@ -33,7 +33,7 @@ def embedded_portraits() -> list[str]:
     """The choices that every installation has."""
     from animportrait3d_core.embedded.portraits import SHIPPED_PORTRAITS
 
-    return [EMBEDDED_PREFIX + name for name in SHIPPED_PORTRAITS]
+    return [host.EMBEDDED_PREFIX + name for name in SHIPPED_PORTRAITS]
 
 
 def user_files(suffixes: tuple[str, ...]) -> list[str]:
@@ -142,7 +142,7 @@ class LoadPortrait3D:
 
     @classmethod
     def IS_CHANGED(cls, file: str, generator: str, **inputs: Any) -> str:
-        names = [] if file.startswith(EMBEDDED_PREFIX) else [file, str(PurePosixPath(file).with_suffix(".txt"))]
+        names = [] if file.startswith(host.EMBEDDED_PREFIX) else [file, str(PurePosixPath(file).with_suffix(".txt"))]
         names += [] if generator == INSIDE_THE_FILE else [generator]
         return "\n".join([file, *(host.stamp_of(functools.partial(_one, name)) for name in names)])
 
@@ -151,8 +151,8 @@ class LoadPortrait3D:
         from animportrait3d_core.embedded.portraits import shipped_portrait_file
         from animportrait3d_core.portrait.trigrid import carries_decoder, read_generator, render_background, to_uint8
 
-        if file.startswith(EMBEDDED_PREFIX):
-            path = shipped_portrait_file(file[len(EMBEDDED_PREFIX) :])
+        if file.startswith(host.EMBEDDED_PREFIX):
+            path = shipped_portrait_file(file[len(host.EMBEDDED_PREFIX) :])
         else:
             path = user_file(file)
         weights, unused = None, []

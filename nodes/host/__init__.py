@@ -9,6 +9,7 @@ from __future__ import annotations
 from .cameras import LOAD3D_CAMERA, HostCameras, cameras_of_host, host_cameras
 from .environment import check_interrupt, device, in_comfyui, report_metrics, say, warn
 from .folders import (
+    EMBEDDED_PREFIX,
     SavePath,
     Upload,
     clip_tokenizer_folder,
@@ -44,6 +45,7 @@ from .tensors import plain_torch, plain_values
 from .values import node_result
 
 __all__ = [
+    "EMBEDDED_PREFIX",
     "GRAPH_INPUTS",
     "LOAD3D_CAMERA",
     "MODEL_3D",
