@@ -215,7 +215,7 @@ class FitSMPLX:
         host.report_metrics("fit", fit.metrics)
         image = fit_image(views, fit, landmarks)
         shown = image if mesh is None else torch.cat([image, contour_image(fit, mesh, image.shape[1])])
-        lines = [*host.warn("AP3D_FitSMPLX", fit.warnings), *fit_verdict(fit, views, landmarks).lines()]
+        lines = [*host.warn("AP3D_FitSMPLX", fit.warnings), *fit_verdict(fit).lines()]
         ui = host.preview_images(shown, "fit") | ({"text": ["\n".join(lines)]} if lines else {})
         return host.node_result(fit, image, ui=ui)
 

@@ -111,12 +111,14 @@ class BodyFit(SocketValue):
     `silhouette_iou`, `silhouette_inside`: of the body's picture and the masks; share of the first inside the second.
     `silhouettes_left_out`: masks that contradict the others, of those that were used.
     warnings: what was given and not used, and why.
+    landmarks: points [68, 3] in the world and weights [68] in 0..1 that the body was drawn to, if there were any.
     """
 
     parameters: BodyParameters
     body: BodyModel
     metrics: Mapping[str, float]
     warnings: tuple[str, ...] = ()
+    landmarks: tuple[Tensor, Tensor] | None = None
     schema_version: int = SCHEMA_VERSION
 
     @property
@@ -203,6 +205,8 @@ def _with_landmarks(problem: _Problem, landmarks: Landmarks, views: Views) -> _P
     closed = closed_features(*term.in_space)
     if closed.pairs:
         term = LandmarkTerm(shut(landmarks, closed), views.cameras, width)
+    if problem.surface is not None:
+        term.lay_on(problem.surface.mesh, problem.surface.covering)
     return dataclasses.replace(problem, landmarks=term, closed=closed)
 
 
@@ -212,9 +216,10 @@ def _fit(problem: _Problem, mesh: Mesh | None, few: Views, progress: Progress | 
     parameters = _run(problem, starts, _Counter(progress, _total_steps(problem.settings, len(starts))))
     metrics = _metrics(problem, parameters, few)
     _check_limits(metrics, problem.settings)
+    landmarks = None if problem.landmarks is None else problem.landmarks.in_space
     if not problem.settings.personal_offsets or problem.surface is None:
-        return BodyFit(parameters, problem.body, metrics)
-    return _personalized(problem, parameters, few, metrics)
+        return BodyFit(parameters, problem.body, metrics, landmarks=landmarks)
+    return dataclasses.replace(_personalized(problem, parameters, few, metrics), landmarks=landmarks)
 
 
 def _personalized(problem: _Problem, parameters: BodyParameters, few: Views, before: Mapping[str, float]) -> BodyFit:

@@ -14,15 +14,18 @@ from torch import Tensor
 from ..cameras import Cameras, project
 from ..errors import InvalidInput
 from ..landmarks import JAWLINE, LEFT_EYE, MOUTH, NUM_FACE_LANDMARKS, RIGHT_EYE
+from ..meshes import Mesh
 from .fit_terms import image_derivatives
 from .fit_variables import LinearizedBody, NormalEquations, geman_mcclure_weights
-from .landmarks import Landmarks, closest_to_rays, viewing_rays
+from .landmarks import Landmarks, closest_to_rays, degrees_from_front, outer_eye_distance, viewing_rays
+from .surface_landmarks import landmarks_on_surface
 
 _MIN_AGREEING_SHARE = 0.5  # of a view's detections; under it the view as a whole is not believed
 _MIN_VIEW_ANGLE = 3.0  # degrees between two rays that place a point in space
 _PAIRS_AT_ONCE = 64
 _ROBUST_STEPS = 10
 _VIEWS_OF_BIAS = 6  # a landmark errs alike in all views as much as the mean of so many views errs by chance
+_APART = 0.018  # of the outer-eye distance: views that differ so much from a point know it no better than a surface
 _JAWLINE_WEIGHT = 0.6
 _JAWLINE_DEGREES = 35.0  # from the front: turned further, the jawline that is seen is another line on the head
 
@@ -119,6 +122,12 @@ def _ray_distances(origins: Tensor, directions: Tensor, points: Tensor) -> Tenso
     return torch.where(along > 0, across, torch.full_like(across, torch.inf))
 
 
+def _apart(origins: Tensor, directions: Tensor, points: Tensor, weights: Tensor) -> Tensor:
+    """Root mean square distance [68] of the points [68, 3] to their rays, by weights [B, 68]; 0 where none counts."""
+    squared = torch.where(weights > 0, _ray_distances(origins, directions, points).square() * weights, 0.0)
+    return (squared.sum(0) / weights.sum(0).clamp(min=1e-9)).sqrt()
+
+
 def _refined(origins: Tensor, directions: Tensor, confidence: Tensor, width: float) -> tuple[Tensor, Tensor]:
     """Points [68, 3] and a mask of those that are determined: the best proposal, then robust least squares."""
     points = _best_proposals(origins, directions, confidence, width)
@@ -156,12 +165,7 @@ def _jawline_weights(cameras: Cameras, points: Tensor, determined: Tensor) -> Te
     if any(len(group) == 0 for group in groups):  # the front of the face is unknown
         weights[:, JAWLINE] = 0.0
         return weights
-    right_eye, left_eye, mouth = (group.mean(0) for group in groups)
-    leftward = left_eye - right_eye
-    forward = torch.linalg.cross(leftward, (left_eye + right_eye) / 2 - mouth)
-    towards = cameras.camera_centers.double() - (left_eye + right_eye + mouth) / 3
-    turn = torch.atan2(towards @ leftward / leftward.norm(), towards @ forward / forward.norm()).abs()
-    frontal = (torch.rad2deg(turn) <= _JAWLINE_DEGREES).to(weights)
+    frontal = (degrees_from_front(cameras, *(group.mean(0) for group in groups)) <= _JAWLINE_DEGREES).to(weights)
     weights[:, JAWLINE] = _JAWLINE_WEIGHT * frontal[:, None]
     return weights
 
@@ -183,6 +187,19 @@ class LandmarkTerm:
             self.in_space = self.consensus.points, self.consensus.point_weights
         if landmarks.points_3d is not None:
             self.in_space = landmarks.points_3d, landmarks.confidence_3d
+
+    def lay_on(self, mesh: Mesh, covering: Tensor) -> None:
+        """Moves `in_space`, if it was not given, towards where the detections meet the surface: the more, the less the
+        views agree. covering: [F] bool, faces that hide a face."""
+        if self.consensus is None or self.landmarks.points_3d is not None:
+            return
+        points, weights = self.in_space
+        found = self.consensus.weights[self.views]
+        unit = outer_eye_distance(points)
+        apart = _apart(*viewing_rays(self.cameras, self.pixels), points.double(), found) / unit
+        share = (apart**4 / (apart**4 + _APART**4)).float()[:, None]
+        on_surface = landmarks_on_surface(mesh, covering, self.cameras, self.pixels, found, points)
+        self.in_space = torch.lerp(points, on_surface, share), weights
 
     def add_to(self, system: NormalEquations, posed: LinearizedBody, width: float, weight: float) -> None:
         """Adds both forms; `weight` counts one whole landmark of confidence 1, in space or in very many views."""

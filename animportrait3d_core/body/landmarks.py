@@ -126,6 +126,15 @@ def mean_landmark_error(found: Tensor, truth: Tensor) -> float:
     return float(distances.mean() / outer_eye_distance(truth))
 
 
+def degrees_from_front(cameras: Cameras, right_eye: Tensor, left_eye: Tensor, mouth: Tensor) -> Tensor:
+    """By how many degrees [B], 0 to 180, each camera stands to the side of a face; its points are [3] in the world."""
+    leftward = left_eye - right_eye
+    forward = torch.linalg.cross(leftward, (left_eye + right_eye) / 2 - mouth)
+    towards = cameras.camera_centers.to(leftward) - (left_eye + right_eye + mouth) / 3
+    turn = torch.atan2(towards @ leftward / leftward.norm(), towards @ forward / forward.norm())
+    return torch.rad2deg(turn).abs()
+
+
 def viewing_rays(cameras: Cameras, pixels: Tensor) -> tuple[Tensor, Tensor]:
     """Origins [B, 3] and unit directions [B, N, 3] in the world, float64, of the rays through pixels [B, N, 2]."""
     homogeneous = torch.cat([pixels, torch.ones_like(pixels[..., :1])], dim=-1).double()

@@ -11,16 +11,13 @@ import dataclasses
 import torch
 from torch import Tensor
 
-from ..body.fit import BodyFit, BodyFitSettings
-from ..body.fit_landmarks import LandmarkTerm
-from ..body.landmarks import CLOSED, Landmarks, eye_opening, outer_eye_distance
+from ..body.fit import BodyFit
+from ..body.landmarks import outer_eye_distance
 from ..cameras import orbit_cameras, project
-from ..errors import InvalidInput
 from ..head_frame import FACE_CENTER
 from ..landmarks import CHIN, LEFT_BROW, LEFT_EYE, MOUTH, NOSE, NUM_FACE_LANDMARKS, RIGHT_BROW, RIGHT_EYE
 from ..meshes import Mesh
 from ..previews import draw_points
-from ..views import Views
 from .mesh import MeshRenderSettings, render_colored_mesh
 
 GOOD, FAIR = 0.03, 0.06
@@ -40,7 +37,7 @@ SURFACE_GOOD = 0.02
 @dataclasses.dataclass(frozen=True)
 class FitVerdict:
     """off: distance of each of `PARTS` to the landmarks, over the outer-eye distance, if there are any.  surface: the
-    same of the skin to the mesh, if known.  closed: whether the lids of the landmarks are closed."""
+    same of the skin to the mesh, if known.  closed: whether an eye was fitted closed."""
 
     off: dict[str, float]
     surface: float | None
@@ -65,29 +62,20 @@ class FitVerdict:
         return lines
 
 
-def fit_verdict(fit: BodyFit, views: Views, landmarks: Landmarks | None) -> FitVerdict:
-    """How far the features of a fit are from the landmarks, those that the views agree on or those in space."""
-    surface = fit.metrics.get("surface_rms")
-    if landmarks is None or "landmark_error" not in fit.metrics:
-        return FitVerdict({}, surface)
-    try:
-        found, weights = LandmarkTerm(landmarks, views.cameras, BodyFitSettings().consensus_width).in_space
-    except InvalidInput:  # they were of no use, and the fit has told so
-        return FitVerdict({}, surface)
-    known = weights > 0
+def fit_verdict(fit: BodyFit) -> FitVerdict:
+    """How far the features of a fit are from the landmarks that it was drawn to."""
+    surface, closed = fit.metrics.get("surface_rms"), bool((fit.parameters.eyelids > 0.5).any())
+    if fit.landmarks is None:
+        return FitVerdict({}, surface, closed)
+    found, weights = fit.landmarks
     fitted = fit.body(fit.parameters).landmarks[0, :NUM_FACE_LANDMARKS]
     distances = (fitted - found).norm(dim=-1) / outer_eye_distance(fitted)
     off = {}
     for name, part in PARTS.items():
-        index = [number for number in part if bool(known[number])]
+        index = [number for number in part if bool(weights[number] > 0)]
         if index:
             off[name] = float(distances[index].median())
-    return FitVerdict(off, surface, bool(known[36:48].all()) and _opening(found) < CLOSED)
-
-
-def _opening(points: Tensor) -> float:
-    """The mean of both eyes."""
-    return sum(eye_opening(points[eye]) for eye in (RIGHT_EYE, LEFT_EYE)) / 2
+    return FitVerdict(off, surface, closed)
 
 
 def contour_image(fit: BodyFit, mesh: Mesh, size: int = 512) -> Tensor:

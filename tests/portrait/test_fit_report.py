@@ -2,61 +2,55 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 
 from animportrait3d_core.body.fit import BodyFit
-from animportrait3d_core.body.landmarks import Landmarks, outer_eye_distance
+from animportrait3d_core.body.landmarks import outer_eye_distance
 from animportrait3d_core.cameras import orbit_cameras, project
 from animportrait3d_core.head_frame import FACE_CENTER
 from animportrait3d_core.meshes import Mesh
 from animportrait3d_core.portrait.fit_report import CONTOUR_COLOR, FitVerdict, contour_image, fit_verdict
 from animportrait3d_core.portrait.head_target import standard_placement
-from animportrait3d_core.views import Views
 
 
 @pytest.fixture(scope="module")
 def fitted(mannequin_body):
-    """A fit that has landmarks, those landmarks [68, 3], and two views."""
+    """A fit, and where its landmarks [68, 3] are."""
     parameters = standard_placement(mannequin_body)
     points = mannequin_body(parameters).landmarks[0, :68].detach()
-    cameras = orbit_cameras([0.0, 40.0], [0.0, 0.0], 64)
-    views = Views(torch.ones(2, 64, 64, 3), torch.ones(2, 64, 64), cameras, torch.ones(3))
-    metrics = {"surface_rms": 0.012, "landmark_error": 0.0}
-    return BodyFit(parameters, mannequin_body, metrics), points, views
+    return BodyFit(parameters, mannequin_body, {"surface_rms": 0.012}), points
 
 
 def test_what_is_off_is_named_and_the_rest_is_good(fitted):
-    fit, points, views = fitted
+    fit, points = fitted
     moved, unit = points.clone(), outer_eye_distance(points)
     moved[7:10, 1] -= 0.08 * unit
     moved[36:42, 0] += 0.045 * unit
-    for landmarks in (Landmarks(points_3d=moved), Landmarks(points_2d=project(views.cameras, moved)[0])):
-        lines = fit_verdict(fit, views, landmarks).lines()
-        assert lines[0] == "chin 8% off: look here" and lines[1] == "right lids within 6%: fair"
-        assert lines[2] == "left lids, lips, nose, brows within 3%: good"
-        assert lines[3] == "skin 1.2% from the surface: good" and len(lines) == 4
+    lines = fit_verdict(dataclasses.replace(fit, landmarks=(moved, torch.ones(68)))).lines()
+    assert lines[0] == "chin 8% off: look here" and lines[1] == "right lids within 6%: fair"
+    assert lines[2] == "left lids, lips, nose, brows within 3%: good"
+    assert lines[3] == "skin 1.2% from the surface: good" and len(lines) == 4
 
 
 def test_closed_eyes_are_told(fitted):
-    fit, points, views = fitted
-    closed = points.clone()
-    for upper, lower in ((37, 41), (38, 40), (43, 47), (44, 46)):
-        closed[upper] = closed[lower]
-    assert "the eyes of the portrait are closed" in fit_verdict(fit, views, Landmarks(points_3d=closed)).lines()[-1]
-    assert not fit_verdict(fit, views, Landmarks(points_3d=points)).closed
+    fit, _ = fitted
+    asleep = fit.parameters.replace(eyelids=torch.tensor([[1.0, 0.0]]))
+    assert "the eyes of the portrait are closed" in fit_verdict(dataclasses.replace(fit, parameters=asleep)).lines()[-1]
+    assert not fit_verdict(fit).closed
 
 
 def test_without_landmarks_the_surface_alone_is_judged(fitted):
-    fit, _, views = fitted
-    assert fit_verdict(fit, views, None).lines() == ["skin 1.2% from the surface: good"]
+    fit, points = fitted
+    assert fit_verdict(fit).lines() == ["skin 1.2% from the surface: good"]
     assert FitVerdict({}, 0.03).lines() == ["skin 3.0% from the surface: fair: look at the close picture"]
-    useless = Landmarks(points_2d=torch.zeros(2, 68, 2), confidence=torch.zeros(2, 68))
-    assert fit_verdict(fit, views, useless).off == {}
+    assert fit_verdict(dataclasses.replace(fit, landmarks=(points, torch.zeros(68)))).off == {}
 
 
 def test_contours_lie_on_lids_and_lips(fitted):
-    fit, points, _ = fitted
+    fit, points = fitted
     vertices = fit.body(fit.parameters).vertices[0].detach()
     image = contour_image(fit, Mesh(vertices, fit.body.faces_outward), 256)
     cameras = orbit_cameras([0.0, 30.0], [0.0, 0.0], 256, target=list(FACE_CENTER), fov_degrees=11.0)
