@@ -33,14 +33,14 @@ def network_stamp(where: str, role: str, choice: str) -> str:
     return host.model_file_stamp(where, MODEL_KEY_OF_ROLE[role], choice, host.files_beside)
 
 
-def chosen_network(where: str, role: str, choice: str) -> ImageNetwork:
-    """The network of a choice, on the host's device."""
+def chosen_network(where: str, role: str, choice: str, on_surfaces: bool = False) -> ImageNetwork:
+    """The network of a choice, on the host's device. on_surfaces: the pictures come with the surface they show."""
     from animportrait3d_core.networks import load_network
 
     if choice == EMBEDDED:
         from animportrait3d_core.embedded.weights import embedded_network_folder
 
-        folder = embedded_network_folder(role)
+        folder = embedded_network_folder(role, on_surfaces)
     else:
         folder = host.model_file(where, MODEL_KEY_OF_ROLE[role], choice)
     return load_network(folder, role, host.device_with_room([folder if folder.is_dir() else folder.parent]))

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from animportrait3d_core.meshes import Mesh
+    from animportrait3d_core.networks import ImageNetwork
     from animportrait3d_core.segmentation import ViewLabels
     from animportrait3d_core.views import Views
 
@@ -32,6 +33,14 @@ def painted_classes() -> list[str]:
 def spread_over(images: Tensor, count: int) -> Tensor:
     """At most `count` pictures, taken evenly from a batch."""
     return images[:: max(1, len(images) // count)][:count]
+
+
+def seen_parts(where: str, choice: str, views: Views) -> tuple[ImageNetwork, Tensor]:
+    """The parts network of a choice, and the probabilities [B, H, W, C] that it sees in the views."""
+    from animportrait3d_core.networks import segment_images
+
+    network = chosen_network(where, "parts", choice, on_surfaces=views.normals is not None)
+    return network, segment_images(network, views.images, host.ProgressBar(len(views)), views.normals)
 
 
 class MatteViews:
@@ -76,7 +85,7 @@ class MatteViews:
     @host.plain_torch
     def execute(self, views: Views, method: str, network: str, mask: Tensor | None = None) -> dict[str, Any]:
         from animportrait3d_core.errors import InvalidInput
-        from animportrait3d_core.networks import parts_matte, segment_images
+        from animportrait3d_core.networks import parts_matte
         from animportrait3d_core.segmentation import matte_views
 
         where = "AP3D_MatteViews"
@@ -85,9 +94,8 @@ class MatteViews:
             raise InvalidInput(f"{where}: method '{method}' and the mask is {state}; choose 'mask' to use a mask.")
         matted = views
         if method == "network":
-            model = chosen_network(where, "parts", network)
-            matte = parts_matte(model, segment_images(model, views.images, host.ProgressBar(len(views)), views.normals))
-            matted = matte_views(views, matte)
+            model, found = seen_parts(where, network, views)
+            matted = matte_views(views, parts_matte(model, found))
         elif mask is not None:
             matted = matte_views(views, mask)
         shown = host.preview_images(spread_over(matted.images, 8), "mattes")
@@ -175,7 +183,6 @@ class SegmentViews:
         hair_mask: Tensor | None = None,
     ) -> dict[str, Any]:
         from animportrait3d_core.errors import InvalidInput, check_shape
-        from animportrait3d_core.networks import segment_images
         from animportrait3d_core.segmentation import labels_from_image, labels_from_probabilities, with_hair
         from animportrait3d_core.segmentation.images import class_images, label_overlay
 
@@ -189,12 +196,10 @@ class SegmentViews:
             check_shape(where, "label_images", label_images, [len(views), "H", "W", "C"])
             labels = labels_from_image(label_images, label_set, where)
         else:
-            model = chosen_network(where, "parts", network)
-            probabilities = segment_images(model, views.images, host.ProgressBar(len(views)), views.normals)
+            model, probabilities = seen_parts(where, network, views)
             labels = labels_from_probabilities(probabilities, model.classes, where)
         if hair_network != NO_NETWORK:
-            model = chosen_network(where, "parts", hair_network)
-            answer = segment_images(model, views.images, host.ProgressBar(len(views)), views.normals)
+            model, answer = seen_parts(where, hair_network, views)
             hair_mask = answer[..., model.classes.index("hair")]
         if hair_mask is not None:
             labels = with_hair(labels, hair_mask)

@@ -12,7 +12,9 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 SUFFIXES = (".glb", ".gltf", ".obj", ".ply", ".stl", ".off")
 GRAPH = ROOT / "workflows" / "mesh_portrait.json"
-COLUMNS = ("head", "ended", "seconds", "surface_rms", "landmark_error", "psnr_portrait", "coverage", "warnings")
+MARKS = ROOT / "tests" / "data" / "field_marks.json"
+METRICS = ("surface_rms_face", "landmark_error", "psnr_portrait", "coverage")
+COLUMNS = ("head", "ended", "seconds", *METRICS, "lids", "lips", "warnings")
 
 
 def heads_of(folder: Path) -> list[Path]:
@@ -23,6 +25,34 @@ def heads_of(folder: Path) -> list[Path]:
 def metrics_of(report: dict[str, Any]) -> dict[str, float]:
     """All metrics of a report by name, whatever stage they belong to."""
     return {name: value for stage in report.get("metrics", {}).values() for name, value in stage.items()}
+
+
+def marked_errors(head: Path, avatar_file: Path) -> dict[str, str]:
+    """Mean distance of points that were marked by eye to the avatar's contours of lids and of lips, over that of the
+    outer eye corners; nothing for a head without marks."""
+    import torch
+
+    from animportrait3d_core.avatar.io import load_avatar
+    from animportrait3d_core.body.landmarks import outer_eye_distance
+    from animportrait3d_core.landmarks import MOUTH
+    from animportrait3d_core.mesh_files import load_mesh_with_report
+    from animportrait3d_core.portrait.contours import distances_to_contours
+    from animportrait3d_core.portrait.head_target import head_target
+    from animportrait3d_core.portrait.preparation import find_largest_head
+    from animportrait3d_core.portrait.reduction import reduce_faces
+
+    marks = json.loads(MARKS.read_text(encoding="utf-8")).get(head.name)
+    if marks is None:
+        return {}
+    avatar = load_avatar(avatar_file)
+    landmarks = avatar.body(avatar.parameters).landmarks[0]
+    placed = find_largest_head(reduce_faces(load_mesh_with_report(head)[0]).mesh, head_target(avatar.body))
+    points = placed.alignment.apply(torch.tensor(list(marks.values()), dtype=torch.float32)).float()
+    found = distances_to_contours(landmarks, dict(zip(map(int, marks), points, strict=True)))
+    unit = float(outer_eye_distance(landmarks))
+    lids = [value for number, value in found.items() if number < MOUTH.start]
+    lips = [value for number, value in found.items() if number >= MOUTH.start]
+    return {name: f"{sum(few) / len(few) / unit:.3f}" for name, few in (("lids", lids), ("lips", lips))}
 
 
 def run_head(head: Path, output: Path, arguments: list[str]) -> dict[str, Any]:
@@ -36,8 +66,11 @@ def run_head(head: Path, output: Path, arguments: list[str]) -> dict[str, Any]:
     report = output / "report.json"
     written = report.is_file() and done.returncode == 0
     found = metrics_of(json.loads(report.read_text(encoding="utf-8"))) if written else {}
-    row |= {name: f"{found[name]:.4g}" for name in COLUMNS if name in found}
-    row["ended"] = "avatar" if (output / "avatar.safetensors").is_file() and written else f"exit {done.returncode}"
+    row |= {name: f"{found[name]:.4g}" for name in METRICS if name in found}
+    avatar = output / "avatar.safetensors"
+    row["ended"] = "avatar" if avatar.is_file() and written else f"exit {done.returncode}"
+    if row["ended"] == "avatar":
+        row |= marked_errors(head, avatar)
     return row | {"warnings": sum(text.startswith("warning: ") for text in said), "said": said}
 
 

@@ -6,8 +6,8 @@
 # They begin with the weights in START_FROM (default: the pack's own), which takes about an hour on two cores; with an
 # empty START_FROM they begin with random ones, the last two in two rounds, which takes three. May be stopped at any
 # time; run again, it goes on where it was. IDENTITIES, SIZE and MINUTES (per network and call) can be set in the
-# environment. When a network is good enough (FOLDER/<role>/metrics.json, and its table by trait in the model card), copy
-# FOLDER/<role>/network into animportrait3d_core/embedded/weights/<role>.
+# environment. When a network is good enough (FOLDER/<name>/metrics.json, and its table by trait in the model card), copy
+# FOLDER/<name>/network into animportrait3d_core/embedded/weights/<name>.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/environment.sh
@@ -42,15 +42,15 @@ second() {
   fi
 }
 
-# tune ROLE STEPS: a training that starts from a network which knows less of the world.
+# tune ROLE NAME STEPS: a training in $folder/NAME that starts from a network which knows less of the world.
 tune() {
-  train "$1" "$1" --start-from "$start_from/$1" --steps "$2" --lr 1e-3
+  train "$1" "$2" --start-from "$start_from/$2" --steps "$3" --lr 1e-3
 }
 
 if [ -n "$start_from" ]; then
-  { tune parts 5000 && tune normals 3000; } &
+  { tune parts parts_on_surfaces 5000 && tune normals normals 3000; } &
   beside=$!
-  tune landmarks 7000
+  tune landmarks landmarks 7000
 else
   { train parts parts && train normals normals_first && second normals; } &
   beside=$!

@@ -61,7 +61,8 @@ class BodyFitSettings:
     coefficients are fitted, at most the body's own; the rest stay 0.  fit_expression: False keeps the face neutral.
     consensus_width: distance within which detections of different views agree (`find_consensus`).  view_count,
     view_size: how many views, and how large, the silhouettes use.  max_surface_error: limit of the metric
-    `surface_rms`.  max_landmark_error: limit of `landmark_error` and `landmark_reprojection`.  allow_poor_fit: return
+    `surface_rms`.  max_shape_error: the same before personal offsets where landmarks show that there is a face, if it
+    is the larger one: offsets find their places from near by.  max_landmark_error: limit of `landmark_error` and `landmark_reprojection`.  allow_poor_fit: return
     a fit beyond the limits.  personal_offsets: where there is a surface, a fit within the limits is given offsets that
     make the body this person (`personal_fit`).
     """
@@ -76,7 +77,7 @@ class BodyFitSettings:
     silhouette_points: float = 400.0
     landmark_noise: float = 0.0018
     consensus_width: float = 0.012
-    betas_spread: float = 1.0
+    betas_spread: float = 0.7
     expression_spread: float = 0.5
     rotation_spread: float = 0.15
     jaw_spread: float = 0.05
@@ -88,9 +89,14 @@ class BodyFitSettings:
     view_count: int = 8
     view_size: int = 128
     max_surface_error: float = 0.035
+    max_shape_error: float = 0.05
     max_landmark_error: float = 0.1
     allow_poor_fit: bool = False
     personal_offsets: bool = True
+
+    def of_shape(self) -> BodyFitSettings:
+        """The same with the limit for a fit that personal offsets will follow."""
+        return dataclasses.replace(self, max_surface_error=max(self.max_surface_error, self.max_shape_error))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -215,11 +221,15 @@ def _fit(problem: _Problem, mesh: Mesh | None, few: Views, progress: Progress | 
     starts = _starts(problem, mesh)
     parameters = _run(problem, starts, _Counter(progress, _total_steps(problem.settings, len(starts))))
     metrics = _metrics(problem, parameters, few)
-    _check_limits(metrics, problem.settings)
+    personal = problem.settings.personal_offsets and problem.surface is not None
+    follows = personal and problem.landmarks is not None
+    _check_limits(metrics, problem.settings.of_shape() if follows else problem.settings)
     landmarks = None if problem.landmarks is None else problem.landmarks.in_space
-    if not problem.settings.personal_offsets or problem.surface is None:
+    if not personal:
         return BodyFit(parameters, problem.body, metrics, landmarks=landmarks)
-    return dataclasses.replace(_personalized(problem, parameters, few, metrics), landmarks=landmarks)
+    fit = _personalized(problem, parameters, few, metrics)
+    _check_limits(fit.metrics, problem.settings)
+    return dataclasses.replace(fit, landmarks=landmarks)
 
 
 def _personalized(problem: _Problem, parameters: BodyParameters, few: Views, before: Mapping[str, float]) -> BodyFit:

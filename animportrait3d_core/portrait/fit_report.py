@@ -18,6 +18,7 @@ from ..head_frame import FACE_CENTER
 from ..landmarks import CHIN, LEFT_BROW, LEFT_EYE, MOUTH, NOSE, NUM_FACE_LANDMARKS, RIGHT_BROW, RIGHT_EYE
 from ..meshes import Mesh
 from ..previews import draw_points
+from .contours import contour_points
 from .mesh import MeshRenderSettings, render_colored_mesh
 
 GOOD, FAIR = 0.03, 0.06
@@ -29,7 +30,6 @@ PARTS = {
     "brows": range(RIGHT_BROW.start, LEFT_BROW.stop),
     "chin": range(CHIN - 1, CHIN + 2),
 }
-CONTOURS = ((36, 37, 38, 39, 40, 41, 36), (42, 43, 44, 45, 46, 47, 42), (*range(48, 60), 48), (*range(60, 68), 60))
 CONTOUR_COLOR = (0.05, 0.15, 0.95)
 SURFACE_GOOD = 0.02
 
@@ -85,6 +85,4 @@ def contour_image(fit: BodyFit, mesh: Mesh, size: int = 512) -> Tensor:
         mesh = dataclasses.replace(mesh, vertex_colors=torch.full_like(mesh.vertices, 0.7))
     images = render_colored_mesh(mesh, cameras, None, MeshRenderSettings("soft")).images
     points = fit.body(fit.parameters).landmarks[0, :NUM_FACE_LANDMARKS].detach()
-    steps = torch.linspace(0, 1, 13)[:-1, None]
-    lines = [points[a] + steps * (points[b] - points[a]) for contour in CONTOURS for a, b in zip(contour, contour[1:])]
-    return draw_points(images, project(cameras, torch.cat(lines))[0], CONTOUR_COLOR)
+    return draw_points(images, project(cameras, contour_points(points))[0], CONTOUR_COLOR)

@@ -253,6 +253,25 @@ def test_a_fit_beyond_its_limits_says_which_term_and_which_view():
     _check_limits(poor | {"landmark_error": 0.1}, BodyFitSettings())
 
 
+def test_the_limit_of_the_surface_is_asked_after_the_offsets_where_landmarks_show_a_face(mannequin_body, person):
+    subject = person(2)
+    landmarks = Landmarks(points_3d=subject.landmarks)
+    metrics = fit_body(subject.views, mannequin_body, subject.mesh, landmarks, QUICK).metrics
+    before, after = metrics["surface_rms_before"], metrics["surface_rms"]
+    assert after < 0.6 * before
+    between = dataclasses.replace(QUICK, max_surface_error=(before + after) / 2)
+    assert fit_body(subject.views, mannequin_body, subject.mesh, landmarks, between).metrics["surface_rms"] == after
+    for refused in (
+        dataclasses.replace(between, max_shape_error=between.max_surface_error),
+        dataclasses.replace(between, personal_offsets=False),
+        dataclasses.replace(between, max_surface_error=0.9 * after),
+    ):
+        with pytest.raises(InvalidInput, match="surface_rms is .* expected at most"):
+            fit_body(subject.views, mannequin_body, subject.mesh, landmarks, refused)
+    with pytest.raises(InvalidInput, match="surface_rms is .* expected at most"):
+        fit_body(subject.views, mannequin_body, subject.mesh, settings=between)
+
+
 def test_what_is_no_head_is_refused(mannequin_body, person):
     head = person(2).mesh
     backwards = Mesh(head.vertices * torch.tensor([-1.0, 1, -1]), head.faces)

@@ -95,7 +95,7 @@ def test_the_node_detects_and_shows(run_node, monkeypatch, tmp_path):
     monkeypatch.setattr(networks, "detect_landmarks", lambda network, images, progress, normals: fake_detector(images))
     from animportrait3d_core.embedded import weights
 
-    monkeypatch.setattr(weights, "embedded_network_folder", lambda role: tmp_path / role)
+    monkeypatch.setattr(weights, "embedded_network_folder", lambda role, on_surfaces: tmp_path / role)
     seen = run_node("AP3D_DetectLandmarks", views=views_at(YAWS), most_yaw=75.0)
     assert seen.landmarks.points_2d.shape == (6, 68, 2)
     assert seen.image.shape == (3, 512, 512, 3)

@@ -308,13 +308,16 @@ def test_importing_the_package_loads_no_heavy_library():
     assert done.stdout.strip() == "set()"
 
 
+@pytest.mark.parametrize("on_surfaces", [False, True])
 @pytest.mark.parametrize("role", sorted(CONFIGS))
-def test_embedded_weights_load_or_say_how_to_make_them(role):
+def test_embedded_weights_load_or_say_how_to_make_them(role, on_surfaces):
     try:
-        folder = embedded_network_folder(role)
+        folder = embedded_network_folder(role, on_surfaces)
     except MissingModelFile as error:
         assert "train_networks.sh" in str(error) and f"train-network {role}" in str(error)
         return
-    assert load_network(folder, role).role == role
+    network = load_network(folder, role)
+    assert network.role == role
+    assert network.sees_normals or not on_surfaces or role == "normals"
     assert (folder / "README.md").is_file()
     assert (folder / "model.safetensors").stat().st_size < 3.5e6

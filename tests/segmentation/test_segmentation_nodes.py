@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from pathlib import Path
 from types import SimpleNamespace
@@ -62,12 +63,23 @@ def networks(monkeypatch, scene):
     """Networks by folder name, each with the probabilities it answers."""
     answers = {"embedded": one_hot(scene.labels)}
     package = animportrait3d_core.networks
-    monkeypatch.setattr(animportrait3d_core.embedded.weights, "embedded_network_folder", lambda role: Path("embedded"))
+    folders = {False: Path("embedded"), True: Path("embedded on surfaces")}
+    weights = animportrait3d_core.embedded.weights
+    monkeypatch.setattr(weights, "embedded_network_folder", lambda role, on_surfaces: folders[on_surfaces])
     monkeypatch.setattr(
         package, "load_network", lambda path, role, device: SimpleNamespace(classes=PART_CLASSES, name=Path(path).name)
     )
     monkeypatch.setattr(package, "segment_images", lambda network, images, progress, normals: answers[network.name])
     return answers
+
+
+def test_views_with_their_surface_are_seen_by_the_network_for_surfaces(run, networks, scene) -> None:
+    """Of volumes, whose normals are rough, by the one for pictures."""
+    networks["embedded on surfaces"] = networks["embedded"].flip(-1)
+    views = dataclasses.replace(scene.views, depth=torch.ones_like(scene.views.masks))
+    for seen, network in ((scene.views, "embedded"), (views, "embedded on surfaces")):
+        labels = run("AP3D_SegmentViews", views=seen, **LABEL).labels.labels
+        assert torch.equal(labels.long(), networks[network].argmax(-1))
 
 
 def test_from_views_to_parts_with_the_network(run, networks, scene) -> None:

@@ -13,14 +13,18 @@ from ...errors import InvalidInput, MissingModelFile
 from ...networks.roles import check_role
 from ..styles import STYLES
 
+ON_SURFACES = {"parts": "parts_on_surfaces"}
+"""Roles with a second network, for pictures that come with the surface they show, as those of meshes do."""
 
-def embedded_network_folder(role: str) -> Path:
+
+def embedded_network_folder(role: str, on_surfaces: bool = False) -> Path:
     """Folder of the shipped network for `role` ("parts", "normals", "landmarks").
 
+    on_surfaces: of two, the one that looks at the surface beside the picture (docs/networks.md says why there are two).
     Raises `MissingModelFile` when this copy of the pack has no weights for it.
     """
     check_role("embedded_network_folder", role)
-    folder = Path(__file__).parent / role
+    folder = Path(__file__).parent / (ON_SURFACES.get(role, role) if on_surfaces else role)
     if not (folder / "model.safetensors").is_file():
         raise MissingModelFile(
             f"embedded_network_folder: the embedded network for {role} is not in this copy of the pack: '{folder}' "
