@@ -35,19 +35,16 @@ def marked_errors(head: Path, avatar_file: Path) -> dict[str, str]:
     from animportrait3d_core.avatar.io import load_avatar
     from animportrait3d_core.body.landmarks import outer_eye_distance
     from animportrait3d_core.landmarks import MOUTH
-    from animportrait3d_core.mesh_files import load_mesh_with_report
+    from animportrait3d_core.portrait.alignment import HeadAlignment
     from animportrait3d_core.portrait.contours import distances_to_contours
-    from animportrait3d_core.portrait.head_target import head_target
-    from animportrait3d_core.portrait.preparation import find_largest_head
-    from animportrait3d_core.portrait.reduction import reduce_faces
 
     marks = json.loads(MARKS.read_text(encoding="utf-8")).get(head.name)
     if marks is None:
         return {}
     avatar = load_avatar(avatar_file)
     landmarks = avatar.body(avatar.parameters).landmarks[0]
-    placed = find_largest_head(reduce_faces(load_mesh_with_report(head)[0]).mesh, head_target(avatar.body))
-    points = placed.alignment.apply(torch.tensor(list(marks.values()), dtype=torch.float32)).float()
+    alignment = HeadAlignment.from_json(avatar.metadata["portrait_alignment"])
+    points = alignment.apply(torch.tensor(list(marks.values()), dtype=torch.float32)).float()
     found = distances_to_contours(landmarks, dict(zip(map(int, marks), points, strict=True)))
     unit = float(outer_eye_distance(landmarks))
     lids = [value for number, value in found.items() if number < MOUTH.start]

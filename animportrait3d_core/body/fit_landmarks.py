@@ -25,7 +25,7 @@ _MIN_VIEW_ANGLE = 3.0  # degrees between two rays that place a point in space
 _PAIRS_AT_ONCE = 64
 _ROBUST_STEPS = 10
 _VIEWS_OF_BIAS = 6  # a landmark errs alike in all views as much as the mean of so many views errs by chance
-_APART = 0.018  # of the outer-eye distance: views that differ so much from a point know it no better than a surface
+_APART = 0.015  # of the outer-eye distance: views that differ so much from a point know it no better than a surface
 _JAWLINE_WEIGHT = 0.6
 _JAWLINE_DEGREES = 35.0  # from the front: turned further, the jawline that is seen is another line on the head
 
