@@ -62,9 +62,9 @@ class BodyFitSettings:
     consensus_width: distance within which detections of different views agree (`find_consensus`).  view_count,
     view_size: how many views, and how large, the silhouettes use.  max_surface_error: limit of the metric
     `surface_rms`.  max_shape_error: the same before personal offsets where landmarks show that there is a face, if it
-    is the larger one: offsets find their places from near by.  max_landmark_error: limit of `landmark_error` and `landmark_reprojection`.  allow_poor_fit: return
-    a fit beyond the limits.  personal_offsets: where there is a surface, a fit within the limits is given offsets that
-    make the body this person (`personal_fit`).
+    is the larger one: offsets find their places from near by.  max_landmark_error: limit of `landmark_error` and
+    `landmark_reprojection`.  allow_poor_fit: return a fit beyond the limits.  personal_offsets: where there is a
+    surface, a fit within the limits is given offsets that make the body this person (`personal_fit`).
     """
 
     num_betas: int = 40

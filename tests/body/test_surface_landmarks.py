@@ -73,6 +73,18 @@ def test_hair_in_front_and_rays_that_miss_leave_points_where_they_are(head):
     assert torch.equal(landmarks_on_surface(mesh, covering, from_the_side, pixels, torch.ones(4, 68), off), off)
 
 
+def test_what_stands_before_the_face_moves_nothing(head):
+    """A pane in front of the whole face, as glasses or a visor that nobody labelled."""
+    mesh, _, points = head
+    pixels = project(CAMERAS, points)[0]
+    pane = torch.tensor([[-1.0, -1, 1], [1, -1, 1], [1, 1, 1], [-1, 1, 1]]) * torch.tensor([0.4, 0.6, 0.45])
+    faces = torch.tensor([[0, 1, 2], [0, 2, 3]]) + len(mesh.vertices)
+    masked = Mesh(torch.cat([mesh.vertices, pane]), torch.cat([mesh.faces, faces]))
+    covering = torch.zeros(len(masked.faces), dtype=torch.bool)
+    moved = landmarks_on_surface(masked, covering, CAMERAS, pixels, torch.ones(pixels.shape[:2]), points)
+    assert torch.equal(moved, points)
+
+
 def test_landmarks_given_in_space_are_not_moved(head):
     mesh, covering, points = head
     given = points + 0.01
