@@ -32,7 +32,8 @@ from .commands.embedded import add_embedded
 from .commands.export import add_export
 from .commands.networks import add_networks
 from .embedded.styles import STYLES
-from .errors import AnimPortraitError, InvalidInput, MissingExtension, MissingModelFile, machine_trouble
+from .errors import AnimPortraitError, InvalidInput, MissingExtension, MissingModelFile, few_addresses, machine_trouble
+from .kernel_cache import kernel_trouble
 from .workflow.report import LOGGER_NAME
 
 if TYPE_CHECKING:
@@ -50,6 +51,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments, defaults)
     try:
         with _log_on_stderr(logging.ERROR if options.quiet or options.json else logging.INFO):
+            narrow = few_addresses()
+            if narrow is not None:
+                logging.getLogger(LOGGER_NAME).warning("%s.", narrow)
             return options.command(options)
     except KeyboardInterrupt:
         return _fail(options, EXIT_INTERRUPTED, "Interrupted", "stopped by the user; no file was left half written.")
@@ -58,9 +62,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except AnimPortraitError as error:
         return _fail(options, EXIT_WRONG_INPUT, type(error).__name__, str(error))
     except Exception as error:  # the last resort of a program: one message instead of a traceback
-        trouble = machine_trouble(error)
+        trouble = machine_trouble(error) or kernel_trouble(error)
         if trouble is not None:
-            return _fail(options, EXIT_WRONG_INPUT, type(error).__name__, trouble)
+            code = EXIT_MISSING if isinstance(error, ModuleNotFoundError) else EXIT_WRONG_INPUT
+            return _fail(options, code, type(error).__name__, trouble)
+        narrow = few_addresses()
+        if narrow is not None:  # libraries have many words for it
+            return _fail(options, EXIT_WRONG_INPUT, type(error).__name__, f"{type(error).__name__}: {error}: {narrow}.")
         hint = "This is a bug; run again with --debug and report what it prints."
         return _fail(options, EXIT_BUG, type(error).__name__, f"{type(error).__name__}: {error}. {hint}")
 

@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from .errors import AnimPortraitError
-from .files import cache_directory
+from .errors import AnimPortraitError, machine_trouble
+from .files import cache_directory, temporary_parent
 
 OK, MISSING, UNVERIFIED, PROBLEM = "ok", "missing", "unverified", "problem"
 
@@ -124,7 +124,7 @@ def examine(host: HostFacts) -> list[Finding]:
     findings += _backends()
     findings += host.embedded
     findings += [_models(entry, host.model_folders.get(entry.key, ())) for entry in MODEL_FOLDERS]
-    findings += [_cache(), _writable("output", host.output_folder)]
+    findings += [_cache(), _temporary(), _writable("output", host.output_folder)]
     return findings
 
 
@@ -229,8 +229,8 @@ def _backends() -> list[Finding]:
     try:
         backends = importlib.import_module(".render", __package__).available_backends(compile_extensions=True)
         backends += importlib.import_module(".surface.hash_grid", __package__).available_backends()
-    except ImportError as error:
-        return [Finding("back-ends", "render", PROBLEM, f"cannot be imported: {error}")]
+    except (ImportError, RuntimeError) as error:
+        return [Finding("back-ends", "render", PROBLEM, machine_trouble(error) or f"cannot be imported: {error}")]
     findings = []
     for name, usable, verified, reason in backends:
         status = MISSING if not usable else OK if verified else UNVERIFIED
@@ -259,6 +259,13 @@ def _cache() -> Finding:
         return _writable("cache", cache_directory())
     except AnimPortraitError as error:
         return Finding("folders", "cache", PROBLEM, str(error))
+
+
+def _temporary() -> Finding:
+    try:
+        return _writable("temporary", temporary_parent())
+    except AnimPortraitError as error:
+        return Finding("folders", "temporary", PROBLEM, str(error))
 
 
 def _writable(name: str, folder: Path) -> Finding:

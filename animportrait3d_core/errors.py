@@ -7,6 +7,7 @@ and ends with what to do about it.
 from __future__ import annotations
 
 import errno
+import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -48,30 +49,72 @@ class MissingExtension(AnimPortraitError):
     """An optional package that is absent or does not work: the message names the command and what works without it."""
 
 
+NO_MEMORY = (
+    "can't allocate memory",
+    "cannot allocate memory",
+    "not enough memory",
+    "out of memory",
+    "can't start new thread",
+    "failed to map segment",
+)
+"""How packages and the system's loader of libraries say, in their own errors, that there is no more of it."""
+
+
 def machine_trouble(error: BaseException) -> str | None:
     """What is wrong with the machine rather than with us or the input, and what to do; None for any other error.
 
     >>> machine_trouble(OSError(errno.ENOSPC, "No space left on device"))
-    'No space left on device: make room on the disk and run the same again.'
+    'No space left on device: make room on the disk (of results, temporary files or the cache) and run the same again.'
+    >>> machine_trouble(ModuleNotFoundError("No module named 'numba'", name="numba"))
+    "the package 'numba' is not installed in this Python: pip install -r requirements.txt, in the pack's folder."
     >>> machine_trouble(ValueError("a bug")) is None
     True
     """
     text = str(error)
-    words = ("can't allocate memory", "not enough memory", "out of memory", "can't start new thread")
-    if isinstance(error, MemoryError) or any(word in text for word in words):
+    if isinstance(error, ModuleNotFoundError) and error.name and "." not in error.name:  # modules of ours have dots
+        return (
+            f"the package '{error.name}' is not installed in this Python: pip install -r requirements.txt, in the "
+            "pack's folder."
+        )
+    if isinstance(error, RuntimeError) and text.startswith("cannot cache function"):
+        return (
+            "compiled kernels can be kept nowhere: neither beside the code, nor in the user's home, nor among the "
+            "temporary files. Set ANIMPORTRAIT3D_CACHE to a folder that can be written."
+        )
+    if isinstance(error, MemoryError) or any(word in text.lower() for word in NO_MEMORY):
         said = text or "no more memory"
         return (
             f"{said}: the machine, or a limit set for this process, has no more memory. Close other programs, raise "
             "the limit (ulimit -v), or ask for less: fewer or smaller views, a smaller resolution, fewer points."
         )
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", -1)):
-        return f"{error.strerror}: make room on the disk and run the same again."
+        place = f"of '{error.filename}'" if error.filename else "of results, temporary files or the cache"
+        return f"{error.strerror}: make room on the disk ({place}) and run the same again."
     if isinstance(error, OSError) and error.errno in (errno.EROFS, errno.EACCES) and error.filename:
         return (
             f"'{error.filename}': {error.strerror}. Choose a folder that can be written (--output), or set "
             "ANIMPORTRAIT3D_CACHE to one."
         )
     return None
+
+
+FEW_ADDRESSES = 6 << 30
+"""Bytes of address space: torch and its CUDA libraries take 4 GB, and with fewer of them end or never return."""
+
+
+def few_addresses() -> str | None:
+    """None, or how narrow the address space of this process is and what that does."""
+    if sys.platform == "win32":
+        return None
+    import resource
+
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    if limit == resource.RLIM_INFINITY or limit >= FEW_ADDRESSES:
+        return None
+    return (
+        f"the address space of this process is limited to {limit / 1e9:.1f} GB. Torch alone takes up to 4 GB of it; "
+        "with too little, libraries fail, end the process or never return. Raise the limit (ulimit -v unlimited)"
+    )
 
 
 def check_shape(where: str, name: str, value: object, expected: Sequence[int | str]) -> None:

@@ -42,7 +42,7 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
     try:
         yield temporary
         temporary.chmod(0o666 & ~_umask())  # mkstemp makes private files
-        temporary.replace(path)
+        _put_in_place(temporary, path)
     except OSError as error:
         if error.errno not in NO_ROOM:
             raise
@@ -52,6 +52,14 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
         ) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _put_in_place(temporary: Path, path: Path) -> None:
+    """Rename; `InvalidInput` where a folder has the name, or the older file is held open (Windows)."""
+    try:
+        temporary.replace(path)
+    except (IsADirectoryError, NotADirectoryError, PermissionError) as error:
+        raise InvalidInput(f"atomic_write: cannot write '{path}' ({error.strerror}); choose another name.") from error
 
 
 @contextlib.contextmanager
@@ -106,13 +114,23 @@ TEMPORARY_PREFIX = "animportrait3d-"
 @contextlib.contextmanager
 def temporary_directory() -> Iterator[Path]:
     """A folder that lives as long as the block; those of processes that were killed before are swept first."""
-    owner = f"{TEMPORARY_PREFIX}{_host_name()}-"
-    for folder in Path(tempfile.gettempdir()).glob(f"{owner}*"):
+    owner, parent = f"{TEMPORARY_PREFIX}{_host_name()}-", temporary_parent()
+    for folder in parent.glob(f"{owner}*"):
         process = folder.name[len(owner) :].partition("-")[0]
         if process.isdecimal() and not _is_alive(int(process)):
             shutil.rmtree(folder, ignore_errors=True)
-    with tempfile.TemporaryDirectory(prefix=f"{owner}{os.getpid()}-") as name:
+    with tempfile.TemporaryDirectory(prefix=f"{owner}{os.getpid()}-", dir=parent) as name:
         yield Path(name)
+
+
+def temporary_parent() -> Path:
+    """The system's folder of temporary files. `InvalidInput` where there is none: a container may be read-only."""
+    try:
+        return Path(tempfile.gettempdir())
+    except FileNotFoundError as error:
+        raise InvalidInput(
+            "temporary_parent: none of the folders for temporary files can be written; set TMPDIR to one that can."
+        ) from error
 
 
 def _host_name() -> str:
@@ -157,7 +175,13 @@ def cache_directory() -> Path:
 def _temporary_cache(reason: str) -> Path:
     """A folder of this user's own among the temporary files. reason: why it is not the usual one."""
     user = os.getuid() if hasattr(os, "getuid") else "user"
-    folder = Path(tempfile.gettempdir()) / f"ap3d-cache-{user}"
+    try:
+        folder = temporary_parent() / f"ap3d-cache-{user}"
+    except InvalidInput as error:
+        raise InvalidInput(
+            f"cache_directory: no folder for things made once: {reason}, and no folder for temporary files can be "
+            "written. Set ANIMPORTRAIT3D_CACHE and TMPDIR to folders that can."
+        ) from error
     problem = _why_not_writable(folder)
     if problem is None and hasattr(os, "getuid") and folder.stat().st_uid != user:
         problem = "it belongs to another user"

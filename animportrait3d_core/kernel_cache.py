@@ -2,13 +2,15 @@
 
 Numba keeps them beside the source. Where that folder cannot be written it looks for another one in the user's home, and
 ends where there is none; and it ends at files that a full disk or a crash left empty. Both are mended here: kernels are
-then kept in the pack's cache, and files that are not whole are removed, so that they are compiled again.
+then kept in the pack's cache, and files that are not whole are removed, so that they are compiled again. Damage that
+only reading finds ends the run that met it; the command line removes all kernels then, and the next run compiles them.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -34,6 +36,19 @@ def settle_kernel_cache() -> None:
     for file in _kernel_files():
         if not _is_whole(file):
             _remove(file)
+
+
+def kernel_trouble(error: BaseException) -> str | None:
+    """None, or, for an error of Numba's own files, what to do, after they were removed."""
+    frames = [Path(frame.filename).parts[-3:] for frame in traceback.extract_tb(error.__traceback__)]
+    if ("numba", "core", "caching.py") not in frames:
+        return None
+    for file in _kernel_files():
+        _remove(file)
+    said = f"{type(error).__name__}: {error}".rstrip(".")
+    return (
+        f"a compiled kernel on the disk is damaged ({said}). All were removed: run the same again, they are made anew."
+    )
 
 
 def _kernel_files() -> Iterator[Path]:

@@ -33,6 +33,9 @@ _MAX_PICKLE_BYTES = 1 << 28
 MAX_REPEATED = 1 << 24
 """Elements of a tensor that repeats the few numbers of its storage (a plain background does)."""
 
+MAX_STEP = 1 << 62
+"""From one element of a tensor to the next; torch takes no number that needs more than 64 bits."""
+
 _STORAGE_TYPES = {
     "DoubleStorage": torch.float64,
     "FloatStorage": torch.float32,
@@ -79,6 +82,8 @@ class StoredTensor:
             raise InvalidInput(f"a tensor of shape {list(self.shape)} is refused, at most {MAX_ELEMENTS} elements.")
         if math.prod(self.shape) > max(self.storage.count, MAX_REPEATED):
             raise InvalidInput(f"a tensor of shape {list(self.shape)} is made of {self.storage.count} numbers.")
+        if any(abs(step) > MAX_STEP for step in (*self.stride, self.offset)):
+            raise InvalidInput(f"a tensor of shape {list(self.shape)} has steps beyond {MAX_STEP}.")
         last = self.offset + sum((size - 1) * step for size, step in zip(self.shape, self.stride))
         if math.prod(self.shape) and last >= self.storage.count:
             raise InvalidInput(f"a tensor of shape {list(self.shape)} reaches beyond its {self.storage.count} numbers.")

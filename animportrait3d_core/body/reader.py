@@ -181,7 +181,7 @@ def _checked(arrays: dict[str, np.ndarray], path: str) -> dict[str, np.ndarray]:
 
 def _check_is_smplx(arrays: dict[str, np.ndarray], template: np.ndarray | None, path: str) -> None:
     if template is None or template.ndim != 2 or template.shape[1] != 3:
-        found = sorted(arrays)[:8] if template is None else f"v_template {list(template.shape)}"
+        found = sorted(map(str, arrays))[:8] if template is None else f"v_template {list(template.shape)}"
         raise IncompatibleCheckpoint(
             f"read_body_file: '{path}' is no body model: found {found}, expected v_template [V, 3]. {BODY_FILE_HINT}"
         )

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from ..doctor import OK, PROBLEM, Finding
-from ..errors import AnimPortraitError
-from .portraits import SHIPPED_PORTRAITS, shipped_portrait_file
+from ..errors import AnimPortraitError, machine_trouble
 
 
 def embedded_findings() -> list[Finding]:
     """One row per shipped file: its size, or why it cannot be used."""
+    try:
+        from .portraits import SHIPPED_PORTRAITS, shipped_portrait_file
+    except (ImportError, RuntimeError) as error:  # packages that are missing; nowhere to keep compiled kernels
+        return [Finding("embedded", "portraits", PROBLEM, machine_trouble(error) or str(error))]
     findings = []
     for name in SHIPPED_PORTRAITS:
         title = f"portrait {name}"

@@ -9,6 +9,9 @@ import numpy as np
 from ..errors import InvalidInput
 from .gltf_source import GltfSource, list_index
 
+MAX_PLACE = 1e60
+"""Of a node's transform, whose determinant must stay finite."""
+
 
 def local_transform(node: dict[str, Any]) -> np.ndarray:
     """[4, 4] of a node relative to its parent."""
@@ -38,9 +41,10 @@ def world_transforms(nodes: list[dict[str, Any]]) -> dict[int, np.ndarray]:
                 with np.errstate(invalid="ignore", over="ignore"):
                     found[child] = found[parent] @ local_transform(nodes[list_index(child)])
                 waiting.append(child)
-    if not all(np.isfinite(matrix).all() for matrix in found.values()):
+    if not all((np.abs(matrix) < MAX_PLACE).all() for matrix in found.values()):
         raise InvalidInput(
-            "load_mesh: the nodes of the glTF scene stand at places that are not finite; export it again."
+            f"load_mesh: the nodes of the glTF scene stand at places that are not finite or beyond {MAX_PLACE:g}; "
+            "export it again."
         )
     return found
 

@@ -97,9 +97,10 @@ def _read_parts(path: Path, suffix: str, settings: LoadSettings, notes: Notes) -
         parts, points = _scene_parts(path, _parse(path, suffix, settings, notes), reader)
     if not parts:
         hidden = f", {notes.transparent_faces} transparent" if notes.transparent_faces else ""
+        told = "".join(f"; {warning}" for warning in notes.warnings)
         raise InvalidInput(
-            f"load_mesh: '{path.name}' has 0 visible faces ({points} loose points{hidden}), expected a triangle mesh; "
-            "export the surface, not a point cloud."
+            f"load_mesh: '{path.name}' has 0 visible faces ({points} loose points{hidden}{told}), expected a triangle "
+            "mesh; export the surface, not a point cloud."
         )
     check_face_count(path, sum(len(part.faces) for part in parts), settings)
     return parts

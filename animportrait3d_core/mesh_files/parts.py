@@ -132,7 +132,8 @@ class PartReader:
         if uv_map is None:
             self._check("texture coordinates", corner_uvs, MAX_UV)
             return corner_uvs
-        placed = corner_uvs * uv_map.scale + uv_map.offset
+        with np.errstate(invalid="ignore", over="ignore"):
+            placed = corner_uvs * uv_map.scale + uv_map.offset
         self._check("texture coordinates", placed, MAX_UV)
         if uv_map.clamp and (placed.min(initial=0) < 0 or placed.max(initial=1) > 1):
             self.notes.warn(

@@ -9,11 +9,14 @@ alone; of `"upload"` the pack's own script makes a button.
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 from ..errors import InvalidInput, MissingModelFile
 from .context import active_context, plain_context
 from .definitions import InputDefinition
+
+ADDRESS = re.compile(r"[A-Za-z][A-Za-z+]+://")
 
 
 def file_of_command_line(label: str, entry: InputDefinition, text: str) -> str:
@@ -21,6 +24,8 @@ def file_of_command_line(label: str, entry: InputDefinition, text: str) -> str:
 
     A relative path starts at the working directory. Raises as `check_file`.
     """
+    if ADDRESS.match(text):
+        raise InvalidInput(f"{label}: '{entry.name}' is {text!r}, an address; download the file, and give its path.")
     path = os.path.expanduser(text)
     is_path = os.path.exists(path) or text.startswith((".", "~")) or os.path.basename(path) != path
     if not _is_offered(entry, text) and is_path:
@@ -41,12 +46,13 @@ def check_file(label: str, entry: InputDefinition, value: object) -> None:
     found = f"{label}: '{entry.name}' is {value!r}"
     formats = _listed(entry.file_input["suffixes"], "or")
     if not isinstance(value, str) or not os.path.isabs(value):
-        folders = " or ".join(f"'{folder}'" for folder in _folders(entry))
-        offered = f"its choices are {_shown(entry)}" if entry.choices is not None else f"no such file lies in {folders}"
+        offered = f"its choices are {_shown(entry)}; " if entry.choices is not None else ""
+        places = _listed([f"'{folder}'" for folder in (*_folders(entry), Path.cwd())], "or")
         raise InvalidInput(
-            f"{found}, an unknown name: {offered}, and '{os.getcwd()}' has no such file. A path to a {formats} file "
-            "works too."
+            f"{found}, an unknown name: {offered}no such file lies in {places}. A path to a {formats} file works too."
         )
+    if os.path.isdir(value):
+        raise InvalidInput(f"{found}, which is a folder; expected a {formats} file.")
     suffix = os.path.splitext(value)[1]
     if suffix.lower() not in entry.file_input["suffixes"]:
         raise InvalidInput(f"{found}, which has the suffix '{suffix}'; expected a {formats} file.")

@@ -17,7 +17,7 @@ import torch
 
 from animportrait3d_core.errors import AnimPortraitError, IncompatibleCheckpoint, InvalidInput
 from animportrait3d_core.files import read_safetensors, write_safetensors
-from animportrait3d_core.torch_checkpoints import read_torch_checkpoint
+from animportrait3d_core.torch_checkpoints import Storage, StoredTensor, materialize, read_torch_checkpoint
 from animportrait3d_core.workflow import read_graph_file
 from tests.fuzz.format import Format, Seed
 from tests.fuzz.formats import FORMATS
@@ -362,3 +362,31 @@ def test_a_motion_that_throws_the_head_out_of_all_numbers(tmp_path, name):
     far = torch.full((4, 2 if name == "eyelids" else 3), 1e30)
     message = named("motion", changed_tensors("motion", tmp_path, **{name: far}), tmp_path)
     assert f"`{name}` goes up to 1.0e+30" in message
+
+
+def test_options_of_a_map_beyond_all_numbers(tmp_path):
+    files = {
+        "a.obj": b"mtllib a.mtl\nv 0 0 0\nv 1 0 0\nv 1 1 0\nvt 0 0\nvt 1 0\nvt 1 1\nusemtl a\nf 1/1 2/2 3/3\n",
+        "a.mtl": b"newmtl a\nmap_Kd -s 1e999 1 1 t.png\n",
+        "t.png": blank_png(4, 4, 8),
+    }
+    assert "texture coordinates that are not finite" in named("obj", files, tmp_path)
+
+
+def test_nodes_so_far_away_that_their_determinant_overflows(tmp_path):
+    builder = GlbBuilder().mesh(TRIANGLE)
+    builder.glb.tree["nodes"][0]["scale"] = [1e150] * 3
+    path = builder.write(tmp_path / "a.glb")
+    assert "beyond 1e+60" in named("glb", {"a.glb": path.read_bytes()}, tmp_path)
+
+
+def test_steps_of_a_tensor_that_need_more_than_64_bits(tmp_path):
+    storage = Storage(torch.float32, 3, lambda: bytes(12))
+    tensor = StoredTensor(storage, 0, (3, 1), (1, 10**30))
+    with pytest.raises(InvalidInput, match="has steps beyond"):
+        materialize({"a": tensor}, "file.pth")
+
+
+def test_a_body_whose_names_are_no_texts(tmp_path):
+    data = pickle.dumps({None: np.zeros(3), "f": np.zeros(3)})
+    assert "is no body model: found ['None', 'f']" in named("body-pkl", {"b.pkl": data}, tmp_path)

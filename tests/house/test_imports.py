@@ -77,7 +77,8 @@ ARROWS = {
     "workflow": "devices files fingerprints progress runs",
     "commands": "animation avatar body embedded evaluation export files initialization networks previews progress "
     "training workflow",
-    "cli": "avatar body commands doctor embedded evaluation files mesh_files networks portrait training workflow",
+    "cli": "avatar body commands doctor embedded evaluation files kernel_cache mesh_files networks portrait training "
+    "workflow",
     "__main__": "cli",
 }
 

@@ -22,6 +22,7 @@ from animportrait3d_core.body.model import load_body_model
 from animportrait3d_core.embedded.identities.export import embedded_portrait_files
 from animportrait3d_core.embedded.mannequin import mannequin_body_files
 from animportrait3d_core.errors import InvalidInput
+from animportrait3d_core.kernel_cache import kernel_trouble
 from animportrait3d_core.workflow import RunSettings, run
 from animportrait3d_core.workflow.builder import WorkflowBuilder
 from tests.conftest import ROOT
@@ -113,6 +114,74 @@ def test_kernels_that_a_full_disk_emptied_are_compiled_again(clone, bare) -> Non
     assert again.returncode == 0, again.stderr
     assert again.stdout == first.stdout
     assert all(file.stat().st_size > 20 for file in clone.rglob("*.nb?"))
+
+
+def test_kernels_that_are_damaged_inside_are_removed_and_compiled_again(clone, bare) -> None:
+    """What begins and ends as it should is found out by Numba alone."""
+    kernel = "import numba\n\n\n@numba.njit(cache=True)\ndef twice(value):\n    return 2 * value\n"
+    (clone / "animportrait3d_core" / "small_kernel.py").write_text(kernel)
+    told = "from animportrait3d_core.kernel_cache import kernel_trouble\ntry:\n"
+    told += "    from animportrait3d_core.small_kernel import twice\n    print(twice(3))\n"
+    told += "except Exception as error:\n    print(kernel_trouble(error))"
+    first = bare(clone, "-c", told)
+    assert first.stdout == "6\n" and len(list(clone.rglob("*.nbc"))) == 1, first.stderr
+    for file in clone.rglob("*.nbc"):
+        data = file.read_bytes()
+        file.write_bytes(data[:2] + bytes(400) + data[402:])
+    damaged = bare(clone, "-c", told)
+    assert "a compiled kernel on the disk is damaged" in damaged.stdout and not list(clone.rglob("*.nb?"))
+    assert bare(clone, "-c", told).stdout == first.stdout
+    assert kernel_trouble(ValueError("another one")) is None
+
+
+NO_TEMPORARY = "import sys, tempfile\ndef gone():\n    raise FileNotFoundError(2, 'none')\ntempfile.gettempdir = gone\n"
+
+
+def test_a_machine_on_which_nothing_can_be_written(clone, bare) -> None:
+    """As a container without any volume: whoever speaks says so, and what needs no folder works."""
+    start = f"{NO_TEMPORARY}from animportrait3d_core.cli import main\nsys.exit(main(sys.argv[1:]))"
+    prefix, output = without_powers(), str(bare.temporary / "output")
+    (clone / "graph.json").write_text(json.dumps({"1": {"class_type": "AP3D_Doctor", "inputs": {}}}))
+    read_only(clone, bare.home)
+    try:
+        doctor = bare(clone, "-c", start, "doctor", "--output", output, prefix=prefix)
+        run = bare(clone, "-c", start, "run", "graph.json", "--output", output, prefix=prefix)
+        version = bare(clone, "-c", start, "--version", prefix=prefix)
+    finally:
+        writable(clone, bare.home)
+    assert version.returncode == 0 and version.stdout.startswith("animportrait3d "), version.stderr
+    assert doctor.returncode == 3, doctor.stdout + doctor.stderr
+    assert "compiled kernels can be kept nowhere" in doctor.stdout and "set TMPDIR to one that can" in doctor.stdout
+    assert "Set ANIMPORTRAIT3D_CACHE and TMPDIR to folders that can" in doctor.stdout
+    assert run.returncode == 2 and "set TMPDIR to one that can" in run.stderr, run.stderr
+    assert "This is a bug" not in doctor.stderr + run.stderr and "Traceback" not in doctor.stderr + run.stderr
+
+
+@pytest.mark.parametrize("package", ["numpy", "numba", "torch"])
+def test_packages_that_are_not_installed_are_named(bare, package) -> None:
+    start = f"import sys\nsys.modules[{package!r}] = None\nfrom animportrait3d_core.cli import main\n"
+    start += "sys.exit(main(sys.argv[1:]))"
+    output = str(bare.temporary / "output")
+    doctor = bare(ROOT, "-c", start, "doctor", "--output", output)
+    run = bare(ROOT, "-c", start, "run", "workflows/quickstart.json", "--output", output)
+    told = f"the package '{package}' is not installed in this Python: pip install -r requirements.txt"
+    assert doctor.returncode == 3 and told in doctor.stdout, doctor.stdout + doctor.stderr
+    assert run.returncode == 3 and told in run.stderr, run.stderr
+
+
+def test_a_narrow_address_space_is_told_before_anything_else(bare) -> None:
+    start = "import resource, sys\nresource.setrlimit(resource.RLIMIT_AS, (10**9,) * 2)\n"
+    start += "from animportrait3d_core.cli import main\nsys.exit(main(sys.argv[1:]))"
+    done = bare(ROOT, "-c", start, "run", "workflows/quickstart.json", "--output", str(bare.temporary / "output"))
+    assert done.returncode == 2 and "This is a bug" not in done.stderr, done.stderr
+    assert done.stderr.startswith("warning: the address space of this process is limited to 1.0 GB")
+
+
+def test_a_folder_with_the_name_of_a_result_is_told(tmp_path) -> None:
+    (tmp_path / "report.json").mkdir()
+    with pytest.raises(InvalidInput, match=r"cannot write .*report\.json.*choose another name"):
+        files.write_json(tmp_path / "report.json", {})
+    assert [path.name for path in tmp_path.iterdir()] == ["report.json"]
 
 
 def test_a_user_without_a_home(monkeypatch, tmp_path, caplog) -> None:

@@ -134,6 +134,13 @@ def test_hidden_nodes_are_left_out_with_all_below_them(tmp_path, hidden):
     assert any("KHR_node_visibility" in warning for warning in report.warnings)
 
 
+def test_a_file_that_hides_everything_says_so(tmp_path):
+    builder = GlbBuilder().mesh(TRIANGLE)
+    builder.glb.tree["nodes"][0]["extensions"] = {"KHR_node_visibility": {"visible": False}}
+    with pytest.raises(InvalidInput, match="0 visible faces .*the file hides some of its meshes"):
+        load_mesh(builder.write(tmp_path / "a.glb"))
+
+
 def draco_file(path, blob, ids, fallback=False):
     """A quad whose accessors have no data beside the Draco blob, unless `fallback`."""
     builder = GlbBuilder().mesh(QUAD, QUAD_FACES, QUAD_UVS, material=0)

@@ -297,7 +297,9 @@ def test_a_graph_may_hold_an_absolute_path(prepared, tmp_path):
         ("/gone.obj", MissingModelFile, "'/gone.obj', where no file lies"),
         ("ana.glb", InvalidInput, r"'ana.glb', an unknown name: .* A path to a \.glb, \.obj or \.ply file works"),
         ("emb\0dded", InvalidInput, "an unknown name"),
-        ("empty", InvalidInput, "has the suffix ''"),
+        ("ana.glb", InvalidInput, r"no such file lies in '.*input' or '.*'\. A path to"),
+        ("empty", InvalidInput, r"which is a folder; expected a \.glb, \.obj or \.ply file"),
+        ("https://x.org/b.glb", InvalidInput, "an address; download the file"),
     ],
 )
 def test_what_names_no_file_is_refused(prepared, name, typed, error, words):
