@@ -164,7 +164,8 @@ def test_a_dropped_recording_is_the_motion_that_the_reader_makes(mannequin_body,
     (tmp_path / "take.csv").write_text(RECORDING)
     wanted = read_motion(tmp_path / "take.csv", avatar.body, avatar.parameters).motion
     step = f"""page.evaluate(() => {{
-        const {{ view, drivers }} = AP3D, clip = drivers.arkitClip(view.header, view.arkit, "take.csv", {json.dumps(RECORDING)});
+        const {{ view, drivers }} = AP3D, text = {json.dumps(RECORDING)};
+        const clip = drivers.arkitClip(view.header, view.arkit, "take.csv", text);
         return [clip.fps, clip.frames, Array.from(clip.values)];
     }})"""
     said = open_page(tmp_path / "avatar.html", tmp_path / "out", environment, steps=[step]).said
@@ -193,21 +194,41 @@ def test_nothing_moves_by_itself_where_that_is_asked_for(make_avatar, environmen
     avatar = make_avatar(300)
     write_avatar_page(avatar, tmp_path / "avatar.html", {"stress": stress_clip(avatar.body, avatar.parameters)})
     state = "page.evaluate(() => [AP3D.state.playing, AP3D.state.blinks, AP3D.state.time])"
-    chosen = "page.selectOption('select', { label: 'stress (9.1 s)' })"
-    steps = [
-        chosen,
-        "page.waitForTimeout(500)",
-        state,
-        "page.click('text=/^Play$/')",
-        until("AP3D.state.time > 0.1"),
-        state,
-    ]
-    for reduced, before in (("reduce", [False, False, 0]), ("no-preference", None)):
-        jobs = {"steps": steps if before else [state], "reducedMotion": reduced}
-        answers = open_page(tmp_path / "avatar.html", tmp_path / reduced, environment, **jobs).said["steps"]
-        assert answers[2 if before else 0][:2] == [not before] * 2
-        if before:
-            assert answers[2] == before and answers[5][0] is True
+    choose = "page.selectOption('select', { label: 'stress (9.1 s)' })"
+    play, moved = "page.click('text=/^Play$/')", until("AP3D.state.time > 0.1")
+    calm = {"steps": [choose, "page.waitForTimeout(500)", state, play, moved, state], "reducedMotion": "reduce"}
+    answers = open_page(tmp_path / "avatar.html", tmp_path / "calm", environment, **calm).said["steps"]
+    assert answers[2] == [False, False, 0] and answers[5][:2] == [True, False]
+    usual = open_page(tmp_path / "avatar.html", tmp_path / "usual", environment, steps=[state]).said["steps"]
+    assert usual[0][:2] == [True, True]
+
+
+TOUCH = """page.context().newCDPSession(page).then(async (session) => {
+    for (const [type, points] of %s)
+    {
+        const touchPoints = points.map(([x, y], id) => ({ x, y, id }));
+        await session.send("Input.dispatchTouchEvent", { type, touchPoints });
+    }
+    return true;
+})"""
+
+
+def test_fingers_turn_and_zoom_on_a_telephone(make_avatar, environment, tmp_path: Path) -> None:
+    write_avatar_page(make_avatar(300), tmp_path / "avatar.html")
+    orbit = "page.evaluate(() => [AP3D.view.orbit.yaw, AP3D.view.orbit.elevation, AP3D.view.orbit.radius])"
+    one = [["touchStart", [[200, 300]]], *(["touchMove", [[200 - 10 * k, 300]]] for k in range(1, 6)), ["touchEnd", []]]
+    apart = [["touchMove", [[180 - 8 * k, 300], [220 + 8 * k, 300]]] for k in range(1, 6)]
+    two = [["touchStart", [[180, 300]]], ["touchStart", [[180, 300], [220, 300]]], *apart, ["touchEnd", []]]
+    folded = "page.evaluate(() => [document.getElementById('panel').hidden, document.body.scrollWidth - innerWidth])"
+    tap = "page.tap('#toggle')"
+    steps = [folded, orbit, TOUCH % json.dumps(one), orbit, TOUCH % json.dumps(two), orbit, tap, folded]
+    jobs = {"steps": steps, "touch": True, "viewport": {"width": 390, "height": 800}}
+    said = open_page(tmp_path / "avatar.html", tmp_path / "out", environment, **jobs).said
+    assert said["errors"] == []
+    closed, before, _, turned, _, zoomed, _, opened = said["steps"]
+    assert closed == [True, 0] and opened == [False, 0]
+    assert turned[0] - before[0] == pytest.approx(20, abs=1) and turned[1:] == before[1:]
+    assert zoomed[2] == pytest.approx(turned[2] * 40 / 120, rel=0.1) and abs(zoomed[0] - turned[0]) < 1
 
 
 def test_recordings_that_cannot_be_followed_are_told(make_avatar, environment, tmp_path: Path) -> None:
@@ -221,7 +242,8 @@ def test_recordings_that_cannot_be_followed_are_told(make_avatar, environment, t
         *(
             tell.format(map="new Float32Array(52 * 18)", text=text)
             for text in (
-                "JawOpen\\n0\\nnan", "JawOpen\\n17.5", "JawOpen,HeadYaw\\n0,30", "JawOpen,HeadYaw\\n0.1\\n", "JawOpen,b\\n,1",
+                "JawOpen\\n0\\nnan", "JawOpen\\n17.5", "JawOpen,HeadYaw\\n0,30", "JawOpen,HeadYaw\\n0.1\\n",
+                "JawOpen,b\\n,1",
             )
         ),
     ]  # fmt: skip

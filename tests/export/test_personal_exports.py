@@ -1,4 +1,4 @@
-"""An avatar with personal offsets and an eye that is closed at rest: every export is the shape that `pose_avatar` gives."""
+"""An avatar with personal offsets, one eye closed at rest: every export is the shape that `pose_avatar` gives."""
 
 from __future__ import annotations
 
