@@ -72,7 +72,8 @@ def main() -> None:
     if options.cpu_time:
         torch.set_num_threads(1)
     avatar = load_avatar(options.avatar)
-    print(f"{options.size} x {options.size} pixels, {options.device}, {torch.get_num_threads()} threads, {clock.__name__}\n")
+    threads = f"{torch.get_num_threads()} threads, {clock.__name__}"
+    print(f"{options.size} x {options.size} pixels, {options.device}, {threads}\n")
     print("| Gaussians | pose, ms | render, ms | frames/s |")
     print("|---|---|---|---|")
     with torch.no_grad():

@@ -180,7 +180,7 @@ class AnimateAvatar:
         from animportrait3d_core.animation import over_background, render_motion
 
         track = film_sound(sound, format)
-        ways = {TURNTABLE: animation.turntable_cameras, FOUR_VIEWS: animation.four_view_cameras}
+        ways: dict[str, Any] = {TURNTABLE: animation.turntable_cameras, FOUR_VIEWS: animation.four_view_cameras}
         cameras = ways.get(camera, animation.front_cameras)(len(motion), size)
         bar = host.ProgressBar(len(motion), told="frames")
 
