@@ -10,7 +10,6 @@ from torch import Tensor
 from ..avatar import AvatarRig, RiggedAvatar
 from ..cameras import Cameras, orbit_cameras
 from ..errors import InvalidInput
-from ..gaussians import Gaussians
 from ..progress import Progress
 from ..render import render_gaussians
 from .beside import NOTHING, body_picture, check_beside
@@ -65,7 +64,8 @@ def render_motion(
             pose, seen_by = motion.parameters[index], [each[index if len(each) > 1 else 0] for each in views]
             posed = rig.body(pose)
             gaussians, body = rig.pose(pose, posed), (posed.vertices[0], avatar.body.faces_outward)
-            rows = [[_avatar_picture(gaussians, camera, background) for camera in seen_by]]
+            images = [render_gaussians(gaussians, camera, background=background) for camera in seen_by]
+            rows = [[(image.color[0].clamp(0, 1), image.alpha[0].clamp(0, 1)[..., None]) for image in images]]
             if beside != NOTHING:
                 rows.append([body_picture(*body, camera, background, beside) for camera in seen_by])
             strips = [
@@ -76,12 +76,6 @@ def render_motion(
         if progress is not None:
             progress(index + 1, len(motion), frame)
         yield frame
-
-
-def _avatar_picture(gaussians: Gaussians, camera: Cameras, background: Tensor) -> tuple[Tensor, Tensor]:
-    """Colours [H, W, 3] over the background and alpha [H, W, 1], in 0..1."""
-    image = render_gaussians(gaussians, camera, background=background)
-    return image.color[0].clamp(0, 1), image.alpha[0].clamp(0, 1)[..., None]
 
 
 LEAST_ALPHA = 0.5 / 255
