@@ -24,6 +24,7 @@ MOTIONS = ("stress clip", "rest")
 FILM, CUT_OUT_FILM, CUT_OUT_FRAMES = "mp4", "webm", "png"
 FORMATS = (FILM, CUT_OUT_FILM, CUT_OUT_FRAMES)
 NOTHING_BESIDE = "nothing"
+FRONT, TURNTABLE, FOUR_VIEWS = "front", "turntable", "four views"
 
 
 class LoadMotion:
@@ -124,8 +125,12 @@ class AnimateAvatar:
                 "avatar": ("AP3D_AVATAR", {"tooltip": "The avatar to animate."}),
                 "motion": ("AP3D_MOTION", {"tooltip": "What it does."}),
                 "camera": (
-                    ["front", "turntable"],
-                    {"default": "front", "tooltip": "front: the camera stands still. turntable: it goes around once."},
+                    [FRONT, TURNTABLE, FOUR_VIEWS],
+                    {
+                        "default": FRONT,
+                        "tooltip": "front: the camera stands still. turntable: it goes around once. four views: front, "
+                        "three-quarter, side and back at once, next to each other.",
+                    },
                 ),
                 "size": ("INT", {"default": 384, "min": 64, "max": 2048, "step": 8, "tooltip": "Pixels per side."}),
                 "background": (list(BACKGROUNDS), {"default": "white", "tooltip": "What shows behind the avatar."}),
@@ -148,7 +153,8 @@ class AnimateAvatar:
                     list(BESIDE),
                     {
                         "default": NOTHING_BESIDE,
-                        "tooltip": "What stands on the right of the avatar and moves as it does. body: the mesh that "
+                        "tooltip": "What stands on the right of the avatar, or below four views of it, and moves as it "
+                        "does. body: the mesh that "
                         "drives it, in clay. normals: that mesh by its normals.",
                     },
                 ),
@@ -170,10 +176,12 @@ class AnimateAvatar:
     ) -> dict[str, Any]:
         import torch
 
-        from animportrait3d_core.animation import front_cameras, over_background, render_motion, turntable_cameras
+        from animportrait3d_core import animation
+        from animportrait3d_core.animation import over_background, render_motion
 
         track = film_sound(sound, format)
-        cameras = turntable_cameras(len(motion), size) if camera == "turntable" else front_cameras(len(motion), size)
+        ways: dict[str, Any] = {TURNTABLE: animation.turntable_cameras, FOUR_VIEWS: animation.four_view_cameras}
+        cameras = ways.get(camera, animation.front_cameras)(len(motion), size)
         bar = host.ProgressBar(len(motion), told="frames")
 
         def progress(step: int, total: int, _: torch.Tensor | None) -> None:

@@ -7,6 +7,7 @@ import torch
 from animportrait3d_core.avatar import RiggedAvatar
 from animportrait3d_core.body.model import BodyModel
 from animportrait3d_core.body.parameters import BodyParameters
+from animportrait3d_core.body.personal import PersonalOffsets
 from animportrait3d_core.gaussians import Gaussians
 from animportrait3d_core.parts import part_of_faces
 
@@ -40,3 +41,19 @@ def random_avatar(body: BodyModel, rest: BodyParameters, count: int, sh_degree: 
     gaussians = Gaussians(0.2 * normal(count, 3), normal(count, 4), log_scales, 1.0 + normal(count), sh)
     part_id = part_of_faces(body.assets.face_regions)[binding]
     return RiggedAvatar(gaussians, binding, part_id, body, rest, prompt="a test", metadata={"seed": str(seed)})
+
+
+def personal_offsets(body: BodyModel) -> PersonalOffsets:
+    """Offsets of a person whose skin, lids, jaw and eyes are nowhere where the body has them."""
+    vertices, joints = torch.zeros(body.num_vertices, 3), torch.zeros(55, 3)
+    x, y, _ = body.to_tensors()[0]["template"].unbind(1)
+    vertices[:, 0], vertices[:, 1] = 0.01 * torch.sin(30 * y), 0.008 * torch.cos(25 * x + 10 * y)
+    joints[22] = torch.tensor([0.001, 0.012, 0.004])  # jaw
+    joints[23], joints[24] = torch.tensor([0.005, -0.003, 0.002]), torch.tensor([-0.004, 0.002, 0.003])  # eyes
+    return PersonalOffsets(vertices, joints, 0.3 * body.assets.eyelid_offsets, body.fingerprint)
+
+
+def sleeping_person(body: BodyModel, count: int, sh_degree: int = 0) -> RiggedAvatar:
+    """The avatar of somebody with personal offsets whose left eye is closed at rest."""
+    rest = fitted_parameters(body).replace(eyelids=torch.tensor([[1.0, 0.0]]))
+    return random_avatar(body.personalized(personal_offsets(body)), rest, count, sh_degree)

@@ -6,13 +6,14 @@ that move, rendering of frames, films with their sound. Not here: other file for
 
 from .clips import rest_motion, stress_clip
 from .motion import Motion
-from .rendering import front_cameras, over_background, render_motion, turntable_cameras
+from .rendering import four_view_cameras, front_cameras, over_background, render_motion, turntable_cameras
 from .sound import Sound, sound_of_audio
 from .video import write_film, write_png_frames
 
 __all__ = [
     "Motion",
     "Sound",
+    "four_view_cameras",
     "front_cameras",
     "over_background",
     "render_motion",

@@ -1,4 +1,5 @@
-"""A motion made calmer, stronger or weaker: all edits work on what a frame does beyond the avatar's rest pose."""
+"""A motion made calmer, stronger or weaker: all edits work on what a frame does beyond the avatar's rest pose, with
+open eyes if they are closed in it, as every motion begins."""
 
 from __future__ import annotations
 
@@ -62,7 +63,7 @@ def edited(motion: Motion, body: BodyModel, rest: BodyParameters, settings: Edit
 
     Raises `ShapeMismatch` if the motion was made for another number of expression coefficients.
     """
-    rest = rest[0]
+    rest = rest[0].awake()
     if motion.parameters.expression.shape[1] != rest.expression.shape[1]:
         raise ShapeMismatch(
             f"edited: the motion has {motion.parameters.expression.shape[1]} expression coefficients, the avatar "

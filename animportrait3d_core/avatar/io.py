@@ -72,11 +72,10 @@ def save_avatar(avatar: RiggedAvatar, path: str | Path, graph: Mapping[str, str]
         "metadata": json.dumps(dict(avatar.metadata), sort_keys=True),
     }
     metadata |= {name: text for name, text in (graph or {}).items() if name not in metadata}
-    personal = avatar.body.personal
-    if personal is not None:
-        metadata["base_fingerprint"] = personal.body
-        if not avatar.body.redistributable:
-            tensors |= {_PERSONAL_PREFIX + name: value for name, value in personal.to_tensors().items()}
+    base, personal = avatar.body.base_fingerprint, avatar.body.personal
+    metadata |= {"base_fingerprint": base} if base is not None else {}
+    if personal is not None and not avatar.body.redistributable:
+        tensors |= {_PERSONAL_PREFIX + name: value for name, value in personal.to_tensors().items()}
     if avatar.body.redistributable:
         body_tensors, body_metadata = avatar.body.to_tensors()
         tensors |= {_ASSETS_PREFIX + name: value for name, value in body_tensors.items()}

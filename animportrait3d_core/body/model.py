@@ -72,8 +72,9 @@ class BodyModel(SocketValue):
     """A body that poses batches of `BodyParameters`; immutable, differentiable in every parameter.
 
     eyelid_mode: 'fixed' or 'paper' (see the module).  personal: the offsets that tensors and assets hold already, see
-    `personalized`.  The instance may be shared between threads and used inside
-    `torch.inference_mode()`: its own tensors are always ordinary ones.
+    `personalized`.  base: fingerprint of the body without them, where the offsets themselves are not known.  The
+    instance may be shared between threads and used inside `torch.inference_mode()`: its own tensors are always
+    ordinary ones.
     """
 
     def __init__(
@@ -82,6 +83,7 @@ class BodyModel(SocketValue):
         assets: BodyAssets,
         eyelid_mode: str = "fixed",
         personal: PersonalOffsets | None = None,
+        base: str | None = None,
     ) -> None:
         if eyelid_mode not in EYELID_MODES:
             raise InvalidInput(f"BodyModel: eyelid mode '{eyelid_mode}', expected one of {', '.join(EYELID_MODES)}.")
@@ -101,6 +103,7 @@ class BodyModel(SocketValue):
         self._assets = assets
         self._eyelid_mode = eyelid_mode
         self._personal = personal
+        self._base = personal.body if personal is not None else base
 
     @property
     def assets(self) -> BodyAssets:
@@ -152,6 +155,11 @@ class BodyModel(SocketValue):
         """The offsets of the person whose body this is, if it is one person's."""
         return self._personal
 
+    @property
+    def base_fingerprint(self) -> str | None:
+        """Fingerprint of the body that personal offsets made one person's; None for a body without."""
+        return self._base
+
     def personalized(self, offsets: PersonalOffsets) -> BodyModel:
         """The body of one person. Raises `IncompatibleCheckpoint` if the offsets were made for another body."""
         own = self.fingerprint
@@ -191,7 +199,7 @@ class BodyModel(SocketValue):
         with torch.inference_mode(False):
             tensors = dataclasses.replace(moved(self._tensors, device, dtype), parents=self._tensors.parents)
             personal = None if self._personal is None else self._personal.to(device, dtype)
-            return BodyModel(tensors, self._assets.to(device, dtype), self._eyelid_mode, personal)
+            return BodyModel(tensors, self._assets.to(device, dtype), self._eyelid_mode, personal, self._base)
 
     def shape(self, betas: Tensor) -> BodyShape:
         """The shaped template of betas [B, nb]; pass it to `__call__` to pose many frames of one person."""
@@ -315,7 +323,8 @@ class BodyModel(SocketValue):
             raise IncompatibleCheckpoint(f"BodyModel.from_tensors: missing {missing}.")
         parts = BodyTensors(**{name: ordinary_tensor(tensors[name]) for name in MODEL_TENSORS})
         check_body_tensors("BodyModel.from_tensors", parts)
-        return cls(parts, assets, metadata.get("body_eyelid_mode", "fixed"))
+        base = metadata.get("base_fingerprint")
+        return cls(parts, assets, metadata.get("body_eyelid_mode", "fixed"), base=base)
 
 
 def load_body_model(

@@ -24,6 +24,7 @@ MOVING = ("frames", "animated", *HEADS, PAGE)
 ONLY_OF = {
     "motion": MOVING,
     "fps": MOVING,
+    "motion_expressions": MOVING,
     "texture_size": HEADS,
     "expressions": HEADS,
     "include_licensed_body": ("animated", *HEADS, PAGE),
@@ -48,6 +49,8 @@ def add_export(commands: argparse._SubParsersAction, common: argparse.ArgumentPa
     export.add_argument("--motion", help=words)
     words = "frames per second of the motion (default: the file's own; 25 for the stress clip)"
     export.add_argument("--fps", type=float, help=words)
+    words = "expression coefficients of a motion's file: taken if their basis is the body's, always, or never"
+    export.add_argument("--motion-expressions", help=f"{words} (default: matching)")
     words = "of glb, glb_mesh: texels per side of the texture; 0 for none (default: 1024)"
     export.add_argument("--texture-size", type=int, help=words)
     words = "of glb, glb_mesh: expression coefficients as morph targets (default: up to 50)"
@@ -151,6 +154,8 @@ def _check_options(options: argparse.Namespace) -> None:
             )
     if options.fps is not None and options.motion == "none":
         raise InvalidInput("export: --fps is of a motion, but --motion is none; leave one of them out.")
+    if options.motion_expressions is not None and (options.motion or MOTIONS[0]) in MOTIONS:
+        raise InvalidInput("export: --motion-expressions is of a file with a motion; name one with --motion.")
     if options.assets is not None and options.body is None:
         raise InvalidInput("export: --assets belong to the file of --body, but none was given; add --body.")
 
@@ -177,7 +182,8 @@ def _motion(options: argparse.Namespace, avatar: RiggedAvatar) -> tuple[Motion |
     path = to_path(asked)
     if not path.exists():
         raise InvalidInput(f"export: no motion '{path}', expected {', '.join(MOTIONS)}, or a file or folder with one.")
-    loaded = read_motion(path, avatar.body, avatar.parameters, ReadSettings(options.fps or 0.0))
+    settings = ReadSettings(options.fps or 0.0, options.motion_expressions or "matching")
+    loaded = read_motion(path, avatar.body, avatar.parameters, settings)
     return loaded.motion, loaded.notes
 
 

@@ -2,7 +2,8 @@
 
 Every point of the surface takes the mean of the pictures that see it; those count most that look straight, from near.
 A point counts as seen where the mesh's depth buffer agrees. The pictures show the avatar at rest; what no such picture
-sees (lids, teeth, the inside of the mouth) is taken from pictures with an open mouth and closed eyes.
+sees (lids, teeth, the inside of the mouth) is taken from pictures with an open mouth and closed eyes, or open ones
+where they are closed at rest.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from ..animation.clips import close_lids, open_jaw
+from ..animation.clips import open_jaw
 from ..avatar.rig import AvatarRig
 from ..cameras import Cameras, concatenate_cameras, orbit_cameras, project
 from ..errors import InvalidInput
@@ -125,7 +126,9 @@ def _in_front(size: int) -> Cameras:
 
 
 def _opened(rest: BodyParameters) -> BodyParameters:
-    return close_lids(open_jaw(rest, OPEN_JAW_DEGREES), 1.0)
+    """What hides at rest: the mouth opens, open eyes close, closed ones open."""
+    pose = open_jaw(rest.awake(), OPEN_JAW_DEGREES)
+    return pose.replace(eyelids=torch.where(pose.eyelids == rest.eyelids, 1.0, pose.eyelids))
 
 
 def _seen_colors(rig: AvatarRig, pose: BodyParameters, camera: Cameras, points: SurfacePoints) -> tuple[Tensor, Tensor]:

@@ -107,13 +107,14 @@ def export_avatar(
     elif kind == "frames":
         write_frame_plys(avatar, sources.motion, path, overwrite=True, progress=progress)  # type: ignore[arg-type]
     elif kind == "animated":
-        write_animated_ply(
+        error = write_animated_ply(
             avatar,
             sources.motion,  # type: ignore[arg-type]  # checked above
             path,
             include_licensed_body=settings.include_licensed_body,
             progress=progress,
         )
+        return _far_notes(error, " The layout stores each frame in steps of 1/255 of its largest movement.")
     else:
         return _export_glb(avatar, path, kind, sources, settings, progress)
     return ()
@@ -138,6 +139,11 @@ def _export_glb(
     report = write_avatar_glb(avatar, path, clips, sources.corner_uvs, sources.face_shapes, glb, progress)
     still = sources.motion is not None and not glb.mesh
     notes = ("Splats alone do not move: the motion is not in the file.",) if still else ()
-    if report.deviation > 1e-4:
-        notes = (f"Vertices of the file are at most {report.deviation:.2g} units from the body's own.", *notes)
-    return (*report.notes, *notes)
+    return (*report.notes, *_far_notes(report.deviation), *notes)
+
+
+def _far_notes(distance: float, why: str = "") -> tuple[str, ...]:
+    """What is told of a file whose vertices are so far, in world units, from the body's own."""
+    if distance <= 1e-4:
+        return ()
+    return (f"Vertices of the file are at most {distance:.2g} units from the body's own.{why}",)

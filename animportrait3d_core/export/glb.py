@@ -126,11 +126,11 @@ def _add_mesh(
     rig = make_head_rig(avatar, settings.expressions, face_shapes)
     surface, notes = _surface(avatar, corner_uvs, settings.bake, progress)
     with torch.no_grad():
-        posed = avatar.body.to(dtype=torch.float64)(rig.rest)
-    worlds = rig.joint_worlds(posed)
+        posed = avatar.body.to(dtype=torch.float64)(avatar.parameters.to(dtype=torch.float64))
+    worlds, weights = rig.joint_worlds(posed), rig.morph_weights(avatar.parameters)
     joints = add_skeleton(file, rig, worlds[0])
-    node = add_head(file, rig, surface, joints)
-    shown = rig.vertices(worlds, np.zeros((1, len(rig.morph_names))))
+    node = add_head(file, rig, surface, joints, weights[0])
+    shown = rig.vertices(worlds, weights)
     deviation = float(np.linalg.norm(shown - posed.vertices.numpy(), axis=-1).max())
     for name, motion in clips.items():
         deviation = max(deviation, add_clip(file, name, motion, avatar, rig, (joints, node)))

@@ -60,7 +60,7 @@ def add_clip(
             rest = np.asarray(file.tree["nodes"][node].get(path, [1, 1, 1]))
             if index == 0 and path == "rotation" or np.abs(values - rest).max() > STILL:
                 add(node, path, values)
-    if len(rig.morph_names) and np.abs(weights).max() > STILL:
+    if len(rig.morph_names) and np.abs(weights - rig.morph_weights(avatar.parameters)).max() > STILL:
         add(mesh, "weights", weights.reshape(-1))
     file.tree.setdefault("animations", []).append(clip)
     return deviation

@@ -56,8 +56,11 @@ def xyzw(rotations: np.ndarray) -> np.ndarray:
     return matrix_to_quaternion(torch.from_numpy(np.ascontiguousarray(rotations))).numpy()[..., [1, 2, 3, 0]]
 
 
-def add_head(file: GlbWriter, rig: HeadRig, surface: Surface, joints: list[int]) -> int:
-    """Add skin, mesh and its node, which the caller puts beside the root joint; returns the node's index."""
+def add_head(file: GlbWriter, rig: HeadRig, surface: Surface, joints: list[int], weights: np.ndarray) -> int:
+    """Add skin, mesh and its node, which the caller puts beside the root joint; returns the node's index.
+
+    weights: [K] of the morph targets at rest.
+    """
     inverse = np.tile(np.eye(4, dtype=np.float32), (len(rig.joints), 1, 1))
     inverse[:, :3, 3] = -rig.joint_positions
     matrices = file.add_accessor(inverse.transpose(0, 2, 1).reshape(-1, 16).astype("<f4"))  # stored by columns
@@ -72,7 +75,7 @@ def add_head(file: GlbWriter, rig: HeadRig, surface: Surface, joints: list[int])
     mesh: dict[str, Any] = {"name": "head", "primitives": [primitive]}
     if len(rig.morphs):
         primitive["targets"] = [{"POSITION": file.add_sparse(_rounded(offsets)[vertex])} for offsets in rig.morphs]
-        mesh |= {"weights": [0.0] * len(rig.morphs), "extras": {"targetNames": list(rig.morph_names)}}
+        mesh |= {"weights": weights.tolist(), "extras": {"targetNames": list(rig.morph_names)}}
     file.tree["meshes"].append(mesh)
     file.tree["nodes"].append({"name": "head_mesh", "mesh": len(file.tree["meshes"]) - 1, "skin": 0})
     return len(file.tree["nodes"]) - 1

@@ -2,7 +2,8 @@
 
 glTF moves a vertex as v = sum_j w_j W_j B_j^-1 (p + sum_k m_k d_k): p the bind position, d_k morph targets, W_j the
 world transform of a joint, B_j where it stood when bound. The body's own skinning is the same formula, so that the bind
-pose is the unbent body in the world's place and size, the expression at rest included.
+pose is the unbent body in the world's place and size, the expression at rest included, but with open eyes: a lid that
+is closed at rest is a morph weight of 1, so that those who drive the morphs can open it.
 """
 
 from __future__ import annotations
@@ -55,8 +56,8 @@ class HeadRig:
     [J] index into `joints`, -1 for the root.  joint_positions: [J, 3] in the bind pose; joints are not turned there.
     vertex_joints: [V, 4] index into `joints` and vertex_weights: [V, 4], sum 1.  morphs: [K, V, 3] by `morph_names`:
     `expressions` of them are the body's first expression coefficients, then the lids, then named face shapes.
-    rest: the avatar's rest pose, in which all morph weights are 0.  dropped_weight: the largest sum of weights of a
-    vertex beyond its four largest.
+    awake: the avatar's rest pose with open eyes, in which all morph weights are 0.  dropped_weight: the largest sum of
+    weights of a vertex beyond its four largest.
     """
 
     positions: np.ndarray
@@ -68,21 +69,21 @@ class HeadRig:
     morphs: np.ndarray
     morph_names: tuple[str, ...]
     expressions: int
-    rest: BodyParameters
+    awake: BodyParameters
     dropped_weight: float
 
     def joint_worlds(self, posed: BodyOutput) -> np.ndarray:
         """World transforms [B, J, 4, 4] of the joints' nodes in a posed body."""
-        skin = posed.joint_transforms[:, list(self.joints)].double().numpy() @ _unplace(self.rest)
+        skin = posed.joint_transforms[:, list(self.joints)].double().numpy() @ _unplace(self.awake)
         return skin @ _translations(self.joint_positions)
 
     def morph_weights(self, parameters: BodyParameters) -> np.ndarray:
         """Weights [B, K] that show expressions and lids of poses; those of named face shapes stay 0."""
         weights = np.zeros((len(parameters), len(self.morph_names)))
-        expression = (parameters.expression - self.rest.expression).double().numpy()
+        expression = (parameters.expression - self.awake.expression).double().numpy()
         weights[:, : self.expressions] = expression[:, : self.expressions]
         lids = slice(self.expressions, self.expressions + len(LID_NAMES))
-        weights[:, lids] = (parameters.eyelids - self.rest.eyelids).double().numpy()
+        weights[:, lids] = (parameters.eyelids - self.awake.eyelids).double().numpy()
         return weights
 
     def vertices(self, joint_worlds: np.ndarray, morph_weights: np.ndarray) -> np.ndarray:
@@ -97,7 +98,7 @@ class HeadRig:
 
 def make_head_rig(avatar: RiggedAvatar, expressions: int, face_shapes: FaceShapes | None = None) -> HeadRig:
     """The avatar's body with its first `expressions` coefficients, both lids and the face shapes as morph targets."""
-    body, rest = avatar.body.to(dtype=torch.float64), avatar.parameters.to(dtype=torch.float64)
+    body, rest = avatar.body.to(dtype=torch.float64), avatar.parameters.awake().to(dtype=torch.float64)
     tensors = body.to_tensors()[0]
     with torch.no_grad():
         posed = body(rest)
@@ -115,7 +116,7 @@ def make_head_rig(avatar: RiggedAvatar, expressions: int, face_shapes: FaceShape
         morphs=np.zeros((0, body.num_vertices, 3)),
         morph_names=(),
         expressions=expressions,
-        rest=rest,
+        awake=rest,
         dropped_weight=dropped,
     )
     # The bind pose is what the skinning takes to the rest pose exactly, whatever the body did beside skinning.

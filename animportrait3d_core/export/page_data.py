@@ -129,6 +129,7 @@ def _skeleton(avatar: RiggedAvatar) -> dict[str, Any]:
         "lidsLast": body.eyelid_mode == "paper",
         "correctives": len(tensors["pose_directions"]) > 0,
         "rest": pose_vectors(avatar.parameters)[0].tolist(),
+        "awake": pose_vectors(avatar.parameters.awake())[0].tolist(),
         "eyes": joints[[JOINTS["left_eye"], JOINTS["right_eye"]]].mean(dim=0).tolist(),
     }
 

@@ -43,11 +43,11 @@ class GlbWriter:
         return self._append(entry)
 
     def add_sparse(self, values: np.ndarray) -> int:
-        """Append an array [N, C], bounds included, by its rows that are not zero, if that is shorter."""
+        """Append an array [N, C] of vertices, bounds included, by its rows that are not zero, if that is shorter."""
         rows = np.flatnonzero(values.any(axis=1)).astype("<u4")
         size = values.shape[1] * values.dtype.itemsize
         if len(rows) * (size + rows.dtype.itemsize) >= len(values) * size:
-            return self.add_accessor(values, bounds=True)
+            return self.add_accessor(values, ARRAY_BUFFER, bounds=True)
         entry = self._entry(values, bounds=True)
         if len(rows):
             indices = {"bufferView": self.add_view(rows.tobytes()), "componentType": COMPONENT_CODES[rows.dtype.str]}

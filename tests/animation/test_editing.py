@@ -121,3 +121,12 @@ def test_edits_that_cannot_work_are_refused(clip, mannequin_body, rest, edit) ->
     wide = Motion(clip.parameters.replace(expression=torch.zeros(len(clip), 100)), 25.0)
     with pytest.raises(ShapeMismatch, match="100 expression coefficients, the avatar 10"):
         edited(wide, mannequin_body, rest, EditSettings())
+
+
+@pytest.mark.parametrize("changes", [{"neutral": "first frame"}, {"eyes": 0.5}, {"eyes": 0.0}, {"dead_zone": 0.1}])
+def test_edits_of_a_sleeping_portrait_start_from_open_eyes(mannequin_body, rest, changes) -> None:
+    """A recording whose own lids never move leaves them open, as it would without edits."""
+    sleeping = rest.replace(eyelids=torch.ones(1, 2))
+    motion = Motion(sleeping.awake().replace(jaw_pose=torch.linspace(0.0, 0.3, 8)[:, None] * torch.eye(3)[:1]), 25.0)
+    done = edited(motion, mannequin_body, sleeping, EditSettings(**changes)).parameters
+    torch.testing.assert_close(done.eyelids, torch.zeros(8, 2))

@@ -270,3 +270,17 @@ def test_the_body_stands_beside_the_avatar_in_every_format(animate):
     assert read_cut_out(film.path).shape == (4, 64, 128, 4)
     frames = animate(format="png", beside="body")
     assert np.array(Image.open(f"{frames.path}/00003.png")).shape == (64, 128, 4)
+
+
+def test_four_views_are_four_films_in_one_and_the_body_stands_below(make_avatar, run_node):
+    avatar = make_avatar(300)
+    motion = stress_clip(avatar.body, avatar.parameters, settings=StressClipSettings(frames_per_move=1))[:2]
+    asked = {"avatar": avatar, "motion": motion, "size": 64, "camera": "four views"}
+    alone, done = run_node("AP3D_AnimateAvatar", **asked), run_node("AP3D_AnimateAvatar", **asked, beside="normals")
+    assert alone.frames.shape == (2, 64, 256, 3) and done.frames.shape == (2, 128, 256, 3)
+    assert torch.equal(done.frames[:, :64], alone.frames)
+    for column, yaw in enumerate((0.0, 45.0, 90.0, 180.0)):
+        place = slice(64 * column, 64 * column + 64)
+        one = list(render_motion(avatar, motion, orbit_cameras([yaw], [0.0], 64), beside="normals"))
+        assert torch.equal(done.frames[:, :64, place], torch.stack(one)[:, :, :64])
+        assert torch.equal(done.frames[:, 64:, place], torch.stack(one)[:, :, 64:])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import functools
 import json
+import math
 import pickle
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import torch
 
 from animportrait3d_core.animation import stress_clip
 from animportrait3d_core.animation.arkit import ARKIT_NAMES, arkit_map, arkit_parameters
-from animportrait3d_core.animation.clips import StressClipSettings
+from animportrait3d_core.animation.clips import StressClipSettings, rotate_head
 from animportrait3d_core.animation.files import ReadSettings, files_of_motion, load_motion, read_motion, save_motion
 from animportrait3d_core.animation.presets import FaceMotion, FaceSliders, face_motion
 from animportrait3d_core.errors import AnimPortraitError, IncompatibleCheckpoint, InvalidInput, MissingModelFile
@@ -75,7 +76,7 @@ def test_expressions_of_another_basis_are_left_out_and_said_so(authors: Path, re
         (EXP, POSE[:, :12], r"has shape \[6, 12\]"),
         (np.zeros((6, 101), np.float32), POSE, r"has shape \[6, 101\]"),
         (EXP, np.where(np.arange(6)[:, None] == 3, np.nan, POSE), "not finite in 1 of 6 frames, .* frame 3"),
-        (EXP, 300 * POSE, "convert degrees to radians"),
+        (EXP, 300 * POSE, "pose.npy.*`pose` turns by .*convert degrees to radians"),
         (EXP.astype(str), POSE, "expected numbers"),
     ],
 )  # fmt: skip
@@ -136,7 +137,8 @@ def test_flame_of_a_sequence_and_of_a_folder_are_the_same_motion(tmp_path: Path,
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"jaw_pose": POSE[:4, 6:9]}, "frames by name"),
+        ({"jaw_pose": POSE[:4, 6:9]}, "tracked.npz.*unlike numbers of frames .*rotation 6.*jaw_pose 4"),
+        ({"rotation": 300 * POSE[:, :3]}, "tracked.npz.*`rotation` turns by .*convert degrees to radians"),
         ({"eyes_pose": POSE[:, 9:12]}, r"`eyes_pose` has shape \[6, 3\], expected \[T, 6\]"),
         ({"rotation": POSE[:, :3] * np.inf}, "tracked.npz: rotation` is not finite in 6 of 6 frames"),
     ],
@@ -201,6 +203,38 @@ def test_the_frame_rate_is_read_off_the_time_codes(table, read) -> None:
     assert loaded.motion.fps == 60.0 and len(loaded.motion) == 3
 
 
+def clocked(counts, fps=60):
+    """Rows whose time codes say these times, in frames since midnight."""
+    seconds = [(int(count // fps), count % fps) for count in counts]
+    codes = [f"{s // 3600 % 24:02}:{s // 60 % 60:02}:{s % 60:02}:{part:06.3f}" for s, part in seconds]
+    return [(code, {"jawOpen": 0.01 * index}, (0, 0, 0)) for index, code in enumerate(codes)]
+
+
+def test_time_codes_that_shake_and_pass_midnight_still_say_what_was_dropped(table, read) -> None:
+    """Recorders stamp parts of frames, and these shake."""
+    shaking = np.random.default_rng(2).uniform(-0.2, 0.2, 240)
+    for first in (1000.45, 86400 * 60 - 50.5):  # near the border of two numbers; across midnight
+        counts = [first + index + shaking[index] for index in range(240) if not 100 <= index < 112]
+        loaded = read(table(clocked(counts)))
+        assert len(loaded.motion) == 240 and loaded.notes[-1] == "12 dropped frames were filled by their time codes."
+    loaded = read(table(clocked([500 - index for index in range(20)])))
+    assert len(loaded.motion) == 20 and "jump or run back" in loaded.notes[-1]
+
+
+def test_rows_without_a_face_are_filled_between_their_neighbours(table, read) -> None:
+    rows = [(f"10:00:00:{index:02}.5", {"jawOpen": 0.1 * index}, (0.1 * index, 0, 0)) for index in range(6)]
+    whole = read(table(rows)).motion.parameters
+    path = table(rows)
+    lines = path.read_text().splitlines()
+    lines[3] = "10:00:00:02.5,0" + "," * (lines[0].count(",") - 1)  # as wide as the others, but empty
+    lines[4] = "10:00:00:03.5,0"
+    path.write_text("\n".join(lines))
+    loaded = read(path)
+    assert loaded.notes == ("2 of 6 frames have no face: filled between their neighbours.",)
+    torch.testing.assert_close(loaded.motion.parameters.jaw_pose, whole.jaw_pose, atol=1e-5, rtol=0)
+    torch.testing.assert_close(loaded.motion.parameters.head_pose, whole.head_pose, atol=1e-5, rtol=0)
+
+
 def test_tables_that_cannot_be_read_are_refused(tmp_path: Path, table, read) -> None:
     path = table([("", {"jawOpen": float("nan")}, (0, 0, 0))])
     with pytest.raises(InvalidInput, match="take.csv': frame 0: 'jawOpen' is nan"):
@@ -220,6 +254,7 @@ def test_tables_that_cannot_be_read_are_refused(tmp_path: Path, table, read) -> 
 
 
 FRAMES = [{"jawOpen": 0.1}, {"jawOpen": 0.5}]
+TURN = [[0.8, 0.0, 0.6, 3.0], [0.0, 1.0, 0.0, -2.0], [-0.6, 0.0, 0.8, -40.0], [0.0, 0.0, 0.0, 1.0]]  # to the left
 LAYOUTS = {
     "list": (FRAMES, 30.0),
     "frames": ({"fps": 24, "frames": FRAMES}, 24.0),
@@ -249,10 +284,37 @@ def test_json_of_many_programs_is_one_motion(tmp_path: Path, read, mannequin_bod
     torch.testing.assert_close(motion.parameters.jaw_pose, wanted.jaw_pose)
 
 
+MEDIAPIPE = {
+    "JavaScript": {
+        "faceBlendshapes": [{"categories": [{"categoryName": "jawOpen", "score": 0.5}], "headIndex": -1}],
+        "facialTransformationMatrixes": [{"rows": 4, "columns": 4, "data": np.array(TURN).T.ravel().tolist()}],
+    },
+    "Python": {
+        "face_blendshapes": [[{"index": 25, "category_name": "jawOpen", "score": 0.5, "display_name": ""}]],
+        "facial_transformation_matrixes": [TURN],
+    },
+    "host": {"blendshapes": {"jawOpen": 0.5}, "transformation_matrix": TURN},
+}
+
+
+@pytest.mark.parametrize("program", MEDIAPIPE)
+def test_results_of_mediapipe_turn_the_head_too(tmp_path: Path, read, mannequin_body, rest, program: str) -> None:
+    (tmp_path / "take.json").write_text(json.dumps([MEDIAPIPE[program]] * 2))
+    found = read(tmp_path / "take.json").motion.parameters
+    weights = torch.zeros(1, 52)
+    weights[0, ARKIT_NAMES.index("jawOpen")] = 0.5
+    wanted = arkit_parameters(weights, rest, arkit_map(mannequin_body))
+    wanted = rotate_head(wanted, torch.tensor([[0.0, math.atan2(0.6, 0.8), 0.0]]))
+    torch.testing.assert_close(found.jaw_pose[:1], wanted.jaw_pose)
+    torch.testing.assert_close(found.head_pose[:1], wanted.head_pose, atol=1e-5, rtol=0)
+    torch.testing.assert_close(found.neck_pose[:1], wanted.neck_pose, atol=1e-5, rtol=0)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("{", "is not JSON"),
+        ('[{"jawOpen": 1, "facialTransformationMatrixes": [{"data": [1, 2]}]}]', "matrix of 2 numbers"),
         ("[]", "holds no list of frames"),
         ('{"landmarks": [[1, 2, 3]]}', "holds no list of frames"),
         ("[3]", "a frame is a int"),

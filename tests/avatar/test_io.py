@@ -88,6 +88,10 @@ def test_personal_offsets_travel_with_the_avatar(avatar: RiggedAvatar, tmp_path,
     assert float((plain - wanted).norm(dim=1).mean()) > 1e-4
     if body.redistributable:
         assert load_avatar(path).body.fingerprint == own.body.fingerprint
+        # Loaded by itself and saved again, it is the same file, and still known by the body without offsets.
+        save_avatar(load_avatar(path), tmp_path / "again.safetensors")
+        assert (tmp_path / "again.safetensors").read_bytes() == path.read_bytes()
+        assert load_avatar(tmp_path / "again.safetensors", body=body).body.fingerprint == own.body.fingerprint
 
 
 def test_a_licensed_body_of_somebody_else_is_refused(avatar: RiggedAvatar, tmp_path) -> None:

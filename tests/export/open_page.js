@@ -1,6 +1,6 @@
 // usage: node open_page.js PAGE.html JOBS.json OUT_FOLDER
 // Opens a page from disk in headless Chromium with software GL. JOBS: {pictures: [{pose, camera, size}], steps: [text],
-// screenshot, viewport, noWebgl}. Writes answer.json, picture0.rgba ..., means0.f32 ..., screenshot.png into the folder.
+// screenshot, viewport, touch, reducedMotion, noWebgl}. Writes answer.json, picture0.rgba ..., means0.f32 ..., screenshot.png into the folder.
 const fs = require("fs");
 const path = require("path");
 const { pathToFileURL } = require("url");
@@ -46,7 +46,7 @@ async function main() {
   };
   const viewport = jobs.viewport || { width: 900, height: 700 };
   const args = jobs.noWebgl ? [...NO_GL, "--disable-3d-apis"] : SOFTWARE_GL;
-  await withChromium(look, { viewport, hasTouch: Boolean(jobs.touch), args });
+  await withChromium(look, { viewport, hasTouch: Boolean(jobs.touch), reducedMotion: jobs.reducedMotion, args });
   fs.writeFileSync(path.join(folder, "answer.json"), JSON.stringify(answer));
 }
 

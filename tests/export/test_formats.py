@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 
+import numpy as np
 import pytest
 import torch
 
@@ -130,6 +131,8 @@ def test_the_command_writes_a_page_with_a_recording(avatar, motion, tmp_path, ca
         ("splat", ["--include-licensed-body"], "--include-licensed-body is of animated"),
         ("glb", ["--quaternion-order", "legacy"], "--quaternion-order is of rigged"),
         ("glb", ["--motion", "none", "--fps", "30"], "--fps is of a motion"),
+        ("glb", ["--motion-expressions", "always"], "--motion-expressions is of a file"),
+        ("splat", ["--motion-expressions", "never"], "--motion-expressions is of frames"),
         ("splat", ["--assets", "here.safetensors"], "--assets belong to the file of --body"),
     ],
 )  # fmt: skip
@@ -139,6 +142,28 @@ def test_an_option_that_a_format_does_not_have_is_refused(avatar, tmp_path, caps
     assert main(["export", str(file), "--format", kind, *given]) == 2
     assert words in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == [file.name]
+
+
+def test_expressions_of_another_basis_are_taken_where_that_is_asked_for(avatar, tmp_path, capsys):
+    """And a file whose vertices have a byte for each coordinate says how far that puts them."""
+    file, output = tmp_path / "anna.safetensors", tmp_path / "a.ply"
+    save_avatar(avatar, file)
+    np.save(tmp_path / "exp.npy", np.full((3, 10), 0.5, np.float32))
+    np.save(tmp_path / "pose.npy", np.full((3, 15), 0.1, np.float32) * np.arange(3, dtype=np.float32)[:, None])
+    command = ["export", str(file), "--format", "animated", "--motion", str(tmp_path / "exp.npy"), "--overwrite"]
+    command += ["--output", str(output), "--json"]
+    read = {}
+    for taken in ("matching", "always", "bodies"):
+        done = main([*command, "--motion-expressions", taken])
+        said = capsys.readouterr()
+        if taken == "bodies":
+            assert done == 2 and "expressions 'bodies'; expected" in said.out
+            continue
+        assert done == 0
+        notes, read[taken] = json.loads(said.out)["notes"], read_animated_ply(output).vertices[0]
+        assert ("were left out" in notes[0]) == (taken == "matching")
+        assert "units from the body's own. The layout stores" in notes[-1]
+    assert float((read["always"] - read["matching"]).norm(dim=1).max()) > 0.01
 
 
 def test_every_option_of_the_command_belongs_to_formats_or_to_all(avatar, tmp_path):

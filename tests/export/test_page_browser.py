@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 from pathlib import Path
 
@@ -11,11 +12,15 @@ import pytest
 import torch
 
 from animportrait3d_core.animation import stress_clip
+from animportrait3d_core.animation.arkit import arkit_map
+from animportrait3d_core.animation.files import read_motion
 from animportrait3d_core.avatar import RiggedAvatar, pose_avatar
 from animportrait3d_core.body.model import BodyModel
 from animportrait3d_core.cameras import orbit_cameras
 from animportrait3d_core.export import write_avatar_page
+from animportrait3d_core.export.page_data import pose_vectors
 from animportrait3d_core.render import render_gaussians
+from tests.avatar_samples import sleeping_person
 from tests.export.page_browser import open_page, picture_job
 from tests.host.browser import browser_environment
 
@@ -51,9 +56,12 @@ def with_correctives(avatar: RiggedAvatar) -> RiggedAvatar:
     return dataclasses.replace(avatar, body=body).with_quaternion_order("legacy")
 
 
-@pytest.mark.parametrize("kind", ["constant", "harmonics", "correctives"])
-def test_the_page_poses_and_draws_as_the_trainer(make_avatar, environment, tmp_path: Path, kind: str) -> None:
-    avatar = smaller_splats(make_avatar(6000, sh_degree=3 if kind == "harmonics" else 0))
+@pytest.mark.parametrize("kind", ["constant", "harmonics", "correctives", "person"])
+def test_the_page_poses_and_draws_as_the_trainer(
+    make_avatar, mannequin_body, environment, tmp_path: Path, kind: str
+) -> None:
+    avatar = make_avatar(6000, sh_degree=3 if kind == "harmonics" else 0)
+    avatar = smaller_splats(sleeping_person(mannequin_body, 6000) if kind == "person" else avatar)
     if kind == "correctives":
         avatar = with_correctives(avatar)
     write_avatar_page(avatar, tmp_path / "avatar.html")
@@ -129,11 +137,98 @@ def test_the_controls_move_the_avatar(make_avatar, environment, tmp_path: Path) 
     assert opened[jaw] == pytest.approx(float(rest.jaw_pose[0, 0]) + math.radians(20), abs=1e-4)
     width = avatar.body.num_expression + 24
     fps, *values = answers[11]
-    assert (fps, len(values)) == (24, 2 * width)
+    assert (fps, len(values)) == (60, 2 * width)
     assert values[width + jaw] - values[jaw] == pytest.approx(0.3, abs=1e-5)
     assert answers[12] > 1000
     assert answers[17][0].startswith("video/webm") and answers[17][1] > 1000
     assert answers[18] == ""
+
+
+RECORDING = """Timecode,BlendShapeCount,EyeBlinkLeft,JawOpen,MouthSmileRight,HeadYaw,HeadPitch,HeadRoll
+23:59:58:58.9,6,0,0,0,0,0,0
+23:59:58:60.1,6,0.2,0.1,0,0.1,0.05,0
+23:59:59:01.0,6,0.4,0.2,0.3,0.2,0,0
+23:59:59:02.0,0,,,,,,
+23:59:59:03.0,0
+23:59:59:04.1,6,0.6,0.3,0.2,0.2,0,0.1
+23:59:59:08.9,6,0,0.5,0.1,0.1,0,0.1
+00:00:01:03.0,6,0,0.4,0.1,0.1,-0.1,0.1
+"""
+
+
+def test_a_dropped_recording_is_the_motion_that_the_reader_makes(mannequin_body, environment, tmp_path: Path) -> None:
+    """Of somebody with personal offsets whose left eye is closed at rest: time codes that shake, dropped frames, rows
+    without a face, midnight."""
+    avatar = sleeping_person(mannequin_body, 300)
+    write_avatar_page(avatar, tmp_path / "avatar.html", arkit=arkit_map(avatar.body).matrix)
+    (tmp_path / "take.csv").write_text(RECORDING)
+    wanted = read_motion(tmp_path / "take.csv", avatar.body, avatar.parameters).motion
+    step = f"""page.evaluate(() => {{
+        const {{ view, drivers }} = AP3D, text = {json.dumps(RECORDING)};
+        const clip = drivers.arkitClip(view.header, view.arkit, "take.csv", text);
+        return [clip.fps, clip.frames, Array.from(clip.values)];
+    }})"""
+    said = open_page(tmp_path / "avatar.html", tmp_path / "out", environment, steps=[step]).said
+    fps, frames, values = said["steps"][0]
+    assert (fps, frames) == (wanted.fps, len(wanted))
+    found = torch.tensor(values).reshape(frames, -1)
+    torch.testing.assert_close(found, pose_vectors(wanted.parameters), atol=2e-3, rtol=0)  # turns between two frames
+    lids = found[:, -6]
+    assert float(lids[0]) == 0 and float(lids.max()) > 0.5
+
+
+def test_the_lids_of_a_sleeping_person_open_by_their_slider(mannequin_body, environment, tmp_path: Path) -> None:
+    write_avatar_page(sleeping_person(mannequin_body, 300), tmp_path / "avatar.html")
+    slide = """page.evaluate(() => {
+        for (const box of document.querySelectorAll("input[type=checkbox]:checked")) box.click();
+        const input = document.querySelector("input[data-name=Lids]");
+        input.value = input.min;
+        input.dispatchEvent(new Event("input"));
+    })"""
+    steps = [slide, until("AP3D.view.pose.at(-6) < 0.5"), "page.evaluate(() => AP3D.view.pose.at(-6))"]
+    said = open_page(tmp_path / "avatar.html", tmp_path / "out", environment, steps=steps).said
+    assert said["errors"] == [] and said["steps"][2] == 0
+
+
+def test_nothing_moves_by_itself_where_that_is_asked_for(make_avatar, environment, tmp_path: Path) -> None:
+    avatar = make_avatar(300)
+    write_avatar_page(avatar, tmp_path / "avatar.html", {"stress": stress_clip(avatar.body, avatar.parameters)})
+    state = "page.evaluate(() => [AP3D.state.playing, AP3D.state.blinks, AP3D.state.time])"
+    choose = "page.selectOption('select', { label: 'stress (9.1 s)' })"
+    play, moved = "page.click('text=/^Play$/')", until("AP3D.state.time > 0.1")
+    calm = {"steps": [choose, "page.waitForTimeout(500)", state, play, moved, state], "reducedMotion": "reduce"}
+    answers = open_page(tmp_path / "avatar.html", tmp_path / "calm", environment, **calm).said["steps"]
+    assert answers[2] == [False, False, 0] and answers[5][:2] == [True, False]
+    usual = open_page(tmp_path / "avatar.html", tmp_path / "usual", environment, steps=[state]).said["steps"]
+    assert usual[0][:2] == [True, True]
+
+
+TOUCH = """page.context().newCDPSession(page).then(async (session) => {
+    for (const [type, points] of %s)
+    {
+        const touchPoints = points.map(([x, y], id) => ({ x, y, id }));
+        await session.send("Input.dispatchTouchEvent", { type, touchPoints });
+    }
+    return true;
+})"""
+
+
+def test_fingers_turn_and_zoom_on_a_telephone(make_avatar, environment, tmp_path: Path) -> None:
+    write_avatar_page(make_avatar(300), tmp_path / "avatar.html")
+    orbit = "page.evaluate(() => [AP3D.view.orbit.yaw, AP3D.view.orbit.elevation, AP3D.view.orbit.radius])"
+    one = [["touchStart", [[200, 300]]], *(["touchMove", [[200 - 10 * k, 300]]] for k in range(1, 6)), ["touchEnd", []]]
+    apart = [["touchMove", [[180 - 8 * k, 300], [220 + 8 * k, 300]]] for k in range(1, 6)]
+    two = [["touchStart", [[180, 300]]], ["touchStart", [[180, 300], [220, 300]]], *apart, ["touchEnd", []]]
+    folded = "page.evaluate(() => [document.getElementById('panel').hidden, document.body.scrollWidth - innerWidth])"
+    tap = "page.tap('#toggle')"
+    steps = [folded, orbit, TOUCH % json.dumps(one), orbit, TOUCH % json.dumps(two), orbit, tap, folded]
+    jobs = {"steps": steps, "touch": True, "viewport": {"width": 390, "height": 800}}
+    said = open_page(tmp_path / "avatar.html", tmp_path / "out", environment, **jobs).said
+    assert said["errors"] == []
+    closed, before, _, turned, _, zoomed, _, opened = said["steps"]
+    assert closed == [True, 0] and opened == [False, 0]
+    assert turned[0] - before[0] == pytest.approx(20, abs=1) and turned[1:] == before[1:]
+    assert zoomed[2] == pytest.approx(turned[2] * 40 / 120, rel=0.1) and abs(zoomed[0] - turned[0]) < 1
 
 
 def test_recordings_that_cannot_be_followed_are_told(make_avatar, environment, tmp_path: Path) -> None:
@@ -144,12 +239,22 @@ def test_recordings_that_cannot_be_followed_are_told(make_avatar, environment, t
     steps = [
         tell.format(map="null", text="JawOpen"),
         tell.format(map="[]", text="a,b\\n1,2"),
-        tell.format(map="new Float32Array(52 * 18)", text="JawOpen\\nnan"),
-    ]
+        *(
+            tell.format(map="new Float32Array(52 * 18)", text=text)
+            for text in (
+                "JawOpen\\n0\\nnan", "JawOpen\\n17.5", "JawOpen,HeadYaw\\n0,30", "JawOpen,HeadYaw\\n0.1\\n",
+                "JawOpen,b\\n,1",
+            )
+        ),
+    ]  # fmt: skip
     answers = open_page(tmp_path / "avatar.html", tmp_path / "out", environment, steps=steps).said["steps"]
     assert "without an ARKit map" in answers[0]
     assert "names 0 of the 52" in answers[1]
     assert "frame 1: 'nan' is no number" in answers[2]
+    assert "frame 0: '17.5' is no number of at most 10" in answers[3]
+    assert "frame 0: '30' is no number of at most 6.3" in answers[4] and "radians" in answers[4]
+    assert "frame 0: 1 columns, the header has 2" in answers[5]
+    assert "has 1 frames; expected a CSV" in answers[6]
 
 
 def test_a_browser_without_webgl2_is_told(make_avatar, environment, tmp_path: Path) -> None:

@@ -19,8 +19,14 @@ JSON_FPS = 30.0
 MOST_BYTES = 1 << 28
 LAYOUT = (
     'Expected a list of frames {"jawOpen": 0.3, ...}, or {"fps": 30, "frames": [...]} with such frames, with '
-    '"blendshapes" or "categories" as MediaPipe has them, or with "weights" in the order of "names".'
+    '"blendshapes" or "faceBlendshapes" as MediaPipe has them, or with "weights" in the order of "names".'
 )
+
+
+CATEGORY_KEYS = ("categoryName", "category_name")
+FACE_KEYS = ("blendshapes", "blendShapes", "faceBlendshapes", "face_blendshapes", "categories")
+MATRIX_KEYS = ("facialTransformationMatrixes", "facial_transformation_matrixes")
+"""MediaPipe's names in JavaScript and in Python: what they hold is a list with an entry per face."""
 
 
 def read_json(path: Path, fps: float | None) -> ArkitTrack:
@@ -44,9 +50,10 @@ def read_json(path: Path, fps: float | None) -> ArkitTrack:
 def _shapes(where: str, frame: Any, names: Any) -> Mapping[str, object] | None:
     """Strengths by name of one frame, whatever the program; None without a face."""
     if isinstance(frame, list):  # the host's faces of a frame, or MediaPipe's categories
-        if all(isinstance(entry, dict) and "categoryName" in entry for entry in frame):
-            return {str(entry["categoryName"]): entry.get("score") for entry in frame}
-        frame = frame[0] if frame else None
+        for key in CATEGORY_KEYS:
+            if all(isinstance(entry, dict) and key in entry for entry in frame):
+                return {str(entry[key]): entry.get("score") for entry in frame}
+        return _shapes(where, frame[0] if frame else None, names)
     if not isinstance(frame, dict):
         if frame is None:
             return None
@@ -56,7 +63,7 @@ def _shapes(where: str, frame: Any, names: Any) -> Mapping[str, object] | None:
         if len(values) != len(names):
             raise InvalidInput(f"{where}: a frame has {len(values)} weights for {len(names)} names, expected as many.")
         return dict(zip((str(name) for name in names), values))
-    for key in ("blendshapes", "blendShapes", "faceBlendshapes", "categories"):
+    for key in FACE_KEYS:
         if key in frame:
             return _shapes(where, frame[key], names)
     return frame
@@ -74,9 +81,9 @@ def _own_rate(where: str, content: Any) -> float:
 
 
 def _head(where: str, frames: list[Any]) -> Tensor | None:
-    """Rotations [T, 3] of the frames that carry a `transformation_matrix`, the others filled; None if none does."""
+    """Rotations [T, 3] of the frames that carry a matrix of the head, the others filled; None if none does."""
     faces = [frame[0] if isinstance(frame, list) and frame else frame for frame in frames]
-    matrices = [face.get("transformation_matrix") if isinstance(face, dict) else None for face in faces]
+    matrices = [_matrix(face) if isinstance(face, dict) else None for face in faces]
     present = [index for index, matrix in enumerate(matrices) if matrix is not None]
     if not present:
         return None
@@ -84,3 +91,15 @@ def _head(where: str, frames: list[Any]) -> Tensor | None:
     for index in present:
         head[index] = rotation_of_matrix(where, matrices[index])
     return filled(head, present)
+
+
+def _matrix(face: Mapping[str, Any]) -> Any:
+    """The host's `transformation_matrix`, or MediaPipe's of the first face, by rows; None without one."""
+    found = face.get("transformation_matrix")
+    for key in MATRIX_KEYS:
+        if found is None and isinstance(face.get(key), list) and face[key]:
+            found = face[key][0]
+    if not isinstance(found, dict):
+        return found
+    values = found.get("data")  # of JavaScript: by columns
+    return [values[row::4] for row in range(4)] if isinstance(values, list) and len(values) == 16 else values or []

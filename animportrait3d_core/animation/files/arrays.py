@@ -23,9 +23,10 @@ def read_array(where: str, path: Path) -> Tensor:
     """The float32 array of a .npy file; a damaged one, or one of anything but numbers, is an `InvalidInput`."""
     data = _bytes_of(where, path)
     try:
-        return number_tensor(where, path.name, array_of_npy(data, NUMPY_BUILDERS, path.name))
+        array = array_of_npy(data, NUMPY_BUILDERS, path.name)
     except AnimPortraitError as error:
         raise InvalidInput(f"{where}: '{path}': {error}") from error
+    return number_tensor(where, str(path), array)
 
 
 def read_arrays(where: str, path: Path) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ...errors import InvalidInput, ShapeMismatch
 from .arrays import read_array
-from .pose_track import POSES, PoseTrack
+from .pose_track import POSES, PoseTrack, check_radians
 
 POSE_WIDTH = 15
 MOST_EXPRESSIONS = 100
@@ -47,6 +47,7 @@ def read_authors(path: Path) -> PoseTrack:
         poses = read_array(where, pose_path)
         if poses.ndim != 2 or poses.shape[1] != POSE_WIDTH:
             raise ShapeMismatch(f"{where}: '{pose_path}' has shape {list(poses.shape)}. {LAYOUT}")
+        check_radians(f"read_motion: '{pose_path}'", "pose", poses)
     if expression is not None and poses is not None and len(expression) != len(poses):
         raise InvalidInput(
             f"{where}: '{exp_path}' has {len(expression)} frames, '{pose_path}' {len(poses)}; expected as many. "

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ...errors import InvalidInput, MissingModelFile, ShapeMismatch
 from .arrays import number_tensor, read_arrays
-from .pose_track import PoseTrack
+from .pose_track import PoseTrack, check_radians
 
 WIDTHS: dict[str, int] = {"expr": 0, "rotation": 3, "neck_pose": 3, "jaw_pose": 3, "eyes_pose": 6, "translation": 3}
 """Arrays that are read; 0 is any width."""
@@ -72,7 +72,12 @@ def _parts(path: Path) -> dict[str, Tensor]:
     if not set(known) & {"expr", "jaw_pose", "rotation", "neck_pose"}:
         names = ", ".join(sorted(str(name)[:40] for name in arrays)[:12]) or "none"
         raise InvalidInput(f"read_motion: '{path}' has no motion of FLAME; its arrays: {names}. {LAYOUT}")
-    return {name: _part(path, name, value) for name, value in known.items()}
+    parts = {name: _part(path, name, value) for name, value in known.items()}
+    lengths = {name: len(value) for name, value in parts.items()}
+    if len(set(lengths.values())) > 1:
+        found = ", ".join(f"{name} {length}" for name, length in lengths.items())
+        raise ShapeMismatch(f"read_motion: '{path}': its arrays have unlike numbers of frames ({found}), expected one.")
+    return parts
 
 
 def _part(path: Path, name: str, value: Any) -> Tensor:
@@ -81,6 +86,8 @@ def _part(path: Path, name: str, value: Any) -> Tensor:
     if tensor.ndim != 2 or (WIDTHS[name] and tensor.shape[1] != WIDTHS[name]) or tensor.shape[1] > 300:
         wanted = WIDTHS[name] or "up to 300"
         raise ShapeMismatch(f"read_motion: '{path}': `{name}` has shape {list(tensor.shape)}, expected [T, {wanted}].")
+    if name not in ("expr", "translation"):
+        check_radians(f"read_motion: '{path}'", name, tensor)
     return tensor
 
 

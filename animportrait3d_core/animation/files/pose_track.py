@@ -18,6 +18,16 @@ MOST_RADIANS = 10.0
 """A rotation beyond this is no axis-angle vector in radians: degrees, most likely."""
 
 
+def check_radians(where: str, name: str, turns: Tensor) -> None:
+    """Raise `InvalidInput` unless axis-angle vectors [T, 3 n] can be radians."""
+    most = float(turns.reshape(-1, 3).norm(dim=1).max())
+    if most > MOST_RADIANS:
+        raise InvalidInput(
+            f"{where}: `{name}` turns by {most:.0f}, expected axis-angle in radians of at most {MOST_RADIANS:.0f}; "
+            "convert degrees to radians."
+        )
+
+
 @dataclasses.dataclass(frozen=True)
 class PoseTrack:
     """T frames of a tracked head.
@@ -47,11 +57,7 @@ class PoseTrack:
                 wanted = "[T, n]" if name == "expression" else "[T, 3]"
                 raise ShapeMismatch(f"PoseTrack: `{name}` has shape {list(value.shape)}, expected {wanted}.")
         for name, value in self.poses.items():
-            if float(value.norm(dim=1).max()) > MOST_RADIANS:
-                raise InvalidInput(
-                    f"PoseTrack: `{name}` turns by {float(value.norm(dim=1).max()):.0f}, expected axis-angle in "
-                    f"radians of at most {MOST_RADIANS:.0f}; convert degrees to radians."
-                )
+            check_radians("PoseTrack", name, value)
 
 
 def expression_basis(body: BodyModel) -> str:

@@ -4,13 +4,11 @@
 "use strict";
 (function (root) {
   const RADIANS = Math.PI / 180, NECK_SHARE = 0.4;
-  const ARKIT = ("eyeBlinkLeft eyeLookDownLeft eyeLookInLeft eyeLookOutLeft eyeLookUpLeft eyeSquintLeft eyeWideLeft eyeBlinkRight " +
-    "eyeLookDownRight eyeLookInRight eyeLookOutRight eyeLookUpRight eyeSquintRight eyeWideRight jawForward jawRight jawLeft jawOpen " +
-    "mouthClose mouthFunnel mouthPucker mouthRight mouthLeft mouthSmileLeft mouthSmileRight mouthFrownLeft mouthFrownRight " +
-    "mouthDimpleLeft mouthDimpleRight mouthStretchLeft mouthStretchRight mouthRollLower mouthRollUpper mouthShrugLower " +
-    "mouthShrugUpper mouthPressLeft mouthPressRight mouthLowerDownLeft mouthLowerDownRight mouthUpperUpLeft mouthUpperUpRight " +
-    "browDownLeft browDownRight browInnerUp browOuterUpLeft browOuterUpRight cheekPuff cheekSquintLeft cheekSquintRight " +
-    "noseSneerLeft noseSneerRight tongueOut").toLowerCase().split(" ");
+  const ARKIT = ("eyeBlinkLeft eyeLookDownLeft eyeLookInLeft eyeLookOutLeft eyeLookUpLeft eyeSquintLeft eyeWideLeft eyeBlinkRight eyeLookDownRight eyeLookInRight eyeLookOutRight " +
+    "eyeLookUpRight eyeSquintRight eyeWideRight jawForward jawRight jawLeft jawOpen mouthClose mouthFunnel mouthPucker mouthRight mouthLeft mouthSmileLeft mouthSmileRight " +
+    "mouthFrownLeft mouthFrownRight mouthDimpleLeft mouthDimpleRight mouthStretchLeft mouthStretchRight mouthRollLower mouthRollUpper mouthShrugLower mouthShrugUpper " +
+    "mouthPressLeft mouthPressRight mouthLowerDownLeft mouthLowerDownRight mouthUpperUpLeft mouthUpperUpRight browDownLeft browDownRight browInnerUp browOuterUpLeft " +
+    "browOuterUpRight cheekPuff cheekSquintLeft cheekSquintRight noseSneerLeft noseSneerRight tongueOut").toLowerCase().split(" ");
 
   const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
 
@@ -53,9 +51,8 @@
     pose[i] += amount > 0 ? amount * (1 - pose[i]) : amount;
   }
 
-  const neutralSliders = (header) => ({
-    jaw: 0, gazeLeft: 0, gazeUp: 0, lidLeft: 0, lidRight: 0, turn: 0, nod: 0, tilt: 0, expression: new Array(header.expressions).fill(0),
-  });
+  const zeros = { jaw: 0, gazeLeft: 0, gazeUp: 0, lidLeft: 0, lidRight: 0, turn: 0, nod: 0, tilt: 0 };
+  const neutralSliders = (header) => ({ ...zeros, expression: new Array(header.expressions).fill(0) });
 
   // The pose `from` with sliders on top: jaw, gaze and head in degrees, lids in 0..1, expressions in coefficients.
   function withSliders(header, from, sliders) {
@@ -79,10 +76,10 @@
     return [clamp(Math.atan2(x, z) / RADIANS, -28, 28), clamp(Math.atan2(y, Math.hypot(x, z)) / RADIANS, -18, 18)];
   }
 
-  // Pose [E + 24] of 52 strengths on top of the rest pose; map: [52, E + 8] of expression, jaw (down, left), gaze (left,
+  // Pose [E + 24] of 52 strengths on top of the rest pose with open eyes; map: [52, E + 8] of expression, jaw (down, left), gaze (left,
   // up of the left eye and of the right one), lids; all in radians (animation/arkit/pose.py).
   function arkitPose(header, map, strengths) {
-    const E = header.expressions, columns = E + 8, sums = new Float64Array(columns), pose = Float32Array.from(header.rest);
+    const E = header.expressions, columns = E + 8, sums = new Float64Array(columns), pose = Float32Array.from(header.awake);
     strengths.forEach((strength, row) => { for (let c = 0; c < columns; c++) sums[c] += strength * map[row * columns + c]; });
     for (let e = 0; e < E; e++) pose[e] += sums[e];
     turnJoint(pose, at(header, "jaw"), [sums[E], sums[E + 1], 0]);
@@ -95,35 +92,51 @@
   // EyeBlinkLeft, eye_blink_left and eyeBlink_L are all eyeblinkleft.
   const plain = (name) => name.trim().replace(/_L$/, "left").replace(/_R$/, "right").toLowerCase().replace(/[^a-z0-9]/g, "");
 
-  // Frames per second of time codes HH:MM:SS:frame, by the highest number of a frame.
-  function rateOf(codes) {
-    const most = Math.max(...codes.map((code) => parseFloat(String(code).split(/[:;]/)[3])));
-    return [24, 25, 30, 50, 60].find((rate) => most < rate) || 60;
+  // Number of the frame of each row, and frames per second, by time codes HH:MM:SS:frame; rows are frames where those are
+  // of no use (animation/files/live_link.py).
+  function timing(rows, column) {
+    const codes = rows.map((row) => /^\s*(\d+):(\d+):(\d+)[:;](\d+(?:\.\d+)?)\s*$/.exec(row[column] || "")), byRow = rows.map((_, k) => k);
+    if (!codes.every(Boolean)) return { places: byRow, fps: 60 };
+    let days = 0, last = -1;
+    const seconds = codes.map(([, h, m, s]) => 3600 * h + 60 * m + Number(s)).map((t, k, all) => t + (days += k && t < all[k - 1] - 43200 ? 86400 : 0));
+    const most = codes.reduce((found, code) => Math.max(found, code[4]), 0), long = seconds[rows.length - 1] - seconds[0] >= 2;
+    const fps = (long && [24, 25, 30, 60].find((rate) => most < rate)) || 60, counts = seconds.map((t, k) => t * fps + Number(codes[k][4]));
+    const sum = (wave) => counts.reduce((total, count) => total + wave(2 * Math.PI * count), 0), usual = Math.atan2(sum(Math.sin), sum(Math.cos)) / (2 * Math.PI);
+    const numbers = counts.map((count) => Math.floor(count - usual + 0.5)), steps = numbers.slice(1).map((number, k) => number - numbers[k]);
+    if (steps.some((step) => step < 0 || step > 60)) return { places: byRow, fps };
+    return { places: numbers.map((number) => (last = Math.max(last + 1, number - numbers[0]))), fps };
   }
 
-  // A clip of a Live Link Face or MediaPipe CSV: a header of shape names, one row per frame.
+  // A clip of a Live Link Face or MediaPipe CSV: a header of shape names, one row per frame. Frames that were dropped, and
+  // rows without a face, are on straight lines between their neighbours.
   function arkitClip(header, map, name, text) {
     if (!map) throw new Error("This page was exported without an ARKit map, so that it cannot follow recordings of a face.");
     const rows = text.split(/\r?\n/).filter((line) => line.trim()).map((line) => line.split(","));
-    const names = (rows.shift() || []).map(plain), columns = ARKIT.map((shape) => names.indexOf(shape));
-    const found = columns.filter((column) => column >= 0).length;
-    if (!found || !rows.length) throw new Error(`'${name}' names ${found} of the 52 ARKit shapes in its first line and has ${rows.length} frames; expected a CSV of Live Link Face or MediaPipe.`);
-    const head = ["headpitch", "headyaw", "headroll"].map((axis) => names.indexOf(axis)), width = header.rest.length;
-    const values = new Float32Array(rows.length * width);
-    const number = (row, column, frame) => {
-      const value = column < 0 || row[column] === undefined || !row[column].trim() ? 0 : Number(row[column]);
-      if (!Number.isFinite(value)) throw new Error(`'${name}', frame ${frame + 1}: '${row[column].slice(0, 20)}' is no number.`);
+    const names = (rows.shift() || []).map(plain), columns = ARKIT.map((shape) => names.indexOf(shape)), given = columns.filter((column) => column >= 0);
+    const seen = rows.map((row) => given.some((column) => row[column]?.trim()));
+    if (!seen.includes(true)) throw new Error(`'${name}' names ${given.length} of the 52 ARKit shapes in its first line and has ${rows.length} frames; expected a CSV of Live Link Face or MediaPipe.`);
+    const number = (row, column, frame, most) => {
+      const value = column < 0 ? 0 : row[column].trim() ? Number(row[column]) : NaN;
+      if (!(Math.abs(value) <= most)) throw new Error(`'${name}', frame ${frame}: '${row[column].slice(0, 20)}' is no number of at most ${most.toFixed(1)}; shapes go from 0 to 1, head rotations are radians.`);
       return value;
     };
-    rows.forEach((row, frame) => {
-      const pose = arkitPose(header, map, columns.map((column) => number(row, column, frame)));
-      const [pitch, yaw, roll] = head.map((column) => number(row, column, frame));
-      const turn = times(fromVector([0, yaw, 0]), times(fromVector([pitch, 0, 0]), fromVector([0, 0, roll])));
-      turnHead(header, pose, toVector(turn));
-      values.set(pose, frame * width);
+    const head = ["headpitch", "headyaw", "headroll"].map((axis) => names.indexOf(axis)), width = header.rest.length;
+    const { places, fps } = timing(rows, names.indexOf("timecode")), frames = places[rows.length - 1] + 1, values = new Float32Array(frames * width);
+    let before = -1; // the last frame that is known
+    rows.forEach((row, k) => {
+      if (!seen[k]) return;
+      if (row.length !== names.length) throw new Error(`'${name}', frame ${k}: ${row.length} columns, the header has ${names.length}; the file is cut short or damaged.`);
+      const pose = arkitPose(header, map, columns.map((column) => number(row, column, k, 10)));
+      const [pitch, yaw, roll] = head.map((column) => number(row, column, k, 2 * Math.PI));
+      turnHead(header, pose, toVector(times(fromVector([0, yaw, 0]), times(fromVector([pitch, 0, 0]), fromVector([0, 0, roll])))));
+      for (let frame = before + 1; frame <= places[k]; frame++) {
+        const share = before < 0 ? 1 : (frame - before) / (places[k] - before), start = before * width;
+        for (let i = 0; i < width; i++) values[frame * width + i] = share < 1 ? (1 - share) * values[start + i] + share * pose[i] : pose[i];
+      }
+      before = places[k];
     });
-    const column = names.indexOf("timecode"), fps = column < 0 ? 30 : rateOf(rows.map((row) => row[column]));
-    return { name, fps, frames: rows.length, values };
+    for (let frame = before + 1; frame < frames; frame++) values.copyWithin(frame * width, before * width, (before + 1) * width);
+    return { name, fps, frames, values };
   }
 
   // The pose of a clip at a time, between its frames; past its end it begins again.
@@ -141,5 +154,5 @@
     return share > 0 && share < 1 ? Math.sin(Math.PI * share) ** 2 : 0;
   }
 
-  root.drivers = { neutralSliders, withSliders, gazeTowards, arkitClip, arkitPose, clipPose, blink, clamp };
+  root.drivers = { neutralSliders, withSliders, moveLid, gazeTowards, arkitClip, arkitPose, clipPose, blink, clamp };
 })((globalThis.AP3D = globalThis.AP3D || {}));

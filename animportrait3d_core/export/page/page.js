@@ -1,7 +1,7 @@
 // The page around the view: panel, clips, files dropped onto it, pictures and films.
 "use strict";
 (function (root) {
-  const { neutralSliders, withSliders, gazeTowards, arkitClip, clipPose, blink } = root.drivers;
+  const { neutralSliders, withSliders, moveLid, gazeTowards, arkitClip, clipPose, blink } = root.drivers;
 
   const frameOf = ({ clip, time }) => (clip ? Math.round(time * clip.fps) % clip.frames : 0);
 
@@ -12,10 +12,8 @@
   }
 
   function tell(text, isError) {
-    const note = document.getElementById("note");
-    note.textContent = text;
+    const note = Object.assign(document.getElementById("note"), { textContent: text, hidden: !text });
     note.classList.toggle("error", Boolean(isError));
-    note.hidden = !text;
   }
 
   // A row of the panel; `get` and `set` reach what it moves, `row.show` tells it of other hands.
@@ -46,7 +44,7 @@
     const row = (name, low, high, step, ...keys) => of(name, low, high, step, () => state.sliders, ...keys);
     const expression = (e) => of(`Expression ${e + 1}`, -3, 3, 0.05, () => state.sliders.expression, e);
     return [
-      row("Jaw", 0, 30, 0.5, "jaw"), row("Lids", -0.5, 1, 0.01, "lidLeft", "lidRight"),
+      row("Jaw", 0, 30, 0.5, "jaw"), row("Lids", Math.min(-0.5, ...header.rest.slice(-6, -4).map((lid) => -lid)), 1, 0.01, "lidLeft", "lidRight"),
       row("Gaze left", -28, 28, 0.5, "gazeLeft"), row("Gaze up", -18, 18, 0.5, "gazeUp"),
       row("Head left", -60, 60, 1, "turn"), row("Head up", -30, 30, 1, "nod"), row("Head tilt", -30, 30, 1, "tilt"),
       ...Array.from({ length: Math.min(10, header.expressions) }, (_, e) => expression(e)),
@@ -88,7 +86,7 @@
       clips.dispatchEvent(new Event("change"));
     };
     clips.addEventListener("change", () => { Object.assign(state, { clip: view.clips[clips.value] || null, time: 0, changed: true }); rows[0].show(); });
-    const play = element("button", {}, "Pause"), shot = element("button", {}, "Screenshot"), film = element("button", {}, "Record"), reset = element("button", {}, "Reset");
+    const play = element("button", {}, state.playing ? "Pause" : "Play"), shot = element("button", {}, "Screenshot"), film = element("button", {}, "Record"), reset = element("button", {}, "Reset");
     const rows = [frames(state), ...sliders(header, state)];
     state.play = (on) => {
       if (!on && state.clip) state.time = frameOf(state) / state.clip.fps;
@@ -103,8 +101,8 @@
     film.addEventListener("click", () => { state.recorder = state.recorder ? (state.recorder.stop(), null) : record(view, film); });
     reset.addEventListener("click", () => { state.sliders = neutralSliders(header); view.resetCamera(); state.show(); });
     const file = element("input", { type: "file", accept: ".csv", hidden: true }), open = element("button", {}, "Open CSV");
-    open.addEventListener("click", () => file.click());
-    file.addEventListener("change", () => file.files[0] && readClip(view, state, file.files[0]));
+    open.addEventListener("click", () => { file.value = ""; file.click(); });
+    file.addEventListener("change", () => readClip(view, state, file.files[0]));
     const color = element("input", { type: "color", value: "#ffffff", ariaLabel: "Background" });
     color.addEventListener("input", () => {
       view.background = [1, 3, 5].map((k) => parseInt(color.value.slice(k, k + 2), 16) / 255).concat(1);
@@ -122,20 +120,8 @@
   }
 
   async function readClip(view, state, file) {
-    try {
-      state.addClip(arkitClip(view.header, view.arkit, file.name, await file.text()));
-      tell("");
-    } catch (error) {
-      tell(error.message, true);
-    }
-  }
-
-  function acceptDrops(view, state) {
-    addEventListener("dragover", (event) => event.preventDefault());
-    addEventListener("drop", (event) => {
-      event.preventDefault();
-      for (const file of [...event.dataTransfer.files].slice(0, 1)) readClip(view, state, file);
-    });
+    if (!file) return;
+    try { state.addClip(arkitClip(view.header, view.arkit, file.name, await file.text())); tell(""); } catch (error) { tell(error.message, true); }
   }
 
   // Sets the view's pose for a moment in seconds; says whether it changed.
@@ -152,9 +138,9 @@
     if (state.follow && view.pointer) {
       [set.gazeLeft, set.gazeUp] = gazeTowards(header, withSliders(header, from, set), header.eyes, view.under(view.pointer));
     }
-    state.shown = { ...set }; // without the blink, which passes
-    if (close) { set.lidLeft = Math.max(set.lidLeft, close); set.lidRight = Math.max(set.lidRight, close); }
+    state.shown = set; // without the blink, which passes
     view.pose = withSliders(header, from, set);
+    for (const side of [0, 1]) moveLid(header, view.pose, side, close);
     return true;
   }
 
@@ -163,14 +149,16 @@
     try {
       if (!document.createElement("canvas").getContext("webgl2")) root.createRenderer(document.createElement("canvas"), header, null);
       const view = await root.createView(canvas, header, document.getElementById("data").textContent);
-      const state = { sliders: neutralSliders(header), clip: null, time: 0, playing: true, follow: true, blinks: true, changed: false, closed: 0, pointer: null };
+      const calm = matchMedia("(prefers-reduced-motion: reduce)").matches; // nothing moves by itself then
+      const state = { sliders: neutralSliders(header), clip: null, time: 0, playing: !calm, follow: true, blinks: !calm, changed: false, closed: 0, pointer: null };
       root.view = view;
       root.state = state;
       view.onerror = (error) => tell(error.message, true);
       view.onframe = (now) => drive(view, state, now);
       addEventListener("pointermove", (event) => { view.pointer = [event.clientX, event.clientY]; });
       panel(view, state);
-      acceptDrops(view, state);
+      addEventListener("dragover", (event) => event.preventDefault());
+      addEventListener("drop", (event) => { event.preventDefault(); readClip(view, state, event.dataTransfer.files[0]); });
       if (root.attach) root.attach(view, state, frameOf);
       tell("");
       root.openedAfter = performance.now();
