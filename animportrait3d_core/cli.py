@@ -32,7 +32,16 @@ from .commands.embedded import add_embedded
 from .commands.export import add_export
 from .commands.networks import add_networks
 from .embedded.styles import STYLES
-from .errors import AnimPortraitError, InvalidInput, MissingExtension, MissingModelFile, few_addresses, machine_trouble
+from .errors import (
+    FEWEST_ADDRESSES,
+    AnimPortraitError,
+    InvalidInput,
+    MissingExtension,
+    MissingModelFile,
+    few_addresses,
+    machine_trouble,
+    narrow_words,
+)
 from .kernel_cache import kernel_trouble
 from .workflow.report import LOGGER_NAME
 
@@ -51,9 +60,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments, defaults)
     try:
         with _log_on_stderr(logging.ERROR if options.quiet or options.json else logging.INFO):
-            narrow = few_addresses()
-            if narrow is not None:
-                logging.getLogger(LOGGER_NAME).warning("%s.", narrow)
+            limit = few_addresses()
+            if limit is not None and limit < FEWEST_ADDRESSES:
+                return _fail(options, EXIT_WRONG_INPUT, "MemoryError", f"{narrow_words(limit)}.")
+            if limit is not None:
+                logging.getLogger(LOGGER_NAME).warning("%s.", narrow_words(limit))
             return options.command(options)
     except KeyboardInterrupt:
         return _fail(options, EXIT_INTERRUPTED, "Interrupted", "stopped by the user; no file was left half written.")
@@ -66,9 +77,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if trouble is not None:
             code = EXIT_MISSING if isinstance(error, ModuleNotFoundError) else EXIT_WRONG_INPUT
             return _fail(options, code, type(error).__name__, trouble)
-        narrow = few_addresses()
-        if narrow is not None:  # libraries have many words for it
-            return _fail(options, EXIT_WRONG_INPUT, type(error).__name__, f"{type(error).__name__}: {error}: {narrow}.")
+        limit = few_addresses()
+        if limit is not None:  # libraries have many words for it
+            said = f"{type(error).__name__}: {error}: {narrow_words(limit)}."
+            return _fail(options, EXIT_WRONG_INPUT, type(error).__name__, said)
         hint = "This is a bug; run again with --debug and report what it prints."
         return _fail(options, EXIT_BUG, type(error).__name__, f"{type(error).__name__}: {error}. {hint}")
 

@@ -98,19 +98,23 @@ def machine_trouble(error: BaseException) -> str | None:
     return None
 
 
-FEW_ADDRESSES = 6 << 30
+FEWEST_ADDRESSES = 4 << 30
 """Bytes of address space: torch and its CUDA libraries take 4 GB, and with fewer of them end or never return."""
+FEW_ADDRESSES = 6 << 30
 
 
-def few_addresses() -> str | None:
-    """None, or how narrow the address space of this process is and what that does."""
+def few_addresses() -> int | None:
+    """The limit of this process's address space in bytes if that is narrow, else None."""
     if sys.platform == "win32":
         return None
     import resource
 
-    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
-    if limit == resource.RLIM_INFINITY or limit >= FEW_ADDRESSES:
-        return None
+    limit: int = resource.getrlimit(resource.RLIMIT_AS)[0]
+    return None if limit == resource.RLIM_INFINITY or limit >= FEW_ADDRESSES else limit
+
+
+def narrow_words(limit: int) -> str:
+    """What a narrow address space of `limit` bytes does."""
     return (
         f"the address space of this process is limited to {limit / 1e9:.1f} GB. Torch alone takes up to 4 GB of it; "
         "with too little, libraries fail, end the process or never return. Raise the limit (ulimit -v unlimited)"

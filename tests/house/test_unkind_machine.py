@@ -169,12 +169,23 @@ def test_packages_that_are_not_installed_are_named(bare, package) -> None:
     assert run.returncode == 3 and told in run.stderr, run.stderr
 
 
+@pytest.mark.parametrize("gigabytes", [0.4, 1.0, 3.0, 3.6])
+def test_an_address_space_that_torch_does_not_fit_into_is_refused_at_once(bare, gigabytes) -> None:
+    done = _narrow(bare, gigabytes, "run", "workflows/quickstart.json", "--output", str(bare.temporary / "output"))
+    assert done.returncode == 2, done.stderr
+    told = f"the address space of this process is limited to {gigabytes:.1f} GB"
+    assert told in done.stderr and "This is a bug" not in done.stderr and len(done.stderr.splitlines()) == 1
+
+
 def test_a_narrow_address_space_is_told_before_anything_else(bare) -> None:
-    start = "import resource, sys\nresource.setrlimit(resource.RLIMIT_AS, (10**9,) * 2)\n"
+    done = _narrow(bare, 5.5, "doctor", "--output", str(bare.temporary / "output"))
+    assert done.stderr.startswith("warning: the address space of this process is limited to 5.5 GB")
+
+
+def _narrow(bare, gigabytes: float, *arguments: str):
+    start = f"import resource, sys\nresource.setrlimit(resource.RLIMIT_AS, ({int(gigabytes * 1e9)},) * 2)\n"
     start += "from animportrait3d_core.cli import main\nsys.exit(main(sys.argv[1:]))"
-    done = bare(ROOT, "-c", start, "run", "workflows/quickstart.json", "--output", str(bare.temporary / "output"))
-    assert done.returncode == 2 and "This is a bug" not in done.stderr, done.stderr
-    assert done.stderr.startswith("warning: the address space of this process is limited to 1.0 GB")
+    return bare(ROOT, "-c", start, *arguments)
 
 
 def test_a_folder_with_the_name_of_a_result_is_told(tmp_path) -> None:
