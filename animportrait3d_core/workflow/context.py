@@ -9,6 +9,7 @@ import contextlib
 import contextvars
 import os
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -47,9 +48,18 @@ class RunContext:
     listener: RunListener | None = None
     cancelled: threading.Event = field(default_factory=threading.Event)
     node_id: str = ""
+    seconds_to_stop: float = 0.0
+    """The longest time so far in which the current node did not look whether the user asked to stop."""
+    _last_look: float = field(default_factory=time.perf_counter, repr=False)
+
+    def begin_node(self, node_id: str) -> None:
+        """From here on looks are those of this node."""
+        self.node_id, self.seconds_to_stop, self._last_look = node_id, 0.0, time.perf_counter()
 
     def check_interrupt(self) -> None:
         """Raise `Interrupted` once the user asked to stop."""
+        now = time.perf_counter()
+        self.seconds_to_stop, self._last_look = max(self.seconds_to_stop, now - self._last_look), now
         if self.cancelled.is_set():
             raise Interrupted()
 
