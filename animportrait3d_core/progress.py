@@ -1,4 +1,4 @@
-"""Callbacks of long work: who waits sees how far it is, and may stop it by raising from within them."""
+"""How far long work is, told by callbacks, and where it may be stopped: from within them, and at places without one."""
 
 from __future__ import annotations
 

@@ -35,8 +35,8 @@ class NodeRecord:
     """One executed node.
 
     seconds: wall time.  peak_rss_mb: the process's peak while it ran (MiB).  seconds_to_stop: the longest time in which
-    it did not look whether the user asked to stop.  messages: the lines of its text.  warnings: what the user should
-    know although the run went on.
+    it did not look whether the user asked to stop, what other programs took not counted.  messages: the lines of its
+    text.  warnings: what the user should know although the run went on.
     """
 
     id: str

@@ -29,6 +29,7 @@ ARROWS = {
     "meshes": "socket_values",
     "depths": "cameras",
     "views": "cameras depths devices socket_values",
+    "similarity": "progress",
     "gaussians": "devices",
     # tools that know nothing of the method
     "files": "progress",

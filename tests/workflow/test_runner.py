@@ -112,14 +112,20 @@ def test_peak_memory_is_that_of_the_node_not_of_the_process(registry, settings):
 
 
 def test_the_report_says_how_long_a_stop_would_have_waited(registry, settings):
-    """From the node's begin to its first look, between two, and from the last to its end."""
+    """From the node's begin to its first look, between two, and from the last to its end, while it works."""
+
+    def busy(seconds):
+        end = time.process_time() + seconds
+        while time.process_time() < end:
+            pass
 
     class Busy(registry["AP3D_Source"]):
         def make(self, size, seed, **inputs):
-            time.sleep(0.4 if seed == 1 else 0.0)
+            busy(0.4 if seed == 1 else 0.0)
             active_context().progress(1, 2)
             active_context().check_interrupt()
-            time.sleep(0.4 if seed == 2 else 0.0)
+            busy(0.4 if seed == 2 else 0.0)
+            time.sleep(0.4)
             return torch.zeros(1), torch.zeros(1)
 
     source = {"size": 1, "mode": "plain", "scale": 1.0, "label": "", "flag": False}
