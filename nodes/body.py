@@ -104,7 +104,7 @@ class LoadSMPLX:
         if body == EMBEDDED_BODY:
             from animportrait3d_core.embedded.mannequin import mannequin_body_files
 
-            body_path, assets_path = behind(mannequin_body_files)
+            body_path, assets_path = mannequin_body_files()
         else:
             body_path = host.model_file("AP3D_LoadSMPLX", "smplx", body)
             made = assets == OWN_ASSETS

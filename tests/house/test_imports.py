@@ -29,6 +29,7 @@ ARROWS = {
     "meshes": "socket_values",
     "depths": "cameras",
     "views": "cameras depths devices socket_values",
+    "fingerprints": "progress",
     "similarity": "progress",
     "gaussians": "devices",
     # tools that know nothing of the method
