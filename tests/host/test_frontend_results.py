@@ -167,9 +167,9 @@ def shown(request, node_classes, pack, pictures, tmp_path_factory):
     return {**found, "folder": folder, "notes": notes, "prototype": "1.27." in request.param}
 
 
-def on_screen(shown, renderer, run, box, color):
+def on_screen(shown, renderer, run, box, color, graph="players"):
     """How many pixels of a box of the screenshot have a colour, near enough."""
-    picture = np.asarray(Image.open(shown["folder"] / f"{renderer}_players_{run}.png").convert("RGB")).astype(int)
+    picture = np.asarray(Image.open(shown["folder"] / f"{renderer}_{graph}_{run}.png").convert("RGB")).astype(int)
     left, top, right, bottom = (max(0, round(edge)) for edge in box)
     return int((np.abs(picture[top:bottom, left:right] - color).max(axis=-1) < 40).sum())
 
@@ -203,6 +203,13 @@ def test_no_picture_of_progress_is_left(shown, renderer, run):
     for node in shown[renderer]["players"]["runs"][run].values():
         assert not [address for address in node["pictures"] if address.startswith("blob:")]
         assert [on_screen(shown, renderer, run, node["box"], color) for color in PROGRESS] == [0, 0]
+
+
+@pytest.mark.parametrize("renderer", RENDERERS)
+def test_no_picture_of_progress_is_left_on_a_box(shown, renderer):
+    """Which shows the progress of the nodes that are folded into it."""
+    for node in shown[renderer][SHIPPED]["runs"][0].values():
+        assert [on_screen(shown, renderer, 0, node["box"], color, SHIPPED) for color in PROGRESS] == [0, 0]
 
 
 @pytest.mark.parametrize("renderer", RENDERERS)

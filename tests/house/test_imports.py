@@ -27,7 +27,7 @@ ARROWS = {
     "parts": "meshes socket_values",
     "cameras": "devices head_frame",
     "meshes": "socket_values",
-    "depths": "cameras",
+    "depths": "cameras progress",
     "views": "cameras depths devices socket_values",
     "fingerprints": "progress",
     "similarity": "progress",
