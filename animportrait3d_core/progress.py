@@ -26,11 +26,20 @@ Result = TypeVar("Result")
 
 _LOOK: contextvars.ContextVar[Callable[[], None] | None] = contextvars.ContextVar("animportrait3d_look", default=None)
 _SECONDS_BETWEEN_LOOKS = 0.1
+_left_behind: list[threading.Thread] = []
 
 
 @contextlib.contextmanager
 def stopped_by(look: Callable[[], None] | None) -> Iterator[None]:
-    """Within the block, in this thread, `may_stop()` calls `look`, which raises to end the work; None: it goes on."""
+    """Within the block, in this thread, `may_stop()` calls `look`, which raises to end the work; None: it goes on.
+
+    Waits for what earlier stops have left behind: parsers and compilers do not bear two threads at once.
+    """
+    while look is not None and _left_behind:
+        look()
+        _left_behind[-1].join(_SECONDS_BETWEEN_LOOKS)
+        if not _left_behind[-1].is_alive():
+            _left_behind.pop()
     token = _LOOK.set(look)
     try:
         yield
@@ -68,9 +77,14 @@ def behind(work: Callable[[], Result]) -> Result:
 
     context = contextvars.copy_context()
     context.run(_LOOK.set, None)  # looks are for the thread that may be stopped
-    threading.Thread(target=context.run, args=(run,), name="animportrait3d-behind", daemon=True).start()
-    while not done.wait(_SECONDS_BETWEEN_LOOKS):
-        may_stop()
+    thread = threading.Thread(target=context.run, args=(run,), name="animportrait3d-behind", daemon=True)
+    thread.start()
+    try:
+        while not done.wait(_SECONDS_BETWEEN_LOOKS):
+            may_stop()
+    except BaseException:
+        _left_behind.append(thread)
+        raise
     if raised:
         raise raised[0]
     return given[0]

@@ -61,8 +61,11 @@ def test_work_behind_goes_on_to_its_end_after_a_stop():
     with pytest.raises(Stop), stopped_by(User(at=2)):
         behind(work)
     assert not done.is_set()
+    with pytest.raises(Stop), stopped_by(User()):
+        raise AssertionError("the next work began beside it")
     go_on.set()
-    assert done.wait(30)
+    with stopped_by(User(at=1000)):
+        assert done.is_set()
 
 
 def test_a_kernel_ends_between_two_ranges(monkeypatch):

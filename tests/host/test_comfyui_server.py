@@ -237,7 +237,7 @@ def test_work_without_a_bar_stops_within_a_second_and_the_next_run_goes_on(comfy
     """The body is made, kernels compile, the head is searched for: whatever goes on after so many seconds."""
     graph = WorkflowBuilder("stopped", {**CORE_NODES, **node_classes})
     body = graph.add("AP3D_LoadSMPLX")
-    asked = {"file": "embedded: rosa", "alignment": "find", "prompt": f"stopped after {seconds} s"}
+    asked = {"file": "embedded: viktor", "alignment": "find", "prompt": f"stopped after {seconds} s"}
     portrait = graph.add("AP3D_PortraitFromMesh", body=body["body"], **asked)
     graph.add("PreviewImage", images=portrait["image"])
     prompt = api_prompt(graph.to_json(), node_classes, [])
