@@ -49,7 +49,11 @@ class RunState:
 
 
 class Work(Protocol):
-    """Something done in steps, with a state between any two of them."""
+    """Something done in steps, with a state between any two of them.
+
+    One whose steps take unequal time may say `next_step_is_long`: its state is then saved before such a step, and a
+    stop does not wait for the step's end.
+    """
 
     @property
     def steps(self) -> int:
@@ -301,7 +305,10 @@ def _carry_out(work: Work, run: Run | None, report: Callable[[], None] | None, s
     end, is_first = time.perf_counter() + seconds, True
     while work.step_index < work.steps and processes.agree(time.perf_counter() < end):
         # A stop within a step would lose those since the last save; within the first, which compiles kernels, none.
-        with contextlib.nullcontext() if is_first else stopped_by(None):
+        is_long = getattr(work, "next_step_is_long", False)
+        if is_long and run is not None and not is_first:
+            run.save(work)
+        with contextlib.nullcontext() if is_first or is_long else stopped_by(None):
             work.step()
         is_first = False
         if run is not None:

@@ -156,6 +156,20 @@ class Steps:
         self.step_index = int(state.values["step"])
 
 
+def test_a_long_step_is_stopped_within_and_nothing_is_lost(tmp_path):
+    class LongFourth(Steps):
+        @property
+        def next_step_is_long(self):
+            return self.step_index == 3
+
+    with pytest.raises(Stop), stopped_by(User(at=5)):  # in the first step, after each of three, in the fourth
+        carry_out(LongFourth(), Run(tmp_path / "run", "Test", {"work": "steps"}), may_stop)
+    again = LongFourth()
+    with pytest.raises(Stop), stopped_by(User()):
+        carry_out(again, Run(tmp_path / "run", "Test", {"work": "steps"}), may_stop)
+    assert again.step_index == 3
+
+
 def test_a_step_that_was_begun_is_ended_and_kept(tmp_path):
     """But the first, which compiles kernels: there is nothing to lose before it."""
     user, work = User(at=3), Steps()

@@ -229,6 +229,11 @@ class Refinement:
         if self.step_index == self._end_of(self._rounds_begun):
             self._check_volume(mesh_volume(now.moved()) / mesh_volume(now.mesh))
 
+    @property
+    def next_step_is_long(self) -> bool:
+        """Whether the triangles are made anew, so that a stop should not wait for its end."""
+        return self._round is not None and self.step_index == self._end_of(self._rounds_begun)
+
     def mesh(self) -> Mesh:
         """The mesh as it is now."""
         return self._start if self._round is None else self._round.moved()
