@@ -7,6 +7,7 @@ from torch import Tensor
 
 from .cameras import Cameras
 from .errors import check_shape
+from .progress import may_stop
 
 
 def normals_of_depth(depth: Tensor, cameras: Cameras) -> Tensor:
@@ -18,6 +19,14 @@ def normals_of_depth(depth: Tensor, cameras: Cameras) -> Tensor:
     to one side of an edge.
     """
     check_shape("normals_of_depth", "depth", depth, [len(cameras), cameras.height, cameras.width])
+    normals = depth.new_zeros(*depth.shape, 3)
+    for index in range(len(cameras)):
+        may_stop()
+        normals[index] = _normals_of(depth[index : index + 1], cameras[index : index + 1])[0]
+    return normals
+
+
+def _normals_of(depth: Tensor, cameras: Cameras) -> Tensor:
     points = _camera_points(depth, cameras)
     across, has_across = _step(points, depth, 2)
     down, has_down = _step(points, depth, 1)

@@ -12,11 +12,13 @@ import platform
 import re
 import shutil
 import tempfile
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from .errors import InvalidInput, MissingModelFile
+from .progress import behind
 
 LOGGER = logging.getLogger("animportrait3d")
 
@@ -213,6 +215,7 @@ def _why_not_writable(folder: Path) -> str | None:
 
 _SUMS = ".sums.json"
 _SEEN: dict[Path, tuple[int, int]] = {}
+_MAKING = threading.RLock()  # what is made may need other files that are made
 """Size and time of files that this process has checked."""
 
 
@@ -223,11 +226,18 @@ def made_files(folder: Path, names: Sequence[str], make: Callable[[], object]) -
     """
     paths = [folder / name for name in names]
     if not _are_whole(paths):
-        folder.mkdir(parents=True, exist_ok=True)
+        behind(lambda: _made(paths, make))
+    return paths
+
+
+def _made(paths: Sequence[Path], make: Callable[[], object]) -> None:
+    with _MAKING:
+        if _are_whole(paths):  # by the thread that a stopped run left behind
+            return
+        paths[0].parent.mkdir(parents=True, exist_ok=True)
         make()
         write_json(_sums_of(paths), {path.name: sha256_of_file(path) for path in paths})
         _SEEN.update({path: _stamp(path) for path in paths})
-    return paths
 
 
 def _are_whole(paths: Sequence[Path]) -> bool:

@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from .progress import behind
+
 ROOT = Path(__file__).parent
 
 
@@ -83,7 +85,7 @@ def source_fingerprint(*modules: str) -> str:
     files. Imports inside of functions count, those for type checkers do not.
     """
     digest = hashlib.sha256()
-    for path in imported_files(*modules):
+    for path in behind(lambda: imported_files(*modules)):
         digest.update(path.relative_to(ROOT).as_posix().encode())
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]

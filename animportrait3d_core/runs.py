@@ -27,6 +27,7 @@ from torch import Tensor
 from . import __version__
 from .errors import InvalidInput
 from .files import parse_json, read_safetensors, write_safetensors
+from .progress import stopped_by
 
 LOGGER = logging.getLogger("animportrait3d")
 STATE_FILE, LOG_FILE, LOCK_FILE = "state.safetensors", "log.jsonl", "lock"
@@ -48,7 +49,11 @@ class RunState:
 
 
 class Work(Protocol):
-    """Something done in steps, with a state between any two of them."""
+    """Something done in steps, with a state between any two of them.
+
+    One whose steps take unequal time may say `next_step_is_long`: its state is then saved before such a step, and a
+    stop does not wait for the step's end.
+    """
 
     @property
     def steps(self) -> int:
@@ -297,9 +302,15 @@ def _carry_out(work: Work, run: Run | None, report: Callable[[], None] | None, s
     processes = Processes() if run is None else run.processes
     if run is not None and run.resume(work) and processes.is_first:
         LOGGER.info("%s: goes on at step %d of %d, where it was stopped.", run.where, work.step_index, work.steps)
-    end = time.perf_counter() + seconds
+    end, is_first = time.perf_counter() + seconds, True
     while work.step_index < work.steps and processes.agree(time.perf_counter() < end):
-        work.step()
+        # A stop within a step would lose those since the last save; within the first, which compiles kernels, none.
+        is_long = getattr(work, "next_step_is_long", False)
+        if is_long and run is not None and not is_first:
+            run.save(work)
+        with contextlib.nullcontext() if is_first or is_long else stopped_by(None):
+            work.step()
+        is_first = False
         if run is not None:
             run.save_if_due(work)
         try:

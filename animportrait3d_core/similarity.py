@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from .errors import InvalidInput, ShapeMismatch, check_same_shape
+from .progress import may_stop
 
 SSIM_WINDOW = 11
 SSIM_SIGMA = 1.5
@@ -45,7 +46,11 @@ def ssim(images: Tensor, reference: Tensor) -> float:
     check_same_shape("ssim", images, reference)
     if images.ndim == 3:
         images, reference = images[None], reference[None]
-    return float(ssim_map(images.double(), reference.double(), border="crop").mean())
+    means = []
+    for image, wanted in zip(images.double().split(1), reference.double().split(1), strict=True):
+        may_stop()
+        means.append(ssim_map(image, wanted, border="crop").mean())
+    return float(torch.stack(means).mean())
 
 
 def gaussian_window(size: int = SSIM_WINDOW, sigma: float = SSIM_SIGMA) -> Tensor:

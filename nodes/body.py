@@ -98,6 +98,7 @@ class LoadSMPLX:
         from animportrait3d_core.body.assets import TEETH_WORDS
         from animportrait3d_core.body.model import load_body_model
         from animportrait3d_core.portrait.head_target import standard_placement
+        from animportrait3d_core.progress import behind
 
         assets_path: Path | None
         if body == EMBEDDED_BODY:
@@ -108,7 +109,7 @@ class LoadSMPLX:
             body_path = host.model_file("AP3D_LoadSMPLX", "smplx", body)
             made = assets == OWN_ASSETS
             assets_path = None if made else host.model_file("AP3D_LoadSMPLX", "smplx", assets)
-        model = load_body_model(body_path, assets_path, eyelid_mode=eyelid_mode)
+        model = behind(lambda: load_body_model(body_path, assets_path, eyelid_mode=eyelid_mode))
         vertices = model(standard_placement(model)).vertices[0]
         image = previews.shaded_mesh(vertices, model.faces_outward, previews.preview_cameras(320))
         ui = host.preview_images(image, "body")

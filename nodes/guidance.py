@@ -222,10 +222,11 @@ class LoadGuidance:
         precision: str,
     ) -> dict[str, Any]:
         from animportrait3d_core.diffusion.diffusers_adapter import load_guidance
+        from animportrait3d_core.progress import behind
 
         files = guidance_files(model, controlnet, vae, lora, tokenizer, controlnet_strength, lora_strength)
         device = host.device_with_room(_paths(files))
-        guidance = load_guidance(files, device, chosen_dtype(precision, device))
+        guidance = behind(lambda: load_guidance(files, device, chosen_dtype(precision, device)))
         lines = [f"{model}: {guidance.summary()}"]
         if tokenizer != FOUND and Path(files.checkpoint).is_dir():
             lines.append(f"'{tokenizer}' was not read: the model's folder has its own tokenizer.")

@@ -36,6 +36,7 @@ def network_stamp(where: str, role: str, choice: str) -> str:
 def chosen_network(where: str, role: str, choice: str, on_surfaces: bool = False) -> ImageNetwork:
     """The network of a choice, on the host's device. on_surfaces: the pictures come with the surface they show."""
     from animportrait3d_core.networks import load_network
+    from animportrait3d_core.progress import behind
 
     if choice == EMBEDDED:
         from animportrait3d_core.embedded.weights import embedded_network_folder
@@ -43,4 +44,5 @@ def chosen_network(where: str, role: str, choice: str, on_surfaces: bool = False
         folder = embedded_network_folder(role, on_surfaces)
     else:
         folder = host.model_file(where, MODEL_KEY_OF_ROLE[role], choice)
-    return load_network(folder, role, host.device_with_room([folder if folder.is_dir() else folder.parent]))
+    device = host.device_with_room([folder if folder.is_dir() else folder.parent])
+    return behind(lambda: load_network(folder, role, device))

@@ -12,7 +12,8 @@ const MOST_LINES_WITH_ROOM = 60;
 const BORDERS = 28; // the margins around a DOM widget, and the padding within
 const CHARACTER_WIDTH = 6.1; // of the monospaced font below
 const ERROR_COLOR = "#f05050"; // legible on dark and on light
-const done = new WeakSet(); // nodes that have a result or an error, until the graph runs again
+const done = new WeakSet(); // nodes that have a result or an error, and the boxes around them, until they work again
+const watched = new WeakSet();
 
 // How many lines the text takes at the node's width. Words that do not fit leave some of a line empty: hence the slack.
 function lineCount(text, node) {
@@ -80,6 +81,7 @@ function forgetProgress(node) {
   const store = vue?.config?.globalProperties?.$pinia?._s?.get("nodeOutput");
   const key = !node.graph || node.graph.isRootGraph ? String(node.id) : `${node.graph.id}:${node.id}`;
   done.add(node);
+  watchDrawing(node);
   if (store?.revokePreviewsByLocatorId) store.revokePreviewsByLocatorId(key);
   else if (store?.nodePreviewImages) delete store.nodePreviewImages[key]; // 1.27
   if (app.nodePreviewImages) delete app.nodePreviewImages[key];
@@ -96,6 +98,18 @@ function loadAnew(node) {
   node.setDirtyCanvas?.(true, true);
 }
 
+// A progress picture that was still being loaded when the result came would be back at the next drawing; on the box of a
+// subgraph, too, which shows those of the nodes in it.
+function watchDrawing(node) {
+  if (watched.has(node)) return;
+  watched.add(node);
+  const onDrawBackground = node.onDrawBackground;
+  node.onDrawBackground = function (...given) {
+    if (done.has(this) && this.imgs?.some((image) => image.src.startsWith("blob:"))) forgetProgress(this);
+    return onDrawBackground?.apply(this, given);
+  };
+}
+
 function finished(executionId, text, isError) {
   const nodes = nodesTo(executionId);
   if (!nodes.at(-1)?.comfyClass?.startsWith("AP3D_")) return;
@@ -106,6 +120,9 @@ function finished(executionId, text, isError) {
 app.registerExtension({
   name: "animportrait3d.nodeResults",
   setup() {
+    api.addEventListener("executing", ({ detail }) => {
+      if (detail != null) nodesTo(detail.display_node ?? detail.node ?? detail).forEach((node) => done.delete(node));
+    });
     api.addEventListener("executed", ({ detail }) => {
       finished(detail.display_node ?? detail.node, detail.output?.text?.join("\n"), false);
     });
@@ -120,12 +137,6 @@ app.registerExtension({
       onExecutionStart?.apply(this, given);
       done.delete(this);
       forgetError(this);
-    };
-    const onDrawBackground = node.onDrawBackground;
-    node.onDrawBackground = function (...given) {
-      // A progress picture that was still being loaded when the result came.
-      if (done.has(this) && this.imgs?.some((image) => image.src.startsWith("blob:"))) loadAnew(this);
-      return onDrawBackground?.apply(this, given);
     };
   },
 });

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ..errors import InvalidInput, ShapeMismatch
 from ..files import atomic_folder, atomic_write
+from ..progress import may_stop
 from .sound import Sound, SoundTrack
 
 logger = logging.getLogger("animportrait3d")
@@ -105,6 +106,7 @@ def write_film(frames: Iterable[Tensor], path: str | Path, fps: float = 25.0, so
             stream.metadata.update(form.tags)
             track = SoundTrack(container, form.sound, sound) if sound is not None else None
             for count, frame in enumerate(frames, start=1):
+                may_stop()
                 pixels = _bytes(_checked(frame, first, "write_film")[:height, :width])
                 image = av.VideoFrame.from_ndarray(pixels, format="rgb24" if form.channels == 3 else "rgba")
                 container.mux(stream.encode(image))
@@ -132,6 +134,7 @@ def write_png_frames(frames: Iterable[Tensor], folder: str | Path, overwrite: bo
     first, frames = _first_of(frames, "write_png_frames")
     with atomic_folder("write_png_frames", folder, _FRAME_NAME, overwrite) as temporary:
         for index, frame in enumerate(frames):
+            may_stop()
             names.append(f"{index:05}.png")
             image = Image.fromarray(_bytes(_checked(frame, first, "write_png_frames")))
             image.save(temporary / names[-1], compress_level=4)

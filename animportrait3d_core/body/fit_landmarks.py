@@ -15,6 +15,7 @@ from ..cameras import Cameras, project
 from ..errors import InvalidInput
 from ..landmarks import JAWLINE, LEFT_EYE, MOUTH, NUM_FACE_LANDMARKS, RIGHT_EYE
 from ..meshes import Mesh
+from ..progress import may_stop
 from .fit_terms import image_derivatives
 from .fit_variables import LinearizedBody, NormalEquations, geman_mcclure_weights
 from .landmarks import Landmarks, closest_to_rays, degrees_from_front, outer_eye_distance, viewing_rays
@@ -145,6 +146,7 @@ def _best_proposals(origins: Tensor, directions: Tensor, confidence: Tensor, wid
     points = origins.new_zeros(NUM_FACE_LANDMARKS, 3)
     min_sine = torch.sin(torch.deg2rad(torch.tensor(_MIN_VIEW_ANGLE)))
     for some in pairs.split(_PAIRS_AT_ONCE):
+        may_stop()
         pair_directions = directions[some]
         sine = torch.linalg.cross(pair_directions[:, 0], pair_directions[:, 1]).norm(dim=-1)
         usable = (sine > min_sine) & (confidence[some] > 0).all(1)

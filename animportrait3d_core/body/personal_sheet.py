@@ -17,6 +17,7 @@ from scipy.spatial import cKDTree
 from torch import Tensor
 
 from ..meshes import face_normals, vertex_normals
+from ..progress import may_stop
 from .model import BodyModel
 from .surface_parts import components, edge_graph
 
@@ -108,6 +109,7 @@ def relaxed(sheet: Sheet, pull: Pull, length: float) -> np.ndarray:
     areas = UNSEEN * sheet.areas[free]
     solution = np.empty((count, 3))
     for columns, sign in (([0], 1.0), ([1, 2], -1.0)):  # across the face mirrored offsets are opposite
+        may_stop()
         both = matrix + _squared(_differences(twins, count, sign), areas)
         # The matrix is symmetric and positive: no pivoting, and an ordering for symmetric ones, ten times as fast.
         factors = splu(both.tocsc(), permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options={"SymmetricMode": True})

@@ -8,6 +8,7 @@ from torch import Tensor
 from ..cameras import Cameras, project
 from ..errors import InvalidInput, ShapeMismatch, check_same_shape, check_shape
 from ..landmarks import NUM_FACE_LANDMARKS, OUTER_EYE_CORNERS
+from ..progress import may_stop
 
 
 def erode(masks: Tensor, pixels: int) -> Tensor:
@@ -29,8 +30,12 @@ def frame_coverage(alphas: Tensor, face_masks: Tensor, erosion_pixels: int = 2) 
     eroded because there the silhouette itself is half transparent.
     """
     check_same_shape("coverage", alphas, face_masks)
-    inner = erode(face_masks, erosion_pixels).double()
-    return (alphas.double() * inner).sum(dim=(1, 2)) / inner.sum(dim=(1, 2))
+    frames = torch.empty(len(alphas), dtype=torch.float64)
+    for index, (alpha, mask) in enumerate(zip(alphas.double(), face_masks, strict=True)):
+        may_stop()
+        inner = erode(mask[None], erosion_pixels)[0].double()
+        frames[index] = (alpha * inner).sum() / inner.sum()
+    return frames
 
 
 def coverage(alphas: Tensor, face_masks: Tensor, erosion_pixels: int = 2) -> float:

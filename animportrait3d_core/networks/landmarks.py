@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..landmarks import MIRRORED_LANDMARKS, NUM_FACE_LANDMARKS
-from ..progress import Progress
+from ..progress import Progress, may_stop
 from .crops import Crops, cut_out, points_from_crop, whole_images
 from .files import ImageNetwork
 from .predict import check_images, mirror_signs, model_input, seen_pixels
@@ -79,6 +79,7 @@ def _detect(network: ImageNetwork, pixels: Tensor) -> tuple[Tensor, Tensor, Tens
     limit = torch.tensor([width, height], dtype=torch.float32)
     for step in range(PASSES):
         last = step + 1 == PASSES
+        may_stop()
         points, surely = _look(network, pixels, crops, both_ways=last)
         found &= surely[:, 0] > 0.5
         if not last:

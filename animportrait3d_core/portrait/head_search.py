@@ -23,6 +23,7 @@ from ..errors import InvalidInput
 from ..landmarks import NOSE
 from ..mesh_queries import SurfaceTree
 from ..meshes import Mesh
+from ..progress import may_stop
 from .alignment import HandAlignment, HeadAlignment
 from .face_relief import FaceRelief, face_relief
 from .head_target import FACE_WEIGHT, HeadTarget
@@ -166,6 +167,7 @@ class _Surface:
 
     def closest(self, pose: _Pose, samples: _Samples, cap: float) -> tuple[np.ndarray, np.ndarray]:
         """Distances [N] in head units, at most `cap`, from the target's samples to these, and the indices of these."""
+        may_stop()
         distance, index = self.tree.query(pose.to_file(samples.points), distance_upper_bound=cap / pose.scale)
         return np.minimum(distance * pose.scale, cap), np.minimum(index, len(self.samples.points) - 1)
 

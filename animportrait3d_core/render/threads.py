@@ -16,7 +16,9 @@ from typing import Any
 
 import torch
 
-_CHUNKS_PER_THREAD = 2
+from ..progress import behind, may_stop
+
+_CHUNKS_PER_THREAD = 4  # after each of them the work may be stopped
 _MAX_THREADS = 16
 
 _pool: ThreadPoolExecutor | None = None
@@ -45,21 +47,25 @@ def run_parallel(kernel: Callable[..., None], count: int, *arguments: Any) -> No
     """Calls kernel(*arguments, begin, end) over ranges that make up 0..count, on torch.get_num_threads() threads.
 
     The kernel must release the GIL and its tasks must not depend on each other; then the result does not depend on the
-    number of threads either.
+    number of threads either. Whoever may stop the work (`progress.stopped_by`) ends it between two ranges, and what the
+    kernel should have written is then worth nothing.
     """
-    workers = min(torch.get_num_threads(), _MAX_THREADS, count)
-    if workers <= 1:
-        kernel(*arguments, 0, count)
-        return
-    chunks = min(count, workers * _CHUNKS_PER_THREAD)
+    workers = max(min(torch.get_num_threads(), _MAX_THREADS, count), 1)
+    if not getattr(kernel, "signatures", True):
+        behind(lambda: kernel(*arguments, 0, 0))  # compiles it, or reads what was compiled
+    chunks = max(min(count, workers * _CHUNKS_PER_THREAD), 1)
     bounds = [count * i // chunks for i in range(chunks + 1)]
     ranges = iter(list(zip(bounds[:-1], bounds[1:])))  # shared: next() on a list iterator is atomic under the GIL
 
-    def work() -> None:
+    def work(after_each: Callable[[], None] = lambda: None) -> None:
         for begin, end in ranges:
             kernel(*arguments, begin, end)
+            after_each()
 
     futures = [_shared_pool().submit(work) for _ in range(workers - 1)]
-    work()
-    for future in futures:
-        future.result()
+    try:
+        work(may_stop)
+    finally:
+        list(ranges)  # what is left of a stop is nobody's
+        for future in futures:
+            future.result()

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..errors import InvalidInput, check_finite, check_shape
 from ..parts import PART_CLASSES
+from ..progress import may_stop
 from ..socket_values import SocketValue
 from .label_sets import LABEL_SETS, our_classes
 
@@ -172,6 +173,7 @@ def labels_from_probabilities(
     ours = our_classes(where, names)
     total = torch.zeros(*probabilities.shape[:3], len(PART_CLASSES))
     for index, name in enumerate(ours):
+        may_stop()
         total[..., PART_CLASSES.index(name)] += probabilities[..., index].float()
     best = total.max(dim=-1)
     return ViewLabels(best.indices.to(torch.uint8), PART_CLASSES, best.values.clamp(0, 1))

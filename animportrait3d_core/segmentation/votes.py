@@ -11,6 +11,7 @@ from torch import Tensor
 from ..cameras import Cameras, project
 from ..errors import InvalidInput
 from ..meshes import Mesh, face_normals
+from ..progress import may_stop
 from ..render import rasterize_mesh
 from .labels import ViewLabels
 
@@ -66,6 +67,7 @@ def with_doubtful_borders(labels: ViewLabels, width: float, weight: float) -> Vi
     reach = max(1, round(width * min(height, across)))
     confidence = torch.ones(labels.labels.shape) if labels.confidence is None else labels.confidence.clone()
     for view, numbers in enumerate(labels.labels):
+        may_stop()
         clean = _outvoted(numbers, len(labels.classes)).float()
         # Highest and lowest label within the reach differ where there is more than one.
         high = torch.nn.functional.max_pool2d(clean[None], 2 * reach + 1, stride=1, padding=reach)[0]

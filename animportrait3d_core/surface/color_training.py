@@ -16,7 +16,7 @@ from torch import Tensor
 from ..errors import InvalidInput, check_finite
 from ..fingerprints import fingerprint
 from ..meshes import Mesh, face_normals
-from ..progress import Progress
+from ..progress import Progress, may_stop
 from ..randomness import generator_at
 from ..render import interpolate, rasterize_mesh
 from ..runs import RunState, automatic_run, carry_out
@@ -203,6 +203,7 @@ def observe(mesh: Mesh, views: Views, settings: ColorFieldSettings) -> Observati
     normals = torch.nn.functional.normalize(face_normals(mesh.vertices, mesh.faces), dim=-1)
     points, colors, weights = [], [], []
     for index in range(len(views)):
+        may_stop()
         image = rasterize_mesh(mesh.vertices, mesh.faces, views.cameras[index])
         used = image.mask[0] & (views.masks[index] >= settings.mask_threshold)
         positions = interpolate(image, mesh.faces, mesh.vertices)[0][used]

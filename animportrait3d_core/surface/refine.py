@@ -16,7 +16,7 @@ from ..fingerprints import fingerprint
 from ..mesh_queries import SurfaceTree, surface_colors
 from ..meshes import Mesh, vertex_normals
 from ..previews import shaded_mesh
-from ..progress import Progress
+from ..progress import Progress, may_stop
 from ..randomness import shuffled_rows
 from ..render import antialias, interpolate, rasterize_mesh
 from ..render.antialias import mesh_edges
@@ -150,6 +150,7 @@ def with_surface_normals(targets: ViewTargets, mesh: Mesh, weight: float) -> Vie
     own = vertex_normals(mesh.vertices, mesh.faces)
     fused = []
     for index in range(len(targets.cameras)):
+        may_stop()
         image = rasterize_mesh(mesh.vertices, mesh.faces, targets.cameras[index])
         seen = torch.nn.functional.normalize(interpolate(image, mesh.faces, own), dim=-1)[0]
         mean = targets.normals[index] + weight * seen * image.mask[0][..., None]
@@ -227,6 +228,11 @@ class Refinement:
         self.step_index += 1
         if self.step_index == self._end_of(self._rounds_begun):
             self._check_volume(mesh_volume(now.moved()) / mesh_volume(now.mesh))
+
+    @property
+    def next_step_is_long(self) -> bool:
+        """Whether the triangles are made anew, so that a stop should not wait for its end."""
+        return self._round is not None and self.step_index == self._end_of(self._rounds_begun)
 
     def mesh(self) -> Mesh:
         """The mesh as it is now."""

@@ -16,6 +16,7 @@ import torch
 from ..errors import InvalidInput
 from ..mesh_queries import SurfaceTree
 from ..meshes import Mesh, face_areas
+from ..progress import may_stop
 from .decimation import decimate, simple_edges
 from .edges import EdgeTable, edge_keys, edge_table, faces_around, neighbour_matrix
 
@@ -39,6 +40,7 @@ def isotropic_remesh(mesh: Mesh, edge_length: float, rounds: int = 3) -> Mesh:
     coarse = _coarser(mesh, edge_length)
     vertices, faces = coarse.vertices.double().numpy(), coarse.faces.numpy()
     for _ in range(rounds):
+        may_stop()
         vertices, faces = split_long_edges(vertices, faces, LONG * edge_length)
         vertices, faces = collapse_short_edges(vertices, faces, SHORT * edge_length, LONG * edge_length)
         faces = equalize_valences(vertices, faces)
@@ -116,6 +118,7 @@ def collapse_short_edges(
     """The mesh [V, 3], [F, 3] with edges shorter than `shortest` shrunk to their middle where that turns no face over
     and makes no edge longer than `longest`; repeated until few are left that can."""
     for _ in range(COLLAPSE_PASSES):
+        may_stop()
         table = edge_table(faces, len(vertices))
         lengths = edge_lengths(vertices, table.ends)
         fixed = table.irregular_vertices()

@@ -9,6 +9,7 @@ import contextlib
 import contextvars
 import os
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -47,9 +48,20 @@ class RunContext:
     listener: RunListener | None = None
     cancelled: threading.Event = field(default_factory=threading.Event)
     node_id: str = ""
+    seconds_to_stop: float = 0.0
+    """The longest time so far in which the current node did not look whether the user asked to stop; in seconds of the
+    clock, or of the process if these are fewer, so that other programs do not count."""
+    _last_look: tuple[float, float] = field(default_factory=lambda: _clocks(), repr=False)
+
+    def begin_node(self, node_id: str) -> None:
+        """From here on looks are those of this node."""
+        self.node_id, self.seconds_to_stop, self._last_look = node_id, 0.0, _clocks()
 
     def check_interrupt(self) -> None:
         """Raise `Interrupted` once the user asked to stop."""
+        before, self._last_look = self._last_look, _clocks()
+        waited = min(now - then for now, then in zip(self._last_look, before, strict=True))
+        self.seconds_to_stop = max(self.seconds_to_stop, waited)
         if self.cancelled.is_set():
             raise Interrupted()
 
@@ -62,6 +74,11 @@ class RunContext:
     def add_metrics(self, stage: str, metrics: Mapping[str, float]) -> None:
         """Record numbers for `report.json` under a stage (initial, pretrained, full, refined, fit, ...)."""
         self.report.add_metrics(stage, metrics)
+
+
+def _clocks() -> tuple[float, float]:
+    """Seconds of the clock, and those in which the process's threads had a processor."""
+    return time.perf_counter(), time.process_time()
 
 
 _ACTIVE: contextvars.ContextVar[RunContext | None] = contextvars.ContextVar("animportrait3d_run", default=None)

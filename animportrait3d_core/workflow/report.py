@@ -34,14 +34,16 @@ VERSIONED_PACKAGES = (
 class NodeRecord:
     """One executed node.
 
-    seconds: wall time.  peak_rss_mb: the process's peak while it ran (MiB).  messages: the lines of its text.
-    warnings: what the user should know although the run went on.
+    seconds: wall time.  peak_rss_mb: the process's peak while it ran (MiB).  seconds_to_stop: the longest time in which
+    it did not look whether the user asked to stop, what other programs took not counted.  messages: the lines of its
+    text.  warnings: what the user should know although the run went on.
     """
 
     id: str
     type: str
     seconds: float
     peak_rss_mb: float
+    seconds_to_stop: float = 0.0
     messages: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 

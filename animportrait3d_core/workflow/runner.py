@@ -203,23 +203,27 @@ class _Execution:
 
     def _run_node(self, node: PromptNode, index: int) -> None:
         listener = self.context.listener
-        self.context.node_id = node.node_id
         if listener is not None:
             listener.node_started(node.node_id, node.class_type, index, len(self.plan.order))
         signature = self._signature(node)
         result = self.cache.get(signature)
         cached = result is not None
+        self.context.begin_node(node.node_id)
         with NodeMeter() as meter:
             if result is None:
                 result = self._execute(node)
                 self.cache.put(signature, result)
+                self.context.check_interrupt()
         for stage, metrics in result.metrics.items():
             self.context.report.add_metrics(stage, metrics)
         self.results[node.node_id] = result
         self.signatures[node.node_id] = signature
         messages = messages_of(result.ui, result.warnings)
         record = dataclasses.replace(
-            meter.record(node.node_id, node.class_type), messages=messages, warnings=result.warnings
+            meter.record(node.node_id, node.class_type),
+            seconds_to_stop=round(self.context.seconds_to_stop, 3),
+            messages=messages,
+            warnings=result.warnings,
         )
         self.context.report.nodes.append(record)
         if self.verify_values:

@@ -11,6 +11,9 @@ import functools
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from animportrait3d_core.progress import stopped_by
+
+from .environment import check_interrupt
 from .memory import told_memory
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -31,7 +34,7 @@ def plain_torch(execute: Function) -> Function:
         with torch.inference_mode(False), torch.enable_grad():
             plain_arguments = [_argument(value) for value in arguments]
             plain_inputs = {name: _argument(value) for name, value in inputs.items()}
-            with told_memory(self, inputs):
+            with told_memory(self, inputs), stopped_by(check_interrupt):
                 return execute(self, *plain_arguments, **plain_inputs)
 
     return wrapper  # type: ignore[return-value]

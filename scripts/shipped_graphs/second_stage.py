@@ -108,7 +108,9 @@ def second_stage(graph: WorkflowBuilder) -> None:
         guidance = graph.add("AP3D_LoadGuidance", text_lines=4)
     with graph.stage("2 Person", width=PICK_WIDTH):
         prompts = graph.add("AP3D_Prompts", prompt=loaded["prompt"], text_lines=8)
-        views = graph.add("AP3D_RenderViews", subject=loaded["avatar"], preset="face", title="At Rest")
+        views = graph.add(
+            "AP3D_RenderViews", subject=loaded["avatar"], preset="face", title="At Rest", shows_picture=True
+        )
     with graph.stage("3 Learning", width=BOX_WIDTH):
         stages = add_learning(graph, loaded, guidance, prompts, views)
         avatar = stages["Refinement"]
@@ -135,17 +137,20 @@ prior knows faces, eyes and mouths; hair and clothes stay as they are."""
 def two_styles(graph: WorkflowBuilder) -> None:
     """A saved avatar learns from the embedded prior, and from the same with a LoRA that paints; side by side."""
     graph.note("Start here", STYLES_NOTE, NOTE_WIDTH)
-    with graph.stage("1 Avatar and words", width=PICK_WIDTH):
-        loaded = graph.add("AP3D_LoadAvatar")
+    with graph.stage("1 Avatar", width=PICK_WIDTH):
+        loaded = graph.add("AP3D_LoadAvatar", text_lines=2)
+    with graph.stage("2 Person", width=PICK_WIDTH):
         prompts = graph.add("AP3D_Prompts", prompt=loaded["prompt"], text_lines=8)
-        views = graph.add("AP3D_RenderViews", subject=loaded["avatar"], preset="face", title="At Rest")
-    with graph.stage("2 As it is", width=PICK_WIDTH):
+        views = graph.add(
+            "AP3D_RenderViews", subject=loaded["avatar"], preset="face", title="At Rest", shows_picture=True
+        )
+    with graph.stage("3 As it is", width=PICK_WIDTH):
         guidance = graph.add("AP3D_LoadGuidance", title="Model", text_lines=4)
         plain = add_learning(graph, loaded, guidance, prompts, views, called="Plain")["Refinement"]
-    with graph.stage("3 Painted", PAINTED_NOTE, width=PICK_WIDTH):
+    with graph.stage("4 Painted", PAINTED_NOTE, width=PICK_WIDTH):
         painter = graph.add("AP3D_LoadGuidance", title="Model and Style", lora="embedded: painted", text_lines=4)
         painted = add_learning(graph, loaded, painter, prompts, None, called="Painted")["Refinement"]
-    with graph.stage("4 Results", width=SHEET_WIDTH, beside=True):
+    with graph.stage("5 Results", width=SHEET_WIDTH, beside=True):
         graph.add("AP3D_SaveAvatar", avatar=plain["avatar"], filename="avatar_plain", title="Save Plain", text_lines=1)
         graph.add(
             "AP3D_SaveAvatar", avatar=painted["avatar"], filename="avatar_painted", title="Save Painted", text_lines=1

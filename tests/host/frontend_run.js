@@ -42,7 +42,11 @@ async function look(page) {
         cut: field ? Math.max(0, field.scrollHeight - field.clientHeight) : 0, // pixels of text that need scrolling
         size: [...node.size],
         pictures: drawn.map((image) => image.src),
-        films: inside("video").map((film) => ({ src: film.currentSrc || film.src, time: film.currentTime, size: film.videoWidth })),
+        films: inside("video").map((film) => {
+          const { left, top, right, bottom } = film.getBoundingClientRect();
+          const address = film.currentSrc || film.src;
+          return { src: address, time: film.currentTime, size: film.videoWidth, box: [left, top, right, bottom] };
+        }),
       };
     }
     return shown;

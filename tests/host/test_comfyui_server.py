@@ -19,6 +19,7 @@ from PIL import Image
 
 from animportrait3d_core.avatar.io import save_avatar
 from animportrait3d_core.workflow import prompt_to_json, read_graph_file, ui_to_prompt
+from animportrait3d_core.workflow.builder import WorkflowBuilder
 from animportrait3d_core.workflow.core_nodes import CORE_NODES
 from animportrait3d_core.workflow.definitions import define_node
 from animportrait3d_core.workflow.overrides import apply_override
@@ -227,6 +228,31 @@ def test_the_users_stop_reaches_a_node_at_its_next_step(comfyui_server):
     entry = comfyui_server.history(answer["prompt_id"], 20)
     assert time.monotonic() - started < 10
     assert entry["status"]["messages"][-1][0] == "execution_interrupted"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(PATIENCE * 300)
+@pytest.mark.parametrize("seconds", [0.2, 2.0, 5.0])
+def test_work_without_a_bar_stops_within_a_second_and_the_next_run_goes_on(comfyui_server, node_classes, seconds):
+    """The body is made, kernels compile, the head is searched for: whatever goes on after so many seconds."""
+    graph = WorkflowBuilder("stopped", {**CORE_NODES, **node_classes})
+    body = graph.add("AP3D_LoadSMPLX")
+    asked = {"file": "embedded: viktor", "alignment": "find", "prompt": f"stopped after {seconds} s"}
+    portrait = graph.add("AP3D_PortraitFromMesh", body=body["body"], **asked)
+    graph.add("PreviewImage", images=portrait["image"])
+    prompt = api_prompt(graph.to_json(), node_classes, [])
+    _, answer = comfyui_server.post("/prompt", {"prompt": prompt})
+    comfyui_server.wait_for_running(answer["prompt_id"])
+    time.sleep(seconds)
+    started = time.monotonic()
+    comfyui_server.post("/interrupt", {})
+    entry = comfyui_server.history(answer["prompt_id"], 60)
+    if entry["status"]["status_str"] != "success":  # else it was done before
+        assert entry["status"]["messages"][-1][0] == "execution_interrupted"
+        assert time.monotonic() - started < PATIENCE
+    _, answer = comfyui_server.post("/prompt", {"prompt": prompt})
+    entry = comfyui_server.history(answer["prompt_id"], PATIENCE * 120)
+    assert entry["status"]["status_str"] == "success", entry["status"]["messages"][-1]
 
 
 def test_a_value_out_of_place_is_refused_by_name(comfyui_server):

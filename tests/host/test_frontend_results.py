@@ -64,20 +64,21 @@ PLAYED = {
     "AP3D_TestPictures": Script(PROGRESS, ("3 of 10",), lambda _: {"images": entries(*COLORS), "text": LINES}),
     "AP3D_TestText": Script(PROGRESS, (), lambda _: {"text": ["only words"]}),
     "AP3D_TestFilm": Script((), ("3 of 10",), lambda _: {"images": entries("film.mp4"), "animated": [True]}),
+    "AP3D_TestAlpha": Script((), (), lambda _: {"images": entries("alpha.webm"), "animated": [True]}),
     "AP3D_TestError": Script(PROGRESS, ("3 of 10",), lambda _: {"images": entries("pink.png")}, errors=(ERROR, "")),
 }
 SHIPPED_NODE = Script(
     PROGRESS, ("3 of 10",), lambda node: {"images": entries(picture_of(node)), "text": LINES}, pause=0.01
 )
 PLAYERS = {name: type(name, (Player,), {}) for name in PLAYED}
-PICTURES, TEXT, FILM, FAILED = "1", "2", "3", "4"
+PICTURES, TEXT, FILM, ALPHA, FAILED = "1", "2", "3", "4", "5"
 EXPECTED = {PICTURES: {"text": "\n".join(LINES), "pictures": [*COLORS]}, TEXT: {"text": "only words"}}
-EXPECTED |= {FILM: {"film": "film.mp4"}, FAILED: {"text": ERROR}}
+EXPECTED |= {FILM: {"film": "film.mp4"}, ALPHA: {"film": "alpha.webm"}, FAILED: {"text": ERROR}}
 AGAIN = {**EXPECTED, FAILED: {"pictures": ["pink.png"]}}
 
 
 def player_graph():
-    """The four, side by side, large enough for what they show."""
+    """All of them, side by side, large enough for what they show."""
     graph = WorkflowBuilder("players", PLAYERS)
     for name in PLAYERS:
         graph.add(name)
@@ -129,7 +130,11 @@ def pictures(tmp_path_factory):
         (folder / name).write_bytes(solid(color, "PNG"))
     for node in {**expected_of(shipped_graph()), **expected_of(roomy_graph())}:
         (folder / picture_of(node)).write_bytes(solid(COLORS["green.png"], "PNG"))
-    write_film(torch.tensor(FILM_COLOR).div(255).expand(75, 96, 96, 3), folder / "film.mp4")
+    frames = torch.tensor(FILM_COLOR).div(255).expand(75, 96, 96, 3)
+    write_film(frames, folder / "film.mp4")
+    opaque = torch.ones(75, 96, 96, 1)
+    opaque[:, :, 48:] = 0
+    write_film(torch.cat([frames, opaque], dim=-1), folder / "alpha.webm")
     return folder
 
 
@@ -162,9 +167,9 @@ def shown(request, node_classes, pack, pictures, tmp_path_factory):
     return {**found, "folder": folder, "notes": notes, "prototype": "1.27." in request.param}
 
 
-def on_screen(shown, renderer, run, box, color):
+def on_screen(shown, renderer, run, box, color, graph="players"):
     """How many pixels of a box of the screenshot have a colour, near enough."""
-    picture = np.asarray(Image.open(shown["folder"] / f"{renderer}_players_{run}.png").convert("RGB")).astype(int)
+    picture = np.asarray(Image.open(shown["folder"] / f"{renderer}_{graph}_{run}.png").convert("RGB")).astype(int)
     left, top, right, bottom = (max(0, round(edge)) for edge in box)
     return int((np.abs(picture[top:bottom, left:right] - color).max(axis=-1) < 40).sum())
 
@@ -201,6 +206,13 @@ def test_no_picture_of_progress_is_left(shown, renderer, run):
 
 
 @pytest.mark.parametrize("renderer", RENDERERS)
+def test_no_picture_of_progress_is_left_on_a_box(shown, renderer):
+    """Which shows the progress of the nodes that are folded into it."""
+    for node in shown[renderer][SHIPPED]["runs"][0].values():
+        assert [on_screen(shown, renderer, 0, node["box"], color, SHIPPED) for color in PROGRESS] == [0, 0]
+
+
+@pytest.mark.parametrize("renderer", RENDERERS)
 def test_an_error_stands_in_red_on_the_node_that_failed_until_it_runs_again(shown, renderer):
     fields_and_films(shown, renderer)
     failed, mended = (nodes[FAILED] for nodes in shown[renderer]["players"]["runs"])
@@ -218,6 +230,20 @@ def test_a_film_plays_on_its_node(shown, renderer, run):
     assert names_in([film["src"] for film in node["films"]]) == ["film.mp4"]
     assert node["films"][0]["time"] > 0 and node["films"][0]["size"] == 96
     assert on_screen(shown, renderer, run, node["box"], FILM_COLOR) > 1000
+
+
+@pytest.mark.parametrize("run", [0, 1])
+@pytest.mark.parametrize("renderer", RENDERERS)
+def test_a_film_with_alpha_plays_on_its_node(shown, renderer, run):
+    """Its right half has the same colour, and is not seen."""
+    fields_and_films(shown, renderer)
+    node = shown[renderer]["players"]["runs"][run][ALPHA]
+    assert names_in([film["src"] for film in node["films"]]) == ["alpha.webm"]
+    assert node["films"][0]["time"] > 0 and node["films"][0]["size"] == 96
+    left, top, right, bottom = node["films"][0]["box"]
+    middle = (left + right) / 2
+    assert on_screen(shown, renderer, run, (left, top, middle, bottom), FILM_COLOR) > 1000
+    assert on_screen(shown, renderer, run, (middle + 3, top, right, bottom), FILM_COLOR) == 0
 
 
 @pytest.mark.parametrize("renderer", RENDERERS)

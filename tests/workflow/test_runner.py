@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import threading
+import time
 
 import pytest
 import torch
@@ -69,7 +70,7 @@ def test_the_report_has_the_documented_shape(chain, registry, settings):
         ("2", "AP3D_Add"),
         ("3", "AP3D_Save"),
     ]
-    keys = {"id", "type", "seconds", "peak_rss_mb", "messages", "warnings"}
+    keys = {"id", "type", "seconds", "peak_rss_mb", "seconds_to_stop", "messages", "warnings"}
     assert all(set(node) == keys for node in report["nodes"])
     assert all(node["peak_rss_mb"] > 20 and node["seconds"] >= 0 for node in report["nodes"])
     assert report["device"] == "cpu" and report["versions"]["torch"] == torch.__version__
@@ -108,6 +109,37 @@ def test_peak_memory_is_that_of_the_node_not_of_the_process(registry, settings):
     report = run(graph, {**registry, "AP3D_Source": Hungry}, settings).report
     peaks = {node.id: node.peak_rss_mb for node in report.nodes}
     assert peaks["1"] > peaks["2"] + 200 and peaks["1"] > peaks["4"] + 200
+
+
+def test_the_report_says_how_long_a_stop_would_have_waited(registry, settings):
+    """From the node's begin to its first look, between two, and from the last to its end, while it works."""
+
+    def busy(seconds):
+        end = time.process_time() + seconds
+        while time.process_time() < end:
+            pass
+
+    class Busy(registry["AP3D_Source"]):
+        def make(self, size, seed, **inputs):
+            busy(0.4 if seed == 1 else 0.0)
+            active_context().progress(1, 2)
+            active_context().check_interrupt()
+            busy(0.4 if seed == 2 else 0.0)
+            time.sleep(0.4)
+            return torch.zeros(1), torch.zeros(1)
+
+    source = {"size": 1, "mode": "plain", "scale": 1.0, "label": "", "flag": False}
+    graph = {str(seed): {"class_type": "AP3D_Source", "inputs": {"seed": seed, **source}} for seed in (1, 2, 3)} | {
+        "4": {"class_type": "AP3D_Add", "inputs": {"first": ["1", 0], "second": ["2", 0], "amount": 0}},
+        "5": {"class_type": "AP3D_Add", "inputs": {"first": ["3", 0], "second": ["4", 0], "amount": 0}},
+        "6": {"class_type": "AP3D_Save", "inputs": {"toy": ["5", 0], "prefix": ""}},
+    }
+    cache = OutputCache()
+    nodes = {**registry, "AP3D_Source": Busy}
+    first, again = (run(graph, nodes, settings, cache=cache).report for _ in range(2))
+    waits = {node.id: node.seconds_to_stop for node in first.nodes}
+    assert waits["1"] >= 0.4 and waits["2"] >= 0.4 and waits["3"] < 0.2
+    assert [node.seconds_to_stop for node in again.nodes] == [0.0] * 6
 
 
 def test_equal_nodes_run_once_and_a_shared_cache_serves_the_next_run(chain, registry, settings, source_calls):
