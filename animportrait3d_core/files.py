@@ -215,8 +215,8 @@ def _why_not_writable(folder: Path) -> str | None:
 
 _SUMS = ".sums.json"
 _SEEN: dict[Path, tuple[int, int]] = {}
-_MAKING = threading.RLock()  # what is made may need other files that are made
 """Size and time of files that this process has checked."""
+_MAKING = threading.RLock()  # what is made may need other files that are made
 
 
 def made_files(folder: Path, names: Sequence[str], make: Callable[[], object]) -> list[Path]:
