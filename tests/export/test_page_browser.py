@@ -203,6 +203,18 @@ def test_nothing_moves_by_itself_where_that_is_asked_for(make_avatar, environmen
     assert usual[0][:2] == [True, True]
 
 
+@pytest.mark.parametrize("slower", [10, 400])  # some frames a second; seconds for each
+def test_a_device_that_cannot_keep_up_draws_fewer_pixels(make_avatar, environment, tmp_path: Path, slower) -> None:
+    avatar = make_avatar(300)
+    write_avatar_page(avatar, tmp_path / "avatar.html", {"stress": stress_clip(avatar.body, avatar.parameters)})
+    clock = f"const now = performance.now.bind(performance); performance.now = () => {slower} * now()"
+    steps = ["page.evaluate(() => AP3D.view.ratio)", "page.selectOption('select', { label: 'stress (9.1 s)' })"]
+    steps += [f"page.evaluate(() => {{ {clock}; }})", until("AP3D.view.ratio < 0.7")]
+    steps += ["page.evaluate(() => AP3D.view.ratio)"]
+    said = open_page(tmp_path / "avatar.html", tmp_path / "out", environment, steps=steps).said
+    assert said["errors"] == [] and said["steps"][0] == 1 and 0.5 <= said["steps"][-1] < 0.7
+
+
 TOUCH = """page.context().newCDPSession(page).then(async (session) => {
     for (const [type, points] of %s)
     {

@@ -97,13 +97,13 @@
       if (canvas.width !== width || canvas.height !== height) { canvas.width = width; canvas.height = height; stale = true; }
     }
 
-    // A device that cannot keep up draws fewer pixels.
+    // A device that cannot keep up draws fewer pixels. The median: while its tab is hidden a page draws nothing.
     function adapt(now) {
       drawn.push(now);
-      if (drawn.length < 12) return;
-      const each = (drawn[11] - drawn[0]) / 11;
+      if (drawn.length < 12 && !(drawn.length > 3 && now - drawn[0] > 3000)) return;
+      const gaps = drawn.slice(1).map((time, k) => time - drawn[k]).sort((a, b) => a - b);
       drawn = [];
-      if (each > 60 && each < 1000) view.ratio = Math.max(Math.min(0.5, view.ratio), 0.75 * view.ratio);
+      if (gaps[gaps.length >> 1] > 60) view.ratio = Math.max(Math.min(0.5, view.ratio), 0.75 * view.ratio);
     }
 
     async function tick(now) {
