@@ -98,8 +98,8 @@ def machine_trouble(error: BaseException) -> str | None:
     return None
 
 
-FEWEST_ADDRESSES = 4 << 30
-"""Bytes of address space: torch and its CUDA libraries take 4 GB, and with fewer of them end or never return."""
+FEWEST_ADDRESSES = 3_900_000_000
+"""Bytes of address space: torch and its CUDA libraries take nearly as many, and end or never return with fewer."""
 FEW_ADDRESSES = 6 << 30
 
 
