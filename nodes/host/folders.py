@@ -11,9 +11,9 @@ from animportrait3d_core.errors import InvalidInput, MissingModelFile
 
 from .environment import comfy_module, context, in_comfyui
 
-# Keys of our own model folders; checkpoints, controlnet, vae, loras and diffusers are the host's.
 EMBEDDED_PREFIX = "embedded: "
 """Of choices that come with the pack and are no files of the user's."""
+# Keys of our own model folders; checkpoints, controlnet, vae, loras and diffusers are the host's.
 MODEL_KEYS = ("smplx", "portrait3d", "ap3d_segmentation", "ap3d_normals", "ap3d_landmarks")
 
 

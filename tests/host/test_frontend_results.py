@@ -222,13 +222,19 @@ def test_an_error_stands_in_red_on_the_node_that_failed_until_it_runs_again(show
     assert mended["text"] is None and names_in(mended["pictures"]) == ["pink.png"]
 
 
+def playing(shown, renderer, run, number, name):
+    """The node `number`, on which the film `name` and no other plays."""
+    fields_and_films(shown, renderer)
+    node = shown[renderer]["players"]["runs"][run][number]
+    assert names_in([film["src"] for film in node["films"]]) == [name]
+    assert node["films"][0]["time"] > 0 and node["films"][0]["size"] == 96
+    return node
+
+
 @pytest.mark.parametrize("run", [0, 1])
 @pytest.mark.parametrize("renderer", RENDERERS)
 def test_a_film_plays_on_its_node(shown, renderer, run):
-    fields_and_films(shown, renderer)
-    node = shown[renderer]["players"]["runs"][run][FILM]
-    assert names_in([film["src"] for film in node["films"]]) == ["film.mp4"]
-    assert node["films"][0]["time"] > 0 and node["films"][0]["size"] == 96
+    node = playing(shown, renderer, run, FILM, "film.mp4")
     assert on_screen(shown, renderer, run, node["box"], FILM_COLOR) > 1000
 
 
@@ -236,10 +242,7 @@ def test_a_film_plays_on_its_node(shown, renderer, run):
 @pytest.mark.parametrize("renderer", RENDERERS)
 def test_a_film_with_alpha_plays_on_its_node(shown, renderer, run):
     """Its right half has the same colour, and is not seen."""
-    fields_and_films(shown, renderer)
-    node = shown[renderer]["players"]["runs"][run][ALPHA]
-    assert names_in([film["src"] for film in node["films"]]) == ["alpha.webm"]
-    assert node["films"][0]["time"] > 0 and node["films"][0]["size"] == 96
+    node = playing(shown, renderer, run, ALPHA, "alpha.webm")
     left, top, right, bottom = node["films"][0]["box"]
     middle = (left + right) / 2
     assert on_screen(shown, renderer, run, (left, top, middle, bottom), FILM_COLOR) > 1000
