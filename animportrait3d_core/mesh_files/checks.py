@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import InvalidInput
+from .ply_faces import STRIPS
 from .report import LoadSettings
 
 PLY_SIZES = {
@@ -38,12 +39,17 @@ def check_ply(path: Path, data: bytes, settings: LoadSettings) -> None:
             f"load_mesh: '{path.name}' holds {counts.get('vertex', 0)} compressed Gaussian splats, expected a mesh; "
             "write them as a plain splat PLY, and give that to the node 'Portrait from Splats'."
         )
-    if counts.get("face", 0) == 0:
+    if counts.get(STRIPS, 0) and "format ascii" in header:
+        raise InvalidInput(
+            f"load_mesh: '{path.name}' holds strips of triangles as text, expected faces or a binary file; "
+            "triangulate it before exporting, or export as GLB."
+        )
+    if counts.get("face", 0) == 0 and not counts.get(STRIPS, 0):
         raise InvalidInput(
             f"load_mesh: '{path.name}' is a point cloud of {counts.get('vertex', 0)} points with 0 faces, expected a "
             "triangle mesh; run a surface reconstruction on it first."
         )
-    check_face_count(path, counts["face"], settings)
+    check_face_count(path, counts.get("face", 0), settings)
     body = data[end.end() :]
     if "format ascii" in header:
         lines, expected = body.count(b"\n") + (not body.endswith(b"\n")), sum(counts.values())

@@ -21,6 +21,7 @@ from .companions import plain_lines, read_picture, texture_names
 from .gltf import prepare_gltf
 from .obj import read_obj
 from .parts import Notes, Part, PartReader
+from .ply_faces import with_plain_triangles
 from .report import LoadSettings, MeshReport, count_edges, reading
 
 FORMATS = {".glb": "GLB", ".gltf": "glTF", ".obj": "OBJ", ".ply": "PLY", ".stl": "STL", ".off": "OFF"}
@@ -134,7 +135,7 @@ def _parse(path: Path, suffix: str, settings: LoadSettings, notes: Notes) -> Any
         data = path.read_bytes()
         if suffix == ".ply":
             check_ply(path, data, settings)
-            data, pictures = _ply_pictures(path, data, notes)
+            data, pictures = _ply_pictures(path, with_plain_triangles(data), notes)
         elif suffix == ".stl":
             check_stl(path, data, settings)
     logger, level = logging.getLogger("trimesh"), logging.getLogger("trimesh").level
