@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ..cameras import Cameras, project
+from ..landmarks import CHIN
 from ..mesh_queries import SurfaceTree
 from ..meshes import Mesh, compact, face_areas, vertex_normals
 from ..views import Views
@@ -173,6 +174,8 @@ class SilhouetteTerm:
         is_attracted = torch.zeros(body.num_vertices, dtype=torch.bool)
         is_attracted[torch.unique(regions.outer_faces[regions.outer_is_attracted])] = True
         self.is_attracted = is_attracted[self.index]
+        self.may_be_cut = _below_the_chin(body)[self.index]
+        self.lowest = _lowest_rows(views.masks > 0.5)
 
     def add_to(self, system: NormalEquations, posed: LinearizedBody, width: float, weight: float) -> None:
         """Adds outside points of the whole body, and the rim of face and neck."""
@@ -203,8 +206,30 @@ class SilhouetteTerm:
         pixels, depth = project(self.cameras, points)
         height, across = self.distance.shape[1:]
         seen = ((pixels >= 1) & (pixels <= pixels.new_tensor([across - 1.0, height - 1.0]))).all(-1) & (depth > 0)
+        ends = self.lowest.gather(1, pixels[..., 0].long().clamp(0, across - 1))
+        seen &= ~(self.may_be_cut & (pixels[..., 1] > ends))
         value, slope = sample_distance(self.distance, pixels)
         return pixels, value, slope, value * depth / self.cameras.K[:, 0, 0, None], seen
+
+
+def _below_the_chin(body: BodyModel) -> Tensor:
+    """Which vertices [V'] of the body at rest are lower than its chin."""
+    rest = body(body.neutral_parameters())
+    return rest.vertices[0, :, 1] < rest.landmarks[0, CHIN, 1]
+
+
+def _lowest_rows(masks: Tensor) -> Tensor:
+    """Where the portrait ends below [B, W], in pixels from the top, of masks [B, H, W] bool: in each column, or in the
+    nearest that has some of it. Many heads are cut at the neck, and the body's shoulders are not to fit into that."""
+    from scipy.ndimage import distance_transform_edt
+
+    rows = torch.arange(1, masks.shape[1] + 1)[:, None] * masks
+    ends = rows.amax(1).float()
+    for row in ends:
+        if bool((row > 0).any()):
+            nearest = distance_transform_edt((row == 0).numpy(), return_distances=False, return_indices=True)
+            row[:] = row[torch.from_numpy(nearest[0]).long()]
+    return ends
 
 
 def _say_of_views(residual: Tensor, seen: Tensor, width: float) -> Tensor:

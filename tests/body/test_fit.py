@@ -143,6 +143,19 @@ def detected(subject: Subject, noise: float = 0.3) -> Landmarks:
     return Landmarks(points_2d=pixels, confidence=FRONT[:, None].expand(-1, NUM_FACE_LANDMARKS))
 
 
+@pytest.mark.parametrize("seed", [2, 5])
+def test_a_head_cut_at_the_neck_does_not_pull_the_shoulders_into_it(mannequin_body, person, seed):
+    """As game heads are: the front of the neck a little longer than the nape."""
+    subject = person(seed, dressed=False)
+    below = subject.landmarks[8, 1] - subject.mesh.vertices[:, 1]
+    kept = (below < 0.04 + 0.4 * (subject.mesh.vertices[:, 2] + 0.1).clamp(min=0))[subject.mesh.faces].all(1)
+    head = compact(subject.mesh, kept)
+    fit = fit_body(views_of(head), mannequin_body, head, detected(subject), QUICK)
+    assert error_of(fit, subject) < 0.02
+    assert float(fit.parameters.scale) == pytest.approx(float(subject.parameters.scale), rel=0.04)
+    assert float(fit.parameters.neck_pose.abs().max()) < 0.25
+
+
 def test_landmarks_of_pictures_place_the_body_without_a_mesh(mannequin_body, person):
     subject = person(5)
     fit = fit_body(subject.views, mannequin_body, None, detected(subject), QUICK)
