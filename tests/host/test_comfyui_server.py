@@ -211,10 +211,13 @@ def test_the_page_shows_the_result_in_place_of_progress(comfyui_server, tmp_path
     expected = {"2": {"pictures": ["ap3d_preview"]}}
     graphs = [{"name": "probe", "graph": PROBE_GRAPH, "expected": [expected]}]
     shown = run_graphs(comfyui_server.url, tmp_path, ("classic", "nodes2"), graphs)
+    system = comfyui_server.get_json("/system_stats")["system"]
+    prototype = str(system.get("required_frontend_version")).startswith("1.27.")  # its Nodes 2.0 draws no DOM widgets
     for renderer in ("classic", "nodes2"):
         node = shown[renderer]["probe"]["runs"][0]["2"]
         assert len(node["pictures"]) == 1 and "filename=ap3d_preview" in node["pictures"][0], renderer
-        assert node["text"].startswith("error 0.0000"), renderer
+        if not (prototype and renderer == "nodes2"):
+            assert node["text"].startswith("error 0.0000"), renderer
         ours = [error for error in shown[renderer]["probe"]["errors"] if "AnimPortrait3D" in error]
         assert ours == []
 
