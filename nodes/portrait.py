@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Literal
 
 from . import host
+from .networks import EMBEDDED, chosen_network
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from animportrait3d_core.body.landmarks import Landmarks
+    from animportrait3d_core.body.landmarks import Landmarks, ViewDetector
     from animportrait3d_core.body.model import BodyModel
     from animportrait3d_core.meshes import Mesh
     from animportrait3d_core.portrait.preparation import PlacedHead
@@ -55,7 +57,7 @@ def placed_head(
 
     target = head_target(body)
     if alignment == "find":
-        head = find_largest_head(mesh, target)
+        head = find_largest_head(mesh, target, detect=_landmark_detector())
     elif alignment == "by hand":
         turns = (by_hand["nod"], by_hand["turn"], by_hand["tilt"])
         moves = (by_hand["move_x"], by_hand["move_y"], by_hand["move_z"])
@@ -72,6 +74,14 @@ def placed_head(
         head = PlacedHead(mesh, align_by_landmarks(landmarks.points_3d, target))
     head = turned_outward(head, target)
     return dataclasses.replace(head, notes=(*head.notes, *body_note(head, target)))
+
+
+def _landmark_detector() -> ViewDetector:
+    """The pack's own network for landmarks, which is loaded when it is first asked."""
+    from animportrait3d_core.networks import detect_landmarks
+
+    network = functools.cache(lambda: chosen_network("AP3D_PortraitFromMesh", "landmarks", EMBEDDED))
+    return lambda views: detect_landmarks(network(), views.images, None, views.normals)
 
 
 class PortraitFromMesh:

@@ -28,9 +28,9 @@ AXES = {"+x": (1, 0, 0), "-x": (-1, 0, 0), "+y": (0, 1, 0), "-y": (0, -1, 0), "+
 class HeadAlignment:
     """A similarity transform into the head frame: head = scale * rotation @ file + translation.
 
-    rotation: [3, 3] float32, proper.  scale: more than 0.  translation: [3] float32.  method: 'landmarks', 'by hand' or
-    'found'.  residual: root mean square landmark error, or mean distance of the face to the surface, in head units (a
-    head is about 0.65 high); 0 by hand.  relief: agreement of the face's relief with the body's, -1 to 1, where the
+    rotation: [3, 3] float32, proper.  scale: more than 0.  translation: [3] float32.  method: 'landmarks', 'by hand',
+    'found' or 'seen'.  residual: root mean square landmark error, or mean distance of the face to the surface, in head
+    units (a head is about 0.65 high); 0 by hand.  relief: agreement of the face's relief with the body's, -1 to 1, where the
     alignment was found; else None.
     """
 

@@ -55,6 +55,10 @@ class SearchLimits:
     relief: float = 0.5
 
 
+class NoHead(InvalidInput):
+    """Nothing in the mesh has the relief of a face."""
+
+
 @dataclasses.dataclass
 class _Pose:
     """head = scale * rotation @ file + translation, with its score (lower is better)."""
@@ -82,7 +86,7 @@ class _Samples:
 def find_head(mesh: Mesh, target: HeadTarget, limits: SearchLimits | None = None) -> HeadAlignment:
     """The alignment of a mesh of any orientation, unit and crop (head to whole body) onto the target; deterministic.
 
-    Raises `InvalidInput`, with what was measured and the limit, when there is no head in it.
+    Raises `NoHead`, with what was measured and the limit, when there is no head in it; `InvalidInput` for half a face.
     """
     limits = limits or SearchLimits()
     center, radius = _bounds(mesh.vertices.double().numpy())
@@ -117,7 +121,7 @@ def _check_head(found: HeadAlignment, relief: FaceRelief, target: HeadTarget, li
         )
     if is_face and residual <= limits.residual:
         return
-    raise InvalidInput(
+    raise NoHead(
         f"find_head: there is no head in the mesh: the best placement leaves the face {100 * residual:.1f} % of a "
         f"head's height from the surface (limit {100 * limits.residual:.1f} %) with a relief agreement of "
         f"{relief.agreement:.2f} (at least {limits.relief:.2f}; {relief.words()}). If it is a head, align it by "

@@ -11,13 +11,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..body.landmarks import ViewDetector, outer_eye_distance
 from ..errors import InvalidInput
 from ..head_frame import VIEW_BOTTOM
 from ..meshes import Mesh, compact
 from .alignment import HandAlignment, HeadAlignment
 from .face_relief import face_relief
-from .head_search import SearchLimits, find_head
+from .head_search import NoHead, SearchLimits, find_head
 from .head_target import HeadTarget
+from .seen_face import place_by_sight
 
 OTHER_HEADS = SearchLimits(relief=0.6)
 """Surer than for the first head, which somebody says is there."""
@@ -37,10 +39,13 @@ class PlacedHead:
     notes: tuple[str, ...] = ()
 
 
-def find_largest_head(mesh: Mesh, target: HeadTarget, limits: SearchLimits | None = None) -> PlacedHead:
+def find_largest_head(
+    mesh: Mesh, target: HeadTarget, limits: SearchLimits | None = None, detect: ViewDetector | None = None
+) -> PlacedHead:
     """The largest head of a mesh, without the others; raises what `find_head` raises.
 
-    Pieces that lie apart are searched one by one: a search of them all looks for one head in their middle.
+    Pieces that lie apart are searched one by one: a search of them all looks for one head in their middle.  detect: a
+    network for landmarks, which is asked where the relief is not a face's.
     """
     groups = _groups_apart(mesh)
     found = []
@@ -50,7 +55,7 @@ def find_largest_head(mesh: Mesh, target: HeadTarget, limits: SearchLimits | Non
         except InvalidInput:  # no head in this one
             continue
     if not found:
-        return PlacedHead(mesh, find_head(mesh, target, limits))
+        return _only_head(mesh, target, limits, detect)
     found.sort(key=lambda head: head[0].scale)
     alignment = found[0][0]
     if len(found) == 1:
@@ -64,6 +69,22 @@ def find_largest_head(mesh: Mesh, target: HeadTarget, limits: SearchLimits | Non
         f"out. For another head keep only that in the file; the placements of the others: {others}"
     )
     return PlacedHead(compact(mesh, ~left_out), alignment, (note,))
+
+
+def _only_head(mesh: Mesh, target: HeadTarget, limits: SearchLimits | None, detect: ViewDetector | None) -> PlacedHead:
+    """The head by the relief of its face, or else by its landmarks in pictures."""
+    try:
+        return PlacedHead(mesh, find_head(mesh, target, limits))
+    except NoHead:
+        seen = None if detect is None else place_by_sight(mesh, target, detect)
+        if seen is None:
+            raise
+    error = seen.residual / float(outer_eye_distance(target.landmarks))
+    note = (
+        f"the surface alone does not show a face; it is placed by the face in its pictures, {error:.0%} of the "
+        "outer-eye distance from the body's landmarks"
+    )
+    return PlacedHead(mesh, seen, (note,))
 
 
 def turned_outward(head: PlacedHead, target: HeadTarget) -> PlacedHead:

@@ -1,0 +1,99 @@
+"""Heads that are placed by the face in their pictures, with the network that ships."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+
+from animportrait3d_core.embedded.identities import embedded_portrait_files
+from animportrait3d_core.embedded.weights import embedded_network_folder
+from animportrait3d_core.errors import InvalidInput
+from animportrait3d_core.mesh_files import load_mesh
+from animportrait3d_core.meshes import Mesh
+from animportrait3d_core.networks import detect_landmarks, load_network
+from animportrait3d_core.portrait.head_search import SearchLimits
+from animportrait3d_core.portrait.head_target import head_target
+from animportrait3d_core.portrait.preparation import find_largest_head
+from animportrait3d_core.portrait.seen_face import place_by_sight
+
+NO_RELIEF = SearchLimits(relief=1.1)
+"""As if no relief were a face's."""
+
+
+@pytest.fixture(scope="module")
+def target(mannequin_body):
+    return head_target(mannequin_body)
+
+
+@pytest.fixture(scope="module")
+def detect():
+    network = load_network(embedded_network_folder("landmarks"), "landmarks")
+    return lambda views: detect_landmarks(network, views.images, None, views.normals)
+
+
+@pytest.fixture(scope="module")
+def viktor() -> Mesh:
+    return load_mesh(embedded_portrait_files("viktor")[0])
+
+
+def moved(mesh: Mesh, rows: list[list[float]], scale: float) -> Mesh:
+    """The mesh as another program would write it."""
+    return dataclasses.replace(mesh, vertices=scale * mesh.vertices @ torch.tensor(rows).T + 3.0)
+
+
+@pytest.mark.parametrize(
+    ("rows", "scale"),
+    [([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]], 100.0), ([[-1.0, 0, 0], [0, 1, 0], [0, 0, -1]], 0.02)],
+    ids=["z up", "facing backwards"],
+)
+def test_a_face_is_seen_whatever_the_axes_and_units(target, detect, viktor, rows, scale):
+    plain = find_largest_head(viktor, target).alignment
+    mesh = moved(viktor, rows, scale)
+    head = find_largest_head(mesh, target, NO_RELIEF, detect)
+    few = slice(None, None, len(mesh.vertices) // 50)
+    distance = (plain.apply(viktor.vertices[few]) - head.alignment.apply(mesh.vertices[few])).norm(dim=-1)
+    assert float(distance.mean()) < 0.04 * target.height
+    assert "placed by the face in its pictures" in head.notes[0]
+
+
+def ball(radius: float = 1.0) -> Mesh:
+    steps = torch.linspace(0, 2 * torch.pi, 41)[:-1]
+    rings = torch.linspace(0.05, torch.pi - 0.05, 30)
+    x, z = torch.outer(rings.sin(), steps.cos()), torch.outer(rings.sin(), steps.sin())
+    points = torch.stack([x, rings.cos()[:, None].expand(-1, 40), z], -1).reshape(-1, 3)
+    first = torch.arange(29)[:, None] * 40 + torch.arange(40)
+    right = torch.arange(29)[:, None] * 40 + (torch.arange(40) + 1) % 40
+    faces = torch.stack([first, right, first + 40, right, right + 40, first + 40], -1).reshape(-1, 3)
+    return Mesh(radius * points, faces, vertex_colors=torch.full((len(points), 3), 0.6))
+
+
+def boxes() -> Mesh:
+    """A chair."""
+    corners = torch.tensor([[x, y, z] for x in (0.0, 1.0) for y in (0.0, 1.0) for z in (0.0, 1.0)])
+    sides = [
+        (0, 1, 3),
+        (0, 3, 2),
+        (4, 6, 7),
+        (4, 7, 5),
+        (0, 4, 5),
+        (0, 5, 1),
+        (2, 3, 7),
+        (2, 7, 6),
+        (0, 2, 6),
+        (0, 6, 4),
+    ]
+    sides += [(1, 5, 7), (1, 7, 3)]
+    places = [((0, 4, 0), (5, 1, 5)), ((0, 5, 0), (5, 6, 1))]
+    places += [((x, 0, z), (1, 4, 1)) for x in (0, 4) for z in (0, 4)]
+    points = torch.cat([torch.tensor(place) + corners * torch.tensor(size) for place, size in places])
+    faces = torch.cat([torch.tensor(sides) + 8 * number for number in range(len(places))])
+    return Mesh(points, faces, vertex_colors=torch.full((len(points), 3), 0.4))
+
+
+@pytest.mark.parametrize("thing", [ball(), boxes()], ids=["ball", "chair"])
+def test_what_is_no_head_is_not_seen_as_one(target, detect, thing):
+    assert place_by_sight(thing, target, detect) is None
+    with pytest.raises(InvalidInput, match="there is no head in the mesh"):
+        find_largest_head(thing, target, None, detect)
