@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from ..errors import IncompatibleCheckpoint, InvalidInput
-from ..files import parse_json, require_file
+from ..files import json_of_file, require_file
 from ..mesh_files.obj import obj_vertices
 from ..torch_checkpoints import read_torch_checkpoint
 from .assets import BodyAssets
@@ -234,7 +234,7 @@ class _Files:
     def regions_of_vertices(self) -> dict[str, np.ndarray]:
         """Masks [F'] of the regions that are lists of vertices: a face belongs to one if all its vertices do."""
         try:
-            eyes = parse_json(self._path(EYES).read_text(encoding="utf-8"))
+            eyes = json_of_file(self._path(EYES))
             sides = {"left_eyeball": np.array(eyes["left_eye"]), "right_eyeball": np.array(eyes["right_eye"])}
         except (KeyError, TypeError, ValueError) as error:
             raise IncompatibleCheckpoint(
