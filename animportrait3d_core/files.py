@@ -303,6 +303,12 @@ def parse_json(text: str | bytes) -> Any:
         raise ValueError("it is nested too deep") from error
 
 
+def json_of_file(path: str | Path) -> Any:
+    """Value of a JSON file in UTF-8, UTF-16 or UTF-32, with a byte-order mark or without; else `ValueError`."""
+    data = Path(path).read_bytes()
+    return parse_json(data.decode(json.detect_encoding(data)))
+
+
 def sha256_of_file(path: str | Path) -> str:
     """Hexadecimal SHA-256 of a file's contents."""
     with open(path, "rb") as stream:

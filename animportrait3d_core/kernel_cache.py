@@ -2,12 +2,16 @@
 
 Numba keeps them beside the source. Where that folder cannot be written it looks for another one in the user's home, and
 ends where there is none; and it ends at files that a full disk or a crash left empty. Both are mended here: kernels are
-then kept in the pack's cache, and files that are not whole are removed, so that they are compiled again. Damage that
-only reading finds ends the run that met it; the command line removes all kernels then, and the next run compiles them.
+then kept in the pack's cache, and files that are not whole are removed, so that they are compiled again. For damage
+inside of them their SHA-256 are noted when a process ends: a file that is the same one, but not of the same bytes, is
+removed too. What escapes that and is found by reading ends the run that met it; the command line removes all kernels
+then, and the next run compiles them.
 """
 
 from __future__ import annotations
 
+import atexit
+import json
 import os
 import sys
 import traceback
@@ -15,13 +19,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from .errors import AnimPortraitError
-from .files import LOGGER, cache_directory
+from .files import LOGGER, cache_directory, sha256_of_file, write_json
 
 VARIABLE = "NUMBA_CACHE_DIR"
 _PACKAGE = Path(__file__).parent
 _SUFFIXES = (".nbi", ".nbc")
 _BEGIN, _END = b"\x80", b"."
 """Of a pickle."""
+_SUMS = "kernel_sums.json"
+_Sums = dict[str, list[int | str]]
+"""Inode, size, time in nanoseconds and SHA-256 by the name of a kernel file."""
 
 
 def settle_kernel_cache() -> None:
@@ -33,9 +40,12 @@ def settle_kernel_cache() -> None:
             return
         if "numba" in sys.modules:  # imported before us, by another pack: it has read its variables already
             sys.modules["numba"].config.CACHE_DIR = os.environ[VARIABLE]
+    noted = _noted_sums()
     for file in _kernel_files():
-        if not _is_whole(file):
+        if not _is_whole(file) or _is_altered(file, noted.get(_name(file))):
             _remove(file)
+    _note_sums()
+    atexit.register(_note_sums)
 
 
 def kernel_trouble(error: BaseException) -> str | None:
@@ -51,9 +61,16 @@ def kernel_trouble(error: BaseException) -> str | None:
     )
 
 
+def _folder() -> Path:
+    return Path(os.environ.get(VARIABLE) or _PACKAGE)
+
+
+def _name(file: Path) -> str:
+    return file.relative_to(_folder()).as_posix()
+
+
 def _kernel_files() -> Iterator[Path]:
-    own = os.environ.get(VARIABLE)
-    folder, pattern = (Path(own), "*/*.nb?") if own else (_PACKAGE, "**/__pycache__/*.nb?")
+    folder, pattern = _folder(), "*/*.nb?" if os.environ.get(VARIABLE) else "**/__pycache__/*.nb?"
     try:
         yield from (file for file in folder.glob(pattern) if file.suffix in _SUFFIXES)
     except OSError:
@@ -67,6 +84,48 @@ def _is_whole(file: Path) -> bool:
             begin = stream.read(1)
             stream.seek(-1, os.SEEK_END)
             return begin == _BEGIN and stream.read(1) == _END
+    except OSError:
+        return False
+
+
+def _sums_file() -> Path:
+    return _folder() / (_SUMS if os.environ.get(VARIABLE) else f"__pycache__/{_SUMS}")
+
+
+def _noted_sums() -> _Sums:
+    """What the last process noted; nothing where that cannot be read."""
+    try:
+        found = json.loads(_sums_file().read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    entries = found.items() if isinstance(found, dict) else ()
+    return {name: entry for name, entry in entries if isinstance(entry, list) and len(entry) == 4}
+
+
+def _note_sums() -> None:
+    """Note the kernels as they are now; those that nobody touched since the last time are not read again."""
+    noted, sums = _noted_sums(), {}
+    try:
+        for file in _kernel_files():
+            name, stamp = _name(file), _stamp(file)
+            entry = noted.get(name, [])
+            sums[name] = entry if entry[:3] == stamp else [*stamp, sha256_of_file(file)]
+        if sums != noted:
+            write_json(_sums_file(), sums)
+    except (OSError, AnimPortraitError):
+        return  # a file that just went, or a disk that takes no more: then less is known, no more
+
+
+def _stamp(file: Path) -> list[int | str]:
+    status = file.stat()
+    return [status.st_ino, status.st_size, status.st_mtime_ns]
+
+
+def _is_altered(file: Path, entry: list[int | str] | None) -> bool:
+    """Whether a file that was noted has other bytes now. Numba never writes into a file, it puts another in its place:
+    that one has an inode of its own."""
+    try:
+        return entry is not None and entry[0] == _stamp(file)[0] and entry[3] != sha256_of_file(file)
     except OSError:
         return False
 

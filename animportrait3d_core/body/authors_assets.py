@@ -16,11 +16,11 @@ import numpy as np
 import torch
 
 from ..errors import IncompatibleCheckpoint, InvalidInput
-from ..files import parse_json, require_file
+from ..files import json_of_file, require_file
 from ..mesh_files.obj import obj_vertices
 from ..torch_checkpoints import read_torch_checkpoint
 from .assets import BodyAssets
-from .landmark_embedding import from_upstream_embedding
+from .landmark_embedding import from_upstream_embedding, with_left_eye_first
 from .mouth_pieces import AUTHORS, MouthPieces
 
 _WHERE = "authors_assets"
@@ -80,7 +80,7 @@ def authors_body_assets(arrays: Mapping[str, np.ndarray], folder: str | Path, na
     landmark_faces, landmark_weights = files.landmarks(face_places)
     regions = {region: _mask(crop[key], len(faces)) for region, key in REGIONS_OF_CROP.items()}
     regions |= files.regions_of_vertices()
-    return BodyAssets(
+    assets = BodyAssets(
         vertex_ids=torch.from_numpy(crop["valid_vert_id"]),
         faces=torch.from_numpy(faces),
         eyelid_offsets=torch.from_numpy(files.eyelid_offsets()),
@@ -94,6 +94,7 @@ def authors_body_assets(arrays: Mapping[str, np.ndarray], folder: str | Path, na
         arm_angle_degrees=ARM_ANGLE_DEGREES,
         mouth=files.teeth(),
     )
+    return with_left_eye_first(_WHERE, assets)
 
 
 def _mask(ids: np.ndarray, count: int) -> np.ndarray:
@@ -234,7 +235,7 @@ class _Files:
     def regions_of_vertices(self) -> dict[str, np.ndarray]:
         """Masks [F'] of the regions that are lists of vertices: a face belongs to one if all its vertices do."""
         try:
-            eyes = parse_json(self._path(EYES).read_text(encoding="utf-8"))
+            eyes = json_of_file(self._path(EYES))
             sides = {"left_eyeball": np.array(eyes["left_eye"]), "right_eyeball": np.array(eyes["right_eye"])}
         except (KeyError, TypeError, ValueError) as error:
             raise IncompatibleCheckpoint(

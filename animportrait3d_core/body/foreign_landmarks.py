@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InvalidInput
-from ..files import parse_json, require_file
+from ..files import json_of_file, require_file
 from ..landmarks import JAWLINE, NUM_FACE_LANDMARKS
 from .landmarks import Landmarks, outer_eye_distance
 
@@ -62,7 +62,7 @@ def read_foreign_landmarks(path: str | Path, views: int, size: tuple[int, int]) 
     where = "read_foreign_landmarks"
     path = require_file(where, path, LAYOUT)
     try:
-        content = parse_json(path.read_text(encoding="utf-8-sig"))
+        content = json_of_file(path)
     except ValueError as error:
         raise InvalidInput(f"{where}: '{path.name}' is not JSON ({error}). {LAYOUT}") from error
     if isinstance(content, Mapping) and isinstance(content.get("face_landmarks"), list):

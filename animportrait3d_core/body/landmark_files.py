@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from ..errors import InvalidInput
-from ..files import parse_json, require_file
+from ..files import json_of_file, require_file
 from ..landmarks import NUM_FACE_LANDMARKS
 from .landmarks import Landmarks
 
@@ -22,7 +22,7 @@ def read_landmarks(path: str | Path) -> Landmarks:
     where = "read_landmarks"
     path = require_file(where, path, f"Expected a JSON file {LAYOUT}, named like the mesh.")
     try:
-        content = parse_json(path.read_text(encoding="utf-8-sig"))
+        content = json_of_file(path)
     except ValueError as error:
         raise InvalidInput(f"{where}: '{path}' is not JSON ({error}); expected {LAYOUT}.") from error
     if not isinstance(content, dict) or "landmarks" not in content:

@@ -23,6 +23,7 @@ from ..errors import IncompatibleCheckpoint, InvalidInput, ShapeMismatch, check_
 from ..files import temporary_directory
 from ..socket_values import SocketValue
 from .assets import BodyAssets, assets_from_tensors, assets_to_tensors, load_body_assets, ordinary_tensor
+from .landmark_embedding import with_left_eye_first
 from .mouth_pieces import with_mouth
 from .parameters import BodyParameters
 from .personal import PersonalOffsets
@@ -359,7 +360,7 @@ def load_body_model(
 
 def _assets_of(arrays: Mapping[str, Any], assets_path: str | Path | None) -> BodyAssets:
     if assets_path is not None:
-        return load_body_assets(assets_path)
+        return with_left_eye_first("load_body_model", load_body_assets(assets_path))
     from .asset_making import make_body_assets  # brings scipy, which few need
 
     return make_body_assets(arrays)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InvalidInput, MissingExtension, MissingModelFile
-from ..files import parse_json, read_safetensors, require_file
+from ..files import json_of_file, read_safetensors, require_file
 from ..model_weights import at_most_parameters, building, check_weights
 from ..torch_checkpoints import read_torch_checkpoint
 
@@ -60,7 +60,7 @@ def read_config(where: str, folder: Path, file: str = CONFIG_FILE, hint: str = "
     if not path.is_file():
         raise MissingModelFile(f"{where}: '{path}' does not exist. {hint}".rstrip())
     try:
-        value = parse_json(require_file(where, path, hint).read_text(encoding="utf-8-sig"))
+        value = json_of_file(require_file(where, path, hint))
     except (OSError, ValueError) as error:
         raise InvalidInput(f"{where}: '{path}' is not readable JSON ({error}).") from error
     if not isinstance(value, dict):

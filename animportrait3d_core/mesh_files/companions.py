@@ -32,6 +32,9 @@ MAP_OPTIONS = {"-s": 3, "-o": 3, "-t": 3, "-mm": 2} | dict.fromkeys(
 )
 """Options of texture maps in MTL files with the most values they take."""
 
+TEXTURE_FOLDERS = ("textures", "texture", "maps", "images")
+"""Folders, beside a mesh or beside its own folder, in which archives keep pictures that are named without one."""
+
 
 def text_of(data: bytes) -> str:
     """Text of any editor: UTF-8 or marked UTF-16, else Latin-1; continued lines joined."""
@@ -53,10 +56,14 @@ def plain_lines(data: bytes) -> bytes:
 
 def find_companion(folders: Sequence[Path], name: str) -> Path | None:
     """The file that `name` means, in the first of the folders that has it: as it is written, with slashes for
-    backslashes, in any case, as an address, without a remark, and last by its own name without the folders before."""
-    plain = name.strip().strip('"').replace("\\", "/")
+    backslashes, in any case, as an address, without a remark; then without the first of its folders, without the
+    second, ..., by its own name alone, and by that in a folder of textures."""
+    plain = name.strip().strip("\"'").replace("\\", "/")
     whole = (name.strip(), plain, urllib.parse.unquote(plain.partition("?")[0]), plain.partition(" #")[0].rstrip())
-    for candidate in dict.fromkeys((*whole, *(path.rsplit("/", 1)[-1] for path in whole))):
+    ends = [path.split("/", cut)[-1] for path in whole for cut in range(1, path.count("/") + 1)]
+    own = [path.rsplit("/", 1)[-1] for path in whole]
+    kept = [f"{up}{place}/{file}" for up in ("", "../") for place in TEXTURE_FOLDERS for file in own if file]
+    for candidate in dict.fromkeys((*whole, *ends, *kept)):
         for folder in folders:
             try:
                 found = _in_any_case(folder, candidate)
@@ -74,8 +81,11 @@ def _in_any_case(folder: Path, name: str) -> Path | None:
     if not name or "\0" in name or path.is_file():
         return path if name and "\0" not in name else None
     for part in name.split("/"):
-        if part == ".." or not folder.is_dir():
+        if not folder.is_dir():
             return None
+        if part == "..":
+            folder = folder / part
+            continue
         matches = sorted(entry for entry in folder.iterdir() if _folded(entry.name) == _folded(part))
         if part not in ("", ".") and not matches:
             return None
@@ -105,14 +115,17 @@ def parse_map(text: str) -> TextureMap:
     TextureMap(name='my skin.png', scale=(2.0, 3.0), offset=(0.0, 0.0), clamp=True)
     """
     values: dict[str, list[str]] = {}
+    behind_name = re.search(rf"\s({'|'.join(MAP_OPTIONS)})\s.*", text, re.IGNORECASE)
     rest = text.strip()
+    if behind_name is not None and not rest.startswith("-"):  # some write them there
+        rest = f"{behind_name[0]} {text[: behind_name.start()]}".strip()
     while rest.split(maxsplit=1)[:1] and rest.split(maxsplit=1)[0].lower() in MAP_OPTIONS:
         option, _, rest = rest.partition(" ")
         option = option.lower()
         values[option] = []
         while len(values[option]) < MAP_OPTIONS[option]:
             word, _, behind = rest.lstrip().partition(" ")
-            if values[option] and MAP_OPTIONS[option] > 1 and not _is_number(word):
+            if values[option] and MAP_OPTIONS[option] > 1 and not is_number(word):
                 break
             values[option].append(word)
             rest = behind
@@ -123,11 +136,12 @@ def parse_map(text: str) -> TextureMap:
 
 def _pair(words: list[str], default: float) -> tuple[float, float]:
     """The first two of the numbers, `default` for those that are missing."""
-    numbers = [float(word) for word in words if _is_number(word)] + [default, default]
+    numbers = [float(word) for word in words if is_number(word)] + [default, default]
     return numbers[0], numbers[1]
 
 
-def _is_number(word: str) -> bool:
+def is_number(word: str) -> bool:
+    """Whether a word of a material file is a decimal number."""
     return re.fullmatch(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", word) is not None
 
 
@@ -156,7 +170,7 @@ def color_map(values: Mapping[str, str]) -> str:
     """The line that names a colour picture: map_Kd, or another map where Kd leaves everything to it; else ''."""
     if values.get("map_kd"):
         return values["map_kd"]
-    is_black = not any(float(word) for word in values.get("kd", "").split() if _is_number(word))
+    is_black = not any(float(word) for word in values.get("kd", "").split() if is_number(word))
     return (values.get("map_ka") or values.get("map_ke") or "") if is_black else ""
 
 

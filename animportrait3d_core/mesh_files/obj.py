@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import io
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import numpy as np
 
 from ..errors import InvalidInput
 from ..files import git_lfs_reason, require_file
-from .companions import color_map, find_libraries, parse_map, read_library, read_picture, text_of
+from .companions import color_map, find_libraries, is_number, parse_map, read_library, read_picture, text_of
 from .parts import Material, Notes, Part, PartReader
 
 LEAST_DIFFUSE = 0.02
@@ -24,7 +23,7 @@ PICTURES = (".png", ".jpg", ".jpeg", ".tga", ".bmp", ".webp", ".tif", ".tiff")
 @dataclasses.dataclass
 class _Lines:
     """vertices: [V, 3 or more].  uvs: [T, 2].  corners: [N, 2] vertex and texture index from 0, -1 for no texture.
-    sizes: [P] corners of each polygon.  material: [P] index into names."""
+    sizes: [P] corners of each polygon.  material: [P] index into names.  paint: ZBrush's remarks of colours."""
 
     vertices: np.ndarray
     uvs: np.ndarray
@@ -32,6 +31,7 @@ class _Lines:
     sizes: np.ndarray
     material: np.ndarray
     names: list[str]
+    paint: list[str]
 
 
 def read_obj(path: Path, data: bytes, reader: PartReader, notes: Notes) -> list[Part]:
@@ -44,6 +44,8 @@ def read_obj(path: Path, data: bytes, reader: PartReader, notes: Notes) -> list[
         notes.warn("texture coordinates that faces point at are missing; those faces stay untextured")
         corner_uvs = np.where(corner_uvs < len(lines.uvs), corner_uvs, -1)
     colors = _vertex_colors(lines.vertices)
+    if colors is None and lines.paint:
+        colors = _painted_colors(lines.paint, len(lines.vertices), notes)
     mapped = (corner_uvs >= 0).all(axis=1)
     parts = []
     for index, name in enumerate(lines.names):
@@ -74,7 +76,7 @@ def _named_material(materials: dict[str, Material], name: str, notes: Notes) -> 
             return material
     what = f"the material '{name[:80]}' is in none of the material files" if name else "faces name no material"
     if len(materials) > 1:
-        notes.warn(what)
+        notes.warn(f"{what}; those faces get none of the {len(materials)} that are there")
         return None
     (known, material), *_ = materials.items()
     notes.warn(f"{what}; the only one there, '{known[:80]}', is used")
@@ -98,6 +100,7 @@ def _parse(path: Path, data: bytes) -> _Lines:
     polygons: list[str] = []
     material: list[int] = []
     names: dict[str, int] = {}
+    paint: list[str] = []
     current = ""
     for line in text_of(data).splitlines():
         key, _, rest = line.strip().replace("\t", " ").partition(" ")
@@ -110,6 +113,8 @@ def _parse(path: Path, data: bytes) -> _Lines:
             material.append(names.setdefault(current, len(names)))
         elif key == "usemtl":
             current = rest.strip()
+        elif key == "#MRGB":
+            paint.append(rest.strip())
     words = [polygon.split() for polygon in polygons]
     sizes = np.array([len(corners) for corners in words], dtype=np.int64)
     corners = _corner_indices([word for corners in words for word in corners], len(vertices), len(uvs))
@@ -121,6 +126,7 @@ def _parse(path: Path, data: bytes) -> _Lines:
         sizes[keep],
         np.array(material, dtype=np.int64)[keep],
         list(names),
+        paint,
     )
 
 
@@ -166,6 +172,18 @@ def _vertex_colors(vertices: np.ndarray) -> np.ndarray | None:
     return np.clip(colors / 255 if colors.max(initial=0) > 1.5 else colors, 0, 1)
 
 
+def _painted_colors(paint: list[str], count: int, notes: Notes) -> np.ndarray | None:
+    """Colours [V, 3] in 0..1 that ZBrush writes as remarks, `#MRGB MMRRGGBB...`: mask and colour of each vertex."""
+    try:
+        values = np.frombuffer(bytes.fromhex("".join(paint)), dtype=np.uint8)
+    except ValueError:
+        values = np.zeros(0, dtype=np.uint8)
+    if len(values) != 4 * count:
+        notes.warn(f"the colours that ZBrush keeps in remarks (#MRGB) are not those of {count} vertices; left out")
+        return None
+    return values.reshape(-1, 4)[:, 1:] / 255
+
+
 def _read_materials(path: Path, data: bytes, notes: Notes) -> dict[str, Material]:
     libraries, missing = find_libraries(path, data)
     for name in missing:
@@ -187,25 +205,28 @@ def _material(path: Path, library: Path, lines: list[tuple[str, str]], notes: No
     import PIL.Image
 
     values = dict(lines)
-    opacity = re.findall(r"[-+.\deE]+", values.get("d", "1")) or ["1"]
-    alpha = float(opacity[-1])
+    alpha = ([1.0] + _numbers(values.get("d", "")))[-1]
     map_line = color_map(values)
     if map_line:
         named = parse_map(map_line)
         picture, reason, file = read_picture([library.parent, path.parent], named.name)
         if picture is not None and file is not None:
-            notes.read(file)
             # By common practice the picture alone decides: exporters leave Kd at 0.8 or even at 0 beside a map.
             image = PIL.Image.open(io.BytesIO(picture))
-            return Material(image, np.ones(3), alpha, "BLEND", uv_map=named)
+            return Material(image, np.ones(3), alpha, "BLEND", uv_map=named, file=file)
         if file is None:
             notes.warn(f"the file '{named.name[:80]}' named in the mesh {reason}; its colours are missing")
         else:
             notes.warn(f"the texture '{named.name[:80]}' {reason}; its material stays untextured")
-    diffuse = [float(word) for word in values.get("kd", "").split()[:3] if re.fullmatch(r"[-+.\deE]+", word)]
+    diffuse = _numbers(values.get("kd", ""))[:3]
     color = np.clip(np.array(diffuse * 3 if len(diffuse) == 1 else diffuse), 0, 1)
     is_color = len(color) == 3 and (not map_line or color.max() > LEAST_DIFFUSE)
     return Material(None, color if is_color else None, alpha, "BLEND" if alpha < 1 else "OPAQUE")
+
+
+def _numbers(text: str) -> list[float]:
+    """The numbers of a line; some systems write a comma for the point."""
+    return [float(word) for word in text.replace(",", ".").split() if is_number(word)]
 
 
 def _offer_picture(path: Path, notes: Notes) -> None:

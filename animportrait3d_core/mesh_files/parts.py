@@ -55,8 +55,9 @@ class Notes:
 class Material:
     """What colours a geometry.
 
-    image: a PIL picture or None.  factor: display colour [3] that tints picture or vertex colours, None if the file
-    says none.  alpha, mode, cutoff: opacity as in glTF.  uv_map: how texture coordinates reach the picture.
+    image: a PIL picture or None.  file: of the picture, noted as read where it is used.  factor: display colour [3]
+    that tints picture or vertex colours, None if the file says none.  alpha, mode, cutoff: opacity as in glTF.
+    uv_map: how texture coordinates reach the picture.
     """
 
     image: Any
@@ -65,6 +66,7 @@ class Material:
     mode: str = "OPAQUE"
     cutoff: float = 0.5
     uv_map: TextureMap | None = None
+    file: Path | None = None
 
 
 class PartReader:
@@ -108,6 +110,8 @@ class PartReader:
             part.corner_uvs = self._on_picture(corner_uvs, material.uv_map)
             part.texture, alpha = self._texture(image, np.ones(3) if material.factor is None else material.factor)
             part.color_source = "texture"
+            if material.file is not None:
+                self.notes.read(material.file)
             if corner_colors is not None and corner_colors.min(initial=1) < 0.99:
                 self.notes.warn("a textured material also has vertex colours; the texture is kept, they are ignored")
         else:

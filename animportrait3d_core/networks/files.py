@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from ..errors import IncompatibleCheckpoint, InvalidInput, MissingExtension, MissingModelFile
-from ..files import parse_json, read_safetensors, require_file, write_json, write_safetensors
+from ..files import json_of_file, read_safetensors, require_file, write_json, write_safetensors
 from ..landmarks import NUM_FACE_LANDMARKS
 from ..model_weights import at_most_parameters, building, check_weights
 from ..parts import PART_CLASSES
@@ -171,7 +171,7 @@ def _existing(file: Path, role: str) -> Path:
 def _read_json(file: Path, role: str) -> dict[str, Any]:
     """A JSON object; `MissingModelFile` or `InvalidInput`."""
     try:
-        value = parse_json(require_file("load_network", _existing(file, role)).read_text(encoding="utf-8-sig"))
+        value = json_of_file(require_file("load_network", _existing(file, role)))
     except (OSError, ValueError) as error:
         raise InvalidInput(f"load_network: '{file}' is not readable JSON ({error}). {_HINT}") from error
     if not isinstance(value, dict):

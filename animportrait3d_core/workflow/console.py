@@ -87,6 +87,7 @@ class ConsoleListener:
     def node_finished(self, record: NodeRecord, cached: bool) -> None:
         """Close the bar and print the node's line and what it says; warnings were printed when they were logged."""
         self.close()
+        self.current = ""  # what fails from here on, as the report, is no fault of this node
         what = "cached" if cached else f"{record.seconds:.1f} s, peak {record.peak_rss_mb:.0f} MB"
         self._bar.print_line(f"{self._prefix}: {what}")
         again = [f"warning: {warning}" for warning in record.warnings] if cached else []

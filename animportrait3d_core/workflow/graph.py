@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InvalidInput
-from ..files import parse_json, require_file
+from ..files import json_of_file, require_file
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def read_graph_file(path: str | Path) -> dict[str, Any]:
     """Parse a workflow file of either format. Raises `MissingModelFile` or `InvalidInput`."""
     path = require_file("run", path, "Give a workflow saved by ComfyUI (Save or Export API).")
     try:
-        graph = parse_json(path.read_text(encoding="utf-8-sig"))
+        graph = json_of_file(path)
     except ValueError as error:
         raise InvalidInput(f"run: '{path}' is not a JSON workflow ({error}).") from error
     if not isinstance(graph, dict):

@@ -7,8 +7,10 @@ import dataclasses
 import pytest
 import torch
 
+from animportrait3d_core.body.assets import load_body_assets, save_body_assets
 from animportrait3d_core.body.landmark_embedding import from_upstream_embedding
-from animportrait3d_core.body.model import BodyModel
+from animportrait3d_core.body.model import BodyModel, load_body_model
+from animportrait3d_core.embedded.mannequin import mannequin_body_files
 from animportrait3d_core.errors import ShapeMismatch
 from animportrait3d_core.landmarks import LEFT_EYE, LEFT_PUPIL, RIGHT_EYE, RIGHT_PUPIL
 
@@ -35,6 +37,20 @@ def test_the_left_eye_comes_first(mannequin_body) -> None:
     for pupil, lids in ((LEFT_PUPIL, LEFT_EYE), (RIGHT_PUPIL, RIGHT_EYE)):
         assert float((landmarks[pupil] - landmarks[lids].mean(0)).norm()) < 0.012
     torch.testing.assert_close(landmarks, mannequin_body(mannequin_body.neutral_parameters()).landmarks[0])
+
+
+def test_files_with_the_other_order_are_turned_and_that_is_told(mannequin_body, tmp_path, caplog) -> None:
+    body_file, assets_file = mannequin_body_files()
+    right = load_body_assets(assets_file)
+    faces, weights = (value[[*range(68), 69, 68]] for value in (right.landmark_faces, right.landmark_barycentric))
+    turned = tmp_path / "assets.safetensors"
+    save_body_assets(dataclasses.replace(right, landmark_faces=faces, landmark_barycentric=weights), turned)
+    for file, told in ((assets_file, 0), (turned, 1)):
+        body = load_body_model(body_file, file)
+        torch.testing.assert_close(
+            body(body.neutral_parameters()).landmarks, mannequin_body(mannequin_body.neutral_parameters()).landmarks
+        )
+        assert caplog.text.count("eye landmarks of 'mannequin' stand the other way round") == told
 
 
 def test_other_embeddings_are_refused(mannequin_body) -> None:

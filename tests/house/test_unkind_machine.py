@@ -19,6 +19,7 @@ import pytest
 from animportrait3d_core import files
 from animportrait3d_core.avatar.io import load_avatar, save_avatar
 from animportrait3d_core.body.model import load_body_model
+from animportrait3d_core.cli import main
 from animportrait3d_core.embedded.identities.export import embedded_portrait_files
 from animportrait3d_core.embedded.mannequin import mannequin_body_files
 from animportrait3d_core.errors import InvalidInput
@@ -116,22 +117,62 @@ def test_kernels_that_a_full_disk_emptied_are_compiled_again(clone, bare) -> Non
     assert all(file.stat().st_size > 20 for file in clone.rglob("*.nb?"))
 
 
-def test_kernels_that_are_damaged_inside_are_removed_and_compiled_again(clone, bare) -> None:
-    """What begins and ends as it should is found out by Numba alone."""
-    kernel = "import numba\n\n\n@numba.njit(cache=True)\ndef twice(value):\n    return 2 * value\n"
-    (clone / "animportrait3d_core" / "small_kernel.py").write_text(kernel)
-    told = "from animportrait3d_core.kernel_cache import kernel_trouble\ntry:\n"
-    told += "    from animportrait3d_core.small_kernel import twice\n    print(twice(3))\n"
-    told += "except Exception as error:\n    print(kernel_trouble(error))"
-    first = bare(clone, "-c", told)
+SMALL_KERNEL = "import numba\n\n\n@numba.njit(cache=True)\ndef twice(value):\n    return 2 * value\n"
+USE_THE_SMALL_KERNEL = (
+    "from animportrait3d_core.kernel_cache import kernel_trouble\ntry:\n"
+    "    from animportrait3d_core.small_kernel import twice\n    print(twice(3))\n"
+    "except Exception as error:\n    print(kernel_trouble(error))"
+)
+
+
+@pytest.fixture
+def small_kernel(clone, bare):
+    """run() -> the finished process that compiles one kernel, or finds it, and prints 6; and that kernel's data."""
+    (clone / "animportrait3d_core" / "small_kernel.py").write_text(SMALL_KERNEL)
+
+    def run(**changes):
+        return bare(clone, "-c", USE_THE_SMALL_KERNEL, **changes)
+
+    first = run()
     assert first.stdout == "6\n" and len(list(clone.rglob("*.nbc"))) == 1, first.stderr
-    for file in clone.rglob("*.nbc"):
+    return run, next(clone.rglob("*.nbc"))
+
+
+def test_kernels_that_are_damaged_inside_are_compiled_again(small_kernel) -> None:
+    """Also zeros in the machine code, which would run as they are."""
+    run, file = small_kernel
+    for share in (0.0, 0.5):
         data = file.read_bytes()
-        file.write_bytes(data[:2] + bytes(400) + data[402:])
-    damaged = bare(clone, "-c", told)
-    assert "a compiled kernel on the disk is damaged" in damaged.stdout and not list(clone.rglob("*.nb?"))
-    assert bare(clone, "-c", told).stdout == first.stdout
+        start = 2 + int(share * len(data))
+        file.write_bytes(data[:start] + bytes(200) + data[start + 200 :])
+        again = run()
+        assert (again.stdout, again.stderr, again.returncode) == ("6\n", "", 0)
+        assert len(file.read_bytes()) > 1000 and bytes(200) != file.read_bytes()[start : start + 200]
+
+
+def test_kernels_damaged_before_anybody_noted_them_are_removed(small_kernel) -> None:
+    """Another file in the place of the noted one may be newer, so that reading it is what finds the damage."""
+    run, file = small_kernel
+    data = file.read_bytes()
+    file.rename(file.with_suffix(".old"))
+    file.write_bytes(data[:2] + bytes(400) + data[402:])
+    damaged = run()
+    assert "a compiled kernel on the disk is damaged" in damaged.stdout and not list(file.parent.glob("*.nb?"))
+    assert run().stdout == "6\n"
     assert kernel_trouble(ValueError("another one")) is None
+
+
+def test_sums_of_kernels_may_be_lost_or_damaged(small_kernel) -> None:
+    run, file = small_kernel
+    sums = file.parents[1] / "__pycache__" / "kernel_sums.json"
+    assert sorted(json.loads(sums.read_text())) == sorted(
+        f"__pycache__/{one.name}" for one in file.parent.glob("*.nb?")
+    )
+    stamp = file.stat().st_mtime_ns
+    for text in ("[1]", '{"a": [1, 2, 3, 4]}'):
+        sums.write_text(text)
+        assert run().stdout == "6\n" and file.name in sums.read_text()
+    assert file.stat().st_mtime_ns == stamp  # nothing was compiled again
 
 
 NO_TEMPORARY = "import sys, tempfile\ndef gone():\n    raise FileNotFoundError(2, 'none')\ntempfile.gettempdir = gone\n"
@@ -255,6 +296,15 @@ def test_a_full_disk_is_a_sentence_and_leaves_what_was_there(tmp_path, small_dis
     with small_disk(1000), pytest.raises(InvalidInput, match=r"cannot write .*report.json.*Make room on the disk"):
         files.write_json(file, {"after": "x" * 100_000})
     assert json.loads(file.read_text()) == {"before": 1} and [path.name for path in tmp_path.iterdir()] == [file.name]
+
+
+def test_a_report_that_finds_no_room_is_not_blamed_on_a_node(tmp_path, capsys) -> None:
+    (tmp_path / "out" / "report.json").mkdir(parents=True)
+    graph = tmp_path / "graph.json"
+    graph.write_text(json.dumps({"1": {"class_type": "AP3D_Doctor", "inputs": {"only_findings": True}}}))
+    assert main(["run", str(graph), "--pack", str(ROOT), "--output", str(tmp_path / "out"), "--device", "cpu"]) == 2
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert told.startswith("animportrait3d: error: atomic_write: cannot write") and "report.json" in told
 
 
 def test_a_last_file_that_cannot_be_written_costs_no_training(tmp_path, node_classes, make_avatar, caplog) -> None:

@@ -66,6 +66,11 @@ def write(folder, mtl, files, obj=QUAD_OBJ):
         ("map_Kd k\u00f6pf.png", "ko\u0308pf.png"),
         ("Kd 0 0 0\nmap_Ke tex.png", "tex.png"),
         ("map_Ka tex.png", "tex.png"),
+        ("map_Kd C:\\art\\textures\\tex.png", "textures/tex.png"),
+        ("map_Kd ..\\gone\\textures\\tex.png", "textures/tex.png"),
+        ("map_Kd tex.png", "Textures/tex.png"),
+        ("map_Kd 'my tex.png'", "my tex.png"),
+        ("map_Kd tex.png -s 1 1 1", "tex.png"),
     ],
 )
 def test_a_picture_is_found_however_it_is_named(tmp_path, line, place):
@@ -217,6 +222,39 @@ def test_a_picture_of_a_similar_name_is_offered(tmp_path):
     (tmp_path / "head.mtl").write_text("newmtl skin\nmap_Kd head_diffuse.tga\n")  # what it says to do; no mtllib needed
     mesh, report = load_mesh_with_report(tmp_path / "head.obj")
     assert corners(mesh)[0] == list(RED) and report.warnings == ()
+
+
+def test_a_picture_in_a_folder_of_textures_beside_the_folder_of_the_mesh(tmp_path):
+    """As archives are packed: source/a.obj and textures/tex.png, which the material names alone."""
+    (tmp_path / "source").mkdir()
+    path = write(tmp_path / "source", "newmtl skin\nmap_Kd tex.png\n", {"../Textures/tex.png": PICTURE})
+    mesh, report = load_mesh_with_report(path)
+    assert corners(mesh)[0] == list(RED) and report.warnings == ()
+
+
+def test_colours_that_zbrush_keeps_in_remarks(tmp_path):
+    paint = "#MRGB ffff0000ffff0000\n#MRGB ff0000ffff0000ff\n"
+    (tmp_path / "a.obj").write_text(QUAD_OBJ + paint)
+    mesh, report = load_mesh_with_report(tmp_path / "a.obj")
+    assert (report.color_source, report.warnings) == ("vertex colors", ())
+    assert color_at(mesh, 0.5, 0, 0) == list(RED) and color_at(mesh, 0.5, 1, 0) == list(BLUE)
+    (tmp_path / "a.obj").write_text(QUAD_OBJ + paint[:-3])
+    _, report = load_mesh_with_report(tmp_path / "a.obj")
+    assert report.color_source == "none" and any("#MRGB" in warning for warning in report.warnings)
+
+
+def test_a_colour_with_commas_for_points(tmp_path):
+    mesh, report = load_mesh_with_report(write(tmp_path, "newmtl skin\nKd 1,0 0,0 0,0\n", {}))
+    assert report.color_source == "material colors" and color_at(mesh, 0.5, 0.5, 0) == list(RED)
+
+
+def test_a_picture_that_no_face_uses_is_not_listed(tmp_path):
+    mtl = "newmtl plain\nKd 0 0 1\nnewmtl skin\nmap_Kd tex.png\n"
+    for use, words in (("usemtl plain", 0), ("", 1)):
+        path = write(tmp_path, mtl, {"tex.png": PICTURE}, QUAD_OBJ.replace("usemtl skin", use))
+        report = load_mesh_with_report(path)[1]
+        assert report.files == ("a.mtl",)
+        assert sum("faces name no material; those faces get none of the 2" in w for w in report.warnings) == words
 
 
 def test_several_materials_some_without_coordinates(tmp_path):

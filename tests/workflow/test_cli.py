@@ -163,9 +163,11 @@ def test_a_tilde_is_the_home_folder(call, tmp_path, monkeypatch):
     assert (tmp_path / "home" / "results" / "report.json").is_file() and not (tmp_path / "~").exists()
 
 
-def test_a_workflow_may_begin_with_a_byte_order_mark(call, pack):
+@pytest.mark.parametrize("code", ["utf-8-sig", "utf-16", "utf-16-be"])
+def test_a_workflow_may_begin_with_a_byte_order_mark(call, pack, code):
+    """Windows saves text as UTF-8 with a mark, or as UTF-16."""
     graph = pack / "graph.json"
-    graph.write_bytes(b"\xef\xbb\xbf" + graph.read_bytes())
+    graph.write_bytes(graph.read_text().encode(code))
     assert call() == 0
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ...errors import InvalidInput
-from ...files import parse_json, require_file
+from ...files import json_of_file, require_file
 from ..arkit.face_landmarks import rotation_of_matrix
 from ..arkit.frames import filled, track_weights
 from ..arkit.track import ArkitTrack
@@ -36,7 +36,7 @@ def read_json(path: Path, fps: float | None) -> ArkitTrack:
     if path.stat().st_size > MOST_BYTES:
         raise InvalidInput(f"{where} has {path.stat().st_size >> 20} MiB, expected at most 256.")
     try:
-        content = parse_json(path.read_text(encoding="utf-8-sig"))
+        content = json_of_file(path)
     except (ValueError, OSError) as error:
         raise InvalidInput(f"{where} is not JSON ({error}). {LAYOUT}") from error
     frames = content.get("frames") if isinstance(content, dict) else content
