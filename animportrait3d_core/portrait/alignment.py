@@ -30,8 +30,8 @@ class HeadAlignment:
 
     rotation: [3, 3] float32, proper.  scale: more than 0.  translation: [3] float32.  method: 'landmarks', 'by hand',
     'found' or 'seen'.  residual: root mean square landmark error, or mean distance of the face to the surface, in head
-    units (a head is about 0.65 high); 0 by hand.  relief: agreement of the face's relief with the body's, -1 to 1, where the
-    alignment was found; else None.
+    units (a head is about 0.65 high); 0 by hand.  relief: agreement of the face's relief with the body's, -1 to 1,
+    where the alignment was found; else None.
     """
 
     rotation: Tensor
