@@ -7,16 +7,18 @@ import dataclasses
 import pytest
 import torch
 
+from animportrait3d_core.cameras import project, yaw_of
 from animportrait3d_core.embedded.identities import embedded_portrait_files
 from animportrait3d_core.embedded.weights import embedded_network_folder
 from animportrait3d_core.errors import InvalidInput
 from animportrait3d_core.mesh_files import load_mesh
 from animportrait3d_core.meshes import Mesh
 from animportrait3d_core.networks import detect_landmarks, load_network
+from animportrait3d_core.portrait.alignment import HeadAlignment
 from animportrait3d_core.portrait.head_search import SearchLimits
 from animportrait3d_core.portrait.head_target import head_target
 from animportrait3d_core.portrait.preparation import find_largest_head
-from animportrait3d_core.portrait.seen_face import place_by_sight
+from animportrait3d_core.portrait.seen_face import _moved, place_by_sight
 
 NO_RELIEF = SearchLimits(relief=1.1)
 """As if no relief were a face's."""
@@ -56,6 +58,38 @@ def test_a_face_is_seen_whatever_the_axes_and_units(target, detect, viktor, rows
     distance = (plain.apply(viktor.vertices[few]) - head.alignment.apply(mesh.vertices[few])).norm(dim=-1)
     assert float(distance.mean()) < 0.04 * target.height
     assert "placed by the face in its pictures" in head.notes[0]
+
+
+def seeing(points: torch.Tensor, most_yaw: float = 180.0):
+    """A network that finds these points [68, 3] of the head frame in each view up to so many degrees from the front."""
+
+    def detect(views):
+        pixels, _ = project(views.cameras, points)
+        found = yaw_of(views.cameras).abs() <= most_yaw
+        return pixels, torch.ones(len(views), 68), found
+
+    return detect
+
+
+def test_the_alignment_is_moved_by_what_views_agree_on(target):
+    """Landmarks that are 5 % too large, turned by 0.2 and moved lie on the target after a step."""
+    turn = torch.tensor([[0.98, 0.0, 0.199], [0.0, 1.0, 0.0], [-0.199, 0.0, 0.98]])
+    points = 1.05 * target.landmarks[:68] @ turn.T + torch.tensor([0.02, -0.03, 0.01])
+    start = HeadAlignment(torch.eye(3), 2.0, torch.tensor([0.1, 0.2, 0.3]), "seen")
+    moved, error = _moved(start, points, torch.ones(68), target)
+    assert error < 1e-3
+    of_file = (points - start.translation) / start.scale
+    torch.testing.assert_close(moved.apply(of_file), target.landmarks[:68], atol=1e-3, rtol=0)
+
+
+def test_points_that_are_no_face_are_not_believed_however_views_agree(target):
+    cloud = target.landmarks[:68] + 0.1 * torch.randn(68, 3, generator=torch.Generator().manual_seed(0))
+    assert place_by_sight(ball(), target, seeing(cloud)) is None
+    assert place_by_sight(ball(), target, seeing(target.landmarks[:68])) is not None
+
+
+def test_a_face_that_is_seen_from_the_front_alone_is_not_believed(target):
+    assert place_by_sight(ball(), target, seeing(target.landmarks[:68], 10.0)) is None
 
 
 def ball(radius: float = 1.0) -> Mesh:
