@@ -17,3 +17,13 @@ def refusal_of_page(body: BodyModel, include_licensed_body: bool) -> str | None:
         "not be passed on; without them there is no page that moves. If your licence lets you, ask for them with "
         "`include_licensed_body` and keep the page to yourself."
     )
+
+
+def refusal_of_mesh(body: BodyModel, include_licensed_body: bool) -> str | None:
+    """Why the body's mesh may not be handed on, or None."""
+    if body.redistributable or include_licensed_body:
+        return None
+    return (
+        f"the body '{body.assets.name}' is licensed and its mesh may not be passed on. If your licence lets you, ask "
+        "for it with `include_licensed_body`; the splats alone need no such leave."
+    )
