@@ -4,7 +4,7 @@ from ..body.model import BodyModel
 
 LICENSED_BODY = (
     "The body '{body}' is licensed: its licence does not let its template be passed on, so that {left_out} were left "
-    "out. Where your licence allows it, ask for them with `include_licensed_body`."
+    "out. Where your licence allows it, ask for them with `include_licensed_body` (`--include-licensed-body`)."
 )
 
 
@@ -15,7 +15,7 @@ def refusal_of_page(body: BodyModel, include_licensed_body: bool) -> str | None:
     return (
         f"the body '{body.assets.name}' is licensed and its template, expression directions and skinning weights may "
         "not be passed on; without them there is no page that moves. If your licence lets you, ask for them with "
-        "`include_licensed_body` and keep the page to yourself."
+        "`include_licensed_body` (`--include-licensed-body`) and keep the page to yourself."
     )
 
 
