@@ -143,7 +143,7 @@ class AvatarToMesh:
         posed = in_pose(where, avatar, motion, frame)
         bake = BakeSettings(texture_size=texture_size)
         surface, notes = baked_surface(posed, corner_uvs_of(body), bake, host.ProgressBar())
-        made = {host.MESH: host.host_mesh(surface.mesh(body(posed.parameters).vertices[0]))}
+        made = {host.MESH: host.host_mesh(surface.mesh(body(posed.parameters).vertices[0]), unlit=True)}
         if host.FILE_3D_GLB in MESH_SOCKETS:
             settings = GlbSettings(splats=False, bake=bake, include_licensed_body=include_licensed_body)
             with temporary_directory() as folder:

@@ -84,10 +84,11 @@ def host_file(path: Path) -> Any:
     return _type("File3D", FileInMemory)(BytesIO(path.read_bytes()), path.suffix.removeprefix("."))
 
 
-def host_mesh(mesh: Mesh, colors_of_faces: Tensor | None = None) -> Any:
+def host_mesh(mesh: Mesh, colors_of_faces: Tensor | None = None, unlit: bool = False) -> Any:
     """A mesh for sockets MESH, with its texture or colours; or in flat colours [F, 3], one for each face.
 
-    Colours of vertices are linear light there, texture coordinates have v downwards: as in glTF.
+    Colours of vertices are linear light there, texture coordinates have v downwards: as in glTF. unlit: the colours
+    hold their light already, and are to be shown as they are.
     """
     import torch
 
@@ -105,6 +106,8 @@ def host_mesh(mesh: Mesh, colors_of_faces: Tensor | None = None) -> Any:
     made = _type(MESH)(vertices=vertices[None], faces=faces[None])
     for name, value in looks.items():
         setattr(made, name, value[None])
+    if unlit:
+        made.unlit = True
     return made
 
 

@@ -70,6 +70,7 @@ def test_the_mesh_stands_in_the_pose_in_the_avatars_colours(moving, run_node, sm
     shown = done.mesh.vertices[0]
     low, high = shown.amin(0), shown.amax(0)
     torch.testing.assert_close(torch.stack([low, high]), torch.stack([posed.amin(0), posed.amax(0)]))
+    assert done.mesh.unlit  # the splats' colours hold their light
     assert done.mesh.texture.shape == (1, 256, 256, 3) and float(done.mesh.texture.std()) > 0.01
     assert len(done.mesh.faces[0]) == len(avatar.body.faces) and done.mesh.uvs.shape[2] == 2
     assert done.glb.format == "glb"
