@@ -38,7 +38,9 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
     except OSError as error:
-        raise InvalidInput(f"atomic_write: cannot write into '{path.parent}' ({error.strerror}).") from error
+        raise InvalidInput(
+            f"atomic_write: cannot write into '{path.parent}' ({error.strerror}); choose another folder."
+        ) from error
     os.close(handle)
     temporary = Path(name)
     try:
@@ -77,7 +79,8 @@ def atomic_folder(where: str, folder: Path, names: re.Pattern[str], overwrite: b
         folder.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     except OSError as error:
-        raise InvalidInput(f"{where}: cannot write into '{folder.parent}' ({error.strerror}).") from error
+        told = f"cannot write into '{folder.parent}' ({error.strerror}); choose another folder."
+        raise InvalidInput(f"{where}: {told}") from error
     try:
         yield temporary
         temporary.chmod(0o777 & ~_umask())

@@ -10,7 +10,7 @@ from .io import load_avatar, save_avatar
 from .model import RiggedAvatar, body_frames, pose_gaussians
 from .regularize import RegularizerSettings
 from .rendering import in_random_colors, render_avatar_views, render_motion_views
-from .rig import AvatarRig, pose_avatar
+from .rig import AvatarRig, pose_avatar, resting_in
 
 __all__ = [
     "AvatarRig",
@@ -26,5 +26,6 @@ __all__ = [
     "pose_gaussians",
     "render_avatar_views",
     "render_motion_views",
+    "resting_in",
     "save_avatar",
 ]

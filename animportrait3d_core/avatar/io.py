@@ -137,7 +137,7 @@ def _body(where: str, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]
     if body is None and not stored:
         raise MissingModelFile(
             f"{where} is rigged to the licensed body '{name}', which the file may not contain: load that body "
-            "(node Load SMPL-X) and pass it as `body`."
+            "(node Load SMPL-X) and pass it as `body` (`--body FILE`)."
         )
     base = metadata.get("base_fingerprint")
     if body is None or (stored and body.fingerprint == base):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from typing import TYPE_CHECKING
 
@@ -76,3 +77,12 @@ class AvatarRig:
 def pose_avatar(avatar: RiggedAvatar, parameters: BodyParameters) -> Gaussians:
     """The avatar's Gaussians in the world, in one pose; for many poses keep an `AvatarRig`."""
     return AvatarRig(avatar).pose(parameters)
+
+
+def resting_in(avatar: RiggedAvatar, parameters: BodyParameters) -> RiggedAvatar:
+    """The same avatar with another rest pose (a batch of one): it looks the same in every pose.
+
+    Colours that depend on the view are stored in the world's axes at rest, so they turn with their triangles.
+    """
+    sh = pose_avatar(avatar, parameters).sh
+    return dataclasses.replace(avatar, parameters=parameters, gaussians=dataclasses.replace(avatar.gaussians, sh=sh))

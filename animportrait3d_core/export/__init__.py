@@ -6,7 +6,7 @@ avatar's own file (`avatar.io`), films (`animation`).
 """
 
 from .animated_ply import read_animated_ply, write_animated_ply, write_frame_plys
-from .glb import GlbReport, GlbSettings, write_avatar_glb
+from .glb import GlbReport, GlbSettings, baked_surface, write_avatar_glb
 from .glb_reader import read_avatar_glb
 from .html import PageReport, read_avatar_page, write_avatar_page
 from .ply import (
@@ -24,6 +24,7 @@ __all__ = [
     "GlbReport",
     "GlbSettings",
     "PageReport",
+    "baked_surface",
     "read_animated_ply",
     "read_avatar_glb",
     "read_avatar_page",

@@ -99,7 +99,10 @@ def export_avatar(
     What was there is replaced, if it is a file or a folder of frames. Raises InvalidInput where a motion is needed.
     """
     if export_format(kind).needs_motion and sources.motion is None:
-        raise InvalidInput(f"export_avatar: the format '{kind}' holds a motion, but none was given; connect one.")
+        raise InvalidInput(
+            f"export_avatar: the format '{kind}' holds a motion, but none was given; connect one, or name one with "
+            "--motion."
+        )
     if kind == "splat":
         write_splat_ply(pose_avatar(avatar, avatar.parameters), path)
     elif kind == "rigged":

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from ..avatar.model import RiggedAvatar
 
 _WHERE = "write_avatar_glb"
+BAKED = BakeSettings()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,12 +79,14 @@ def write_avatar_glb(
     face_shapes: FaceShapes | None = None,
     settings: GlbSettings = GlbSettings(),
     progress: Progress | None = None,
+    surface: Surface | None = None,
 ) -> GlbReport:
     """Write one GLB of the avatar at rest, in one piece; an older file at `path` is replaced.
 
     clips: motions of this avatar's body by name.  corner_uvs: [F, 3, 2] in 0..1, v up, of the body's faces; without
     them the head has colours of its vertices and no texture.  face_shapes: named shapes, such as ARKit's 52: morph
-    targets after expressions and lids.  progress: of the pictures that are baked.
+    targets after expressions and lids.  progress: of the pictures that are baked.  surface: that of `baked_surface`,
+    if it was needed before; then nothing is baked.
 
     Raises InvalidInput or ShapeMismatch for a motion of another body or shape, or where nothing is left to write.
     """
@@ -102,7 +105,8 @@ def write_avatar_glb(
     report, roots = GlbReport(Path(path), notes=tuple(notes)), list[int]()
     order = [0, 1, 2] if avatar.body.assets.winding_outward else [0, 2, 1]
     if mesh:
-        report, roots = _add_mesh(file, avatar, clips, (corner_uvs, face_shapes), settings, report, progress)
+        baked = (surface, ()) if surface is not None else baked_surface(avatar, corner_uvs, settings.bake, progress)
+        report, roots = _add_mesh(file, avatar, clips, face_shapes, baked, settings, report)
     if settings.splats:
         roots.append(add_splats(file, avatar, roots[-1] if mesh else None, order))
         report = dataclasses.replace(report, splats=len(avatar))
@@ -116,15 +120,14 @@ def _add_mesh(
     file: GlbWriter,
     avatar: RiggedAvatar,
     clips: Mapping[str, Motion],
-    additions: tuple[Tensor | None, FaceShapes | None],
+    face_shapes: FaceShapes | None,
+    baked: tuple[Surface, tuple[str, ...]],
     settings: GlbSettings,
     report: GlbReport,
-    progress: Progress | None,
 ) -> tuple[GlbReport, list[int]]:
     """Add skeleton, head and clips; returns what the report says of them, and their two root nodes, the mesh last."""
-    corner_uvs, face_shapes = additions
+    surface, notes = baked
     rig = make_head_rig(avatar, settings.expressions, face_shapes)
-    surface, notes = _surface(avatar, corner_uvs, settings.bake, progress)
     with torch.no_grad():
         posed = avatar.body.to(dtype=torch.float64)(avatar.parameters.to(dtype=torch.float64))
     worlds, weights = rig.joint_worlds(posed), rig.morph_weights(avatar.parameters)
@@ -148,16 +151,22 @@ def _add_mesh(
     return report, [joints[0], node]
 
 
-def _surface(
-    avatar: RiggedAvatar, corner_uvs: Tensor | None, settings: BakeSettings, progress: Progress | None
-) -> tuple[Surface, list[str]]:
-    """Faces, colours and texture; colours of vertices and of texels are baked from the same pictures."""
+def baked_surface(
+    avatar: RiggedAvatar,
+    corner_uvs: Tensor | None = None,
+    settings: BakeSettings = BAKED,
+    progress: Progress | None = None,
+) -> tuple[Surface, tuple[str, ...]]:
+    """Faces, colours and texture of the body, and what there is to tell of them.
+
+    corner_uvs: as of `write_avatar_glb`. Colours of vertices and of texels are baked from the same pictures.
+    """
     body, size = avatar.body, settings.texture_size
     points = vertex_points(body.faces, body.num_vertices)
     if corner_uvs is None or size == 0:
         colors = bake_colors(avatar, points, settings, progress)
         reason = f"the body '{body.assets.name}' has no texture coordinates" if size else "none was asked for"
-        return Surface(body.faces_outward, colors), [f"No texture: {reason}. The head has colours of its vertices."]
+        return Surface(body.faces_outward, colors), (f"No texture: {reason}. The head has colours of its vertices.",)
     check_shape(_WHERE, "corner_uvs", corner_uvs, [len(body.faces), 3, 2])
     in_texture, texels = texel_points(corner_uvs, size)
     both = SurfacePoints(
@@ -166,7 +175,7 @@ def _surface(
     colors = bake_colors(avatar, both, settings, progress)
     texture = fill_gaps(colors[body.num_vertices :], texels, size)
     outward = corner_uvs if body.assets.winding_outward else corner_uvs[:, [0, 2, 1]]
-    return Surface(body.faces_outward, colors[: body.num_vertices], outward, texture), []
+    return Surface(body.faces_outward, colors[: body.num_vertices], outward, texture), ()
 
 
 def _unsaid(avatar: RiggedAvatar, rig: HeadRig) -> list[str]:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..mesh_files.colors import srgb_to_linear
 from ..mesh_files.glb import ARRAY_BUFFER, ELEMENT_BUFFER, GlbWriter
-from ..meshes import vertex_normals
+from ..meshes import Mesh, vertex_normals
 from ..rotations import matrix_to_quaternion
 from .glb_rig import JOINT_NAMES, HeadRig, local_transforms
 
@@ -32,6 +32,11 @@ class Surface:
     vertex_colors: Tensor
     corner_uvs: Tensor | None = None
     texture: Tensor | None = None
+
+    def mesh(self, vertices: Tensor) -> Mesh:
+        """It as a mesh with vertices [V, 3] of a pose, with its texture or, without one, its colours."""
+        colors = self.vertex_colors if self.texture is None else None
+        return Mesh(vertices, self.faces, colors, self.corner_uvs, self.texture)
 
 
 def add_skeleton(file: GlbWriter, rig: HeadRig, worlds: np.ndarray) -> list[int]:

@@ -23,7 +23,7 @@ from .page_data import page_content
 from .quantized import Quantized, pack, unpack
 
 PAGE_FOLDER = Path(__file__).parent / "page"
-SCRIPTS = ("rig.js", "renderer.js", "drivers.js", "view.js", "page.js")
+SCRIPTS = ("rig.js", "renderer.js", "drivers.js", "recordings.js", "view.js", "page.js")
 """In the order in which they need each other."""
 WIDGET_SCRIPTS = (*SCRIPTS, "bridge.js")
 """Of the page within a node."""

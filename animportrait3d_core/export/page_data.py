@@ -15,6 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..animation.arkit import ARKIT_NAMES
+from ..animation.files.timing import plain_name
 from ..animation.motion import Motion
 from ..avatar import RiggedAvatar
 from ..body.parameters import BodyParameters
@@ -67,6 +69,7 @@ def page_content(
     header = {
         "splats": len(avatar), "faces": len(carriers), "vertices": len(vertices), "expressions": expressions,
         "coefficients": avatar.gaussians.sh.shape[1], "legacy": avatar.quaternion_order == "legacy", "clips": clips,
+        "shapes": [plain_name(name) for name in ARKIT_NAMES],
         "camera": {
             "yaw": 0.0, "elevation": 0.0, "radius": ORBIT_RADIUS, "fov": FOV_DEGREES, "target": list(LOOK_AT),
         },

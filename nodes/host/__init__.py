@@ -35,7 +35,20 @@ from .folders import (
     stamp_of,
     temp_folder,
 )
-from .geometry import MODEL_3D, HostFile, HostMesh, host_mesh, host_splat, mesh_of_host
+from .geometry import (
+    FILE_3D_GLB,
+    FILE_3D_PLY,
+    MESH,
+    MODEL_3D,
+    SPLAT,
+    HostFile,
+    HostMesh,
+    host_file,
+    host_mesh,
+    host_splat,
+    known_sockets,
+    mesh_of_host,
+)
 from .images import film, pictures_in, preview_images
 from .memory import device_with_room
 from .metadata import GRAPH_INPUTS, graph_texts
@@ -46,9 +59,13 @@ from .values import node_result
 
 __all__ = [
     "EMBEDDED_PREFIX",
+    "FILE_3D_GLB",
+    "FILE_3D_PLY",
     "GRAPH_INPUTS",
     "LOAD3D_CAMERA",
+    "MESH",
     "MODEL_3D",
+    "SPLAT",
     "HostCameras",
     "HostFile",
     "HostMesh",
@@ -64,6 +81,7 @@ __all__ = [
     "film",
     "graph_texts",
     "host_cameras",
+    "host_file",
     "host_mesh",
     "host_splat",
     "in_comfyui",
@@ -72,6 +90,7 @@ __all__ = [
     "input_file_stamp",
     "input_files",
     "input_folder",
+    "known_sockets",
     "made_file",
     "made_file_option",
     "made_files",

@@ -6,12 +6,14 @@ gets a value of the same shape, which none of its nodes takes.
 
 from __future__ import annotations
 
+from io import BytesIO
+from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from animportrait3d_core.errors import InvalidInput
 
-from .environment import comfy_module
+from .environment import comfy_module, in_comfyui
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,8 +27,11 @@ FILE_3D = "FILE_3D,FILE_3D_GLB,FILE_3D_GLTF,FILE_3D_OBJ,FILE_3D_STL,FILE_3D_PLY"
 MODEL_3D = f"{FILE_3D},{MESH}"
 """Socket that takes whatever a 3D node of the host hands out."""
 
+FILE_3D_GLB, FILE_3D_PLY = "FILE_3D_GLB", "FILE_3D_PLY"
+
 # Where hosts keep their types: new ones, and 0.3.
 _MODULES = ("comfy_api.latest._util.geometry_types", "comfy_extras.nodes_hunyuan3d")
+_SOCKETS = "comfy_api.latest._io"
 
 
 class HostMesh(Protocol):
@@ -46,10 +51,44 @@ class HostFile(Protocol):
         ...
 
 
-def host_mesh(mesh: Mesh, colors_of_faces: Tensor | None = None) -> Any:
+class FileInMemory:
+    """A 3D file in memory with as much of the host's class as its nodes and ours ask for."""
+
+    def __init__(self, source: BytesIO, file_format: str) -> None:
+        self._source, self.format = source, file_format
+
+    def get_data(self) -> BytesIO:
+        """The bytes, from their beginning."""
+        self._source.seek(0)
+        return self._source
+
+    get_source = get_data
+
+    def save_to(self, path: str) -> str:
+        """Copy it to a path."""
+        Path(path).write_bytes(self.get_data().read())
+        return path
+
+
+def known_sockets(*kinds: str) -> tuple[str, ...]:
+    """Those of the types of sockets that the host has; all of them where no host is."""
+    if not in_comfyui():
+        return kinds
+    module = comfy_module(_SOCKETS)
+    known = {str(getattr(found, "io_type", "")) for found in vars(module).values()} if module is not None else set()
+    return tuple(kind for kind in kinds if kind in known)
+
+
+def host_file(path: Path) -> Any:
+    """A file on disk for sockets FILE_3D...; it is read, so that the file itself may go."""
+    return _type("File3D", FileInMemory)(BytesIO(path.read_bytes()), path.suffix.removeprefix("."))
+
+
+def host_mesh(mesh: Mesh, colors_of_faces: Tensor | None = None, unlit: bool = False) -> Any:
     """A mesh for sockets MESH, with its texture or colours; or in flat colours [F, 3], one for each face.
 
-    Colours of vertices are linear light there, texture coordinates have v downwards: as in glTF.
+    Colours of vertices are linear light there, texture coordinates have v downwards: as in glTF. unlit: the colours
+    hold their light already, and are to be shown as they are.
     """
     import torch
 
@@ -67,6 +106,8 @@ def host_mesh(mesh: Mesh, colors_of_faces: Tensor | None = None) -> Any:
     made = _type(MESH)(vertices=vertices[None], faces=faces[None])
     for name, value in looks.items():
         setattr(made, name, value[None])
+    if unlit:
+        made.unlit = True
     return made
 
 
@@ -86,16 +127,14 @@ def host_splat(avatar: RiggedAvatar) -> Any:
     )
 
 
-def _type(name: str) -> Any:
-    """The host's class of that name; without one, anything that has attributes."""
+def _type(name: str, otherwise: type = SimpleNamespace) -> Any:
+    """The host's class of that name; without one, `otherwise`."""
     classes = (getattr(comfy_module(module), name, None) for module in _MODULES)
-    return next((found for found in classes if found is not None), SimpleNamespace)
+    return next((found for found in classes if found is not None), otherwise)
 
 
 def mesh_of_host(where: str, value: HostMesh | HostFile) -> tuple[Mesh, MeshReport]:
     """What came through a socket MODEL_3D (of a batch the first), read, checked and cleaned as any mesh file is."""
-    from pathlib import Path
-
     from animportrait3d_core.files import temporary_directory
     from animportrait3d_core.mesh_files import load_mesh_with_report, save_mesh
 

@@ -301,6 +301,16 @@ def test_the_hosts_faces_become_a_track_of_one_person() -> None:
     torch.testing.assert_close(other.weights[:, ARKIT_NAMES.index("jawOpen")], torch.tensor([0.9, 0.8]))
 
 
+def test_somebody_else_is_not_taken_for_a_person_who_is_not_seen() -> None:
+    mine, other = face(0, 0.0, jawOpen=0.2), face(100, 0.0, jawOpen=0.9)
+    frames = [[mine, other], [other], [face(12, 0.0, jawOpen=0.2), other]]
+    jaw = ARKIT_NAMES.index("jawOpen")
+    assert track_of_face_landmarks({"frames": frames}, 24.0).weights[:, jaw].tolist() == pytest.approx([0.2] * 3)
+    # Nobody else is in the film: it was cut.
+    cut = track_of_face_landmarks({"frames": [[mine], [other]]}, 24.0)
+    assert cut.weights[:, jaw].tolist() == pytest.approx([0.2, 0.9])
+
+
 @pytest.mark.parametrize(
     ("value", "message"),
     [

@@ -129,6 +129,8 @@ def test_flame_of_a_sequence_and_of_a_folder_are_the_same_motion(tmp_path: Path,
     assert len(files_of_motion(chosen, whole_folder=True)) == 6 and len(read(chosen).motion) == 1
     chosen.unlink()
     assert "1 frames between 7 and 12 have no file" in read(chosen.parent).notes[0]
+    np.savez(tmp_path / "other.npz", jaw_pose=POSE[:, :3], expression=EXP, shape=np.zeros((6, 300)))
+    assert "other names were not read: expression. Expected" in read(tmp_path / "other.npz").notes[0]
     moved = read(tmp_path / "tracked.npz", settings=ReadSettings(follow=True)).motion.parameters.translation
     wanted = rest.translation + rest.scale * torch.from_numpy(POSE[:, :3] - POSE[:1, :3])
     torch.testing.assert_close(moved, wanted)
@@ -210,6 +212,77 @@ def clocked(counts, fps=60):
     return [(code, {"jawOpen": 0.01 * index}, (0, 0, 0)) for index, code in enumerate(codes)]
 
 
+@pytest.mark.parametrize("fps", [10, 12, 15, 20, 24, 25, 30, 48, 50, 60, 100, 120])
+def test_the_frame_rate_of_any_recorder_is_read_off_its_time_codes(table, read, fps: int) -> None:
+    loaded = read(table(clocked(range(3 * fps + fps // 2), fps)))
+    assert (loaded.motion.fps, len(loaded.motion), loaded.notes) == (fps, 3 * fps + fps // 2, ())
+
+
+def test_rows_may_come_faster_than_the_numbers_of_their_time_codes(table, read) -> None:
+    """60 rows a second, stamped by a clock of 30 numbers, with and without its parts."""
+    for parts in (0.5, 0.0):
+        counts = [index // 2 + parts * (index % 2) for index in range(210) if index not in (100, 101)]
+        loaded = read(table(clocked(counts, 30)))
+        assert (loaded.motion.fps, len(loaded.motion)) == (60, 210)
+        assert loaded.notes == ("2 dropped frames were filled by their time codes.",)
+
+
+TIMES = {  # column, times of three frames in a row and of the one after a frame that was dropped, their rate
+    "seconds": ([0.0, 0.04, 0.08, 0.16], 25.0),
+    "Timestamp_ms": ([1733000000000, 1733000000033, 1733000000067, 1733000000133], 30.0),
+    "time_us": ([0, 66667, 133333, 266667], 15.0),
+    "t": ([10.0, 10.0909, 10.1818, 10.3636], 11.0),
+}
+
+
+@pytest.mark.parametrize("name", TIMES)
+def test_the_frame_rate_is_read_off_times(tmp_path: Path, read, name: str) -> None:
+    times, fps = TIMES[name]
+    strengths = [0.0, 0.1, 0.2, 0.4]
+    lines = [f"{time},{strength}" for time, strength in zip(times, strengths)]
+    (tmp_path / "take.csv").write_text("\n".join([f"{name},jawOpen", *lines]))
+    frames = [{name: time, "blendshapes": {"jawOpen": value}} for time, value in zip(times, strengths)]
+    (tmp_path / "take.json").write_text(json.dumps(frames))
+    for file in ("take.csv", "take.json"):
+        loaded = read(tmp_path / file)
+        assert loaded.motion.fps == pytest.approx(fps) and len(loaded.motion) == 5
+        assert loaded.notes[-1] == "1 dropped frames were filled by their times."
+        jaw = loaded.motion.parameters.jaw_pose[:, 0]
+        torch.testing.assert_close(jaw.diff(), jaw[1:2].expand(4) - jaw[0], atol=1e-5, rtol=0)
+
+
+def test_a_rate_that_no_file_says_is_told(tmp_path: Path, read) -> None:
+    (tmp_path / "take.csv").write_text("time,jawOpen\nlate,0\nlater,1\n")
+    (tmp_path / "take.json").write_text(json.dumps(FRAMES))
+    for file, fps in (("take.csv", 60), ("take.json", 30)):
+        assert f"frames per second: {fps} were taken" in read(tmp_path / file).notes[-1]
+        told = read(tmp_path / file, settings=ReadSettings(fps=24.0))
+        assert told.motion.fps == 24.0 and not any("frames per second" in note for note in told.notes)
+
+
+SPREADSHEETS = {"semicolons": (";", ",", "utf-8"), "tabs": ("\t", ".", "utf-8"), "unicode text": ("\t", ",", "utf-16")}
+
+
+@pytest.mark.parametrize("kind", SPREADSHEETS)
+def test_tables_of_spreadsheets_are_the_same_motion(table, read, kind: str) -> None:
+    separator, point, encoding = SPREADSHEETS[kind]
+    path = table([(f"14:20:12:{20 + k}.113", {"jawOpen": 0.123 * k}, (0.1 * k, 0, 0)) for k in range(4)])
+    wanted = read(path)
+    text = path.read_text().replace(",", separator).replace(".", point)
+    path.write_bytes(text.encode(encoding))
+    found = read(path)
+    assert (found.notes, found.motion.fps) == (wanted.notes, wanted.motion.fps)
+    assert all(torch.equal(value, getattr(wanted.motion.parameters, name)) for name, value in
+               found.motion.parameters.items())  # fmt: skip
+
+
+def test_a_head_of_one_turn_is_a_head(tmp_path: Path, read) -> None:
+    (tmp_path / "turn.csv").write_text("JawOpen,HeadYaw\n0,0\n0,0.4\n")
+    (tmp_path / "all.csv").write_text("HeadRoll,HeadPitch,HeadYaw,JawOpen\n0,0,0,0\n0,0,0.4,0\n")
+    turn, whole = (read(tmp_path / name).motion.parameters for name in ("turn.csv", "all.csv"))
+    assert float(turn.head_pose[1, 1]) > 0.1 and torch.equal(turn.head_pose, whole.head_pose)
+
+
 def test_time_codes_that_shake_and_pass_midnight_still_say_what_was_dropped(table, read) -> None:
     """Recorders stamp parts of frames, and these shake."""
     shaking = np.random.default_rng(2).uniform(-0.2, 0.2, 240)
@@ -245,6 +318,9 @@ def test_tables_that_cannot_be_read_are_refused(tmp_path: Path, table, read) -> 
         ("jawOpen,mouthLeft\n0.1\n", "frame 0 has 1 columns, the header 2"),
         ("jawOpen\nwide\n", "'wide', expected a number"),
         ("jawOpen\n\xff", "is not a table"),
+        ("jawOpen,mouthLeft\n0,1,0,2\n", "has 4 columns, the header 2; if its decimals have commas, save it with semi"),
+        ("jawOpen,JawOpen\n0,1\n", "more than one column of jawOpen; take out"),
+        ("jawOpen,mouthLeft\n,1\n", "'jawOpen' is '', expected a number; cut the frame out"),
     ):
         path.write_bytes(text.encode("latin-1"))
         with pytest.raises(InvalidInput, match=message):

@@ -100,6 +100,9 @@ def test_the_command_writes_beside_the_avatar_and_never_over_it(avatar, tmp_path
     assert main([*command, "--overwrite", "--quiet"]) == 0
     assert (tmp_path / "anna_mesh.glb").read_bytes() == before
     assert main(["export", str(file), "--format", "rigged", "--output", str(tmp_path / "a.glb")]) == 2
+    capsys.readouterr()
+    assert main(["export", str(file), "--format", "splat", "--output", str(file / "a.ply")]) == 2
+    assert "cannot write into" in (told := capsys.readouterr().err) and "choose another folder" in told
     assert main(["export", str(file), "--format", "fbx"]) == 2
     assert main(["export", str(file), "--format", "animated", "--motion", "dance"]) == 2
     assert sorted(path.name for path in tmp_path.iterdir()) == ["anna.safetensors", "anna_mesh.glb"]

@@ -156,25 +156,47 @@ RECORDING = """Timecode,BlendShapeCount,EyeBlinkLeft,JawOpen,MouthSmileRight,Hea
 """
 
 
+ROWS = RECORDING.splitlines()
+RECORDINGS = {
+    "phone": RECORDING,
+    "semicolons": RECORDING.replace(",", ";").replace(".", ","),
+    "tabs, 24 a second": "Timecode\tJawOpen\n" + "".join(f"1:2:{k // 24}:{k % 24:02}\t{k / 99}\n" for k in range(60)),
+    "times": "timestamp_ms,jawOpen\n" + "".join(f"{40 * k},{k / 99}\n" for k in range(60) if k != 30),
+    "quotes": "\n".join(",".join(f'"{cell}"' for cell in row.split(",")) for row in ROWS if "," * 6 not in row),
+    "in twos": "Timecode,JawOpen\n" + "".join(f"1:2:{k // 60}:{k // 2 % 30}.{k % 2 * 5},0.1\n" for k in range(200)),
+}
+
+
 def test_a_dropped_recording_is_the_motion_that_the_reader_makes(mannequin_body, environment, tmp_path: Path) -> None:
     """Of somebody with personal offsets whose left eye is closed at rest: time codes that shake, dropped frames, rows
-    without a face, midnight."""
+    without a face, midnight; tables of spreadsheets and other recorders."""
     avatar = sleeping_person(mannequin_body, 300)
     write_avatar_page(avatar, tmp_path / "avatar.html", arkit=arkit_map(avatar.body).matrix)
-    (tmp_path / "take.csv").write_text(RECORDING)
-    wanted = read_motion(tmp_path / "take.csv", avatar.body, avatar.parameters).motion
-    step = f"""page.evaluate(() => {{
-        const {{ view, drivers }} = AP3D, text = {json.dumps(RECORDING)};
+    steps = [
+        f"""page.evaluate(() => {{
+        const {{ view, drivers }} = AP3D, text = {json.dumps(text)};
         const clip = drivers.arkitClip(view.header, view.arkit, "take.csv", text);
         return [clip.fps, clip.frames, Array.from(clip.values)];
     }})"""
-    said = open_page(tmp_path / "avatar.html", tmp_path / "out", environment, steps=[step]).said
-    fps, frames, values = said["steps"][0]
-    assert (fps, frames) == (wanted.fps, len(wanted))
-    found = torch.tensor(values).reshape(frames, -1)
-    torch.testing.assert_close(found, pose_vectors(wanted.parameters), atol=2e-3, rtol=0)  # turns between two frames
-    lids = found[:, -6]
-    assert float(lids[0]) == 0 and float(lids.max()) > 0.5
+        for text in RECORDINGS.values()
+    ]
+    wide = "\\ufeff" + RECORDING.replace(",", "\\t").replace("\n", "\\n")
+    steps.append(f"""page.evaluate(async () => {{
+        const file = new File([Uint16Array.from("{wide}", (letter) => letter.charCodeAt(0))], "a.txt");
+        return AP3D.drivers.textOf(file);
+    }})""")
+    said = open_page(tmp_path / "avatar.html", tmp_path / "out", environment, steps=steps).said
+    assert said["errors"] == [] and said["steps"].pop() == RECORDING.replace(",", "\t")
+    for (name, text), (fps, frames, values) in zip(RECORDINGS.items(), said["steps"]):
+        (tmp_path / "take.csv").write_text(text)
+        wanted = read_motion(tmp_path / "take.csv", avatar.body, avatar.parameters).motion
+        assert (fps, frames) == (wanted.fps, len(wanted)), name
+        found = torch.tensor(values).reshape(frames, -1)
+        # Between two frames turns are on straight lines here.
+        torch.testing.assert_close(found, pose_vectors(wanted.parameters), atol=2e-3, rtol=0, msg=name)
+        if name == "phone":
+            lids = found[:, -6]
+            assert float(lids[0]) == 0 and float(lids.max()) > 0.5
 
 
 def test_the_lids_of_a_sleeping_person_open_by_their_slider(mannequin_body, environment, tmp_path: Path) -> None:
@@ -255,7 +277,7 @@ def test_recordings_that_cannot_be_followed_are_told(make_avatar, environment, t
             tell.format(map="new Float32Array(52 * 18)", text=text)
             for text in (
                 "JawOpen\\n0\\nnan", "JawOpen\\n17.5", "JawOpen,HeadYaw\\n0,30", "JawOpen,HeadYaw\\n0.1\\n",
-                "JawOpen,b\\n,1",
+                "JawOpen,b\\n,1", "JawOpen,b\\n0,1,0,2", "JawOpen,jaw_open\\n0,1",
             )
         ),
     ]  # fmt: skip
@@ -267,6 +289,8 @@ def test_recordings_that_cannot_be_followed_are_told(make_avatar, environment, t
     assert "frame 0: '30' is no number of at most 6.3" in answers[4] and "radians" in answers[4]
     assert "frame 0: 1 columns, the header has 2" in answers[5]
     assert "has 1 frames; expected a CSV" in answers[6]
+    assert "4 columns, the header has 2; if its decimals have commas" in answers[7]
+    assert "more than one column of jawopen" in answers[8]
 
 
 def test_a_browser_without_webgl2_is_told(make_avatar, environment, tmp_path: Path) -> None:

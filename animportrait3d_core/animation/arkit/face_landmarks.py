@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -43,17 +44,20 @@ def track_of_face_landmarks(landmarks: Any, fps: float, face: int = 0) -> ArkitT
 
 
 def _faces_of_one(frames: Sequence[Sequence[Any]], face: int) -> list[Mapping[str, Any] | None]:
-    """One face per frame, or None: the nearest to where it was seen last."""
+    """One face per frame, or None: the nearest to where it was seen last, if it can be the same person's."""
+    shown = [[found for found in faces if isinstance(found, Mapping)] for faces in frames]
+    alone = max((len(faces) for faces in shown), default=0) <= 1
     chosen: list[Mapping[str, Any] | None] = []
     last: Mapping[str, Any] | None = None
-    for faces in frames:
-        candidates = [found for found in faces if isinstance(found, Mapping)]
-        if last is None:
-            found = candidates[face] if len(candidates) > face else None
-        else:
-            found = min(candidates, key=functools.partial(_distance, last), default=None)
+    lost = 0  # frames since it was seen
+    for faces in shown:
+        found = faces[face] if last is None and len(faces) > face else None
+        if last is not None:
+            found = min(faces, key=functools.partial(_distance, last), default=None)
+            reach = math.inf if alone else (1 + lost) * _size(last)
+            found = found if found is not None and _distance(last, found) <= reach else None
         chosen.append(found)
-        last = last if found is None else found
+        last, lost = (last, lost + 1) if found is None else (found, 0)
     return chosen
 
 
@@ -61,10 +65,21 @@ def _distance(last: Mapping[str, Any], face: Mapping[str, Any]) -> float:
     return float((_center(face) - _center(last)).norm())
 
 
+def _size(face: Mapping[str, Any]) -> float:
+    """The longer side of the face's box in pixels: how far a face moves in a frame at most. Without a box, any way."""
+    box = _box(face)
+    return float((box[2:] - box[:2]).max()) if len(box) == 4 else math.inf
+
+
 def _center(face: Mapping[str, Any]) -> Tensor:
     """Middle of the face's box in pixels."""
-    box = torch.as_tensor(face.get("bbox_xyxy", (0.0, 0.0, 0.0, 0.0)), dtype=torch.float32).reshape(-1)
+    box = _box(face)
     return (box[:2] + box[2:4]) / 2 if len(box) == 4 else torch.zeros(2)
+
+
+def _box(face: Mapping[str, Any]) -> Tensor:
+    """Left, top, right, bottom [4] in pixels; other numbers of them mean that there is no box."""
+    return torch.as_tensor(face.get("bbox_xyxy", ()), dtype=torch.float32).reshape(-1)
 
 
 def _head(where: str, faces: Sequence[Mapping[str, Any] | None]) -> Tensor | None:

@@ -59,11 +59,14 @@ def _strength(where: str, frame: int, name: str, value: object) -> float:
     try:
         number = float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError, OverflowError) as error:
-        raise InvalidInput(f"{where}: frame {frame}: '{name}' is {str(value)[:40]!r}, expected a number.") from error
+        raise InvalidInput(
+            f"{where}: frame {frame}: '{name}' is {str(value)[:40]!r}, expected a number; cut the frame "
+            "out, or empty all of it."
+        ) from error
     if not abs(number) <= MOST_STRENGTH:
         raise InvalidInput(
-            f"{where}: frame {frame}: '{name}' is {number}, expected a finite strength of about 0..1; cut the "
-            "frame out or record again."
+            f"{where}: frame {frame}: '{name}' is {number}, expected a finite strength of about 0..1; divide "
+            "percent by 100, or cut the frame out."
         )
     return number
 

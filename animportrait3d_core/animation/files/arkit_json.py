@@ -14,8 +14,10 @@ from ...files import json_of_file, require_file
 from ..arkit.face_landmarks import rotation_of_matrix
 from ..arkit.frames import filled, track_weights
 from ..arkit.track import ArkitTrack
+from .timing import Timing, by_rows, by_times, is_time
 
 JSON_FPS = 30.0
+MOST_TIME = 1e20
 MOST_BYTES = 1 << 28
 LAYOUT = (
     'Expected a list of frames {"jawOpen": 0.3, ...}, or {"fps": 30, "frames": [...]} with such frames, with '
@@ -30,7 +32,8 @@ MATRIX_KEYS = ("facialTransformationMatrixes", "facial_transformation_matrixes")
 
 
 def read_json(path: Path, fps: float | None) -> ArkitTrack:
-    """The track of a JSON file; fps: None takes the file's own ("fps", or in "metadata"), else 30."""
+    """The track of a JSON file; fps: None takes the file's own ("fps", or in "metadata"), or that of the times of its
+    frames ("timestamp", "time"), else 30."""
     where = f"read_motion: '{path}'"
     path = require_file("read_motion", path)
     if path.stat().st_size > MOST_BYTES:
@@ -44,7 +47,10 @@ def read_json(path: Path, fps: float | None) -> ArkitTrack:
         raise InvalidInput(f"{where} holds no list of frames. {LAYOUT}")
     names = content.get("names") if isinstance(content, dict) else None
     weights, notes = track_weights(where, [_shapes(where, frame, names) for frame in frames])
-    return ArkitTrack(weights, fps or _own_rate(where, content), _head(where, frames), notes)
+    timing = _timing(frames, fps or _own_rate(where, content))
+    head = _head(where, frames)
+    head = None if head is None else timing.spread(head)
+    return ArkitTrack(timing.spread(weights), timing.fps, head, notes + timing.notes)
 
 
 def _shapes(where: str, frame: Any, names: Any) -> Mapping[str, object] | None:
@@ -69,12 +75,27 @@ def _shapes(where: str, frame: Any, names: Any) -> Mapping[str, object] | None:
     return frame
 
 
-def _own_rate(where: str, content: Any) -> float:
+def _timing(frames: list[Any], fps: float | None) -> Timing:
+    """By the rate, or by the times of the frames, or by the usual rate."""
+    times = [_time(frame) for frame in frames] if fps is None else [None]
+    known = [time for time in times if time is not None]
+    return (by_times(known) if len(known) == len(frames) else None) or by_rows(len(frames), fps, JSON_FPS)
+
+
+def _time(frame: Any) -> float | None:
+    """Of the entry that holds a time."""
+    if not isinstance(frame, dict):
+        return None
+    values = (value for name, value in frame.items() if is_time(name))
+    return next((value for value in values if isinstance(value, int | float) and abs(value) < MOST_TIME), None)
+
+
+def _own_rate(where: str, content: Any) -> float | None:
     metadata = content.get("metadata") if isinstance(content, dict) else None
     found = content.get("fps") if isinstance(content, dict) else None
     found = metadata.get("fps") if found is None and isinstance(metadata, dict) else found
     if found is None:
-        return JSON_FPS
+        return None
     if not isinstance(found, int | float) or not 0 < found <= 1000:
         raise InvalidInput(f"{where}: its fps are {str(found)[:40]!r}, expected a number of 0 to 1000.")
     return float(found)

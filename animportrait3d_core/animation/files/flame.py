@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,9 @@ from .pose_track import PoseTrack, check_radians
 WIDTHS: dict[str, int] = {"expr": 0, "rotation": 3, "neck_pose": 3, "jaw_pose": 3, "eyes_pose": 6, "translation": 3}
 """Arrays that are read; 0 is any width."""
 
+PASSED_OVER = ("shape", "static_offset", "dynamic_offset", "lights", "focal_length", "camera_pose")
+"""Arrays that trackers save beside them, which are no motion."""
+
 LAYOUT = f"Expected arrays [T, n] named as VHAP and GaussianAvatars do: {', '.join(WIDTHS)}; the others are not needed."
 MOST_FRAMES = 100_000
 
@@ -25,7 +29,9 @@ def read_flame(path: Path) -> PoseTrack:
 
     As for the authors' files, FLAME's global rotation drives the neck and its neck the head.
     """
-    return _track(_parts(path), ())
+    arrays = read_arrays("read_motion", path)
+    parts = _parts(path, arrays)
+    return _track(parts, _unread(arrays, len(next(iter(parts.values())))))
 
 
 def frame_files(folder: Path) -> list[Path]:
@@ -50,7 +56,7 @@ def read_frames(folder: Path) -> PoseTrack:
         )
     if len(files) > MOST_FRAMES:
         raise InvalidInput(f"read_motion: '{folder}' has {len(files)} frames, expected at most {MOST_FRAMES}.")
-    frames = [_parts(file) for file in files]
+    frames = [_parts(file, read_arrays("read_motion", file)) for file in files]
     for file, frame in zip(files, frames):
         found = {name: tuple(value.shape) for name, value in frame.items()}
         first = {name: tuple(value.shape) for name, value in frames[0].items()}
@@ -65,9 +71,20 @@ def read_frames(folder: Path) -> PoseTrack:
     return _track(joined, notes if missing > 0 else ())
 
 
-def _parts(path: Path) -> dict[str, Tensor]:
-    """The known arrays of a file, each [T, n]; a single frame may be a vector."""
-    arrays = read_arrays("read_motion", path)
+def _unread(arrays: Mapping[str, Any], frames: int) -> tuple[str, ...]:
+    """What is told of numbers by frame, [T, n], under names that are not known: a motion of another format."""
+    known = (*WIDTHS, *PASSED_OVER)
+    names = [
+        name
+        for name, value in arrays.items()
+        if name not in known and getattr(value, "ndim", 0) == 2 and len(value) == frames > 1
+    ]
+    told = f"Arrays of other names were not read: {', '.join(str(name)[:40] for name in names[:6])}. {LAYOUT}"
+    return (told,) if names else ()
+
+
+def _parts(path: Path, arrays: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The known ones of a file's arrays, each [T, n]; a single frame may be a vector."""
     known = {name: value for name, value in arrays.items() if name in WIDTHS}
     if not set(known) & {"expr", "jaw_pose", "rotation", "neck_pose"}:
         names = ", ".join(sorted(str(name)[:40] for name in arrays)[:12]) or "none"

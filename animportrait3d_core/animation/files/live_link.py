@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import cmath
+import codecs
+import collections
 import csv
 import io
-import itertools
 import math
-import re
 from pathlib import Path
 
 import torch
@@ -18,41 +17,39 @@ from ...files import require_file
 from ...rotations import axis_angle_to_matrix, matrix_to_axis_angle
 from ..arkit.frames import filled, shape_name, track_weights
 from ..arkit.track import ArkitTrack
+from .timing import LIVE_LINK_FPS, Timing, by_rows, by_timecodes, by_times, is_time, plain_name
 
-LIVE_LINK_FPS = 60.0
 HEAD_COLUMNS = ("headpitch", "headyaw", "headroll")
 """Radians about x (to the subject's left), y (up) and z (forward)."""
 
 MOST_BYTES = 1 << 28
-MOST_FILLED = 60  # frames in a row
-DAY = 86400.0  # seconds
-_TIMECODE = re.compile(r"(\d{1,4}):(\d{1,2}):(\d{1,2})[:;](\d{1,3}(?:\.\d+)?)$")
+SEPARATORS = ",;\t"
+"""Spreadsheets write semicolons where decimals have commas, and tabs as text."""
 
 
 def read_csv(path: Path, fps: float | None) -> ArkitTrack:
     """The track of a table with a column for each shape.
 
-    fps: None reads it off the time codes (`HH:MM:SS:frame.part`), else 60. Frames that the recorder dropped are filled
-    by their time codes, and rows without numbers, where no face was seen, between their neighbours. The columns of the
-    eyes' rotations are not needed: the shapes say where the eyes look.
+    fps: None reads it off the time codes (`HH:MM:SS:frame.part`) or a column of times, else 60. Frames that the
+    recorder dropped are filled by these, and rows without numbers, where no face was seen, between their neighbours.
+    Columns stand in any order, between commas, semicolons or tabs; decimals have a point or a comma. Those of the eyes'
+    rotations are not needed: the shapes say where the eyes look.
     """
     rows = _rows(path)
-    columns = {name: index for index, name in enumerate(rows[0])}
-    shapes = [(shape, index) for name, index in columns.items() if (shape := shape_name(name.strip()))]
-    if not shapes:
-        raise InvalidInput(
-            f"read_motion: '{path}' has no column of an ARKit shape (its columns: {', '.join(rows[0][:6])[:200]}); "
-            "expected a header as Live Link Face writes it: Timecode, BlendShapeCount, EyeBlinkLeft, ..."
-        )
+    shapes = _shapes(path, rows[0])
     frames = rows[1:]
-    seen = [any(row[index].strip() for _, index in shapes if index < len(row)) for row in frames]
+    seen = [any(row[index].strip() for index in shapes.values() if index < len(row)) for row in frames]
     _check_widths(path, rows, seen)
-    faces = [{shape: row[index] for shape, index in shapes} if face else None for row, face in zip(frames, seen)]
+    faces = [
+        {shape: row[index].replace(",", ".") for shape, index in shapes.items()} if face else None
+        for row, face in zip(frames, seen)
+    ]
     weights, notes = track_weights(f"read_motion: '{path.name}'", faces)
-    head = _head(path, frames, seen, {name.strip().lower(): index for name, index in columns.items()})
-    places, rate, told = _places(frames, columns.get("Timecode"), fps)
-    weights, head = _spread(weights, places), None if head is None else _spread(head, places)
-    return ArkitTrack(weights, rate, head, notes + told)
+    columns = {plain_name(name): index for index, name in enumerate(rows[0])}
+    head = _head(path, frames, seen, columns)
+    timing = _timing(frames, columns, fps)
+    head = None if head is None else timing.spread(head)
+    return ArkitTrack(timing.spread(weights), timing.fps, head, notes + timing.notes)
 
 
 def _rows(path: Path) -> list[list[str]]:
@@ -60,7 +57,11 @@ def _rows(path: Path) -> list[list[str]]:
     if path.stat().st_size > MOST_BYTES:
         raise InvalidInput(f"read_motion: '{path}' has {path.stat().st_size >> 20} MiB, expected at most 256.")
     try:
-        rows = [row for row in csv.reader(io.StringIO(path.read_text(encoding="utf-8-sig"))) if any(row)]
+        data = path.read_bytes()
+        # Spreadsheets write "Unicode text" in 16 bits.
+        wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        text = data.decode("utf-16" if wide else "utf-8-sig")
+        rows = [row for row in csv.reader(io.StringIO(text), delimiter=_separator(text)) if any(row)]
     except (UnicodeDecodeError, csv.Error, OSError) as error:
         raise InvalidInput(
             f"read_motion: '{path}' is not a table ({error}); expected CSV of Live Link Face."
@@ -72,24 +73,50 @@ def _rows(path: Path) -> list[list[str]]:
     return rows
 
 
+def _separator(text: str) -> str:
+    """What stands most often in the first line."""
+    header = text.lstrip().partition("\n")[0]
+    return max(SEPARATORS, key=header.count)
+
+
+def _shapes(path: Path, header: list[str]) -> dict[str, int]:
+    """The column of each shape."""
+    found = [(shape, index) for index, name in enumerate(header) if (shape := shape_name(name.strip()))]
+    if not found:
+        raise InvalidInput(
+            f"read_motion: '{path}' has no column of an ARKit shape (its columns: {', '.join(header[:6])[:200]}); "
+            "expected a header as Live Link Face writes it: Timecode, BlendShapeCount, EyeBlinkLeft, ..."
+        )
+    twice = [shape for shape, count in collections.Counter(shape for shape, _ in found).items() if count > 1]
+    if twice:
+        names = ", ".join(twice[:6])
+        raise InvalidInput(f"read_motion: '{path}' has more than one column of {names}; take out what is not meant.")
+    return dict(found)
+
+
 def _check_widths(path: Path, rows: list[list[str]], seen: list[bool]) -> None:
     for number, (row, face) in enumerate(zip(rows[1:], seen)):
         if face and len(row) != len(rows[0]):
+            why = "the file is cut short or damaged"
+            if len(row) > len(rows[0]):
+                why = "if its decimals have commas, save it with semicolons between the columns"
             raise InvalidInput(
-                f"read_motion: '{path}': frame {number} has {len(row)} columns, the header {len(rows[0])}; the file is "
-                "cut short or damaged."
+                f"read_motion: '{path}': frame {number} has {len(row)} columns, the header {len(rows[0])}; {why}."
             )
 
 
 def _head(path: Path, frames: list[list[str]], seen: list[bool], columns: dict[str, int]) -> Tensor | None:
-    """Rotations [T, 3] as axis-angle, or None where the table has none; filled where no face was seen."""
-    if not all(name in columns for name in HEAD_COLUMNS):
+    """Rotations [T, 3] as axis-angle, or None where the table has none; filled where no face was seen. Turns that it
+    lacks are 0."""
+    found = {axis: columns[name] for axis, name in enumerate(HEAD_COLUMNS) if name in columns}
+    if not found:
         return None
     present = [index for index, face in enumerate(seen) if face]
     angles = torch.zeros(len(frames), 3)
     try:
-        known = [[float(frames[index][columns[name]]) for name in HEAD_COLUMNS] for index in present]
-        angles[present] = torch.tensor(known)
+        for axis, column in found.items():
+            known = [float(frames[index][column].replace(",", ".")) for index in present]
+            angles[present, axis] = torch.tensor(known)
     except ValueError as error:
         raise InvalidInput(f"read_motion: '{path}': the head's rotation is no number ({error}).") from error
     if not bool((angles.abs() <= 2 * math.pi).all()):
@@ -98,47 +125,23 @@ def _head(path: Path, frames: list[list[str]], seen: list[bool], columns: dict[s
     return filled(matrix_to_axis_angle(yaw @ pitch @ roll), present)
 
 
-def _places(frames: list[list[str]], column: int | None, fps: float | None) -> tuple[list[int], float, tuple[str, ...]]:
-    """The frame number of each row counted from 0, the frame rate, and notes about both."""
-    by_row = list(range(len(frames)))
-    codes = [_TIMECODE.match(row[column].strip()) for row in frames] if column is not None else []
-    if not codes or not all(codes):
-        return by_row, fps or LIVE_LINK_FPS, ()
-    parts = [[float(part) for part in code.groups()] for code in codes if code is not None]
-    seconds = _unwrapped([3600 * hours + 60 * minutes + second for hours, minutes, second, _ in parts])
-    rate = fps or _rate([frame for *_, frame in parts], seconds[-1] - seconds[0])
-    places = _numbered([second * rate + frame for second, (*_, frame) in zip(seconds, parts)])
-    if places is None:
-        return by_row, rate, ("The time codes jump or run back: each row was taken for one frame.",)
-    lost = places[-1] + 1 - len(places)
-    return places, rate, (f"{lost} dropped frames were filled by their time codes.",) if lost else ()
+def _timing(frames: list[list[str]], columns: dict[str, int], fps: float | None) -> Timing:
+    """By time codes, or by times, or by the rows."""
+
+    def cells(column: int) -> list[str]:
+        return [row[column] if column < len(row) else "" for row in frames]
+
+    timing = None
+    if "timecode" in columns:
+        timing = by_timecodes(cells(columns["timecode"]), fps)
+    times = next((index for name, index in columns.items() if is_time(name)), None)
+    if timing is None and times is not None and fps is None:
+        timing = _by_times(cells(times))
+    return timing or by_rows(len(frames), fps, LIVE_LINK_FPS)
 
 
-def _unwrapped(seconds: list[float]) -> list[float]:
-    """Times of day that go on rising past midnight."""
-    days = itertools.accumulate(float(after < before - DAY / 2) for before, after in itertools.pairwise(seconds))
-    return [seconds[0], *(second + DAY * day for second, day in zip(seconds[1:], days))]
-
-
-def _numbered(counts: list[float]) -> list[int] | None:
-    """Times in frames to numbers of frames from 0 on, each its own; None where times jump or run back.
-
-    Recorders stamp parts of frames, which shake: they are rounded about the part that is usual.
-    """
-    usual = cmath.phase(sum(cmath.exp(2j * math.pi * count) for count in counts)) / (2 * math.pi)
-    numbers = [math.floor(count - usual + 0.5) for count in counts]
-    if any(not 0 <= after - before <= MOST_FILLED for before, after in itertools.pairwise(numbers)):
+def _by_times(cells: list[str]) -> Timing | None:
+    try:
+        return by_times([float(cell.replace(",", ".")) for cell in cells])
+    except ValueError:
         return None
-    return list(itertools.accumulate((number - numbers[0] for number in numbers), lambda last, own: max(last + 1, own)))
-
-
-def _rate(frames: list[float], seconds: float) -> float:
-    """The usual frame rate whose numbers these are; a clip of less than two seconds need not have shown the last."""
-    fitting = [rate for rate in (24.0, 25.0, 30.0, 60.0) if max(frames) < rate]
-    return fitting[0] if seconds >= 2 and fitting else LIVE_LINK_FPS
-
-
-def _spread(values: Tensor, places: list[int]) -> Tensor:
-    spread = values.new_zeros(places[-1] + 1, values.shape[1])
-    spread[places] = values
-    return filled(spread, places)

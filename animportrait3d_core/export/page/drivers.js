@@ -1,17 +1,10 @@
-// What moves the rig: numbers of sliders, clips and ARKit recordings -> pose vectors.
+// What moves the rig: numbers of sliders, clips and ARKit's shapes -> pose vectors.
 // A pose vector: expression [E], global_orient, neck, head, jaw, left eye, right eye (3 each, axis-angle in radians),
 // lids left and right, translation [3], scale.
 "use strict";
 (function (root) {
   const RADIANS = Math.PI / 180, NECK_SHARE = 0.4;
-  const ARKIT = ("eyeBlinkLeft eyeLookDownLeft eyeLookInLeft eyeLookOutLeft eyeLookUpLeft eyeSquintLeft eyeWideLeft eyeBlinkRight eyeLookDownRight eyeLookInRight eyeLookOutRight " +
-    "eyeLookUpRight eyeSquintRight eyeWideRight jawForward jawRight jawLeft jawOpen mouthClose mouthFunnel mouthPucker mouthRight mouthLeft mouthSmileLeft mouthSmileRight " +
-    "mouthFrownLeft mouthFrownRight mouthDimpleLeft mouthDimpleRight mouthStretchLeft mouthStretchRight mouthRollLower mouthRollUpper mouthShrugLower mouthShrugUpper " +
-    "mouthPressLeft mouthPressRight mouthLowerDownLeft mouthLowerDownRight mouthUpperUpLeft mouthUpperUpRight browDownLeft browDownRight browInnerUp browOuterUpLeft " +
-    "browOuterUpRight cheekPuff cheekSquintLeft cheekSquintRight noseSneerLeft noseSneerRight tongueOut").toLowerCase().split(" ");
-
   const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
-
   // Unit quaternions wxyz and axis-angle vectors.
   function fromVector(v) {
     const angle = Math.hypot(...v), s = angle > 1e-9 ? Math.sin(angle / 2) / angle : 0.5;
@@ -26,15 +19,12 @@
   }
   const inverse = ([w, x, y, z]) => [w, -x, -y, -z];
   const rotate = (q, v) => times(times(q, [0, ...v]), inverse(q)).slice(1);
-
   const at = (header, name) => header.expressions + { neck: 3, head: 6, jaw: 9, leftEye: 12, rightEye: 15, lids: 18 }[name];
-
   // Turns one joint by an axis-angle vector after the turn that it has.
   function turnJoint(pose, offset, turn) {
     const turned = toVector(times(fromVector(turn), fromVector(pose.slice(offset, offset + 3))));
     for (let k = 0; k < 3; k++) pose[offset + k] = turned[k];
   }
-
   // Turns the head by an axis-angle vector about the body's axes; the neck takes its share.
   function turnHead(header, pose, turn) {
     const n = at(header, "neck"), h = at(header, "head");
@@ -44,16 +34,13 @@
     pose.set(toVector(newNeck), n);
     pose.set(toVector(newHead), h);
   }
-
   // Closes lids by a share of what they are open, or opens them wider for a share below zero.
   function moveLid(header, pose, side, amount) {
     const i = at(header, "lids") + side;
     pose[i] += amount > 0 ? amount * (1 - pose[i]) : amount;
   }
-
   const zeros = { jaw: 0, gazeLeft: 0, gazeUp: 0, lidLeft: 0, lidRight: 0, turn: 0, nod: 0, tilt: 0 };
   const neutralSliders = (header) => ({ ...zeros, expression: new Array(header.expressions).fill(0) });
-
   // The pose `from` with sliders on top: jaw, gaze and head in degrees, lids in 0..1, expressions in coefficients.
   function withSliders(header, from, sliders) {
     const pose = Float32Array.from(from);
@@ -67,7 +54,6 @@
     turnHead(header, pose, [-sliders.nod * RADIANS, sliders.turn * RADIANS, -sliders.tilt * RADIANS]);
     return pose;
   }
-
   // Degrees to the subject's left and up by which eyes in the head of `pose` look from `eyes` to a place in the world.
   function gazeTowards(header, pose, eyes, place) {
     const joint = (offset) => fromVector(pose.slice(offset, offset + 3));
@@ -75,7 +61,6 @@
     const [x, y, z] = rotate(inverse(head), place.map((value, k) => value - eyes[k]));
     return [clamp(Math.atan2(x, z) / RADIANS, -28, 28), clamp(Math.atan2(y, Math.hypot(x, z)) / RADIANS, -18, 18)];
   }
-
   // Pose [E + 24] of 52 strengths on top of the rest pose with open eyes; map: [52, E + 8] of expression, jaw (down, left), gaze (left,
   // up of the left eye and of the right one), lids; all in radians (animation/arkit/pose.py).
   function arkitPose(header, map, strengths) {
@@ -88,57 +73,6 @@
     for (const side of [0, 1]) moveLid(header, pose, side, clamp(sums[E + 6 + side], -0.5, 1));
     return pose;
   }
-
-  // EyeBlinkLeft, eye_blink_left and eyeBlink_L are all eyeblinkleft.
-  const plain = (name) => name.trim().replace(/_L$/, "left").replace(/_R$/, "right").toLowerCase().replace(/[^a-z0-9]/g, "");
-
-  // Number of the frame of each row, and frames per second, by time codes HH:MM:SS:frame; rows are frames where those are
-  // of no use (animation/files/live_link.py).
-  function timing(rows, column) {
-    const codes = rows.map((row) => /^\s*(\d+):(\d+):(\d+)[:;](\d+(?:\.\d+)?)\s*$/.exec(row[column] || "")), byRow = rows.map((_, k) => k);
-    if (!codes.every(Boolean)) return { places: byRow, fps: 60 };
-    let days = 0, last = -1;
-    const seconds = codes.map(([, h, m, s]) => 3600 * h + 60 * m + Number(s)).map((t, k, all) => t + (days += k && t < all[k - 1] - 43200 ? 86400 : 0));
-    const most = codes.reduce((found, code) => Math.max(found, code[4]), 0), long = seconds[rows.length - 1] - seconds[0] >= 2;
-    const fps = (long && [24, 25, 30, 60].find((rate) => most < rate)) || 60, counts = seconds.map((t, k) => t * fps + Number(codes[k][4]));
-    const sum = (wave) => counts.reduce((total, count) => total + wave(2 * Math.PI * count), 0), usual = Math.atan2(sum(Math.sin), sum(Math.cos)) / (2 * Math.PI);
-    const numbers = counts.map((count) => Math.floor(count - usual + 0.5)), steps = numbers.slice(1).map((number, k) => number - numbers[k]);
-    if (steps.some((step) => step < 0 || step > 60)) return { places: byRow, fps };
-    return { places: numbers.map((number) => (last = Math.max(last + 1, number - numbers[0]))), fps };
-  }
-
-  // A clip of a Live Link Face or MediaPipe CSV: a header of shape names, one row per frame. Frames that were dropped, and
-  // rows without a face, are on straight lines between their neighbours.
-  function arkitClip(header, map, name, text) {
-    if (!map) throw new Error("This page was exported without an ARKit map, so that it cannot follow recordings of a face.");
-    const rows = text.split(/\r?\n/).filter((line) => line.trim()).map((line) => line.split(","));
-    const names = (rows.shift() || []).map(plain), columns = ARKIT.map((shape) => names.indexOf(shape)), given = columns.filter((column) => column >= 0);
-    const seen = rows.map((row) => given.some((column) => row[column]?.trim()));
-    if (!seen.includes(true)) throw new Error(`'${name}' names ${given.length} of the 52 ARKit shapes in its first line and has ${rows.length} frames; expected a CSV of Live Link Face or MediaPipe.`);
-    const number = (row, column, frame, most) => {
-      const value = column < 0 ? 0 : row[column].trim() ? Number(row[column]) : NaN;
-      if (!(Math.abs(value) <= most)) throw new Error(`'${name}', frame ${frame}: '${row[column].slice(0, 20)}' is no number of at most ${most.toFixed(1)}; shapes go from 0 to 1, head rotations are radians.`);
-      return value;
-    };
-    const head = ["headpitch", "headyaw", "headroll"].map((axis) => names.indexOf(axis)), width = header.rest.length;
-    const { places, fps } = timing(rows, names.indexOf("timecode")), frames = places[rows.length - 1] + 1, values = new Float32Array(frames * width);
-    let before = -1; // the last frame that is known
-    rows.forEach((row, k) => {
-      if (!seen[k]) return;
-      if (row.length !== names.length) throw new Error(`'${name}', frame ${k}: ${row.length} columns, the header has ${names.length}; the file is cut short or damaged.`);
-      const pose = arkitPose(header, map, columns.map((column) => number(row, column, k, 10)));
-      const [pitch, yaw, roll] = head.map((column) => number(row, column, k, 2 * Math.PI));
-      turnHead(header, pose, toVector(times(fromVector([0, yaw, 0]), times(fromVector([pitch, 0, 0]), fromVector([0, 0, roll])))));
-      for (let frame = before + 1; frame <= places[k]; frame++) {
-        const share = before < 0 ? 1 : (frame - before) / (places[k] - before), start = before * width;
-        for (let i = 0; i < width; i++) values[frame * width + i] = share < 1 ? (1 - share) * values[start + i] + share * pose[i] : pose[i];
-      }
-      before = places[k];
-    });
-    for (let frame = before + 1; frame < frames; frame++) values.copyWithin(frame * width, before * width, (before + 1) * width);
-    return { name, fps, frames, values };
-  }
-
   // The pose of a clip at a time, between its frames; past its end it begins again.
   function clipPose(header, clip, time) {
     const width = header.rest.length, place = (time * clip.fps) % clip.frames, first = Math.floor(place), share = place - first;
@@ -146,13 +80,13 @@
     for (let k = 0; k < width; k++) pose[k] = (1 - share) * clip.values[first * width + k] + share * clip.values[next * width + k];
     return pose;
   }
-
+  // The turn of a head by pitch about x, yaw about y and roll about z.
+  const headTurn = (pitch, yaw, roll) => toVector(times(fromVector([0, yaw, 0]), times(fromVector([pitch, 0, 0]), fromVector([0, 0, roll]))));
   // How far closed the lids are at a time: blinks of 0.2 s, 3 to 5 s apart.
   function blink(time) {
     const period = Math.floor(time / 4), start = 4 * period + 1 + Math.abs(Math.sin(12.9898 * period) * 43758.5453) % 1;
     const share = (time - start) / 0.2;
     return share > 0 && share < 1 ? Math.sin(Math.PI * share) ** 2 : 0;
   }
-
-  root.drivers = { neutralSliders, withSliders, moveLid, gazeTowards, arkitClip, arkitPose, clipPose, blink, clamp };
+  root.drivers = { neutralSliders, withSliders, moveLid, gazeTowards, headTurn, turnHead, arkitPose, clipPose, blink, clamp };
 })((globalThis.AP3D = globalThis.AP3D || {}));

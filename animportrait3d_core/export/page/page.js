@@ -1,7 +1,7 @@
 // The page around the view: panel, clips, files dropped onto it, pictures and films.
 "use strict";
 (function (root) {
-  const { neutralSliders, withSliders, moveLid, gazeTowards, arkitClip, clipPose, blink } = root.drivers;
+  const { neutralSliders, withSliders, moveLid, gazeTowards, arkitClip, textOf, clipPose, blink } = root.drivers;
 
   const frameOf = ({ clip, time }) => (clip ? Math.round(time * clip.fps) % clip.frames : 0);
 
@@ -15,7 +15,6 @@
     const note = Object.assign(document.getElementById("note"), { textContent: text, hidden: !text });
     note.classList.toggle("error", Boolean(isError));
   }
-
   // A row of the panel; `get` and `set` reach what it moves, `row.show` tells it of other hands.
   function slider(name, low, high, step, get, set) {
     const input = element("input", { type: "range", min: low, max: high, step, ariaLabel: name }), value = element("output", {});
@@ -36,7 +35,6 @@
     link.click();
     setTimeout(() => URL.revokeObjectURL(url), 10000);
   }
-
   // Sliders of `state.sliders`; the first ten expressions, which are the strongest.
   function sliders(header, state) {
     const set = (where, keys) => (value) => { for (const key of keys) where()[key] = value; state.changed = true; };
@@ -50,7 +48,6 @@
       ...Array.from({ length: Math.min(10, header.expressions) }, (_, e) => expression(e)),
     ];
   }
-
   // The clip's frame: it moves while the clip plays, and stops it when it is moved.
   function frames(state) {
     const row = slider("Frame", 0, 0, 1, () => frameOf(state), (value) => { state.time = value / state.clip.fps; state.play(false); });
@@ -121,9 +118,8 @@
 
   async function readClip(view, state, file) {
     if (!file) return;
-    try { state.addClip(arkitClip(view.header, view.arkit, file.name, await file.text())); tell(""); } catch (error) { tell(error.message, true); }
+    try { state.addClip(arkitClip(view.header, view.arkit, file.name, await textOf(file))); tell(""); } catch (error) { tell(error.message, true); }
   }
-
   // Sets the view's pose for a moment in seconds; says whether it changed.
   function drive(view, state, now) {
     const { header } = view, passed = Math.min(0.1, now - (state.now || now));
