@@ -44,7 +44,10 @@ def with_plain_triangles(data: bytes) -> bytes:
     end = re.search(rb"^end_header[ \t]*\r?\n", data, flags=re.MULTILINE)
     header = data[: end.start()].decode("ascii", "replace") if end else ""
     order = next((sign for name, sign in _ORDERS.items() if f"format {name}" in header), "")
-    elements = _elements(header)
+    try:
+        elements = _elements(header)
+    except KeyError:  # a type that is none
+        return data
     place = next((i for i, one in enumerate(elements) if one.name in ("face", STRIPS) and one.count), None)
     if end is None or not order or place is None or any(one.lists for one in elements[:place]):
         return data
@@ -57,10 +60,13 @@ def with_plain_triangles(data: bytes) -> bytes:
         if faces.name != STRIPS and _are_alike(body, begin, faces, order):
             return data
         rows, finish = _rows(body, begin, faces, order)
-    except struct.error:
+        triangles = [
+            (corners, beside) for indices, beside in rows for corners in _corners(indices, faces.name == STRIPS)
+        ]
+        written = _packed(triangles, faces, order)
+    except struct.error:  # cut off, or numbers that are no indices: the reader says so
         return data
-    triangles = [(corners, beside) for indices, beside in rows for corners in _corners(indices, faces.name == STRIPS)]
-    return _header(header, faces, len(triangles)) + body[:begin] + _packed(triangles, faces, order) + body[finish:]
+    return _header(header, faces, len(triangles)) + body[:begin] + written + body[finish:]
 
 
 def _elements(header: str) -> list[_Element]:
@@ -69,12 +75,12 @@ def _elements(header: str) -> list[_Element]:
         words = line.split()
         if words[:1] == ["element"] and len(words) == 3 and words[2].isdigit():
             found.append(_Element(words[1], int(words[2])))
-        elif words[:1] == ["property"] and found:
-            found[-1].order.append(words[-1])
-            if words[1] == "list":
-                found[-1].lists[words[-1]] = (_STRUCT[words[2]], _STRUCT[words[3]])
-            else:
-                found[-1].columns[words[-1]] = _STRUCT[words[1]]
+        elif words[:2] == ["property", "list"] and len(words) == 5 and found:
+            found[-1].order.append(words[4])
+            found[-1].lists[words[4]] = (_STRUCT[words[2]], _STRUCT[words[3]])
+        elif words[:1] == ["property"] and len(words) == 3 and found:
+            found[-1].order.append(words[2])
+            found[-1].columns[words[2]] = _STRUCT[words[1]]
     return found
 
 

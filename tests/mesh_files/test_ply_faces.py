@@ -76,6 +76,22 @@ def test_a_cut_file_is_told(tmp_path):
         load_mesh(tmp_path / "cut.ply")
 
 
+@pytest.mark.parametrize("line", ["property list uchar", "property list uchar whole vertex_indices", "property list"])
+def test_a_damaged_line_of_the_header_is_told(tmp_path, line):
+    data = mixed("<").replace(b"property list uchar int vertex_indices", line.encode())
+    (tmp_path / "line.ply").write_bytes(data)
+    with pytest.raises(InvalidInput, match="line.ply"):
+        load_mesh(tmp_path / "line.ply")
+
+
+def test_indices_beyond_31_bits_are_told(tmp_path):
+    rows = struct.pack("<B3I", 3, 0, 1, 4_000_000_000) + struct.pack("<B4I", 4, 0, 1, 3, 2)
+    data = ply("element face 2\nproperty list uchar uint vertex_indices\n", rows, "<")
+    (tmp_path / "far.ply").write_bytes(data)
+    with pytest.raises(InvalidInput, match="far.ply"):
+        load_mesh(tmp_path / "far.ply")
+
+
 def test_strips_as_text_are_named(tmp_path):
     text = "ply\nformat ascii 1.0\nelement vertex 3\nproperty float x\nproperty float y\nproperty float z\n"
     text += "element tristrips 1\nproperty list int int vertex_indices\nend_header\n0 0 0\n1 0 0\n0 1 0\n3 0 1 2\n"
