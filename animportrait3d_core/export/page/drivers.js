@@ -10,10 +10,12 @@
     const angle = Math.hypot(...v), s = angle > 1e-9 ? Math.sin(angle / 2) / angle : 0.5;
     return [Math.cos(angle / 2), s * v[0], s * v[1], s * v[2]];
   }
+
   function toVector([w, x, y, z]) {
     const sign = w < 0 ? -1 : 1, s = Math.hypot(x, y, z), factor = sign * (s > 1e-9 ? (2 * Math.atan2(s, sign * w)) / s : 2);
     return [factor * x, factor * y, factor * z];
   }
+
   function times([a, b, c, d], [e, f, g, h]) {
     return [a * e - b * f - c * g - d * h, a * f + b * e + c * h - d * g, a * g - b * h + c * e + d * f, a * h + b * g - c * f + d * e];
   }
@@ -25,6 +27,7 @@
     const turned = toVector(times(fromVector(turn), fromVector(pose.slice(offset, offset + 3))));
     for (let k = 0; k < 3; k++) pose[offset + k] = turned[k];
   }
+
   // Turns the head by an axis-angle vector about the body's axes; the neck takes its share.
   function turnHead(header, pose, turn) {
     const n = at(header, "neck"), h = at(header, "head");
@@ -34,6 +37,7 @@
     pose.set(toVector(newNeck), n);
     pose.set(toVector(newHead), h);
   }
+
   // Closes lids by a share of what they are open, or opens them wider for a share below zero.
   function moveLid(header, pose, side, amount) {
     const i = at(header, "lids") + side;
@@ -54,6 +58,7 @@
     turnHead(header, pose, [-sliders.nod * RADIANS, sliders.turn * RADIANS, -sliders.tilt * RADIANS]);
     return pose;
   }
+
   // Degrees to the subject's left and up by which eyes in the head of `pose` look from `eyes` to a place in the world.
   function gazeTowards(header, pose, eyes, place) {
     const joint = (offset) => fromVector(pose.slice(offset, offset + 3));
@@ -61,6 +66,7 @@
     const [x, y, z] = rotate(inverse(head), place.map((value, k) => value - eyes[k]));
     return [clamp(Math.atan2(x, z) / RADIANS, -28, 28), clamp(Math.atan2(y, Math.hypot(x, z)) / RADIANS, -18, 18)];
   }
+
   // Pose [E + 24] of 52 strengths on top of the rest pose with open eyes; map: [52, E + 8] of expression, jaw (down, left), gaze (left,
   // up of the left eye and of the right one), lids; all in radians (animation/arkit/pose.py).
   function arkitPose(header, map, strengths) {
@@ -73,6 +79,7 @@
     for (const side of [0, 1]) moveLid(header, pose, side, clamp(sums[E + 6 + side], -0.5, 1));
     return pose;
   }
+
   // The pose of a clip at a time, between its frames; past its end it begins again.
   function clipPose(header, clip, time) {
     const width = header.rest.length, place = (time * clip.fps) % clip.frames, first = Math.floor(place), share = place - first;
@@ -80,6 +87,7 @@
     for (let k = 0; k < width; k++) pose[k] = (1 - share) * clip.values[first * width + k] + share * clip.values[next * width + k];
     return pose;
   }
+
   // The turn of a head by pitch about x, yaw about y and roll about z.
   const headTurn = (pitch, yaw, roll) => toVector(times(fromVector([0, yaw, 0]), times(fromVector([pitch, 0, 0]), fromVector([0, 0, roll]))));
   // How far closed the lids are at a time: blinks of 0.2 s, 3 to 5 s apart.

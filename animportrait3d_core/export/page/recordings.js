@@ -11,12 +11,14 @@
     const bytes = new Uint8Array(await file.arrayBuffer()), mark = bytes[0] * 256 + bytes[1];
     return new TextDecoder(mark === 0xfffe ? "utf-16le" : mark === 0xfeff ? "utf-16be" : "utf-8").decode(bytes);
   }
+
   // Rows of cells, between which stands what the first line has most of; quotes hold a cell together.
   function table(text) {
     const header = text.trimStart().split("\n", 1)[0], mark = [",", ";", "\t"].reduce((best, each) => (header.split(each).length > header.split(best).length ? each : best));
     const cell = new RegExp(`(?:^|${mark})(?:\\s*"((?:[^"]|"")*)"[^${mark}]*|([^${mark}]*))`, "g");
     return text.split(/\r?\n/).filter((line) => line.trim()).map((line) => Array.from((line.startsWith(mark) ? `""${line}` : line).matchAll(cell), ([, quoted, bare]) => quoted ?? bare));
   }
+
   // Frame numbers of rows whose times are counted in frames; null where they jump or run back.
   function numbered(counts) {
     let last = -1;
@@ -24,6 +26,7 @@
     const numbers = counts.map((count) => Math.floor(count - usual + 0.5)), jumps = numbers.some((number, k) => k && !(number >= numbers[k - 1] && number <= numbers[k - 1] + 60));
     return jumps ? null : numbers.map((number) => (last = Math.max(last + 1, number - numbers[0])));
   }
+
   // By time codes HH:MM:SS:frame; nothing where a row has none.
   function byCodes(cells) {
     const codes = cells.map((cell) => /^\s*(\d+):(\d+):(\d+)[:;](\d+(?:[.,]\d+)?)\s*$/.exec(cell || "")), perSecond = new Map();
@@ -36,6 +39,7 @@
     const rows = Math.max(1, Math.round((median([...perSecond.values()].slice(1, -1)) || 0) / base)); // that share a number
     return { fps: rows * base, places: numbered(seconds.map((second, k) => rows * (second * base + numbers[k]))) };
   }
+
   // By times in seconds or thousandths, millionths, billionths of them; nothing where they are of no use.
   function byTimes(times) {
     const step = median(times.slice(1).map((time, k) => time - times[k])), unit = times.every(Number.isFinite) && [1, 1e3, 1e6, 1e9].find((each) => each / step >= 4 && each / step <= 300);
@@ -44,6 +48,7 @@
     const fps = Math.abs(near / found - 1) < 0.03 ? near : Math.round(100 * found) / 100;
     return { fps, places: numbered(times.map((time) => ((time - times[0]) / unit) * fps)) };
   }
+
   // A clip of a table: a header of shape names, one row per frame. Frames that were dropped, and rows without a face, are on
   // straight lines between their neighbours.
   function arkitClip(header, map, name, text) {

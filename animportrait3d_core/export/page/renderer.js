@@ -120,6 +120,7 @@ void main() {
     for (const name of ["TEXTURE_MIN_FILTER", "TEXTURE_MAG_FILTER"]) gl.texParameteri(gl.TEXTURE_2D, gl[name], gl.NEAREST);
     return made;
   }
+
   // Puts floats, four per texel, into a texture of WIDTH columns: whole rows at once, the last one by itself.
   function fill(gl, unit, made, floats) {
     const texels = floats.length / 4, whole = Math.floor(texels / WIDTH), rest = texels - whole * WIDTH;
@@ -133,6 +134,7 @@ void main() {
     if (whole) gl.texSubImage2D(gl.TEXTURE_2D, 0, 0, 0, WIDTH, whole, gl.RGBA, gl.FLOAT, floats, 0);
     if (rest) gl.texSubImage2D(gl.TEXTURE_2D, 0, 0, whole, rest, 1, gl.RGBA, gl.FLOAT, floats, 4 * WIDTH * whole);
   }
+
   // Blending many faint splats needs more than 8 bits.
   function target(gl, width, height, made) {
     gl.activeTexture(gl.TEXTURE3);
@@ -176,6 +178,7 @@ void main() {
       gl.bindBuffer(gl.ARRAY_BUFFER, orders);
       gl.bufferSubData(gl.ARRAY_BUFFER, 0, order);
     }
+
     // camera: {rows: 3 x [x, y, z, offset] of world_to_camera, eye, pinhole: [fx, fy, cx, cy]}; background: rgba.
     function draw(camera, background) {
       const { width, height } = canvas;
@@ -209,6 +212,7 @@ void main() {
       gl.uniform4fv(show.uniforms.background, background);
       gl.drawArrays(gl.TRIANGLES, 0, 3);
     }
+
     // RGBA bytes of the picture on the canvas, top row first.
     function pixels() {
       const { width, height } = canvas, raw = new Uint8Array(4 * width * height), out = new Uint8Array(raw.length);

@@ -14,6 +14,7 @@
       for (let i = 0; i < raw.length; i++) out[i] = raw.charCodeAt(i);
       return out.buffer;
     }
+
     // All half floats by their bits: sign, 5 bits of exponent, 10 of fraction.
     function halfTable() {
       const table = new Float32Array(65536);
@@ -65,6 +66,7 @@
       [0, NECK, HEAD, JAW, LEFT_EYE, RIGHT_EYE].forEach((joint, k) => rodrigues(...pose.slice(E + 3 * k, E + 3 * k + 3), joint));
       for (const [joint, angle] of Object.entries(header.shoulders)) rodrigues(0, 0, angle, Number(joint));
     }
+
     // Transforms [R | t] of the joints, from template space: t holds the joint at rest back.
     function followChain() {
       for (let j = 0; j < JOINTS; j++) {
@@ -101,6 +103,7 @@
         for (let i = 0; i < 9; i++) add(unposed, arrays.correctives, 9 * k + i, turns[9 * joint + i] - (i % 4 === 0 ? 1 : 0));
       });
     }
+
     // Vertices [V, 3] of a pose: expression, global_orient, neck, head, jaw, eyes, lids (2), translation, scale.
     function poseVertices(pose) {
       unposed.set(arrays.template);
@@ -125,6 +128,7 @@
         }
       }
     }
+
     // A triangle's frame: quaternion wxyz, centre, scale (rigging/frames.py), into out[8 f ...].
     function frame(f, out) {
       const [p, q, r] = [0, 1, 2].map((k) => 3 * arrays.faces[3 * f + k]);
@@ -166,6 +170,7 @@
         means[3 * n + 2] = k * (lz + w * tz + x * ty - y * tx) + frames[o + 6];
       }
     }
+
     // Splats from far to near along `row` (x, y, z, offset: depth of a point), by a counting sort of 16 bits.
     function sort(row, order) {
       let low = Infinity, high = -Infinity;
@@ -181,6 +186,7 @@
       for (let b = 0; b < 65536; b++) buckets[b + 1] += buckets[b];
       for (let n = 0; n < N; n++) order[buckets[keys[n]]++] = n;
     }
+
     // What the renderer keeps of the splats: 4 + coefficients texels of four floats each.
     function texels() {
       const rest = header.coefficients - 1, stride = 4 + rest, out = new Float32Array(4 * stride * N);
@@ -210,6 +216,7 @@
     const clips = header.clips.map((clip) => ({ ...clip, values: arrays[clip.values] }));
     return { placed, sort, texels, means, vertices, clips, arkit: arrays.arkit || null };
   };
+
   // The worker's side of the talk: one answer per request, in order.
   root.serveRig = function (makeRig) {
     let rig = null, last = "";

@@ -8,6 +8,7 @@
   const dot = (a, b) => a[0] * b[0] + a[1] * b[1] + a[2] * b[2];
   const cross = (a, b) => [a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]];
   const unit = (a) => a.map((value) => value / Math.hypot(...a));
+
   // Rows of world_to_camera, OpenCV axes, of a camera around `target` (cameras.py, look_at).
   function orbitRows(orbit) {
     const yaw = orbit.yaw * RADIANS, elevation = orbit.elevation * RADIANS, flat = Math.cos(elevation);
@@ -21,6 +22,7 @@
     const focal = (0.5 * Math.min(1.5 * width, height)) / Math.tan((orbit.fov / 2) * RADIANS);
     return { ...orbitRows(orbit), pinhole: [focal, focal, width / 2, height / 2] };
   }
+
   // Mouse and touch: one pointer turns, two (or the right button) move and zoom, the wheel zooms.
   function listen(canvas, view) {
     const pointers = new Map();
@@ -65,6 +67,7 @@
     const ask = (message) => new Promise((resolve, reject) => { waiting.push({ resolve, reject }); worker.postMessage(message); });
     return { ask, end: () => worker.terminate() };
   }
+
   // createView(canvas, header, base64): resolves to the view when the first picture stands.
   root.createView = async function (canvas, header, base64) {
     const worker = startWorker();
@@ -79,6 +82,7 @@
     view.resetCamera = () => { view.orbit = { ...header.camera, target: [...header.camera.target] }; stale = true; };
     view.invalidate = () => { stale = true; };
     view.camera = () => fixed || orbitCamera(view.orbit, canvas.width, canvas.height);
+
     // Poses, sorts and draws what the view says now.
     async function update() {
       const camera = view.camera(), row = camera.rows[2];
@@ -92,6 +96,7 @@
       const width = Math.max(1, Math.round(canvas.clientWidth * view.ratio)), height = Math.max(1, Math.round(canvas.clientHeight * view.ratio));
       if (canvas.width !== width || canvas.height !== height) { canvas.width = width; canvas.height = height; stale = true; }
     }
+
     // A device that cannot keep up draws fewer pixels. The median: while its tab is hidden a page draws nothing.
     function adapt(now) {
       drawn.push(now);
@@ -116,6 +121,7 @@
       }
       busy = false;
     }
+
     // One picture of a given size, camera and pose, apart from what is on show: RGBA bytes, rows from the top.
     view.picture = async (width, height, camera, pose, background) => {
       fixed = camera;
