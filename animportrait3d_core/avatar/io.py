@@ -147,7 +147,7 @@ def _body(where: str, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]
     if vertex_order(body.faces) != metadata["vertex_order"] or body.fingerprint != wanted:
         raise IncompatibleCheckpoint(
             f"{where} is rigged to the body '{name}' ({wanted[:12]}), but got '{body.assets.name}' "
-            f"({body.fingerprint[:12]}); pass the body that the avatar was made with."
+            f"({body.fingerprint[:12]}); pass the body, and the body assets, that the avatar was made with."
         )
     return body
 

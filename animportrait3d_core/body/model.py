@@ -401,10 +401,9 @@ def _tensors_of_layer(arrays: Mapping[str, Any], assets: BodyAssets) -> BodyTens
     """The crop of a smplx layer's buffers, with joints regressed in float64."""
     layer = make_smplx_layer(arrays)
     kept = assets.vertex_ids
-    regressor = layer.J_regressor.double()
 
     def regressed(values: Tensor) -> Tensor:
-        return torch.einsum("jv,v...->j...", regressor, values.double()).float()
+        return torch.stack([_weighted_sum(row, values) for row in layer.J_regressor])
 
     weights = layer.lbs_weights[kept]
     used = torch.nonzero((weights != 0).any(0)).squeeze(1)
@@ -423,13 +422,22 @@ def _tensors_of_layer(arrays: Mapping[str, Any], assets: BodyAssets) -> BodyTens
     )
 
 
+def _weighted_sum(weights: Tensor, values: Tensor) -> Tensor:
+    """Sum over n of weights [n] x values [n, ...] in float64, as float32.
+
+    Row after row: a product of matrices rounds as the number of threads and the processor have it, and the body's
+    fingerprint, by which an avatar knows it again, must be the same on every machine.
+    """
+    used = torch.nonzero(weights).squeeze(1)
+    terms = weights[used].double().numpy()[:, None] * values[used].double().flatten(1).numpy()
+    return torch.from_numpy(terms.sum(axis=0)).reshape(values.shape[1:]).float()
+
+
 def _crop_pose_correctives(layer: Any, assets: BodyAssets) -> tuple[Tensor, Tensor]:
     """Template [V', 3] and corrective directions [45 or 0, V' * 3] of the crop.
 
     Only five joints can bend, and the arms' fixed A-pose adds constant correctives: those go into the template.
     """
-    from smplx.lbs import batch_rodrigues
-
     kept, count = assets.vertex_ids, len(layer.v_template)
     template = layer.v_template[kept].clone()
     if not bool(layer.posedirs.any()):
@@ -437,7 +445,8 @@ def _crop_pose_correctives(layer: Any, assets: BodyAssets) -> tuple[Tensor, Tens
     directions = layer.posedirs.reshape(NUM_JOINTS - 1, 9, count, 3)[:, :, kept]
     angle = math.radians(assets.arm_angle_degrees)
     for joint, sign in SHOULDERS.items():
-        rotation = batch_rodrigues(torch.tensor([[0.0, 0.0, sign * angle]]))[0]
-        template = template + torch.einsum("k,kvc->vc", (rotation - torch.eye(3)).reshape(9), directions[joint - 1])
+        sine, cosine = sign * math.sin(angle), math.cos(angle)
+        turn = torch.tensor([cosine - 1, -sine, 0, sine, cosine - 1, 0, 0, 0, 0])  # less the identity
+        template = template + _weighted_sum(turn, directions[joint - 1])
     rows = directions[[joint - 1 for joint in _CORRECTIVE_JOINTS]]
     return template, rows.reshape(9 * len(_CORRECTIVE_JOINTS), 3 * len(kept)).contiguous()

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +19,10 @@ from animportrait3d_core.cli import main
 from animportrait3d_core.portrait.head_target import standard_placement
 from tests.head_samples import eyeball_pixels, face_rms, skin_of
 
+ROOT = Path(__file__).parents[2]
+FINGERPRINT = (
+    "from animportrait3d_core.body.model import load_body_model; print(load_body_model(sys.argv[2]).fingerprint)"
+)
 RIGID = 1480  # vertices of teeth, gums and tongue
 
 
@@ -45,6 +52,18 @@ def test_it_is_converted_and_loaded(converted, smplx_sized):
     assert len(body.assets.mouth.vertices) == RIGID + 7 * 76, "and a lining of the open mouth"
     for name, count in report["regions"].items():
         assert count > 50, name
+
+
+def test_an_avatar_knows_it_again_with_any_number_of_threads(smplx_file, tmp_path):
+    found = set()
+    for threads in (1, 2):
+        script = "import sys, torch; torch.set_num_threads(int(sys.argv[1])); " + FINGERPRINT
+        run = subprocess.run(
+            [sys.executable, "-c", script, str(threads), str(smplx_file)], cwd=ROOT, capture_output=True, text=True
+        )
+        assert run.returncode == 0, run.stderr
+        found.add(run.stdout)
+    assert len(found) == 1
 
 
 def test_it_poses_as_the_smplx_package_does(converted, smplx_sized):
