@@ -163,7 +163,7 @@ class FitToViews:
         from animportrait3d_core.render import gaussian_device
 
         settings = FitViewsSettings().with_stage(
-            name="fit_to_views", iterations=iterations, first_sh_degree=MAX_SH_DEGREE
+            name="fit_to_views", iterations=iterations, first_sh_degree=MAX_SH_DEGREE, holds=()
         )
         if views.body is not None:
             # Views in motion show the mouth's inside; at rest nothing does, and it must stay as it is.

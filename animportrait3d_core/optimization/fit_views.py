@@ -20,17 +20,23 @@ from ..similarity import ssim_map
 from ..views import Views
 from .loop import AvatarOptimizer, Crops, optimize_avatar
 from .scenes import ViewScenes
-from .stage import LearningRates, Stage
+from .stage import Hold, LearningRates, Stage
 
 _HIDDEN_PARTS = (AvatarPart.TEETH, AvatarPart.MOUTH_INTERIOR)
 """Views of a closed mouth must not train them: nothing sees them."""
+AT_REST = (
+    Hold(AvatarPart.EYELIDS, ("sh0", "sh_rest")),
+    Hold(AvatarPart.EYES, ("means", "quats", "log_scales")),
+)
+"""What views with open eyes teach wrongly, as a fit is off by a pixel where lids meet eyes. Rims of lids take the white
+of the eye, and blink in white; eyeballs leave their sockets to paint the corners, and shine through closed lids."""
 
 
 @dataclasses.dataclass(frozen=True)
 class FitViewsSettings:
     """Stage and weights of the losses. The default (`fixed`) is tuned for 60 views and minutes on two CPU cores."""
 
-    stage: Stage = Stage("initialize_avatar", 1000, frozen_parts=_HIDDEN_PARTS)
+    stage: Stage = Stage("initialize_avatar", 1000, frozen_parts=_HIDDEN_PARTS, holds=AT_REST)
     """Steps of one view each."""
     l1_weight: float = 0.8
     ssim_weight: float = 0.2

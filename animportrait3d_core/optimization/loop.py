@@ -240,6 +240,10 @@ class AvatarOptimizer:
             frozen = torch.isin(table.part_id, table.part_id.new_tensor(stage.frozen_parts))
             for gradient in gradients.values():
                 gradient[frozen] = 0
+        for hold in stage.holds:
+            held = table.part_id == hold.part
+            for name in set(hold.tables) & set(gradients):
+                gradients[name][held] = 0
         table.optimizer.step(table.parameters, gradients, stage.lrs.at(self.step_index - 1, self.steps))
 
 

@@ -45,6 +45,14 @@ class LearningRates:
 
 
 @dataclasses.dataclass(frozen=True)
+class Hold:
+    """Tables of an avatar (their names as in `LearningRates.at`) that stay as they are for the Gaussians of a part."""
+
+    part: int
+    tables: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
 class Stage:
     """One stage of an avatar's optimisation; all that does not depend on what the pictures should be.
 
@@ -58,6 +66,8 @@ class Stage:
     densify: DensifySettings = DensifySettings()
     frozen_parts: tuple[int, ...] = ()
     """Parts (`parts.AvatarPart`) whose Gaussians do not change."""
+    holds: tuple[Hold, ...] = ()
+    """What else does not change."""
     sh_interval: int = 1000
     """Steps after which one more degree of the spherical harmonics is trained."""
     first_sh_degree: int = 0

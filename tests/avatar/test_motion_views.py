@@ -118,6 +118,8 @@ def test_an_avatar_shows_its_view_dependent_colours_from_the_first_step(make_ava
     torch.testing.assert_close(shown[0], views.images[place], rtol=0, atol=1e-5)
     assert float((without[place] - views.images[place]).abs().max()) > 0.1
     assert not torch.equal(fitted.gaussians.sh[:, 1:], avatar.gaussians.sh[:, 1:])
+    lids = avatar.part_id == AvatarPart.EYELIDS
+    assert not torch.equal(fitted.gaussians.sh[lids], avatar.gaussians.sh[lids]), "pictures may be of painted lids"
 
 
 def test_a_portrait_does_not_move(motion, run_node):
