@@ -158,19 +158,18 @@ def test_mouth_and_teeth_stay_as_they_were(start, views) -> None:
     assert not torch.equal(freed.gaussians.sh[hidden], start.gaussians.sh[hidden])
 
 
-def test_views_at_rest_paint_no_lids_and_push_no_eyes(start, views) -> None:
-    """Rims of lids would take the white of the eye; eyeballs would leave their sockets."""
-    lids, eyes = start.part_id == AvatarPart.EYELIDS, start.part_id == AvatarPart.EYES
-    assert lids.sum() > 10 < eyes.sum()
+def test_views_at_rest_paint_no_lids(start, views) -> None:
+    """Their rims would take the white of the eye. They move, and everything else is painted."""
+    lids = start.part_id == AvatarPart.EYELIDS
+    assert lids.sum() > 10
     trained = fit_to_views(start, views, settings_of(iterations=8)).gaussians
     assert torch.equal(trained.sh[lids], start.gaussians.sh[lids])
     assert not torch.equal(trained.means[lids], start.gaussians.means[lids])
-    for name in ("means", "quats", "log_scales"):
-        assert torch.equal(getattr(trained, name)[eyes], getattr(start.gaussians, name)[eyes]), name
-    assert not torch.equal(trained.sh[eyes], start.gaussians.sh[eyes])
+    for part in (AvatarPart.EYES, AvatarPart.SKIN):
+        seen = start.part_id == part
+        assert not torch.equal(trained.sh[seen], start.gaussians.sh[seen])
     freed = fit_to_views(start, views, settings_of(iterations=8, holds=())).gaussians
     assert not torch.equal(freed.sh[lids], start.gaussians.sh[lids])
-    assert not torch.equal(freed.means[eyes], start.gaussians.means[eyes])
 
 
 def test_progress_reports_each_step_and_may_cancel(start, views) -> None:
