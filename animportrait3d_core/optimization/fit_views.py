@@ -25,8 +25,8 @@ from .stage import Hold, LearningRates, Stage
 _HIDDEN_PARTS = (AvatarPart.TEETH, AvatarPart.MOUTH_INTERIOR)
 """Views of a closed mouth must not train them: nothing sees them."""
 AT_REST = (Hold(AvatarPart.EYELIDS, ("sh0", "sh_rest")),)
-"""What views with open eyes teach wrongly: a fit is off by a pixel where lids meet eyes, so that rims of lids would take
-the white of the eye, and blink in white."""
+"""What views with open eyes teach wrongly: a fit is off by a pixel where lids meet eyes, so that rims of lids would
+take the white of the eye, and blink in white."""
 
 
 @dataclasses.dataclass(frozen=True)
