@@ -14,6 +14,7 @@ const CHARACTER_WIDTH = 6.1; // of the monospaced font below
 const ERROR_COLOR = "#f05050"; // legible on dark and on light
 const done = new WeakSet(); // nodes that have a result or an error, and the boxes around them, until they work again
 const watched = new WeakSet();
+let working = null; // execution id of the node that works
 
 // How many lines the text takes at the node's width. Words that do not fit leave some of a line empty: hence the slack.
 function lineCount(text, node) {
@@ -117,12 +118,17 @@ function finished(executionId, text, isError) {
   if (text) showText(nodes.at(-1), text, isError);
 }
 
+// A node without pictures and text of its own ends without a message: its progress would stay.
+function begins(executionId) {
+  if (working != null && working !== executionId && !done.has(nodesTo(working).at(-1))) finished(working, "", false);
+  working = executionId;
+  if (working != null) nodesTo(working).forEach((node) => done.delete(node));
+}
+
 app.registerExtension({
   name: "animportrait3d.nodeResults",
   setup() {
-    api.addEventListener("executing", ({ detail }) => {
-      if (detail != null) nodesTo(detail.display_node ?? detail.node ?? detail).forEach((node) => done.delete(node));
-    });
+    api.addEventListener("executing", ({ detail }) => begins(detail?.display_node ?? detail?.node ?? detail));
     api.addEventListener("executed", ({ detail }) => {
       finished(detail.display_node ?? detail.node, detail.output?.text?.join("\n"), false);
     });

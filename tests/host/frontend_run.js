@@ -33,6 +33,7 @@ async function look(page) {
         left >= box[0] - 2 && top >= box[1] - 2 && right <= box[2] + 2 && bottom <= box[3] + 2;
       const inside = (selector) =>
         [...document.querySelectorAll(selector)].filter((one) => visible(one) && within(one.getBoundingClientRect()));
+      const words = inside("p, span, div, textarea").filter((one) => !one.children.length);
       const drawn = element ? [...element.querySelectorAll("img")] : (!node.animatedImages && node.imgs) || [];
       const [field] = inside(".ap3d-node-text");
       shown[node.id] = {
@@ -41,6 +42,7 @@ async function look(page) {
         color: field ? getComputedStyle(field).color : null,
         cut: field ? Math.max(0, field.scrollHeight - field.clientHeight) : 0, // pixels of text that need scrolling
         size: [...node.size],
+        progress: words.map((one) => one.value ?? one.textContent).filter((said) => / of \d+$/.test(said.trim())),
         pictures: drawn.map((image) => image.src),
         films: inside("video").map((film) => {
           const { left, top, right, bottom } = film.getBoundingClientRect();

@@ -65,13 +65,14 @@ PLAYED = {
     "AP3D_TestText": Script(PROGRESS, (), lambda _: {"text": ["only words"]}),
     "AP3D_TestFilm": Script((), ("3 of 10",), lambda _: {"images": entries("film.mp4"), "animated": [True]}),
     "AP3D_TestAlpha": Script((), (), lambda _: {"images": entries("alpha.webm"), "animated": [True]}),
+    "AP3D_TestSilent": Script(PROGRESS, ("10 of 10",)),
     "AP3D_TestError": Script(PROGRESS, ("3 of 10",), lambda _: {"images": entries("pink.png")}, errors=(ERROR, "")),
 }
 SHIPPED_NODE = Script(
     PROGRESS, ("3 of 10",), lambda node: {"images": entries(picture_of(node)), "text": LINES}, pause=0.01
 )
 PLAYERS = {name: type(name, (Player,), {}) for name in PLAYED}
-PICTURES, TEXT, FILM, ALPHA, FAILED = "1", "2", "3", "4", "5"
+PICTURES, TEXT, FILM, ALPHA, SILENT, FAILED = "1", "2", "3", "4", "5", "6"
 EXPECTED = {PICTURES: {"text": "\n".join(LINES), "pictures": [*COLORS]}, TEXT: {"text": "only words"}}
 EXPECTED |= {FILM: {"film": "film.mp4"}, ALPHA: {"film": "alpha.webm"}, FAILED: {"text": ERROR}}
 AGAIN = {**EXPECTED, FAILED: {"pictures": ["pink.png"]}}
@@ -203,6 +204,14 @@ def test_no_picture_of_progress_is_left(shown, renderer, run):
     for node in shown[renderer]["players"]["runs"][run].values():
         assert not [address for address in node["pictures"] if address.startswith("blob:")]
         assert [on_screen(shown, renderer, run, node["box"], color) for color in PROGRESS] == [0, 0]
+
+
+@pytest.mark.parametrize("run", [0, 1])
+@pytest.mark.parametrize("renderer", RENDERERS)
+def test_no_words_of_progress_are_left(shown, renderer, run):
+    """Of a node that ends without a message, too."""
+    nodes = shown[renderer]["players"]["runs"][run]
+    assert {name: node["progress"] for name, node in nodes.items()} == dict.fromkeys(nodes, [])
 
 
 @pytest.mark.parametrize("renderer", RENDERERS)
