@@ -147,7 +147,8 @@ def _body(where: str, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]
     if vertex_order(body.faces) != metadata["vertex_order"] or body.fingerprint != wanted:
         raise IncompatibleCheckpoint(
             f"{where} is rigged to the body '{name}' ({wanted[:12]}), but got '{body.assets.name}' "
-            f"({body.fingerprint[:12]}); pass the body, and the body assets, that the avatar was made with."
+            f"({body.fingerprint[:12]}); pass the body, and the body assets, that the avatar was made with"
+            f"{', or none: the file holds its own' if stored else ''}."
         )
     return body
 
