@@ -162,6 +162,7 @@ class FitToViews:
         from animportrait3d_core.optimization import FitViewsSettings, fit_to_views
         from animportrait3d_core.render import gaussian_device
 
+        # Nothing is held: the pictures may be of painted lids.
         settings = FitViewsSettings().with_stage(
             name="fit_to_views", iterations=iterations, first_sh_degree=MAX_SH_DEGREE, holds=()
         )

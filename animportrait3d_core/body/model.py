@@ -426,7 +426,7 @@ def _weighted_sum(weights: Tensor, values: Tensor) -> Tensor:
     """Sum over n of weights [n] x values [n, ...] in float64, as float32.
 
     Row after row: a product of matrices rounds as the number of threads and the processor have it, and the body's
-    fingerprint, by which an avatar knows it again, must be the same on every machine.
+    fingerprint, by which an avatar knows it again, must not depend on either.
     """
     used = torch.nonzero(weights).squeeze(1)
     terms = weights[used].double().numpy()[:, None] * values[used].double().flatten(1).numpy()

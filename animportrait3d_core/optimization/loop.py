@@ -242,8 +242,9 @@ class AvatarOptimizer:
                 gradient[frozen] = 0
         for hold in stage.holds:
             held = table.part_id == hold.part
-            for name in set(hold.tables) & set(gradients):
-                gradients[name][held] = 0
+            for name, gradient in gradients.items():
+                if name in hold.tables:
+                    gradient[held] = 0
         table.optimizer.step(table.parameters, gradients, stage.lrs.at(self.step_index - 1, self.steps))
 
 

@@ -67,7 +67,7 @@ class Stage:
     frozen_parts: tuple[int, ...] = ()
     """Parts (`parts.AvatarPart`) whose Gaussians do not change."""
     holds: tuple[Hold, ...] = ()
-    """What else does not change."""
+    """Tables that do not change where the rest of the part does."""
     sh_interval: int = 1000
     """Steps after which one more degree of the spherical harmonics is trained."""
     first_sh_degree: int = 0

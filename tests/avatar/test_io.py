@@ -62,7 +62,9 @@ def test_a_licensed_body_stays_out_of_the_file(avatar: RiggedAvatar, tmp_path) -
     with pytest.raises(MissingModelFile, match="licensed body"):
         load_avatar(path)
     assert torch.equal(load_avatar(path, body=body).gaussians.means, avatar.gaussians.means)
-    with pytest.raises(IncompatibleCheckpoint, match="that the avatar was made with"):
+    with pytest.raises(
+        IncompatibleCheckpoint, match="pass the body, and the body assets, that the avatar was made with"
+    ):
         load_avatar(path, body=avatar.body)
 
 
@@ -97,7 +99,9 @@ def test_personal_offsets_travel_with_the_avatar(avatar: RiggedAvatar, tmp_path,
 def test_a_licensed_body_of_somebody_else_is_refused(avatar: RiggedAvatar, tmp_path) -> None:
     body, path = licensed(avatar.body), tmp_path / "avatar.safetensors"
     save_avatar(dataclasses.replace(avatar, body=personal(body)), path)
-    with pytest.raises(IncompatibleCheckpoint, match="that the avatar was made with"):
+    with pytest.raises(
+        IncompatibleCheckpoint, match="pass the body, and the body assets, that the avatar was made with"
+    ):
         load_avatar(path, body=avatar.body)
     with pytest.raises(MissingModelFile, match="licensed body"):
         load_avatar(path)

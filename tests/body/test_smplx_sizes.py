@@ -54,7 +54,7 @@ def test_it_is_converted_and_loaded(converted, smplx_sized):
         assert count > 50, name
 
 
-def test_an_avatar_knows_it_again_with_any_number_of_threads(smplx_file, tmp_path):
+def test_an_avatar_knows_it_again_with_any_number_of_threads(smplx_file):
     found = set()
     for threads in (1, 2):
         script = "import sys, torch; torch.set_num_threads(int(sys.argv[1])); " + FINGERPRINT
