@@ -45,9 +45,9 @@ def run_table(options: argparse.Namespace, detector: Detector | None, stages: St
         Ablation,
         AblationSettings,
         ablation_sheet,
-        ablation_table,
         run_ablation,
     )
+    from ..evaluation.ablation_report import ablation_report
     from ..files import atomic_write, write_json
     from ..initialization import Networks
     from ..previews import write_png
@@ -66,15 +66,23 @@ def run_table(options: argparse.Namespace, detector: Detector | None, stages: St
     logger = logging.getLogger(LOGGER_NAME)
     cells = run_ablation(ablation, people, rows, lambda row, person: logger.info("ablation: %s, %s", row, person))
     write_json(folder / "ablation.json", cells)
-    table = ablation_table(cells)
+    report = ablation_report(cells)
     with atomic_write(folder / "ablation.md") as temporary:
-        temporary.write_text(table + "\n", encoding="utf-8")
+        temporary.write_text(report + "\n", encoding="utf-8")
     for person in people:
         shown = [name for name, found in cells.items() if person.name in found]
-        avatars = {name: ablation.avatar(person, name) for name in shown}
-        write_png(ablation_sheet(avatars, person), folder / f"{person.name}.png")
+        here = [name for name in shown if ablation.has_avatar(person, name)]
+        if len(here) < len(shown):
+            missing = ", ".join(name for name in shown if name not in here)
+            logger.warning(
+                "ablation: %s, no picture of rows whose avatars are not in the folder: %s", person.name, missing
+            )
+        write_png(
+            ablation_sheet({name: ablation.avatar(person, name) for name in here}, person),
+            folder / f"{person.name}.png",
+        )
     if not options.quiet:
-        print(table)
+        print(report)
     return EXIT_DONE
 
 

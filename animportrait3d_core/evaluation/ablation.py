@@ -12,7 +12,6 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from statistics import median
 from typing import TYPE_CHECKING, Literal
 
 import torch
@@ -50,6 +49,9 @@ if TYPE_CHECKING:
     from ..embedded.identities import Identity
 
 Start = Literal["initial", "no appearance", "no geometry"]
+Metrics = dict[str, float]
+Cells = dict[str, dict[str, Metrics]]
+"""Metrics by row and person."""
 ALL_STAGES = ("eyes", "mouth", "full", "refine")
 AVATAR_FILE, METRICS_FILE = "avatar.safetensors", "metrics.json"
 
@@ -95,9 +97,6 @@ ROWS = (
     Row("csd", "initial avatar", ALL_STAGES, rule="csd", one_person=True),
     Row("sds", "initial avatar", ALL_STAGES, rule="sds", one_person=True),
 )
-SHOWN_METRICS = (
-    "psnr_image", "psnr_face", "psnr_eyes", "psnr_eyes_closed", "psnr_mouth", "landmark_error", "label_iou",
-)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,15 +137,22 @@ class Ablation:
         self._subject: tuple[str, Subject] | None = None
         self._anchors: dict[str, Anchor] = {}
 
-    def cell(self, person: Person, name: str) -> dict[str, float]:
+    def cell(self, person: Person, name: str) -> Metrics:
         """Metrics of a row for a person, made now if they are not there."""
         row = next(row for row in ROWS if row.name == name)
-        place, key = self._place(person, row), self._key(person, row)
-        file = place / METRICS_FILE
-        if file.is_file():
-            known = json.loads(file.read_text(encoding="utf-8"))
-            if known["key"] == key:
-                return known["metrics"]
+        known = self._known(person, row)
+        return self._make(person, row) if known is None else known
+
+    def _known(self, person: Person, row: Row) -> Metrics | None:
+        """Metrics on disk, if these settings made them."""
+        file = self._place(person, row) / METRICS_FILE
+        if not file.is_file():
+            return None
+        known = json.loads(file.read_text(encoding="utf-8"))
+        return known["metrics"] if known["key"] == self._key(person, row) else None
+
+    def _make(self, person: Person, row: Row) -> Metrics:
+        place = self._place(person, row)
         begun = time.perf_counter()
         avatar = self._made(person, row, place / "runs")
         seconds = time.perf_counter() - begun
@@ -154,14 +160,20 @@ class Ablation:
         progress = stage_of(self._stages, f"{person.name}, {row.name}: held-out frames")
         metrics = evaluate_against_identity(avatar, person.identity, detector=self._detector, progress=progress)
         metrics["seconds"] = seconds
-        write_json(file, {"key": key, "metrics": metrics})
+        write_json(place / METRICS_FILE, {"key": self._key(person, row), "metrics": metrics})
         return metrics
 
     def avatar(self, person: Person, name: str) -> RiggedAvatar:
-        """The avatar of a cell."""
-        self.cell(person, name)
+        """The avatar of a cell, made if its file is not there: metrics may be kept without it."""
         row = next(row for row in ROWS if row.name == name)
+        if not self.has_avatar(person, name):
+            self._make(person, row)
         return load_avatar(self._place(person, row) / AVATAR_FILE, body=self._body)
+
+    def has_avatar(self, person: Person, name: str) -> bool:
+        """Whether the avatar of a cell is on disk, made by these settings."""
+        row = next(row for row in ROWS if row.name == name)
+        return self._known(person, row) is not None and (self._place(person, row) / AVATAR_FILE).is_file()
 
     def _place(self, person: Person, row: Row) -> Path:
         return self._folder / person.name / row.name.replace(" ", "_").replace(":", "")
@@ -255,9 +267,9 @@ def _variant(row: Row, person: Person) -> Variant:
 
 def run_ablation(
     ablation: Ablation, people: Sequence[Person], rows: Sequence[str], report: Callable[[str, str], None]
-) -> dict[str, dict[str, dict[str, float]]]:
-    """All cells: metrics by row and person, row by row. report: hears of each (row, person) before it begins."""
-    found: dict[str, dict[str, dict[str, float]]] = {}
+) -> Cells:
+    """All cells, row by row. report: hears of each (row, person) before it begins."""
+    found: Cells = {}
     for row in (row for row in ROWS if row.name in rows):
         for person in people[:1] if row.one_person else people:
             report(row.name, person.name)
@@ -283,22 +295,3 @@ def ablation_sheet(avatars: dict[str, RiggedAvatar], person: Person, size: int =
     return stack_rows([
         captioned(tile(torch.cat(pictures).clamp(0, 1), len(frames)), name) for name, pictures in rows.items()
     ])  # fmt: skip
-
-
-def ablation_table(cells: dict[str, dict[str, dict[str, float]]], base: str = ROWS[0].name) -> str:
-    """Markdown: the base's medians, and for every row the median over its people of the differences to the base."""
-    lines = ["| row | " + " | ".join(SHOWN_METRICS) + " | people |", "|---" * (len(SHOWN_METRICS) + 2) + "|"]
-    for row, people in cells.items():
-        shown = []
-        for metric in SHOWN_METRICS:
-            values = [people[name][metric] for name in people if metric in people[name]]
-            if row != base and base in cells:
-                values = [
-                    people[name][metric] - cells[base][name][metric]
-                    for name in people
-                    if name in cells[base] and metric in people[name] and metric in cells[base][name]
-                ]
-            mark = "" if row == base else "+"
-            shown.append(f"{median(values):{mark}.3g}" if values else "")
-        lines.append(f"| {row} | " + " | ".join(shown) + f" | {len(people)} |")
-    return "\n".join(lines)

@@ -22,7 +22,6 @@ from animportrait3d_core.evaluation.ablation import (
     AblationSettings,
     Person,
     ablation_sheet,
-    ablation_table,
     run_ablation,
 )
 from animportrait3d_core.evaluation.ablation_controls import (
@@ -32,6 +31,7 @@ from animportrait3d_core.evaluation.ablation_controls import (
     in_the_same_state,
     towards_truth,
 )
+from animportrait3d_core.evaluation.ablation_report import ablation_report, fills, medians, people_table, shares
 from animportrait3d_core.evaluation.heldout import held_out_frames
 from animportrait3d_core.optimization.dynamic import Variant, optimize_regions
 from animportrait3d_core.optimization.presets import dynamic_stage
@@ -91,8 +91,8 @@ def test_cells_are_made_once_and_the_table_counts_differences(table, person) -> 
     assert {row: again[row]["amara"]["seconds"] for row in rows} == first  # read, not made
     longer = run_ablation(table(rows, 0.02), [person], ["pre-trained"], lambda *cell: None)
     assert longer["pre-trained"]["amara"]["seconds"] != first["pre-trained"]  # other settings, another cell
-    lines = ablation_table(cells).splitlines()
-    assert len(lines) == 2 + len(rows) and lines[2].startswith("| initial avatar | ")
+    lines = people_table(cells).splitlines()
+    assert len(lines) == 2 + len(rows) and lines[2].startswith("| initial avatar | amara | ")
     psnr = [cells[row]["amara"]["psnr_image"] for row in rows]
     assert f"| {psnr[1] - psnr[0]:+.3g} |" in lines[3]
     sheet = ablation_sheet({row: table(rows).avatar(person, row) for row in rows[:2]}, person, size=32)
@@ -158,3 +158,38 @@ def test_a_cell_is_an_avatar_and_its_numbers(table, person, tmp_path) -> None:
     assert {file.name for file in folder.iterdir()} == {"avatar.safetensors", "metrics.json"}
     stored = json.loads((folder / "metrics.json").read_text())
     assert stored["metrics"]["psnr_image"] > 0 and stored["key"]
+
+
+def test_an_avatar_that_is_gone_is_made_again_and_its_metrics_are_kept(table, person, tmp_path) -> None:
+    first = table(["initial avatar"])
+    metrics = first.cell(person, "initial avatar")
+    assert first.has_avatar(person, "initial avatar")
+    (tmp_path / "cells" / "amara" / "initial_avatar" / "avatar.safetensors").unlink()
+    second = table(["initial avatar"])
+    assert second.cell(person, "initial avatar") == metrics and not second.has_avatar(person, "initial avatar")
+    assert len(second.avatar(person, "initial avatar").gaussians) > 0
+    assert second.has_avatar(person, "initial avatar")
+
+
+def _metrics(level: float) -> dict[str, float]:
+    names = ("image", "face", "eyes", "eyes_closed", "mouth", "flat_eyes_closed", "flat_mouth")
+    return {f"psnr_{name}": level for name in names} | {"label_iou": level / 100}
+
+
+def test_tables_pair_people_and_share_the_ceiling() -> None:
+    cells = {
+        "initial avatar": {"a": _metrics(20), "b": _metrics(30)},
+        "whole method": {"a": _metrics(21), "b": _metrics(33)},
+        "ceiling: true renders": {"a": _metrics(24), "b": _metrics(36)},
+    }
+    initial, whole, ceiling = medians(cells).splitlines()[2:]
+    assert initial.startswith("| initial avatar | 25 |") and initial.endswith(
+        "|  | 0.25 |  | 2 |"
+    )  # no landmarks there
+    assert whole.startswith("| **whole method** | +2 |") and ceiling.startswith("| ceiling: true renders | +5 |")
+    assert "| whole method | b | +3 |" in people_table(cells)
+    assert shares(cells).splitlines()[2:] == ["| whole method | 0.38 | 0.38 | 0.38 |"]  # median of 1/4 and 3/6
+    assert fills(cells).splitlines()[2] == "| a | 21.0 | 20.0 | 21.0 | 21.0 | 20.0 | 21.0 |"
+    assert ablation_report(cells).count("| row |") == 3
+    alone = {"whole method": {"a": _metrics(21)}}
+    assert shares(alone) == fills(alone) == "" and "| **whole method** |  |" in medians(alone)
