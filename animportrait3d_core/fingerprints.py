@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from .progress import behind
+from .progress import behind, may_stop
 
 ROOT = Path(__file__).parent
 
@@ -41,9 +41,11 @@ def _update(digest: Any, value: Any, around: set[int]) -> None:
         return
     digest.update(f"{type(value).__name__}(".encode())
     if isinstance(value, torch.Tensor):
+        may_stop()  # weights of a large model take seconds
         digest.update(f"{value.dtype}{tuple(value.shape)}{value.requires_grad}".encode())
-        array = value.detach().cpu().contiguous()
-        digest.update(array.reshape(-1).view(torch.uint8).numpy().tobytes())
+        # A copy: parameters whose data an inference tensor has replaced cannot be viewed, under either mode.
+        copied = value.detach().cpu().clone(memory_format=torch.contiguous_format)
+        digest.update(copied.reshape(-1).view(torch.uint8).numpy())
     elif isinstance(value, np.ndarray):
         digest.update(f"{value.dtype}{value.shape}".encode())
         digest.update(np.ascontiguousarray(value).tobytes())

@@ -52,7 +52,8 @@ class Work(Protocol):
     """Something done in steps, with a state between any two of them.
 
     One whose steps take unequal time may say `next_step_is_long`: its state is then saved before such a step, and a
-    stop does not wait for the step's end.
+    stop does not wait for the step's end. Nor does it where the work says `may_stop_within_steps`: that its state is
+    the one before the step until `step_index` counts up, and that nothing stops a step from then on.
     """
 
     @property
@@ -305,11 +306,19 @@ def _carry_out(work: Work, run: Run | None, report: Callable[[], None] | None, s
     end, is_first = time.perf_counter() + seconds, True
     while work.step_index < work.steps and processes.agree(time.perf_counter() < end):
         # A stop within a step would lose those since the last save; within the first, which compiles kernels, none.
-        is_long = getattr(work, "next_step_is_long", False)
+        is_long, may_stop_within = (
+            getattr(work, name, False) for name in ("next_step_is_long", "may_stop_within_steps")
+        )
         if is_long and run is not None and not is_first:
             run.save(work)
-        with contextlib.nullcontext() if is_first or is_long else stopped_by(None):
-            work.step()
+        before = work.step_index
+        try:
+            with contextlib.nullcontext() if is_first or is_long or may_stop_within else stopped_by(None):
+                work.step()
+        except BaseException:
+            if may_stop_within and run is not None and not is_first and work.step_index == before:
+                run.save(work)
+            raise
         is_first = False
         if run is not None:
             run.save_if_due(work)

@@ -83,6 +83,26 @@ def test_what_a_step_raises_leaves_the_last_state(tmp_path):
     assert again.total.item() == 21
 
 
+@pytest.mark.parametrize("counted", [False, True])
+def test_a_stop_within_a_step_is_saved_as_long_as_nothing_has_changed(tmp_path, counted):
+    class Stopped(Sum):
+        may_stop_within_steps = True
+
+        def step(self):
+            if self.step_index == 3 and not counted:
+                raise KeyboardInterrupt
+            super().step()
+            if self.step_index == 4:
+                raise KeyboardInterrupt
+
+    work = Stopped()
+    with pytest.raises(KeyboardInterrupt):
+        carry_out(work, Run(tmp_path, "sum", {}, save_seconds=1000))
+    again, seen = Sum(), []
+    carry_out(again, Run(tmp_path, "sum", {}), lambda: seen.append(again.step_index))
+    assert seen[0] == (1 if counted else 4) and again.total.item() == 21
+
+
 def test_one_process_at_a_time_works_in_a_folder(tmp_path):
     refused = []
 

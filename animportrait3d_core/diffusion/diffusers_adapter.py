@@ -21,6 +21,7 @@ from .guidance import NO_CONTROLNET, Prediction, TextEmbedding, check_latents, c
 from .lora import add_lora
 from .model_files import Model, read_config
 from .single_file import load_single_file, load_single_file_vae
+from .stops import stops_between_blocks
 
 _WHERE = "load_guidance"
 SETTINGS_FILE = "guidance.json"
@@ -96,7 +97,7 @@ class DiffusersGuidance(SocketValue):
 
     def session(self) -> contextlib.AbstractContextManager[None]:
         """See `Guidance`. The weights stay where they are."""
-        return contextlib.nullcontext()
+        return stops_between_blocks(self.device, self.unet, self.controlnet, self.vae)
 
     def summary(self) -> str:
         """What this guidance is, in three lines."""

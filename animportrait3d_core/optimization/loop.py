@@ -20,7 +20,7 @@ from ..avatar.table import GaussianTable
 from ..errors import InvalidInput
 from ..fingerprints import fingerprint
 from ..gaussians import Gaussians, sh_degree
-from ..progress import Progress, tell_values
+from ..progress import Progress, stopped_by, tell_values
 from ..randomness import generator_at, seed_at
 from ..render import GaussianImage
 from ..rigging import QuaternionOrder, TriangleFrames, triangle_frames
@@ -98,6 +98,8 @@ class AvatarOptimizer:
     is drawn depends on (seed, stage, step). Bit for bit repeatable on the CPU; a GPU adds up gradients in any order.
     """
 
+    may_stop_within_steps = True
+
     def __init__(
         self,
         avatar: RiggedAvatar,
@@ -140,12 +142,13 @@ class AvatarOptimizer:
             crops = Crops(torch.cat(colors), torch.cat(alphas), scene)
             losses = {**self.objective.losses(crops, self.step_index), **self._penalties(renders)}
             gradients, seen = self._gradients(torch.stack(list(losses.values())).sum(), renders)
-            self.losses = {name: float(value.detach()) for name, value in losses.items()}
-            self.step_index += 1
-            if self._are_finite(gradients):
-                self._update(gradients)
-                for hook in self._hooks:
-                    hook.after_step(self._table, self.step_index, seen)
+            with stopped_by(None):  # up to here nothing has changed
+                self.losses = {name: float(value.detach()) for name, value in losses.items()}
+                self.step_index += 1
+                if self._are_finite(gradients):
+                    self._update(gradients)
+                    for hook in self._hooks:
+                        hook.after_step(self._table, self.step_index, seen)
         self.image, self.scene = crops.images[0].detach(), scene
 
     def key(self) -> dict[str, str]:

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import gc
 import json
+import math
 import sys
+import time
 import traceback
 import weakref
 from pathlib import Path
@@ -38,6 +40,7 @@ from animportrait3d_core.diffusion.diffusers_adapter import (  # noqa: E402
     load_guidance,
 )
 from animportrait3d_core.diffusion.score import Question, ScoreText, image_score  # noqa: E402
+from animportrait3d_core.progress import stopped_by  # noqa: E402
 from animportrait3d_core.workflow.registry import load_pack  # noqa: E402
 
 NODE = load_pack(ROOT).NODE_CLASS_MAPPINGS["AP3D_GuidanceFromModel"]
@@ -279,6 +282,10 @@ def check_fingerprints(loaded):
         found["lora, loaded"] = loaded.guidance(lora).fingerprint
         NATIVE_CONTENTS._WEIGHTS.clear()
         found["plain, lora loaded"] = loaded.guidance().fingerprint
+    NATIVE_CONTENTS._WEIGHTS.clear()
+    with torch.inference_mode():  # what the checkpoint does not hold, as another process may find it in memory
+        loaded.clip.cond_stage_model.clip_l.transformer.text_projection.weight.normal_()
+    found["plain, another projection"] = loaded.guidance().fingerprint
     return found
 
 
@@ -306,7 +313,7 @@ def check_sessions(loaded):
         loads.clear()
         with native.session():
             opening = len(loads)
-            copy = weakref.ref(native._work.autoencoder._network)
+            copy = weakref.ref(native._work.autoencoder.network)
             for _ in range(3):
                 native.predict_noise(latents, STEPS, text, condition)
                 native.encode(torch.zeros(1, 32, 32, 3))
@@ -325,6 +332,68 @@ def check_sessions(loaded):
         "hint of the user": loaded.control.cond_hint_original is None, "works alone": alone,
         "inference tensors": answer.eps.is_inference() or text.hidden_states.is_inference(), "held": held,
     }  # fmt: skip
+
+
+class Stop(BaseException):
+    pass
+
+
+class Looks:
+    """Of a user who presses stop at one of them; seconds: the longest time between two."""
+
+    def __init__(self, at=math.inf):
+        self.times, self.at = [clocks()], at
+
+    def __call__(self):
+        self.times.append(clocks())
+        if len(self.times) > self.at:
+            raise Stop
+
+    @property
+    def seconds(self):
+        times = [*self.times, clocks()]
+        return max(min(now - then for now, then in zip(*pair)) for pair in zip(times[1:], times))
+
+
+def clocks():
+    return time.perf_counter(), time.process_time()
+
+
+def check_stops(loaded):
+    """How long a stop waits, and what it leaves behind."""
+    native = loaded.guidance()
+    latents, condition = inputs(2)
+    schedule = NoiseSchedule.stable_diffusion()
+    images = torch.rand(2, 64, 64, 3, generator=torch.Generator().manual_seed(2))
+    text = ScoreText(*(native.encode_prompt([words]) for words in ("a man", "blurry", "")))
+    before = native.predict_noise(latents, 500, text.prompt, condition).eps
+    seconds, counts = {}, {}
+    with torch.inference_mode():
+        look = Looks()
+        with stopped_by(look):
+            native.fingerprint  # noqa: B018
+        seconds["hash"], look = look.seconds, Looks()
+        with stopped_by(look), native.session():
+            seconds["open"], score_looks = look.seconds, Looks()
+            with torch.inference_mode(False), stopped_by(score_looks):
+                image_score(native, schedule, images, Question(text, condition, latents), (500, 420, 300))
+            seconds["score"], counts["score"] = score_looks.seconds, len(score_looks.times)
+        for at in (5, len(score_looks.times) - 5):
+            try:
+                with native.session(), torch.inference_mode(False), stopped_by(Looks(at)):
+                    image_score(native, schedule, images, Question(text, condition, latents), (500, 420, 300))
+            except Stop:
+                counts[f"stopped at {at}"] = at
+    after = native.predict_noise(latents, 500, text.prompt, condition).eps
+    cleaned = loaded.model.model.current_patcher is None and loaded.control.cond_hint_original is None
+    hooks = sum(len(module._forward_hooks) for module in loaded.model.model.modules())
+    return {
+        "seconds": seconds,
+        "counts": counts,
+        "same": torch.equal(before, after),
+        "cleaned": cleaned,
+        "hooks": hooks,
+    }
 
 
 def check_score(loaded):

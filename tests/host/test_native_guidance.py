@@ -24,8 +24,8 @@ pytestmark = [
 ]
 WORKER = Path(__file__).with_name("native_worker.py")
 NAMES = (
-    "epsilon", "v", "batches", "autoencoder", "half_autoencoder", "patches", "fingerprints", "sessions", "score",
-    "refusals",
+    "epsilon", "v", "batches", "autoencoder", "half_autoencoder", "patches", "fingerprints", "sessions", "stops",
+    "score", "refusals",
 )  # fmt: skip
 EXACT = 1e-5
 
@@ -109,7 +109,8 @@ def test_what_users_put_before_it_is_heard(measured):
 def test_fingerprints_tell_apart_what_answers_differently(measured, tiny_models):
     found = measured("fingerprints")
     assert found["lora, loaded"] == found["lora"] and found["plain, lora loaded"] == found["plain"]
-    assert len(set(found.values())) == len(found) - 2
+    assert found["plain, another projection"] == found["plain"], "which the checkpoint does not hold"
+    assert len(set(found.values())) == len(found) - 3
     again = ask_worker(tiny_models, "same_files")["same_files"]
     assert again == {name: found[name] for name in again}, "in another process"
 
@@ -120,6 +121,13 @@ def test_a_session_loads_once_and_leaves_nothing_behind(measured):
     assert all(found[name] for name in ("copy is gone", "work is gone", "cleaned", "hint of the user", "works alone"))
     assert found["plain weights"] and not found["inference tensors"]
     assert "BaseModel" in found["held"] and not any("Autoencod" in name for name in found["held"])
+
+
+def test_a_stop_is_heard_within_a_call_and_leaves_nothing_behind(measured):
+    found = measured("stops")
+    assert max(found["seconds"].values()) < 1, found["seconds"]
+    assert found["counts"]["score"] > 50 and len(found["counts"]) == 3, "both stops were heard"
+    assert found["same"] and found["cleaned"] and found["hooks"] == 0
 
 
 def test_a_score_rule_gives_the_adapters_gradient(measured):

@@ -12,6 +12,7 @@ from animportrait3d_core.cameras import orbit_cameras
 from animportrait3d_core.errors import InvalidInput
 from animportrait3d_core.optimization import AvatarOptimizer, LearningRates, Scene, Stage, optimize_avatar
 from animportrait3d_core.parts import AvatarPart
+from animportrait3d_core.progress import may_stop, stopped_by
 from animportrait3d_core.runs import STATE_FILE
 
 BLACK = torch.zeros(3)
@@ -159,6 +160,37 @@ def test_a_cancelled_stage_goes_on_and_ends_bit_identical(start, tmp_path, caplo
     assert f"paint: goes on at step {stop} of 24" in caplog.text
     assert_equal(resumed, whole)
     assert list(tmp_path.iterdir()) == []
+
+
+class Stopped(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("stop", [0, 1, 7])
+def test_a_stop_within_a_step_loses_no_step(start, tmp_path, stop) -> None:
+    whole = optimize_avatar(painter(start))
+    done, within = [], []
+
+    class Slow(Paint):
+        def losses(self, crops, step):
+            within.append(step)
+            may_stop()
+            within.clear()
+            return super().losses(crops, step)
+
+    def user() -> None:
+        if within == [stop]:
+            raise Stopped
+
+    optimizer = AvatarOptimizer(start, STAGE, OpenMouths(start), Slow(RED))
+    with pytest.raises(Stopped), stopped_by(user):
+        optimize_avatar(optimizer, tmp_path, lambda step, *_: done.append(step))
+    assert len(done) == stop
+    steps = []
+    slow = AvatarOptimizer(start, STAGE, OpenMouths(start), Slow(RED))
+    resumed = optimize_avatar(slow, tmp_path, lambda step, *_: steps.append(step))
+    assert steps == list(range(stop + 1, 25))
+    assert_equal(resumed, whole)
 
 
 def test_each_step_tells_the_terms_of_its_loss(start) -> None:

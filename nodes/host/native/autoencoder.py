@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class NativeAutoencoder:
-    """See core's protocol `Autoencoder`.  patcher: the copy, for the host's memory management."""
+    """See core's protocol `Autoencoder`.  network: the copy.  patcher: of it, for the host's memory management."""
 
     def __init__(self, vae: Any, latent_format: Any) -> None:
         self.channels, self.factor = int(vae.latent_channels), int(vae.downscale_ratio)
@@ -30,7 +30,7 @@ class NativeAutoencoder:
             network.regularization = _moments()
         patcher: Any = comfy_module("comfy.model_patcher")
         self.patcher = patcher.ModelPatcher(network, vae.device, vae.patcher.offload_device)
-        self._network, self._device = network, vae.device
+        self.network, self._device = network, vae.device
 
     def release(self) -> None:
         """Leave the device; the host forgets the copy when nobody holds it."""
@@ -38,7 +38,7 @@ class NativeAutoencoder:
 
     def moments(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
         """See `Autoencoder`."""
-        encoded = self._network.encode(images.to(self._device).float())
+        encoded = self.network.encode(images.to(self._device).float())
         if not self._has_posterior:
             return encoded, None
         mean, logarithm = encoded.chunk(2, dim=1)
@@ -46,7 +46,7 @@ class NativeAutoencoder:
 
     def images(self, latents: Tensor) -> Tensor:
         """See `Autoencoder`."""
-        return self._network.decode(latents.to(self._device).float())
+        return self.network.decode(latents.to(self._device).float())
 
 
 def check_vae(where: str, vae: Any, latent_format: Any) -> None:

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 _WEIGHTS: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()
 """Hashes of networks: reading them takes seconds, and no node of the host changes unpatched weights."""
+_UNUSED = (".text_projection.weight", ".logit_scale")
+"""Of text encoders: what makes one vector of a text, for which nothing here asks. Checkpoints of Stable Diffusion 1.5
+hold none of it, and the host then leaves in memory what was there before."""
 _PLAIN = (str, int, float, bool, bytes, type(None))
 
 
@@ -43,7 +46,9 @@ def _patched(patcher: Any, prefix: str | None = None) -> tuple[str, Any]:
 
     network = patcher.model
     if network not in _WEIGHTS:
-        weights = {name: entry[0][0] for name, entry in patcher.get_key_patches(prefix).items()}
+        entries = patcher.get_key_patches(prefix).items()
+        # Detached: weights that were patched once want no gradients any more, though they are the same.
+        weights = {name: entry[0][0].detach() for name, entry in entries if not name.endswith(_UNUSED)}
         _WEIGHTS[network] = fingerprint(weights)
     return _WEIGHTS[network], plain(patcher.patches)
 

@@ -42,6 +42,8 @@ class NativeWork:
 
     def __init__(self, parts: NativeParts, stack: contextlib.ExitStack, autoencoder: NativeAutoencoder) -> None:
         """stack: what is undone at the end."""
+        from animportrait3d_core.diffusion.stops import stops_between_blocks
+
         self.autoencoder = autoencoder
         self._control = None if parts.control_net is None else parts.control_net.copy()
         if self._control is not None:
@@ -49,6 +51,8 @@ class NativeWork:
         conds = _conditioning(parts, self._control, autoencoder)
         self._patcher = _patcher_for(parts.model, conds)
         self._load(parts, stack, conds)
+        networks = (self._base.diffusion_model, getattr(self._control, "control_model", None), autoencoder.network)
+        stack.enter_context(stops_between_blocks(self._patcher.load_device, *networks))
 
     def _load(self, parts: NativeParts, stack: contextlib.ExitStack, given: dict[str, Any]) -> None:
         """The steps of `CFGGuider.sample` and `outer_sample` before the sampler, and on the stack those after it."""

@@ -1,0 +1,87 @@
+"""A stop does not wait until a network has answered, and a network that nobody stops answers as ever."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from animportrait3d_core.diffusion.stops import stops_between_blocks
+from animportrait3d_core.fingerprints import fingerprint
+from animportrait3d_core.progress import stopped_by
+from tests.diffusion.toys import SIZE, load_toy, save_toy
+
+LATENTS = torch.ones(1, 4, 8, 8)
+
+
+class Stop(BaseException):
+    pass
+
+
+@pytest.fixture(scope="module")
+def guidance(tmp_path_factory):
+    return load_toy(save_toy(tmp_path_factory.mktemp("toy")))
+
+
+def looks_within(work):
+    """How often the user is asked."""
+    seen = []
+    with stopped_by(lambda: seen.append(None)):
+        work()
+    return len(seen)
+
+
+def works(guidance):
+    text = guidance.encode_prompt(["a young man"])
+    condition = torch.rand(1, SIZE, SIZE, 4)
+    return {
+        "unet": lambda: guidance.predict_noise(LATENTS, 500, text).eps,
+        "controlnet": lambda: guidance.predict_noise(LATENTS, 500, text, condition).eps,
+        "encoder": lambda: guidance.encode(torch.rand(1, SIZE, SIZE, 3, generator=torch.Generator().manual_seed(0))),
+        "decoder": lambda: guidance.decode(LATENTS),
+    }
+
+
+@pytest.mark.parametrize("name", ["unet", "controlnet", "encoder", "decoder"])
+def test_in_a_session_each_block_looks_and_answers_are_the_same(guidance, name):
+    work = works(guidance)[name]
+    before = work()
+    assert looks_within(work) == 0
+    with guidance.session():
+        assert looks_within(work) >= 4
+        torch.testing.assert_close(work(), before, rtol=0, atol=0)
+    assert looks_within(work) == 0
+
+
+def test_the_way_back_looks_too(guidance):
+    pictures = torch.rand(1, SIZE, SIZE, 3, dtype=torch.float64, requires_grad=True)
+    (before,) = torch.autograd.grad(guidance.encode(pictures).square().sum(), pictures)
+    with guidance.session():
+        loss = guidance.encode(pictures).square().sum()
+        found = []
+        assert looks_within(lambda: found.extend(torch.autograd.grad(loss, pictures))) >= 4
+    assert torch.equal(found[0], before)
+
+
+def test_a_stop_ends_the_call_and_leaves_the_network_as_it_was(guidance):
+    work, seen = works(guidance)["controlnet"], []
+    before, known = work(), fingerprint(guidance.unet)
+
+    def user():
+        seen.append(None)
+        if len(seen) == 3:
+            raise Stop
+
+    with pytest.raises(Stop), guidance.session(), stopped_by(user):
+        work()
+    assert len(seen) == 3 and looks_within(work) == 0
+    assert torch.equal(work(), before) and fingerprint(guidance.unet) == known
+
+
+def test_only_the_processor_is_asked(guidance):
+    work = works(guidance)["unet"]
+    with stops_between_blocks(torch.device("meta"), guidance.unet, None):
+        assert looks_within(work) == 0
+
+
+def test_hashing_of_large_weights_looks_too(guidance):
+    assert looks_within(lambda: fingerprint(guidance.unet)) == len(guidance.unet.state_dict())
