@@ -16,6 +16,7 @@ from .cameras import Cameras, orbit_cameras
 from .errors import InvalidInput, check_shape
 from .files import atomic_write
 from .meshes import Mesh, vertex_normals
+from .progress import behind, may_stop
 from .render import interpolate, rasterize_gaussians, rasterize_mesh
 
 if TYPE_CHECKING:
@@ -150,6 +151,7 @@ def contact_sheet(
     """
     rows = []
     for index, batch in enumerate(batches):
+        may_stop()
         check_shape("contact_sheet", f"batch {index + 1}", batch, ["B", "H", "W", "C"])
         height, width = batch.shape[1:3]
         if len(batch) == 1 and width > height:
@@ -189,5 +191,9 @@ def write_png(image: Tensor, path: str | Path, texts: Mapping[str, str] | None =
     chunks = PngImagePlugin.PngInfo()
     for name, text in (texts or {}).items():
         chunks.add_text(name, text)
-    with atomic_write(path) as temporary:
-        Image.fromarray(pixels).save(temporary, pnginfo=chunks)
+
+    def write() -> None:
+        with atomic_write(path) as temporary:
+            Image.fromarray(pixels).save(temporary, pnginfo=chunks)
+
+    behind(write)  # seconds for a large one

@@ -17,8 +17,8 @@ from ..progress import may_stop
 def stops_between_blocks(device: torch.device, *networks: nn.Module | None) -> Iterator[None]:
     """Within the block, calls of the networks look around each of their blocks whether they may stop, back as well.
 
-    Blocks are what stands in the networks' `ModuleList`s, as in U-Nets, ControlNets and autoencoders of diffusers and
-    of ComfyUI. On other devices than the CPU nothing is done: a call ends there as soon as its work is in the queue.
+    Blocks are what stands in the networks' lists of modules, as in U-Nets, ControlNets and autoencoders of diffusers
+    and of ComfyUI. On other devices than the CPU nothing is done: a call ends there once its work is in the queue.
     """
     handles: list[RemovableHandle] = []
     if device.type == "cpu":
@@ -33,7 +33,7 @@ def stops_between_blocks(device: torch.device, *networks: nn.Module | None) -> I
 
 def _blocks(network: nn.Module) -> Iterator[nn.Module]:
     for module in network.modules():
-        if isinstance(module, nn.ModuleList):
+        if isinstance(module, (nn.ModuleList, nn.Sequential)):
             yield from module
 
 

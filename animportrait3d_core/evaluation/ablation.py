@@ -26,7 +26,7 @@ from ..conditioning import Prompts
 from ..diffusion import Guidance
 from ..diffusion.diffusers_adapter import CONTROLNET_FOLDER, GuidanceFiles, load_guidance
 from ..errors import InvalidInput
-from ..files import write_json
+from ..files import sha256_of_file, write_json
 from ..fingerprints import fingerprint
 from ..initialization import InitializationSettings, Networks, Subject, find_subject
 from ..optimization import fit_to_views
@@ -179,9 +179,16 @@ class Ablation:
         return self._folder / person.name / row.name.replace(" ", "_").replace(":", "")
 
     def _key(self, person: Person, row: Row) -> str:
-        kept = (self._settings.preset, self._settings.length, self._settings.seed, self._settings.initialization)
-        files = sorted((path.name, path.stat().st_size) for path in self._prior.rglob("*.safetensors"))
-        return fingerprint((row, person.identity, kept, files))
+        settings = self._settings
+        kept: tuple[object, ...] = (row, person.identity, settings.seed, settings.initialization)
+        if row.stages:
+            kept += (settings.preset, settings.length, self._prior_contents)
+        return fingerprint(kept)
+
+    @functools.cached_property
+    def _prior_contents(self) -> list[tuple[str, str]]:
+        files = (path for path in sorted(self._prior.rglob("*")) if path.suffix in (".safetensors", ".json"))
+        return [(path.relative_to(self._prior).as_posix(), sha256_of_file(path)) for path in files]
 
     def _made(self, person: Person, row: Row, runs: Path) -> RiggedAvatar:
         start = self._start(person, row.after, runs) if row.after in STARTS else self.avatar(person, row.after)

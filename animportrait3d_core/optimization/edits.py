@@ -60,6 +60,8 @@ class EditMaker:
     """Edits of an avatar (`runs.Work`), in each step of as many scenes as fill a call of the guidance; what is counted
     are scenes. Texts have no view word, as in the authors' code."""
 
+    may_stop_within_steps = True
+
     def __init__(
         self, avatar: RiggedAvatar, scenes: Scenes, asked: RegionGuidance, settings: EditSettings, seed: int = 0
     ) -> None:

@@ -17,9 +17,9 @@ class Stop(BaseException):
     pass
 
 
-@pytest.fixture(scope="module")
-def guidance(tmp_path_factory):
-    return load_toy(save_toy(tmp_path_factory.mktemp("toy")))
+@pytest.fixture(scope="module", params=[False, True], ids=["kl", "tiny"])
+def guidance(request, tmp_path_factory):
+    return load_toy(save_toy(tmp_path_factory.mktemp("toy"), tiny=request.param))
 
 
 def looks_within(work):

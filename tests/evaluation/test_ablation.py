@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -169,6 +170,20 @@ def test_an_avatar_that_is_gone_is_made_again_and_its_metrics_are_kept(table, pe
     assert second.cell(person, "initial avatar") == metrics and not second.has_avatar(person, "initial avatar")
     assert len(second.avatar(person, "initial avatar").gaussians) > 0
     assert second.has_avatar(person, "initial avatar")
+
+
+def test_another_prior_makes_other_cells_and_the_same_starts(table, person, prior, tmp_path, mannequin_body) -> None:
+    rows = ["initial avatar", "refinement only"]
+    known = run_ablation(table(rows), [person], rows, lambda *cell: None)
+    other = tmp_path / "other"
+    shutil.copytree(prior, other)
+    weights = other / "unet" / "diffusion_pytorch_model.safetensors"
+    contents = bytearray(weights.read_bytes())
+    contents[-1] ^= 1  # as many bytes as before
+    weights.write_bytes(bytes(contents))
+    again = Ablation(tmp_path / "cells", other, mannequin_body, None, AblationSettings(tuple(rows), "draft", 0.01))
+    found = run_ablation(again, [person], rows, lambda *cell: None)
+    assert found[rows[0]] == known[rows[0]] and found[rows[1]] != known[rows[1]]
 
 
 def _metrics(level: float) -> dict[str, float]:
