@@ -6,8 +6,4 @@ quick; torch, numba and the mesh libraries are imported by the modules that need
 
 from __future__ import annotations
 
-from .kernel_cache import settle_kernel_cache
-
 __version__ = "0.1.0"
-
-settle_kernel_cache()

@@ -229,8 +229,9 @@ def _add_train_controlnet(commands: argparse._SubParsersAction, common: argparse
 
 
 def _run(options: argparse.Namespace) -> int:
-    from .workflow import RunSettings, load_registry, run
     from .workflow.console import ConsoleListener
+    from .workflow.registry import load_registry
+    from .workflow.runner import RunSettings, run
 
     options.listener = ConsoleListener(quiet=options.quiet or options.json)
     settings = RunSettings(

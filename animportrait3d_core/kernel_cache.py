@@ -1,4 +1,4 @@
-"""Where compiled kernels are kept; settled when the package is imported, before Numba is.
+"""Where compiled kernels are kept; settled before Numba is imported (`kernels`).
 
 Numba keeps them beside the source. Where that folder cannot be written it looks for another one in the user's home, and
 ends where there is none; and it ends at files that a full disk or a crash left empty. Both are mended here: kernels are

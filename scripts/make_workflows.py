@@ -17,9 +17,9 @@ sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
 
 from shipped_graphs import first_stage, real_models, saved_avatar, second_stage  # noqa: E402  (needs the path above)
 
-from animportrait3d_core.workflow import load_registry  # noqa: E402
 from animportrait3d_core.workflow.builder import WorkflowBuilder  # noqa: E402
 from animportrait3d_core.workflow.prepare import prepare  # noqa: E402
+from animportrait3d_core.workflow.registry import load_registry  # noqa: E402
 
 WORKFLOWS: dict[str, Callable[[WorkflowBuilder], None]] = {
     "health_check": first_stage.health_check,

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from animportrait3d_core.avatar import RiggedAvatar
     from animportrait3d_core.body.model import BodyModel
     from animportrait3d_core.body.parameters import BodyParameters
-    from animportrait3d_core.workflow import RunContext
+    from animportrait3d_core.workflow.context import RunContext
 
 ROOT = Path(__file__).parents[1]
 SmallDisk = Callable[[int], AbstractContextManager[None]]
@@ -88,8 +88,7 @@ def node_classes(pack: ModuleType) -> Mapping[str, Any]:
 @pytest.fixture()
 def run_context(tmp_path: Path) -> Iterator[RunContext]:
     """A run in progress whose folders input, models, output and temp lie in `tmp_path`; nothing is in them."""
-    from animportrait3d_core.workflow import RunContext
-    from animportrait3d_core.workflow.context import activate
+    from animportrait3d_core.workflow.context import RunContext, activate
 
     folders: dict[str, Any] = {f"{name}_directory": tmp_path / name for name in ("input", "models", "output", "temp")}
     with activate(RunContext(**folders, node_id="7")) as context:

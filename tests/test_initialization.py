@@ -23,7 +23,7 @@ from animportrait3d_core.rigging.points import PointSettings
 from animportrait3d_core.runs import STATE_FILE
 from animportrait3d_core.surface import RefineSettings
 from animportrait3d_core.surface.color_training import ColorFieldSettings
-from animportrait3d_core.workflow import RunSettings, run
+from animportrait3d_core.workflow.runner import RunSettings, run
 
 ROOT = Path(__file__).parents[1]
 TINY = InitializationSettings(

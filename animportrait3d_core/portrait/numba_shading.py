@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-import numba
 import numpy as np
+
+from ..kernels import numba
 
 NO_COLORS = np.zeros((0, 3, 3), np.float32)
 NO_UVS = np.zeros((0, 3, 2), np.float32)

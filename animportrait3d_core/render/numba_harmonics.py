@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import math
 
-import numba
 import numpy as np
 import torch
 
 from ..gaussians import SH_C0
+from ..kernels import numba
 from .scene import GaussianScene
 from .threads import run_parallel
 from .torch_projection import SH_C1, SH_C2, SH_C3

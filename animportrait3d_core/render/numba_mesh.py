@@ -10,9 +10,9 @@ The twin is `torch_mesh.py`.
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 
+from ..kernels import numba
 from .scene import NEAR_PLANE
 from .threads import run_parallel
 

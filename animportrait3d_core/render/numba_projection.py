@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import math
 
-import numba
 import numpy as np
 import torch
 
+from ..kernels import numba
 from .scene import BLUR, FRUSTUM_MARGIN, MIN_ALPHA, NEAR_PLANE, GaussianScene, Projection
 from .threads import run_parallel
 

@@ -17,9 +17,9 @@ What makes it fast on a CPU:
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 
+from ..kernels import numba
 from .scene import MAX_ALPHA, MIN_ALPHA, MIN_TRANSMITTANCE, TILE
 
 GEOMETRY_COLUMNS = 6  # gradient columns before the channels: mean x, y, conic xx, xy, yy, opacity

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 
-import numba
 import numpy as np
 import torch
 
+from ..kernels import numba
 from .scene import NEAR_PLANE
 from .silhouettes import DEPTH_TOLERANCE, Crossings
 from .threads import run_parallel

@@ -6,9 +6,9 @@ points of a level in their order: the result does not depend on the number of th
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 
+from ..kernels import numba
 from ..render.threads import run_parallel
 
 _PRIME_Y, _PRIME_Z = np.int64(2654435761), np.int64(805459861)

@@ -12,9 +12,9 @@ from PIL import Image
 from animportrait3d_core.avatar.io import is_avatar_file, load_avatar, save_avatar
 from animportrait3d_core.errors import InvalidInput, MissingModelFile
 from animportrait3d_core.files import write_safetensors
-from animportrait3d_core.workflow import RunSettings, run
 from animportrait3d_core.workflow.builder import WorkflowBuilder
 from animportrait3d_core.workflow.definitions import define_node
+from animportrait3d_core.workflow.runner import RunSettings, run
 
 
 def choices(node_classes):

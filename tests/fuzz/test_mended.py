@@ -18,7 +18,7 @@ import torch
 from animportrait3d_core.errors import AnimPortraitError, IncompatibleCheckpoint, InvalidInput
 from animportrait3d_core.files import read_safetensors, write_safetensors
 from animportrait3d_core.torch_checkpoints import Storage, StoredTensor, materialize, read_torch_checkpoint
-from animportrait3d_core.workflow import read_graph_file
+from animportrait3d_core.workflow.graph import read_graph_file
 from tests.fuzz.format import Format, Seed
 from tests.fuzz.formats import FORMATS
 from tests.fuzz.model_seeds import body_arrays, npz_of

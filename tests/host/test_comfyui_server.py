@@ -18,10 +18,11 @@ import pytest
 from PIL import Image
 
 from animportrait3d_core.avatar.io import save_avatar
-from animportrait3d_core.workflow import prompt_to_json, read_graph_file, ui_to_prompt
 from animportrait3d_core.workflow.builder import WorkflowBuilder
+from animportrait3d_core.workflow.convert import ui_to_prompt
 from animportrait3d_core.workflow.core_nodes import CORE_NODES
 from animportrait3d_core.workflow.definitions import define_node
+from animportrait3d_core.workflow.graph import prompt_to_json, read_graph_file
 from animportrait3d_core.workflow.overrides import apply_override
 from animportrait3d_core.workflow.ui_graph import BYPASSED
 from tests.host.browser import run_graphs

@@ -13,10 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from animportrait3d_core.workflow import prompt_to_json, read_graph_file, ui_to_prompt
 from animportrait3d_core.workflow.builder import WorkflowBuilder
+from animportrait3d_core.workflow.convert import ui_to_prompt
 from animportrait3d_core.workflow.core_nodes import CORE_NODES
 from animportrait3d_core.workflow.definitions import define_node
+from animportrait3d_core.workflow.graph import prompt_to_json, read_graph_file
 from animportrait3d_core.workflow.subgraphs import subgraph_entries
 from tests.host.browser import installed_frontend, run_script
 from tests.host.frontend_server import FrontendServer, object_info

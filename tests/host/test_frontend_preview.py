@@ -18,8 +18,8 @@ import pytest
 import torch
 
 from animportrait3d_core.export.page_data import pose_vectors
-from animportrait3d_core.workflow import load_registry
 from animportrait3d_core.workflow.builder import WorkflowBuilder
+from animportrait3d_core.workflow.registry import load_registry
 from tests.host.browser import ROOT, browser_environment, installed_frontend, run_script
 from tests.host.comfy_protocol import Script
 from tests.host.frontend_server import FrontendServer, object_info

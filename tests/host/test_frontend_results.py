@@ -19,9 +19,10 @@ from PIL import Image
 from animportrait3d_core import doctor
 from animportrait3d_core.animation import write_film
 from animportrait3d_core.embedded.contents import embedded_findings
-from animportrait3d_core.workflow import load_registry, read_graph_file
 from animportrait3d_core.workflow.builder import WorkflowBuilder
 from animportrait3d_core.workflow.core_nodes import CORE_NODES
+from animportrait3d_core.workflow.graph import read_graph_file
+from animportrait3d_core.workflow.registry import load_registry
 from tests.host.browser import ROOT, browser_environment, installed_frontend, run_graphs
 from tests.host.comfy_protocol import Script, solid
 from tests.host.frontend_server import FrontendServer, object_info

@@ -12,7 +12,7 @@ import torch
 
 from animportrait3d_core.errors import InvalidInput, MissingModelFile
 from animportrait3d_core.progress import tell_values
-from animportrait3d_core.workflow import Interrupted
+from animportrait3d_core.workflow.context import Interrupted
 
 
 @pytest.fixture()

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from animportrait3d_core.workflow import load_registry
 from animportrait3d_core.workflow.builder import WorkflowBuilder
+from animportrait3d_core.workflow.registry import load_registry
 from tests.host.browser import ROOT, patience, run_script
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(20 * patience())]

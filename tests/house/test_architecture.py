@@ -15,7 +15,7 @@ from animportrait3d_core.cameras import view_preset
 from animportrait3d_core.meshes import Mesh
 from animportrait3d_core.portrait.mesh import MeshPortrait
 from animportrait3d_core.portrait.views import render_views
-from animportrait3d_core.workflow import load_registry
+from animportrait3d_core.workflow.registry import load_registry
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")

@@ -35,7 +35,7 @@ ARROWS = {
     # tools that know nothing of the method
     "files": "progress",
     "kernel_cache": "files",
-    "__init__": "kernel_cache",
+    "kernels": "kernel_cache",
     "runs": "files progress",
     "model_weights": "",
     "archives": "",
@@ -43,22 +43,22 @@ ARROWS = {
     "npy_arrays": "archives pickles",
     "torch_checkpoints": "archives files npy_arrays pickles",
     "mesh_queries": "meshes",
-    "render": "cameras gaussians progress rotations",
+    "render": "cameras gaussians kernels progress rotations",
     "mesh_files": "files mesh_queries meshes",
-    "previews": "cameras files meshes render views",
+    "previews": "cameras files meshes progress render views",
     # the method
     "networks": "files landmarks model_weights parts progress",
     "body": "archives cameras devices files head_frame landmarks mesh_files mesh_queries meshes npy_arrays pickles "
     "previews progress regions render rotations socket_values torch_checkpoints views",
-    "surface": "cameras files fingerprints mesh_queries meshes previews progress randomness render runs "
+    "surface": "cameras files fingerprints kernels mesh_queries meshes previews progress randomness render runs "
     "socket_values views",
-    "portrait": "avatar body cameras files gaussians head_frame landmarks mesh_files mesh_queries meshes pickles "
-    "previews progress regions render rotations runs socket_values surface torch_checkpoints views",
+    "portrait": "avatar body cameras files gaussians head_frame kernels landmarks mesh_files mesh_queries meshes "
+    "pickles previews progress regions render rotations runs socket_values surface torch_checkpoints views",
     "segmentation": "cameras meshes parts progress render socket_values views",
     "rigging": "body cameras devices head_frame mesh_queries meshes parts render rotations socket_values",
     "avatar": "body cameras devices files gaussians parts progress render rigging rotations socket_values views",
     "diffusion": "files fingerprints model_weights progress randomness socket_values torch_checkpoints",
-    "conditioning": "body cameras devices landmarks meshes render socket_values",
+    "conditioning": "body cameras devices kernels landmarks meshes render socket_values",
     "optimization": "avatar body cameras conditioning diffusion fingerprints gaussians parts previews progress "
     "randomness render rigging runs similarity views",
     "animation": "archives avatar body cameras files head_frame landmarks meshes npy_arrays pickles previews progress "
@@ -71,8 +71,9 @@ ARROWS = {
     "segmentation surface views",
     # what stands above the method
     "doctor": "files render surface",
-    "embedded": "body cameras conditioning depths diffusion doctor files fingerprints head_frame landmarks mesh_files "
-    "meshes networks parts portrait previews progress regions render rotations runs similarity surface training views",
+    "embedded": "body cameras conditioning depths diffusion doctor files fingerprints head_frame kernels landmarks "
+    "mesh_files meshes networks parts portrait previews progress regions render rotations runs similarity surface "
+    "training views",
     "evaluation": "animation avatar body cameras conditioning diffusion embedded files fingerprints head_frame "
     "initialization landmarks mesh_queries meshes optimization parts portrait previews progress regions "
     "render rigging similarity surface",
@@ -203,9 +204,14 @@ def test_nouns_import_only_nouns(noun):
     assert set(core_parts(ROOT / CORE / f"{noun}.py")) <= NOUNS
 
 
-def test_render_imports_only_nouns():
+def test_render_imports_only_nouns_and_numba():
     for file in (ROOT / CORE / "render").glob("*.py"):
-        assert set(core_parts(file)) <= NOUNS | {"render"}, file
+        assert set(core_parts(file)) <= NOUNS | {"render", "kernels"}, file
+
+
+def test_numba_is_imported_in_one_place_after_its_folder_is_settled():
+    found = [file.stem for file in CORE_FILES if "numba" in {name.split(".")[0] for name in imports(file)}]
+    assert found == ["kernels"]
 
 
 def test_the_runner_knows_nothing_of_portraits():

@@ -22,7 +22,7 @@ from animportrait3d_core.evaluation.surface import surface_error
 from animportrait3d_core.portrait.alignment import HeadAlignment
 from animportrait3d_core.surface import RefineSettings
 from animportrait3d_core.surface.marching_cubes import smooth_mesh
-from animportrait3d_core.workflow import RunSettings, run
+from animportrait3d_core.workflow.runner import RunSettings, run
 from animportrait3d_core.workflow.subgraphs import flatten
 
 ROOT = Path(__file__).parents[2]

@@ -12,9 +12,8 @@ from pathlib import Path
 import pytest
 
 from animportrait3d_core.errors import InvalidInput
-from animportrait3d_core.workflow import load_registry
 from animportrait3d_core.workflow.definitions import define_node
-from animportrait3d_core.workflow.registry import load_pack
+from animportrait3d_core.workflow.registry import load_pack, load_registry
 
 ROOT = Path(__file__).parents[2]
 PACK = load_pack(ROOT)

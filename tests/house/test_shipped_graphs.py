@@ -13,8 +13,9 @@ import pytest
 from animportrait3d_core.avatar.io import save_avatar
 from animportrait3d_core.errors import InvalidInput
 from animportrait3d_core.export import read_avatar_page
-from animportrait3d_core.workflow import RunSettings, read_graph_file, run
+from animportrait3d_core.workflow.graph import read_graph_file
 from animportrait3d_core.workflow.prepare import prepare
+from animportrait3d_core.workflow.runner import RunSettings, run
 from animportrait3d_core.workflow.subgraphs import flatten
 from tests.embedded.prior_samples import save_untrained_prior
 

@@ -24,8 +24,8 @@ from animportrait3d_core.embedded.identities.export import embedded_portrait_fil
 from animportrait3d_core.embedded.mannequin import mannequin_body_files
 from animportrait3d_core.errors import InvalidInput
 from animportrait3d_core.kernel_cache import kernel_trouble
-from animportrait3d_core.workflow import RunSettings, run
 from animportrait3d_core.workflow.builder import WorkflowBuilder
+from animportrait3d_core.workflow.runner import RunSettings, run
 from tests.conftest import ROOT
 
 USE_A_KERNEL = (
@@ -117,7 +117,7 @@ def test_kernels_that_a_full_disk_emptied_are_compiled_again(clone, bare) -> Non
     assert all(file.stat().st_size > 20 for file in clone.rglob("*.nb?"))
 
 
-SMALL_KERNEL = "import numba\n\n\n@numba.njit(cache=True)\ndef twice(value):\n    return 2 * value\n"
+SMALL_KERNEL = "from .kernels import numba\n\n\n@numba.njit(cache=True)\ndef twice(value):\n    return 2 * value\n"
 USE_THE_SMALL_KERNEL = (
     "from animportrait3d_core.kernel_cache import kernel_trouble\ntry:\n"
     "    from animportrait3d_core.small_kernel import twice\n    print(twice(3))\n"

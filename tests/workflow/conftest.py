@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from animportrait3d_core.workflow import active_context
 from animportrait3d_core.workflow.builder import WorkflowBuilder
+from animportrait3d_core.workflow.context import active_context
 
 
 class Source:

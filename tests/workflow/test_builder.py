@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from animportrait3d_core.errors import InvalidInput
-from animportrait3d_core.workflow import Link
 from animportrait3d_core.workflow.builder import WorkflowBuilder
+from animportrait3d_core.workflow.graph import Link
 from animportrait3d_core.workflow.prepare import prepare
 
 

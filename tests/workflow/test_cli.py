@@ -32,7 +32,7 @@ class Slow:
 
     def work(self, seconds, fail):
         from animportrait3d_core import errors
-        from animportrait3d_core.workflow import active_context
+        from animportrait3d_core.workflow.context import active_context
 
         if fail:
             raise getattr(errors, fail, RuntimeError)(f"Slow: {fail}")

@@ -7,8 +7,9 @@ import copy
 import pytest
 
 from animportrait3d_core.errors import InvalidInput
-from animportrait3d_core.workflow import Link, prompt_to_json, ui_to_prompt
+from animportrait3d_core.workflow.convert import ui_to_prompt
 from animportrait3d_core.workflow.definitions import define_node
+from animportrait3d_core.workflow.graph import Link, prompt_to_json
 
 MUTED, BYPASSED = 2, 4
 

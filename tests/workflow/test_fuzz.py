@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from animportrait3d_core.errors import AnimPortraitError
-from animportrait3d_core.workflow import prompt_to_json
+from animportrait3d_core.workflow.graph import prompt_to_json
 from animportrait3d_core.workflow.prepare import prepare
 
 JSON_VALUES = st.recursive(

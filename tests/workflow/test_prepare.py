@@ -7,7 +7,7 @@ import json
 import pytest
 
 from animportrait3d_core.errors import InvalidInput, MissingModelFile
-from animportrait3d_core.workflow import read_graph_file
+from animportrait3d_core.workflow.graph import read_graph_file
 from animportrait3d_core.workflow.prepare import prepare
 
 

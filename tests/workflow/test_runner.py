@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from animportrait3d_core.errors import InvalidInput
-from animportrait3d_core.workflow import Interrupted, OutputCache, RunSettings, active_context, run
+from animportrait3d_core.workflow.context import Interrupted, active_context
+from animportrait3d_core.workflow.runner import OutputCache, RunSettings, run
 
 
 @pytest.fixture()

@@ -9,10 +9,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from animportrait3d_core.errors import InvalidInput
-from animportrait3d_core.workflow import Link, RunSettings, run, ui_to_prompt
 from animportrait3d_core.workflow.builder import WorkflowBuilder
+from animportrait3d_core.workflow.convert import ui_to_prompt
 from animportrait3d_core.workflow.definitions import define_node
+from animportrait3d_core.workflow.graph import Link
 from animportrait3d_core.workflow.prepare import prepare
+from animportrait3d_core.workflow.runner import RunSettings, run
 
 MUTED, BYPASSED = 2, 4
 

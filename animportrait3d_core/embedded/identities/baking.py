@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 import torch
 
 from ...cameras import Cameras
+from ...kernels import numba
 from ...render import rasterize_mesh
 from ...render.threads import run_parallel
 from . import palette

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 
-import numba
 import numpy as np
 
+from ...kernels import numba
 from .noise import noise2, smoothstep
 
 CHART_DEGREES = 80.0  # angle from the pole of the cornea at the edge of the inscribed circle of the chart

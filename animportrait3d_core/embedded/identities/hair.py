@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 
-import numba
 import numpy as np
 
+from ...kernels import numba
 from .hair_styles import STYLES, Curtain, HairStyle
 from .noise import cells3, noise2, noise3, smoothstep
 from .shells import Sheet, ShellGrid, clipped_sheet, hair_grid, join_sources, smooth_ramp, used_rows

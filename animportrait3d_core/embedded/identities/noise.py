@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 
-import numba
 import numpy as np
+
+from ...kernels import numba
 
 compiled = numba.njit(cache=True, fastmath=True, forceinline=True)
 

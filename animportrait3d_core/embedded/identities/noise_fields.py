@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 
+from ...kernels import numba
 from .noise import fractal3
 
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 
-import numba
 import numpy as np
+
+from ...kernels import numba
 
 SKY_DIRECTIONS = 40
 MAP_SIZE = 112

@@ -11,9 +11,9 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-import numba
 import numpy as np
 
+from ...kernels import numba
 from ...parts import FigurePart
 
 _jit = numba.njit(cache=True, fastmath=True, forceinline=True)

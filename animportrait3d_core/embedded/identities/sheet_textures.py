@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-import numba
 import numpy as np
 
+from ...kernels import numba
 from .hair import strand_coordinates, whorl_distance
 from .noise import bump, cells3, fractal3, noise2, smoothstep
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-import numba
 import numpy as np
 
+from ...kernels import numba
 from ...render.threads import run_parallel
 from .noise import bump, cells3, fractal3, lattice_hash, noise2, noise3, smoothstep
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 from functools import lru_cache
 
-import numba
 import numpy as np
 
+from ...kernels import numba
 from ...render.threads import run_parallel
 from ..mannequin import build_mannequin
 from . import palette

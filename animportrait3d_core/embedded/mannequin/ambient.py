@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 
-import numba
 import numpy as np
 
 from ...body.shape_grids import smoothstep
+from ...kernels import numba
 from ...render.threads import run_parallel
 from .bust import Bust
 from .distance import signed_distance

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import math
 
-import numba
 import numpy as np
 
+from ...kernels import numba
 from ...render.threads import run_parallel
 from . import parameters
 

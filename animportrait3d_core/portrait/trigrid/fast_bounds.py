@@ -8,9 +8,9 @@ signs decide which end counts. So a block with a low bound is empty everywhere, 
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 
+from ...kernels import numba
 from ...render.threads import run_parallel
 from .fast_kernels import CROPPED, HIDDEN, LANES, FieldArrays, depth_slices, plane_corners, pre_activation, softplus
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import numba
 import numpy as np
+
+from ...kernels import numba
 
 LANES = 16  # channels of a stored texel, padded with zeros
 HIDDEN = 32

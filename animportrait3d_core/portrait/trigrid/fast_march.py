@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import numba
 import numpy as np
 
+from ...kernels import numba
 from .fast_kernels import CROPPED, HIDDEN, LANES, query, softplus
 
 _inline = numba.njit(cache=True, fastmath=True, error_model="numpy", inline="always")

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import numba
 import numpy as np
 
+from ...kernels import numba
 from .fast_kernels import HIDDEN, LANES, depth_slices, exp_negative, plane_corners, query, softplus
 
 OUTPUTS = 4  # raw density and three colours
