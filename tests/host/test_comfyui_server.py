@@ -34,6 +34,9 @@ PATIENCE = float(os.environ.get("COMFYUI_PATIENCE", 1))  # how many times longer
 SETTINGS = json.loads((ROOT / "tests" / "shipped_graphs.json").read_text(encoding="utf-8"))
 
 
+BRIDGES = ("AP3D_AvatarToSplat", "AP3D_AvatarToMesh")
+
+
 def api_prompt(graph, node_classes, overrides):
     """The whole graph in API format, core nodes included, with its tiny settings."""
     definitions = {name: define_node(name, node_class) for name, node_class in {**CORE_NODES, **node_classes}.items()}
@@ -43,14 +46,24 @@ def api_prompt(graph, node_classes, overrides):
     return prompt_to_json(prompt)
 
 
+def outputs_known(node_class, source):
+    return [kind for kind in node_class.RETURN_TYPES if f'"{kind}"' in source]
+
+
 def test_all_nodes_are_listed_as_declared(comfyui_server, node_classes):
     listed = comfyui_server.get_json("/object_info")
-    assert set(node_classes) <= set(listed)
+    # Bridges to the host have the sockets that this core knows; one without any is not there.
+    known = Path(os.environ["COMFYUI_DIR"], "comfy_api/latest/_io.py").read_text(encoding="utf-8")
+    bridges = {node_id: outputs_known(node_classes[node_id], known) for node_id in BRIDGES}
+    missing = set(node_classes) - set(listed)
+    assert missing == {node_id for node_id, outputs in bridges.items() if not outputs}
     for node_id, node_class in node_classes.items():
+        if node_id in missing:
+            continue
         definition = define_node(node_id, node_class)
         entry = listed[node_id]
         assert entry["python_module"] == f"custom_nodes.{PACK_NAME}"
-        assert entry["output"] == list(definition.return_types)
+        assert entry["output"] == bridges.get(node_id, list(definition.return_types))
         assert entry["output_node"] == definition.is_output
         order = entry["input_order"]
         assert [*order.get("required", []), *order.get("optional", [])] == [item.name for item in definition.inputs]
