@@ -305,20 +305,7 @@ def _carry_out(work: Work, run: Run | None, report: Callable[[], None] | None, s
         LOGGER.info("%s: goes on at step %d of %d, where it was stopped.", run.where, work.step_index, work.steps)
     end, is_first = time.perf_counter() + seconds, True
     while work.step_index < work.steps and processes.agree(time.perf_counter() < end):
-        # A stop within a step would lose those since the last save; within the first, which compiles kernels, none.
-        is_long, may_stop_within = (
-            getattr(work, name, False) for name in ("next_step_is_long", "may_stop_within_steps")
-        )
-        if is_long and run is not None and not is_first:
-            run.save(work)
-        before = work.step_index
-        try:
-            with contextlib.nullcontext() if is_first or is_long or may_stop_within else stopped_by(None):
-                work.step()
-        except BaseException:
-            if may_stop_within and run is not None and not is_first and work.step_index == before:
-                run.save(work)
-            raise
+        _step(work, run, is_first)
         is_first = False
         if run is not None:
             run.save_if_due(work)
@@ -331,3 +318,19 @@ def _carry_out(work: Work, run: Run | None, report: Callable[[], None] | None, s
             raise
     if run is not None and work.step_index < work.steps:
         run.save(work)
+
+
+def _step(work: Work, run: Run | None, is_first: bool) -> None:
+    """One step. is_first: of this sitting; a stop within it, while kernels compile, loses nothing that is not saved."""
+    is_long, keeps_state = (getattr(work, name, False) for name in ("next_step_is_long", "may_stop_within_steps"))
+    if is_long and run is not None and not is_first:
+        run.save(work)
+    before = work.step_index
+    # Other steps are not stopped within: that would lose those since the last save.
+    with contextlib.nullcontext() if is_first or is_long or keeps_state else stopped_by(None):
+        try:
+            work.step()
+        except BaseException:
+            if keeps_state and run is not None and not is_first and work.step_index == before:
+                run.save(work)
+            raise

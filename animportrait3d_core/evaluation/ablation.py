@@ -139,7 +139,7 @@ class Ablation:
 
     def cell(self, person: Person, name: str) -> Metrics:
         """Metrics of a row for a person, made now if they are not there."""
-        row = next(row for row in ROWS if row.name == name)
+        row = _row(name)
         known = self._known(person, row)
         return self._make(person, row) if known is None else known
 
@@ -165,14 +165,14 @@ class Ablation:
 
     def avatar(self, person: Person, name: str) -> RiggedAvatar:
         """The avatar of a cell, made if its file is not there: metrics may be kept without it."""
-        row = next(row for row in ROWS if row.name == name)
+        row = _row(name)
         if not self.has_avatar(person, name):
             self._make(person, row)
         return load_avatar(self._place(person, row) / AVATAR_FILE, body=self._body)
 
     def has_avatar(self, person: Person, name: str) -> bool:
         """Whether the avatar of a cell is on disk, made by these settings."""
-        row = next(row for row in ROWS if row.name == name)
+        row = _row(name)
         return self._known(person, row) is not None and (self._place(person, row) / AVATAR_FILE).is_file()
 
     def _place(self, person: Person, row: Row) -> Path:
@@ -254,6 +254,10 @@ class Ablation:
             found = find_subject(portrait, self._body, self._networks, self._settings.initialization)
             self._subject = (person.name, found)
         return self._subject[1]
+
+
+def _row(name: str) -> Row:
+    return next(row for row in ROWS if row.name == name)
 
 
 def _as_in(row: Row, one: RegionPass) -> RegionPass:

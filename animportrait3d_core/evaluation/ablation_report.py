@@ -64,7 +64,7 @@ def shares(cells: Cells) -> str:
         found = []
         for metric in SHARED_METRICS:
             both = [name for name in cells[row] if name in cells.get(CEILING, {}) and name in cells.get(BASE, {})]
-            ratios = [_gain(cells, row, name, metric) / _gain(cells, CEILING, name, metric) for name in both]
+            ratios = [_shown(cells, row, name)[metric] / _shown(cells, CEILING, name)[metric] for name in both]
             found.append(f"{median(ratios):.2f}" if ratios else MISSING)
         if any(found):
             lines.append([row, *found])
@@ -85,10 +85,6 @@ def fills(cells: Cells) -> str:
     names = [SHOWN_METRICS[f"psnr_{region}"] for region in FILLED_METRICS]
     columns = [column for name in names for column in (f"{name}, filled", "before", "after")]
     return _markdown(["person", *columns], lines)
-
-
-def _gain(cells: Cells, row: str, name: str, metric: str) -> float:
-    return cells[row][name][metric] - cells[BASE][name][metric]
 
 
 def _shown(cells: Cells, row: str, name: str) -> Metrics:

@@ -90,8 +90,8 @@ class EditMaker:
             # As pictures are kept everywhere: a resumed run sees what an unbroken one does.
             kept = (edited.clamp(0, 1) * 255).round().to(torch.uint8).cpu()
             self._edits += [one.clone() for one in kept.split([len(one) for one in images])]
+            self.step_index += len(scenes)
         self.shown = torch.cat([images[-1][0].cpu(), self._edits[-1][0].float() / 255], 1)
-        self.step_index += len(scenes)
 
     def _next_scenes(self) -> list[Scene]:
         """The scenes of a step: at least one, and no more crops than a call takes."""

@@ -32,8 +32,6 @@ PACK_NAME = "ComfyUI-AnimPortrait3D"
 GRAPHS = sorted((ROOT / "workflows").rglob("*.json"))
 PATIENCE = float(os.environ.get("COMFYUI_PATIENCE", 1))  # how many times longer than usual all may take
 SETTINGS = json.loads((ROOT / "tests" / "shipped_graphs.json").read_text(encoding="utf-8"))
-
-
 BRIDGES = ("AP3D_AvatarToSplat", "AP3D_AvatarToMesh")
 
 
