@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
+from animportrait3d_core.diffusion import stops
 from animportrait3d_core.diffusion.stops import stops_between_blocks
 from animportrait3d_core.fingerprints import fingerprint
 from animportrait3d_core.progress import stopped_by
@@ -75,6 +78,30 @@ def test_a_stop_ends_the_call_and_leaves_the_network_as_it_was(guidance):
         work()
     assert len(seen) == 3 and looks_within(work) == 0
     assert torch.equal(work(), before) and fingerprint(guidance.unet) == known
+
+
+@given(
+    st.integers(1, 5), st.integers(1, 3), st.integers(0, 3), st.integers(1, 2), st.sampled_from([1, 2]),
+    st.integers(9, 14), st.integers(1, 2000),
+)  # fmt: skip
+def test_large_convolutions_are_the_same_in_strips(kernel, stride, padding, dilation, groups, rows, operations):
+    torch.manual_seed(0)
+    layer = torch.nn.Conv2d(2, 4, kernel, stride, padding, dilation, groups).double()
+    values = torch.rand(2, 2, rows, 11, dtype=torch.float64, requires_grad=True)
+    whole = layer(values)
+    (wanted,) = torch.autograd.grad(whole.square().sum(), values)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stops, "STRIP_OPERATIONS", operations)
+        with stops_between_blocks(torch.device("cpu"), layer):
+            found = []
+            # Around the layer, and after each strip: none of them takes more than what is allowed, or a single row.
+            looks = looks_within(lambda: found.append(layer(values)))
+            (gradient,) = torch.autograd.grad(found[0].square().sum(), values)
+    row = 2 * len(values) * (values.shape[3] / stride) * layer.weight.numel()
+    assert looks == 2 + -(-whole.shape[2] // max(1, int(operations / row))) or row * whole.shape[2] <= operations
+    torch.testing.assert_close(found[0], whole)
+    torch.testing.assert_close(gradient, wanted)
+    assert "_conv_forward" not in vars(layer)
 
 
 def test_only_the_processor_is_asked(guidance):
