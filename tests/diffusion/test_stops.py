@@ -85,9 +85,10 @@ def test_a_stop_ends_the_call_and_leaves_the_network_as_it_was(guidance):
     st.integers(9, 14), st.integers(1, 2000),
 )  # fmt: skip
 def test_large_convolutions_are_the_same_in_strips(kernel, stride, padding, dilation, groups, rows, operations):
-    torch.manual_seed(0)
-    layer = torch.nn.Conv2d(2, 4, kernel, stride, padding, dilation, groups).double()
-    values = torch.rand(2, 2, rows, 11, dtype=torch.float64, requires_grad=True)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        layer = torch.nn.Conv2d(2, 4, kernel, stride, padding, dilation, groups).double()
+        values = torch.rand(2, 2, rows, 11, dtype=torch.float64, requires_grad=True)
     whole = layer(values)
     (wanted,) = torch.autograd.grad(whole.square().sum(), values)
     with pytest.MonkeyPatch.context() as patch:
