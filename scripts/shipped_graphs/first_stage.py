@@ -61,7 +61,7 @@ def mesh_portrait(graph: WorkflowBuilder) -> None:
     with graph.stage("1 Portrait", width=PICK_WIDTH):
         body = graph.add("AP3D_LoadSMPLX")
         portrait = graph.add(
-            "AP3D_PortraitFromMesh", body=body["body"], shading="unlit", shows_picture=True, text_lines=4
+            "AP3D_PortraitFromMesh", body=body["body"], shading="unlit", shows_picture=True, text_lines=8
         )
     with graph.stage("2 Views", width=BOX_WIDTH):
         with graph.folded("Views", "The head is seen from all sides, and close."):
