@@ -63,7 +63,7 @@ def animate(graph: WorkflowBuilder) -> None:
             cut_out = {"filename": "motion_alpha", "format": "webm", "title": "With Alpha"}
             graph.add("AP3D_AnimateAvatar", **shown, **cut_out, shows_picture=True, text_lines=1)
             turn = add_turntable(graph, loaded)
-            graph.add("AP3D_ExportPage", **shown, knobs={"budget": "page, Gaussians"}, shows_picture=True, text_lines=2)
+            graph.add("AP3D_ExportPage", **shown, knobs={"budget": "page, Gaussians"}, text_lines=2)
             rows = {"In motion": film["frames"], "Turned around": turn["frames"]}
             sheet = add_sheet(graph, rows, columns=6)
     with graph.stage("5 Alive", width=SHEET_WIDTH):
@@ -115,4 +115,4 @@ def export(graph: WorkflowBuilder) -> None:
     with graph.stage("3 Head", GLB_NOTE, width=PICK_WIDTH):
         graph.add("AP3D_ExportAvatar", **avatar, **moving, layout="glb", title="GLB", text_lines=3)
     with graph.stage("4 Page", PAGE_NOTE, width=PICK_WIDTH):
-        graph.add("AP3D_ExportPage", **avatar, **moving, budget=40000, title="Page", shows_picture=True, text_lines=2)
+        graph.add("AP3D_ExportPage", **avatar, **moving, budget=40000, title="Page", text_lines=2)
