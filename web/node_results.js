@@ -62,7 +62,7 @@ function forgetError(node) {
 }
 
 // The node of an execution id ("7", or "3:7" for node 7 within the subgraph of node 3), after those that contain it.
-function nodesTo(executionId) {
+export function nodesTo(executionId) {
   const found = [];
   let graph = app.rootGraph ?? app.graph?.rootGraph ?? app.graph;
   for (const id of String(executionId).split(":")) {

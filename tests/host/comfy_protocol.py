@@ -39,6 +39,8 @@ class Script:
     """The `ui` of a node that really runs, given its inputs as the prompt has them."""
     pause: float = 0.05
     """Seconds between two progress pictures."""
+    keeps: bool = False
+    """Whether a node that has run with the same inputs does not run again."""
 
 
 def solid(color: tuple[int, int, int], kind: str, size: int = 96) -> bytes:
@@ -49,7 +51,10 @@ def solid(color: tuple[int, int, int], kind: str, size: int = 96) -> bytes:
 
 
 class Job:
-    """One queued prompt. `features`: what the browser says that it can. `attempts`: runs so far by kind of node."""
+    """One queued prompt. `features`: what the browser says that it can. `attempts`: runs so far by kind of node.
+
+    `kept`: what has run and is kept, in all jobs.  After `run`, `outputs` of the nodes that ran.
+    """
 
     def __init__(
         self,
@@ -58,8 +63,11 @@ class Job:
         browser: Websocket,
         features: Mapping[str, Any],
         attempts: Counter[str],
+        kept: set[str],
     ) -> None:
-        self.id, self._prompt, self._scripts = f"test-{next(_PROMPTS)}", prompt, scripts
+        self.id, self._prompt, self._scripts, self._kept = f"test-{next(_PROMPTS)}", prompt, scripts, kept
+        self.entry = [1, self.id, prompt, {}, []]
+        self.outputs: dict[str, Mapping[str, Any]] = {}
         self._browser, self._features, self._attempts = browser, features, attempts
         self._states: dict[str, dict[str, Any]] = {}
 
@@ -67,12 +75,22 @@ class Job:
         """Every node in the order of the prompt, until one fails."""
         self._queue(1)
         self._tell("execution_start", {"timestamp": _now()})
-        self._tell("execution_cached", {"nodes": [], "timestamp": _now()})
-        failed = not all(self._run(node_id, node["class_type"]) for node_id, node in self._prompt.items())
+        kept = [node_id for node_id in self._prompt if self._asked(node_id) in self._kept]
+        self._tell("execution_cached", {"nodes": kept, "timestamp": _now()})
+        run = [(node_id, node["class_type"]) for node_id, node in self._prompt.items() if node_id not in kept]
+        failed = not all(self._run(*node) for node in run)
         self._tell("executing", {"node": None})
         if not failed:
             self._tell("execution_success", {"timestamp": _now()})
         self._queue(0)
+
+    def _asked(self, node_id: str) -> str:
+        """A node's kind and inputs, and those of the nodes before it."""
+        node = self._prompt[node_id]
+        inputs = {
+            name: self._asked(value[0]) if isinstance(value, list) else value for name, value in node["inputs"].items()
+        }
+        return json.dumps([node["class_type"], inputs], sort_keys=True)
 
     def _run(self, node_id: str, class_type: str) -> bool:
         script = self._scripts.get(class_type, Script())
@@ -93,7 +111,10 @@ class Job:
         output = script.output(node_id) if script.output is not None else None
         if script.work is not None:
             output = script.work(self._prompt[node_id]["inputs"])
+        if script.keeps:
+            self._kept.add(self._asked(node_id))
         if output is not None:
+            self.outputs[node_id] = output
             self._tell("executed", {"node": node_id, "display_node": node_id, "output": output})
         self._progress(node_id, 1, 1, "finished")
         return True

@@ -45,7 +45,7 @@ def answers(info: Mapping[str, Any]) -> dict[str, Any]:
     """JSON answers to what the frontend asks; all else is not found."""
     return {
         "/users": {"storage": "server", "migrated": True},
-        "/extensions": [f"/extensions/pack/{name}.js" for name in ("node_results", "preview_avatar")],
+        "/extensions": [f"/extensions/pack/{name}.js" for name in ("node_results", "kept_results", "preview_avatar")],
         "/object_info": info,
         "/system_stats": {"system": {"argv": [], "comfyui_version": "0.3.64"}, "devices": []},
         "/queue": {"queue_running": [], "queue_pending": []},
@@ -87,6 +87,7 @@ class FrontendServer(http.server.ThreadingHTTPServer):
         self.browser: Websocket | None = None
         self.features: dict[str, Any] = {}
         self.attempts: Counter[str] = Counter()
+        self.kept: set[str] = set()
         self.url = f"http://127.0.0.1:{self.server_address[1]}"
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
@@ -97,10 +98,17 @@ class FrontendServer(http.server.ThreadingHTTPServer):
     def queue(self, prompt: Mapping[str, Any]) -> dict[str, Any]:
         """Start to run a prompt; what /prompt answers."""
         assert self.browser is not None, "a prompt came before the websocket"
-        job = Job(prompt, self.scripts, self.browser, self.features, self.attempts)
+        job = Job(prompt, self.scripts, self.browser, self.features, self.attempts, self.kept)
         # ComfyUI's queue, too, begins when the answer is on its way.
-        threading.Timer(0.2, job.run).start()
+        threading.Timer(0.2, self._run, [job]).start()
         return {"prompt_id": job.id, "number": 1, "node_errors": {}}
+
+    def _run(self, job: Job) -> None:
+        running = self.known["/queue"]["queue_running"]
+        running.append(job.entry)
+        job.run()
+        running.clear()
+        self.known["/history"][job.id] = {"prompt": job.entry, "outputs": job.outputs}
 
 
 class _Handler(http.server.SimpleHTTPRequestHandler):

@@ -6,6 +6,7 @@ installed frontend, and of those in COMFYUI_FRONTENDS (folders of pages, separat
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
@@ -79,6 +80,50 @@ EXPECTED |= {FILM: {"film": "film.mp4"}, ALPHA: {"film": "alpha.webm"}, FAILED: 
 AGAIN = {**EXPECTED, FAILED: {"pictures": ["pink.png"]}}
 
 
+class Kept(Player):
+    """Does not run again with the same inputs, whatever its number in its graph."""
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"image": ("IMAGE",)}}
+
+
+def kept_script():
+    """Tells how often such nodes have run."""
+    runs = itertools.count(1)
+    tell = lambda _: {"images": entries("blue.png"), "text": [f"run {next(runs)}"]}  # noqa: E731
+    return Script(PROGRESS, (), tell, pause=0.01, keeps=True)
+
+
+def kept_graph(count, others=0):
+    """A node that is kept, behind one of a `count`, after some others."""
+    classes = {**PLAYERS, "AP3D_TestKept": Kept}
+    graph = WorkflowBuilder("kept", classes)
+    for _ in range(others):
+        graph.add("AP3D_TestText")
+    source = graph.add("AP3D_TestSilent", count=count)
+    graph.add("AP3D_TestKept", image=source["IMAGE"])
+    graph = graph.to_json()
+    for index, node in enumerate(graph["nodes"]):
+        node["pos"], node["size"] = [340 * index, 0], [300, 460]
+    return graph
+
+
+def kept_runs():
+    """The third graph asks what the first one asked; its node has a number that no other graph has."""
+    runs = {"kept": (kept_graph(3), 1), "other": (kept_graph(4), 2), "again": (kept_graph(3, others=10), 1)}
+    return [{"name": name, "graph": graph, "expected": [shown_of(graph, run)]} for name, (graph, run) in runs.items()]
+
+
+def shown_of(graph, run):
+    return {kept_node(graph): {"text": f"run {run}", "pictures": ["blue.png"]}}
+
+
+def kept_node(graph):
+    (node,) = (node for node in graph["nodes"] if node["type"] == "AP3D_TestKept")
+    return str(node["id"])
+
+
 def player_graph():
     """All of them, side by side, large enough for what they show."""
     graph = WorkflowBuilder("players", PLAYERS)
@@ -148,19 +193,21 @@ def shown(request, node_classes, pack, pictures, tmp_path_factory):
         pytest.skip("comfyui-frontend-package is not installed")
     browser_environment()
     folder = tmp_path_factory.mktemp("shown")
-    classes = {**CORE_NODES, **node_classes, **PLAYERS}
+    classes = {**CORE_NODES, **node_classes, **PLAYERS, "AP3D_TestKept": Kept}
     notes = doctors_notes()
-    scripts = {**dict.fromkeys(node_classes, SHIPPED_NODE), **PLAYED}
+    scripts = {**dict.fromkeys(node_classes, SHIPPED_NODE), **PLAYED, "AP3D_TestKept": kept_script()}
     scripts["AP3D_Doctor"] = Script((), (), lambda _: {"text": [notes]}, pause=0.01)
     server = FrontendServer(static, object_info(classes, pack.NODE_DISPLAY_NAME_MAPPINGS), scripts, pictures)
     # First, since the page keeps what a node of the same number showed in the last graph until it has run.
     graphs = [{"name": "roomy", "graph": roomy_graph(), "expected": [expected_of(roomy_graph())]}]
     graphs += [{"name": "players", "graph": player_graph(), "expected": [EXPECTED, AGAIN]}]
     graphs += [{"name": SHIPPED, "graph": shipped_graph(), "expected": [expected_of(shipped_graph())]}]
+    graphs += kept_runs()
     told = {"2": {"text": notes}}
     graphs += [{"name": DOCTOR, "graph": shipped_graph(DOCTOR), "expected": [told]}]
     try:
         found = run_graphs(server.url, folder, RENDERERS, graphs)
+        found["prompts"] = [entry["prompt"][2] for entry in server.known["/history"].values()]
     finally:
         server.close()
         if "FRONTEND_SCREENSHOTS" in os.environ:
@@ -268,6 +315,24 @@ def test_every_node_of_a_shipped_graph_shows_its_result(shown, renderer):
         assert nodes[node]["text"] == wanted["text"], node
 
 
+def test_what_is_shown_on_a_node_is_no_input_of_it(shown):
+    """The host would take it for another node, and run it again."""
+    nodes = [node for prompt in shown["prompts"] for node in prompt.values() if node["class_type"] in PLAYERS]
+    assert len(nodes) > 2 * len(PLAYERS)
+    assert {name for node in nodes for name in node["inputs"]} == {"count", "name"}
+
+
+@pytest.mark.parametrize("name", ["kept", "other", "again"])
+@pytest.mark.parametrize("renderer", RENDERERS)
+def test_a_node_that_is_kept_shows_what_it_gave_for_the_same_inputs(shown, renderer, name):
+    """In another graph, in a page that was loaded anew (the second renderer's), and after other inputs."""
+    fields_and_films(shown, renderer)
+    (wanted,) = (one for one in kept_runs() if one["name"] == name)
+    node = shown[renderer][name]["runs"][0][kept_node(wanted["graph"])]
+    (expected,) = wanted["expected"][0].values()
+    assert (node["text"], names_in(node["pictures"])) == (expected["text"], expected["pictures"])
+
+
 @pytest.mark.parametrize("renderer", RENDERERS)
 def test_the_doctors_report_fits_its_node(shown, renderer):
     """The verdict first, and all of it to be read without scrolling, in the place that the graph gives it."""
@@ -288,6 +353,6 @@ def test_nodes_with_room_do_not_grow_over_their_neighbours(shown):
 
 
 @pytest.mark.parametrize("renderer", RENDERERS)
-@pytest.mark.parametrize("graph", ["players", SHIPPED, "roomy", DOCTOR])
+@pytest.mark.parametrize("graph", ["players", SHIPPED, "roomy", DOCTOR, "kept", "other", "again"])
 def test_the_page_logs_no_error(shown, renderer, graph):
     assert json.dumps(shown[renderer][graph]["errors"], indent=1) == "[]"
