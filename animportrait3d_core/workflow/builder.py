@@ -74,7 +74,8 @@ class WorkflowBuilder:
         outer, node_id = self._scope, next(self._node_ids)
         entry: dict[str, Any] = {"type": self._uuid(str(node_id)), "title": title, "inputs": [], "outputs": []}
         entry |= {
-            "properties": {},
+            # Else newer frontends show the pictures of the nodes inside, for which there is no room.
+            "properties": {"previewExposures": []},
             "widgets_values": [],
             **_mode(bypassed),
             **box_colors(sum(bool(column.title) for column in self._root.columns) - 1),

@@ -196,6 +196,7 @@ def shown(request, node_classes, pack, pictures, tmp_path_factory):
     classes = {**CORE_NODES, **node_classes, **PLAYERS, "AP3D_TestKept": Kept}
     notes = doctors_notes()
     scripts = {**dict.fromkeys(node_classes, SHIPPED_NODE), **PLAYED, "AP3D_TestKept": kept_script()}
+    scripts["PreviewImage"] = Script((), (), lambda _: {"images": entries("green.png")}, pause=0.01)
     scripts["AP3D_Doctor"] = Script((), (), lambda _: {"text": [notes]}, pause=0.01)
     server = FrontendServer(static, object_info(classes, pack.NODE_DISPLAY_NAME_MAPPINGS), scripts, pictures)
     # First, since the page keeps what a node of the same number showed in the last graph until it has run.
@@ -267,6 +268,17 @@ def test_no_picture_of_progress_is_left_on_a_box(shown, renderer):
     """Which shows the progress of the nodes that are folded into it."""
     for node in shown[renderer][SHIPPED]["runs"][0].values():
         assert [on_screen(shown, renderer, 0, node["box"], color, SHIPPED) for color in PROGRESS] == [0, 0]
+
+
+@pytest.mark.parametrize("renderer", RENDERERS)
+def test_boxes_show_no_pictures_of_what_is_folded_into_them(shown, renderer):
+    """Not by themselves: they would grow over what stands below. Pictures have nodes of their own beside the box."""
+    graph, nodes = shipped_graph(), shown[renderer][SHIPPED]["runs"][0]
+    boxes = {definition["id"] for definition in graph["definitions"]["subgraphs"]}
+    found = {node["title"]: nodes[str(node["id"])]["pictures"] for node in graph["nodes"] if node["type"] in boxes}
+    assert found == dict.fromkeys(found, []) and len(found) >= 3
+    beside = [nodes[str(node["id"])]["pictures"] for node in graph["nodes"] if node["type"] == "PreviewImage"]
+    assert [names_in(pictures) for pictures in beside] == [["green.png"]] * len(beside) and beside
 
 
 @pytest.mark.parametrize("renderer", RENDERERS)
