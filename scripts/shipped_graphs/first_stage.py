@@ -59,9 +59,9 @@ def mesh_portrait(graph: WorkflowBuilder) -> None:
     """A mesh portrait becomes an avatar."""
     graph.note("Start here", MESH_NOTE, NOTE_WIDTH)
     with graph.stage("1 Portrait", width=PICK_WIDTH):
-        body = graph.add("AP3D_LoadSMPLX", shows_picture=True)
+        body = graph.add("AP3D_LoadSMPLX", collapsed=True)
         portrait = graph.add(
-            "AP3D_PortraitFromMesh", body=body["body"], shading="unlit", shows_picture=True, text_lines=12
+            "AP3D_PortraitFromMesh", body=body["body"], shading="unlit", shows_picture=True, text_lines=9
         )
     with graph.stage("2 Views", width=BOX_WIDTH):
         with graph.folded("Views", "The head is seen from all sides, and close."):
