@@ -27,12 +27,12 @@ def stops_between_blocks(device: torch.device, *networks: nn.Module | None) -> I
     devices than the CPU nothing is done: a call ends there once its work is in the queue.
     """
     with contextlib.ExitStack() as stack:
-        for network in networks if device.type == "cpu" else ():
-            for block in set() if network is None else _blocks(network):
-                for handle in _hooks(block):
-                    stack.callback(handle.remove)
-                if isinstance(block, nn.Conv2d):
-                    stack.enter_context(_in_strips(block))
+        known = [network for network in networks if network is not None] if device.type == "cpu" else []
+        for block in {block for network in known for block in _blocks(network)}:
+            for handle in _hooks(block):
+                stack.callback(handle.remove)
+            if isinstance(block, nn.Conv2d):
+                stack.enter_context(_in_strips(block))
         yield
 
 
@@ -60,7 +60,10 @@ def _after(block: nn.Module, inputs: Any, output: Any) -> None:
 
 @contextlib.contextmanager
 def _in_strips(convolution: nn.Conv2d) -> Iterator[None]:
-    """`_conv_forward` is where hosts that cast weights come by as well."""
+    """`_conv_forward` is where hosts that cast weights come by as well. Within another session it is in strips already."""
+    if "_conv_forward" in vars(convolution):
+        yield
+        return
     whole = convolution._conv_forward
     convolution._conv_forward = functools.partial(_convolved, convolution, whole)  # type: ignore[method-assign]
     try:

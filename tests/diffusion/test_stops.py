@@ -105,6 +105,15 @@ def test_large_convolutions_are_the_same_in_strips(kernel, stride, padding, dila
     assert "_conv_forward" not in vars(layer)
 
 
+def test_sessions_within_sessions_and_shared_layers_leave_the_network_as_it_was(guidance):
+    with guidance.session(), guidance.session():
+        pass
+    with stops_between_blocks(torch.device("cpu"), guidance.unet, guidance.unet):
+        pass
+    assert not [layer for layer in guidance.unet.modules() if "_conv_forward" in vars(layer)]
+    assert looks_within(works(guidance)["unet"]) == 0
+
+
 def test_only_the_processor_is_asked(guidance):
     work = works(guidance)["unet"]
     with stops_between_blocks(torch.device("meta"), guidance.unet, None):
