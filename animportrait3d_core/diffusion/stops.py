@@ -60,7 +60,7 @@ def _after(block: nn.Module, inputs: Any, output: Any) -> None:
 
 @contextlib.contextmanager
 def _in_strips(convolution: nn.Conv2d) -> Iterator[None]:
-    """`_conv_forward` is where hosts that cast weights come by as well. Within another session it is in strips already."""
+    """`_conv_forward` is where hosts that cast weights come by as well. A session within another finds it done."""
     if "_conv_forward" in vars(convolution):
         yield
         return
