@@ -38,15 +38,17 @@ if ! grep -q '"finished": true' "$folder/part1/metrics.json"; then
   say "the first part is not finished: run this again"
   exit 0
 fi
-# The other parts see other people each, and no busts: what is left of the world is learned better.
-for part in 2 3; do
-  say "data set $part in $folder/dataset$part"
-  $animportrait3d embedded build-dataset --preset prior --output "$folder/dataset$part" --identities "$people" \
-    --seed "$part" --regions face eyes mouth
-  say "part $part in $folder"
-  train "$folder/dataset$part" --stages "part$part" --start-from "$folder/part$((part - 1))/pipeline"
-  if ! grep -q '"finished": true' "$folder/part$part/metrics.json"; then
-    say "part $part is not finished: run this again"
+# The other parts see other people each, and no busts: what is left of the world is learned better. The last sees faces
+# from farther away too, where clothes show.
+part() { # number, then arguments of the data set
+  say "data set $1 in $folder/dataset$1"
+  $animportrait3d embedded build-dataset --output "$folder/dataset$1" --identities "$people" --seed "$1" "${@:2}"
+  say "part $1 in $folder"
+  train "$folder/dataset$1" --stages "part$1" --start-from "$folder/part$(($1 - 1))/pipeline"
+  if ! grep -q '"finished": true' "$folder/part$1/metrics.json"; then
+    say "part $1 is not finished: run this again"
     exit 0
   fi
-done
+}
+part 2 --preset prior --regions face eyes mouth
+part 3 --preset prior-wide

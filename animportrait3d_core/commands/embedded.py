@@ -23,7 +23,7 @@ def add_embedded(commands: argparse._SubParsersAction, common: argparse.Argument
     build = actions.add_parser(
         "build-dataset", parents=[common], help="render a data set of embedded identities, or what is missing of it"
     )
-    build.add_argument("--preset", required=True, help="prior (with condition maps) or networks")
+    build.add_argument("--preset", required=True, help="prior or prior-wide (with condition maps), or networks")
     build.add_argument("--output", type=to_path, required=True, help="folder of the data set")
     build.add_argument("--identities", type=int, default=2000, help="how many people (default: 2000)")
     build.add_argument("--images-per-identity", type=int, help="default: the preset's")

@@ -139,11 +139,25 @@ def test_colors_are_found_in_renders_and_not_in_repainted_ones(training, others)
         truth, sampled, chance = (found[f"{name}_{whose}"] for whose in ("truth", "controlled", "chance"))
         assert found[f"{name}_count"] >= 30
         assert sampled == truth > 0.5 and truth > chance
+        assert found[f"{name}_lit"] == 1
     drawn = by_region(others).items()
     turned = {name: dataclasses.replace(own, controlled=own.truth.roll(1, -1)) for name, own in drawn}
     repainted = color_scores(training, turned)
     assert repainted["garment_color_truth"] == found["garment_color_truth"]
     assert repainted["garment_color_controlled"] < 0.5 * found["garment_color_truth"]
+    assert repainted["garment_color_lit"] < 0.5
+
+
+def test_a_colour_is_named_in_the_light_of_its_picture(training, others):
+    drawn = by_region(others).items()
+    # All pictures in the same evening light: only who asks for the light still finds the words.
+    evening = torch.tensor([0.9, 0.6, 0.4])
+    dimmed = {
+        name: dataclasses.replace(own, truth=own.truth * evening, controlled=own.controlled * evening)
+        for name, own in drawn
+    }
+    found = color_scores(training, dimmed)
+    assert found["garment_color_lit"] == 1 > found["garment_color_controlled"]
 
 
 def test_pictures_of_the_training_are_found_out(training, others):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 
 import numpy as np
@@ -23,6 +24,7 @@ from animportrait3d_core.embedded.identities import (
     true_parameters,
 )
 from animportrait3d_core.embedded.identities.shading import Lighting, default_lighting
+from animportrait3d_core.embedded.mannequin.distance import EYEBALL_RADIUS
 from animportrait3d_core.embedded.traits import (
     TRAITS,
     Traits,
@@ -43,13 +45,16 @@ FRONT = orbit_cameras([0.0], [0.0], 896).resized(SIZE, SIZE)
 EYES = [*range(RIGHT_EYE.start, RIGHT_EYE.stop), *range(LEFT_EYE.start, LEFT_EYE.stop), LEFT_PUPIL, RIGHT_PUPIL]
 
 
-def seen(names: set[str], seed: int = 3, cameras: Cameras = FRONT) -> IdentityImage:
-    """A person with traits at rest, with short hair and no beard where the traits leave that open."""
+def seen(names: set[str], seed: int = 3, cameras: Cameras = FRONT, eyelids: float | None = None) -> IdentityImage:
+    """A person with traits at rest, or with other lids; with short hair and no beard where the traits leave that open."""
     traits = Traits(frozenset(names), seed)
     identity = sample_identity_with_traits(SEED, traits)
     prepared, lighting = prepare_with_traits(identity, traits, 128, default_lighting(), 4)
     state = state_with_traits(neutral_state(), traits, np.random.default_rng(0))
-    posed = pose_identity(prepared, state_parameters(true_parameters(identity), state))
+    parameters = state_parameters(true_parameters(identity), state)
+    if eyelids is not None:
+        parameters = dataclasses.replace(parameters, eyelids=torch.full_like(parameters.eyelids, eyelids))
+    posed = pose_identity(prepared, parameters)
     return render_posed(posed, cameras, IdentityRenderSettings(texture_size=128, lighting=lighting, condition=False))
 
 
@@ -189,6 +194,40 @@ def test_shapes_leave_the_range_of_the_others() -> None:
         assert float((moved.landmarks - plain).norm(dim=-1).max()) > 1.2, trait
     assert pixels_of(seen({"no hair", "big eyes"}), "eyes") > 1.3 * pixels_of(seen({"no hair"}), "eyes")
     assert pixels_of(seen({"open mouth"}), "mouth_interior") > 20
+
+
+CLOSE = orbit_cameras([0.0], [0.0], 2 * SIZE, target=[0.0, 0.42, 0.12], fov_degrees=8.0)
+
+
+def test_other_lids_lie_on_the_eyeballs_and_close() -> None:
+    """Lid landmarks keep their distance from the eyes, slant and open otherwise, and cover the eyes when closed."""
+    plain = seen({"no hair"}, cameras=CLOSE)
+    openings = []
+    for seed in range(4):
+        other = seen({"no hair", "other lids"}, seed, CLOSE)
+        for eye, pupil in ((RIGHT_EYE, RIGHT_PUPIL), (LEFT_EYE, LEFT_PUPIL)):
+            moved, still = (image.landmarks_3d[0].double() for image in (other, plain))
+            center = still[pupil] - torch.tensor([0.0, 0.0, 0.003 * EYEBALL_RADIUS]).double()  # 3 mm are 0.01 units
+            reach = [(points[eye] - center).norm(dim=-1) for points in (moved, still)]
+            assert torch.equal(moved[pupil], still[pupil])
+            assert float((reach[0] / reach[1] - 1).abs().max()) < 0.06
+        image = other.landmarks[0, LEFT_EYE].double()
+        width, height = (image[3] - image[0]).norm(), (image[1:3].mean(0) - image[4:6].mean(0)).norm()
+        openings.append(float(height / width))
+        closed = seen({"no hair", "other lids"}, seed, CLOSE, eyelids=1.0)
+        assert pixels_of(closed, "eyes") < 0.01 * pixels_of(other, "eyes"), seed
+    assert max(openings) > 1.3 * min(openings)
+
+
+def test_hollow_eyes_show_no_eyeball_and_lashes_can_be_missing() -> None:
+    plain, hollow, bare = (seen({"no hair", *names}, cameras=CLOSE) for names in ((), ("hollow eyes",), ("no lashes",)))
+    lids = [*range(RIGHT_EYE.start, RIGHT_EYE.stop), *range(LEFT_EYE.start, LEFT_EYE.stop)]
+    assert pixels_of(hollow, "eyes") < 0.5 * pixels_of(plain, "eyes")  # the rims are left
+    for image, is_eye in ((plain, True), (hollow, False)):
+        x, y = image.landmarks[0, [LEFT_PUPIL, RIGHT_PUPIL]].long().T
+        assert bool(((image.parts[0, y, x] == FIGURE_PARTS.index("eyes")) == is_eye).all())
+    assert torch.equal(hollow.landmarks[:, lids], plain.landmarks[:, lids])
+    assert pixels_of(plain, "lashes") > 50 and pixels_of(bare, "lashes") == 0
 
 
 @pytest.mark.parametrize("trait", PAINTS)

@@ -1,8 +1,9 @@
 """What the data sets of the embedded world consist of.
 
 "prior" is for the diffusion prior and its ControlNet (paper A1.5): faces, eyes and mouths in equal numbers, and whole
-busts, each with the condition map. "networks" is for the networks that look at pictures and surfaces: mostly busts from
-all around, of people of whom most have traits.
+busts, each with the condition map. "prior-wide" is for the last part of its training: no busts, but faces from so far
+away that words for clothes have something to mean; faces and mouths, which are hardest, twice as often. "networks" is
+for the networks that look at pictures and surfaces: mostly busts from all around, of people of whom most have traits.
 """
 
 from __future__ import annotations
@@ -61,21 +62,32 @@ class Preset:
             raise InvalidInput(f"Preset: regions {sorted(strange)} are not of {IMAGE_REGIONS} or have no framing.")
 
 
+_PRIOR = Preset(
+    size=128,
+    images_per_identity=12,
+    regions=("face", "eyes", "mouth", "bust"),
+    framings={
+        "bust": Framing((-90, 90), (-20, 30), rear_share=0.25, side=(0.85, 1.0), shift=0.06),
+        "face": Framing((-85, 85), (-20, 25), side=(0.72, 1.15), shift=0.08),
+        "eyes": Framing((-75, 75), (-16, 20), side=(0.75, 1.35), shift=0.10),
+        "mouth": Framing((-75, 75), (-16, 20), side=(0.75, 1.35), shift=0.10),
+    },
+    neutral_share=0.1,
+    condition=True,
+    texture_size=512,
+    sky_directions=12,
+)  # fmt: skip
+
 PRESETS: dict[str, Preset] = {
-    "prior": Preset(
-        size=128,
-        images_per_identity=12,
-        regions=("face", "eyes", "mouth", "bust"),
+    "prior": _PRIOR,
+    "prior-wide": dataclasses.replace(
+        _PRIOR,
+        regions=("face", "mouth", "eyes", "face", "mouth"),
         framings={
-            "bust": Framing((-90, 90), (-20, 30), rear_share=0.25, side=(0.85, 1.0), shift=0.06),
-            "face": Framing((-85, 85), (-20, 25), side=(0.72, 1.15), shift=0.08),
-            "eyes": Framing((-75, 75), (-16, 20), side=(0.75, 1.35), shift=0.10),
-            "mouth": Framing((-75, 75), (-16, 20), side=(0.75, 1.35), shift=0.10),
+            "face": Framing((-85, 85), (-20, 25), side=(0.72, 1.6), shift=0.08),
+            "eyes": _PRIOR.framings["eyes"],
+            "mouth": _PRIOR.framings["mouth"],
         },
-        neutral_share=0.1,
-        condition=True,
-        texture_size=512,
-        sky_directions=12,
     ),
     "networks": Preset(
         size=256,

@@ -30,6 +30,8 @@ NEEDED = ("face", "eyes", "mouth", "closed")
 _JUDGED = {"eyes": eyeballs_of, "mouth": teeth_of}
 _PALETTE_PICTURES = 2000
 _LEAST_PIXELS = {"hair_color": 150, "garment_color": 150, "skin_tone": 150, "iris_color": 6}
+_DARKEST = 0.02
+"""The least part of a colour that light is measured by."""
 _PART_OF = {"hair_color": "hair", "garment_color": "clothes", "skin_tone": "skin"}
 _SMALL = 32
 """Side in pixels at which a picture is compared with all of the training."""
@@ -171,24 +173,27 @@ def color_scores(training: ShardDataset, drawn: Mapping[str, Drawn]) -> dict[str
     """How often the nearest colour word is the prompt's, inside the true mask: of renders, of samples with condition,
     and by chance (renders against the words of another person). Irises are asked for in faces alone.
 
-    The colour of a word is the mean colour of its pictures in the training: light and shade are in it.
+    The colour of a word is the mean colour of its pictures in the training: light and shade are in it. `_lit` asks for
+    the nearest word of samples in the light of the true picture: all words' colours times what that has over its own.
     """
     parts = training.manifest.parts
     palette = _palette(training)
     figures: dict[str, float] = {}
     for attribute in _LEAST_PIXELS:
         kinds = ("face",) if attribute == "iris_color" else ("face", "bust")
-        right: dict[str, list[bool]] = {"truth": [], "controlled": [], "chance": []}
+        right: dict[str, list[bool]] = {"truth": [], "controlled": [], "chance": [], "lit": []}
         for item, truth, picture, other in _shown(drawn, kinds):
             mask = _mask(item, attribute, parts)
             if int(mask.sum()) < _LEAST_PIXELS[attribute]:
                 continue
             names = list(palette[attribute])
             colors = torch.stack(list(palette[attribute].values()))
-            of_truth, of_sample = (names[_nearest(colors, image[mask].mean(0))] for image in (truth, picture))
-            word = parse_prompt(item.full_prompt).known[attribute]
+            true_color, color = (image[mask].mean(0) for image in (truth, picture))
+            word = str(parse_prompt(item.full_prompt).known[attribute])
+            of_truth = names[_nearest(colors, true_color)]
             right["truth"].append(of_truth == word)
-            right["controlled"].append(of_sample == word)
+            right["controlled"].append(names[_nearest(colors, color)] == word)
+            right["lit"].append(names[_nearest(_lit_as(true_color, colors, names.index(word)), color)] == word)
             right["chance"].append(of_truth == parse_prompt(other.full_prompt).known[attribute])
         figures[f"{attribute}_count"] = len(right["truth"])
         if right["truth"]:
@@ -199,6 +204,11 @@ def color_scores(training: ShardDataset, drawn: Mapping[str, Drawn]) -> dict[str
 def _nearest(colors: Tensor, wanted: Tensor) -> int:
     """Row of colours [n, 3] that is nearest to one [3]."""
     return int((colors - wanted).norm(dim=1).argmin())
+
+
+def _lit_as(seen: Tensor, colors: Tensor, row: int) -> Tensor:
+    """Colours [n, 3] in the light in which one of them looks like `seen` [3]."""
+    return colors * (seen / colors[row].clamp_min(_DARKEST))
 
 
 def _shown(drawn: Mapping[str, Drawn], kinds: tuple[str, ...]) -> list[tuple[Any, Tensor, Tensor, Any]]:

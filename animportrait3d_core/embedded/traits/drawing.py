@@ -13,7 +13,7 @@ PAINTS = ("grey", "one colour", "smooth colours", "marble", "tinted")
 LIGHTS = ("strong light", "flat light", "dim light")
 TONES = ("toon", "photo")
 WORN = ("glasses", "sunglasses", "earrings", "hat", "beard", "collar")
-OTHERS = ("no hair", "open mouth", "cut neck", "facets")
+OTHERS = ("no hair", "open mouth", "cut neck", "facets", "other lids", "hollow eyes", "no lashes")
 
 TRAITS: tuple[str, ...] = (*SHAPES, *PAINTS, *LIGHTS, *TONES, *WORN, *OTHERS)
 """All traits by name; a sample's bit k stands for the k-th."""
@@ -22,6 +22,7 @@ CHANCES: dict[tuple[str, ...], float] = {
     SHAPES: 0.5, PAINTS: 0.45, LIGHTS: 0.4, TONES: 0.2,
     ("glasses", "sunglasses"): 0.25, ("earrings",): 0.12, ("hat",): 0.22, ("beard",): 0.14, ("collar",): 0.15,
     ("no hair",): 0.15, ("open mouth",): 0.2, ("cut neck",): 0.18, ("facets",): 0.15,
+    ("other lids",): 0.45, ("hollow eyes",): 0.15, ("no lashes",): 0.3,
 }  # fmt: skip
 """How often a person with traits has one of each group; within a group all are equally frequent."""
 

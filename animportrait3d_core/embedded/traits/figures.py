@@ -16,6 +16,7 @@ from ..identities.skin_texture import SkinPaint
 from ..identities.textures import paint_atlas
 from .cuts import cut_at_the_neck, faceted
 from .drawing import LIGHTS, PAINTS, SHAPES, WORN, Traits
+from .eyes import with_other_lids, without_eyeballs, without_lashes
 from .shapes import shape_of
 from .surfaces import relit, repainted
 from .worn import dressed, paint_worn
@@ -48,6 +49,12 @@ def prepare_with_traits(
     if light is not None:
         lighting = relit(lighting, light, traits.generator(light))
     identity, figure = _shaped(identity, traits)
+    if "other lids" in traits.names:
+        figure = with_other_lids(figure, traits.generator("other lids"))
+    if "hollow eyes" in traits.names:
+        figure = without_eyeballs(figure)
+    if "no lashes" in traits.names:
+        figure = without_lashes(figure)
     for trait in WORN:
         if trait in traits.names:
             figure = dressed(figure, trait, traits.generator(trait))
