@@ -46,7 +46,7 @@ EYES = [*range(RIGHT_EYE.start, RIGHT_EYE.stop), *range(LEFT_EYE.start, LEFT_EYE
 
 
 def seen(names: set[str], seed: int = 3, cameras: Cameras = FRONT, eyelids: float | None = None) -> IdentityImage:
-    """A person with traits at rest, or with other lids; with short hair and no beard where the traits leave that open."""
+    """A person with traits at rest, or with other lids; short hair and no beard where the traits leave that open."""
     traits = Traits(frozenset(names), seed)
     identity = sample_identity_with_traits(SEED, traits)
     prepared, lighting = prepare_with_traits(identity, traits, 128, default_lighting(), 4)

@@ -193,11 +193,12 @@ def color_scores(training: ShardDataset, drawn: Mapping[str, Drawn]) -> dict[str
             of_truth = names[_nearest(colors, true_color)]
             right["truth"].append(of_truth == word)
             right["controlled"].append(names[_nearest(colors, color)] == word)
-            right["lit"].append(names[_nearest(_lit_as(true_color, colors, names.index(word)), color)] == word)
+            if word in names:
+                lit = _lit_as(true_color, colors, names.index(word))
+                right["lit"].append(names[_nearest(lit, color)] == word)
             right["chance"].append(of_truth == parse_prompt(other.full_prompt).known[attribute])
         figures[f"{attribute}_count"] = len(right["truth"])
-        if right["truth"]:
-            figures |= {f"{attribute}_{name}": sum(values) / len(values) for name, values in right.items()}
+        figures |= {f"{attribute}_{name}": sum(values) / len(values) for name, values in right.items() if values}
     return figures
 
 
