@@ -19,6 +19,7 @@ from ..progress import may_stop
 from .fit_terms import image_derivatives
 from .fit_variables import LinearizedBody, NormalEquations, geman_mcclure_weights
 from .landmarks import Landmarks, closest_to_rays, degrees_from_front, outer_eye_distance, viewing_rays
+from .lid_holes import lids_at_holes
 from .surface_landmarks import landmarks_on_surface
 
 _MIN_AGREEING_SHARE = 0.5  # of a view's detections; under it the view as a whole is not believed
@@ -176,6 +177,7 @@ class LandmarkTerm:
     """Distances to given landmarks, in space and in pictures (pixels times depth over focal length).
 
     in_space: points [68, 3] and weights [68] in 0..1, the given ones or those that the pictures agree on.
+    pull_in_space: [68] weights of those that are not left to the pictures.
     """
 
     def __init__(self, landmarks: Landmarks, cameras: Cameras, consensus_width: float) -> None:
@@ -187,12 +189,15 @@ class LandmarkTerm:
             self.views = torch.nonzero(self.consensus.trusted).squeeze(1)
             self.cameras, self.pixels = cameras[self.views], landmarks.points_2d[self.views]
             self.in_space = self.consensus.points, self.consensus.point_weights
+        self.pull_in_space = torch.zeros(NUM_FACE_LANDMARKS)
         if landmarks.points_3d is not None:
             self.in_space = landmarks.points_3d, landmarks.confidence_3d
+            self.pull_in_space = landmarks.confidence_3d
 
     def lay_on(self, mesh: Mesh, covering: Tensor) -> None:
         """Moves `in_space`, if it was not given, towards where the detections meet the surface: the more, the less the
-        views agree. covering: [F] bool, faces that hide a face."""
+        views agree. Lids go to the borders of the surface's holes, where its eyes are holes: those are known, and
+        detections of them no longer count. covering: [F] bool, faces that hide a face."""
         if self.consensus is None or self.landmarks.points_3d is not None:
             return
         points, weights = self.in_space
@@ -201,14 +206,23 @@ class LandmarkTerm:
         apart = _apart(*viewing_rays(self.cameras, self.pixels), points.double(), found) / unit
         share = (apart**4 / (apart**4 + _APART**4)).float()[:, None]
         on_surface = landmarks_on_surface(mesh, covering, self.cameras, self.pixels, found, points)
-        self.in_space = torch.lerp(points, on_surface, share), weights
+        points = torch.lerp(points, on_surface, share)
+        lids = lids_at_holes(mesh, points)
+        if lids is not None:
+            number = slice(RIGHT_EYE.start, LEFT_EYE.stop)
+            points[number], weights = lids, weights.clone()
+            weights[number] = self.pull_in_space[number] = 1.0
+            seen = self.consensus.weights.clone()
+            seen[:, number] = 0.0
+            self.consensus = dataclasses.replace(self.consensus, weights=seen)
+        self.in_space = points, weights
 
     def add_to(self, system: NormalEquations, posed: LinearizedBody, width: float, weight: float) -> None:
         """Adds both forms; `weight` counts one whole landmark of confidence 1, in space or in very many views."""
         points, derivatives = posed.landmarks[:NUM_FACE_LANDMARKS], posed.d_landmarks[:NUM_FACE_LANDMARKS]
-        if self.landmarks.points_3d is not None:
-            offset = points - self.landmarks.points_3d
-            robust = geman_mcclure_weights(offset.norm(dim=-1), width) * self.landmarks.confidence_3d * weight
+        if bool((self.pull_in_space > 0).any()):
+            offset = points - self.in_space[0]
+            robust = geman_mcclure_weights(offset.norm(dim=-1), width) * self.pull_in_space * weight
             system.add(offset.flatten(), derivatives.flatten(0, 1), robust.repeat_interleave(3))
         if self.consensus is not None:
             offset, pixels = self.reprojection(points)
