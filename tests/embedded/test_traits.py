@@ -23,7 +23,9 @@ from animportrait3d_core.embedded.identities import (
     sample_identity,
     true_parameters,
 )
+from animportrait3d_core.embedded.identities.figure import build_figure
 from animportrait3d_core.embedded.identities.shading import Lighting, default_lighting
+from animportrait3d_core.embedded.mannequin import build_mannequin
 from animportrait3d_core.embedded.mannequin.distance import EYEBALL_RADIUS
 from animportrait3d_core.embedded.traits import (
     TRAITS,
@@ -35,6 +37,7 @@ from animportrait3d_core.embedded.traits import (
     toned,
 )
 from animportrait3d_core.embedded.traits.drawing import CHANCES, LIGHTS, PAINTS, SHAPES, WORN
+from animportrait3d_core.embedded.traits.eyes import with_other_lids
 from animportrait3d_core.embedded.traits.surfaces import relit, repainted
 from animportrait3d_core.errors import InvalidInput
 from animportrait3d_core.landmarks import CHIN, LEFT_EYE, LEFT_PUPIL, NOSE, RIGHT_EYE, RIGHT_PUPIL
@@ -217,6 +220,16 @@ def test_other_lids_lie_on_the_eyeballs_and_close() -> None:
         closed = seen({"no hair", "other lids"}, seed, CLOSE, eyelids=1.0)
         assert pixels_of(closed, "eyes") < 0.01 * pixels_of(other, "eyes"), seed
     assert max(openings) > 1.3 * min(openings)
+
+
+def test_eyeballs_stay_round_between_other_lids() -> None:
+    figure, body = build_figure(sample_identity(SEED)), build_mannequin()
+    other = with_other_lids(figure, np.random.default_rng(1))
+    eyeballs = np.flatnonzero(body.vertex_parts == body.part_names.index("eyeball"))
+    assert np.array_equal(other.rest[eyeballs], figure.rest[eyeballs])
+    moved = np.linalg.norm(other.rest - figure.rest, axis=1)
+    lids = np.concatenate([np.concatenate(body.slits[eye]) for eye in ("left_eye", "right_eye")])
+    assert moved[lids].max() > 1e-3 and moved.max() < 0.01 and (moved > 0).mean() < 0.3
 
 
 def test_hollow_eyes_show_no_eyeball_and_lashes_can_be_missing() -> None:
