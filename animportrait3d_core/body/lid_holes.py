@@ -10,13 +10,12 @@ import dataclasses
 
 import numpy as np
 import torch
-from scipy import sparse
-from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
 from ..landmarks import LEFT_EYE, RIGHT_EYE
 from ..meshes import Mesh
 from .landmarks import outer_eye_distance
+from .surface_parts import border_loops
 
 _NEAR = 0.35  # of the outer-eye distance: how far from the lids' middle a border is looked for
 _WIDTH = (0.18, 0.45)  # of an eye's hole, over the outer-eye distance
@@ -76,40 +75,22 @@ def _borders_near(mesh: Mesh, center: np.ndarray, unit: float) -> list[_Border]:
     cells = np.round(vertices[kept] / (_SAME_PLACE * unit)).astype(np.int64)
     _, first, same = np.unique(cells, axis=0, return_index=True, return_inverse=True)
     welded, positions = same.reshape(-1)[places.reshape(some.shape)], vertices[kept[first]]
-    edges = np.concatenate([welded[:, [0, 1]], welded[:, [1, 2]], welded[:, [2, 0]]])
-    _, edge, counts = np.unique(np.sort(edges, axis=1), axis=0, return_index=True, return_counts=True)
-    edge = edge[(counts == 1) & (edges[edge, 0] != edges[edge, 1])]
-    border, normals = edges[edge], _normals(positions[welded])[edge % len(welded)]
-    graph = sparse.coo_matrix((np.ones(len(border)), (border[:, 0], border[:, 1])), [len(positions)] * 2)
-    _, labels = connected_components(graph, directed=False)
+    welded = welded[(welded != np.roll(welded, 1, axis=1)).all(axis=1)]
+    normals = np.cross(*(positions[welded[:, corner]] - positions[welded[:, 0]] for corner in (1, 2)))
     found = []
-    for label in np.unique(labels[border[:, 0]]):
-        own = labels[border[:, 0]] == label
-        loop = positions[_ordered(border[own])]
-        inside = (np.linalg.norm(loop - center, axis=1) < _NEAR * unit).all()
-        if len(loop) >= _LEAST_VERTICES and inside and not _is_a_patch(loop, normals[own]):
-            found.append(_border_of(loop))
+    for loop in border_loops(welded):
+        points = positions[loop]
+        inside = (np.linalg.norm(points - center, axis=1) < _NEAR * unit).all()
+        beside = np.isin(welded, loop).sum(axis=1) >= 2
+        if len(loop) >= _LEAST_VERTICES and inside and not _is_a_patch(points, normals[beside]):
+            found.append(_border_of(points))
     return found
-
-
-def _normals(triangles: np.ndarray) -> np.ndarray:
-    """Normals [n, 3] of triangles [n, 3, 3], twice as long as their areas."""
-    return np.cross(triangles[:, 1] - triangles[:, 0], triangles[:, 2] - triangles[:, 0])
-
-
-def _ordered(edges: np.ndarray) -> np.ndarray:
-    """Vertices of a loop of directed edges [n, 2] one after the other; none if they are no single loop."""
-    following = dict(edges.tolist())
-    loop = [int(edges[0, 0])]
-    while (after := following.get(loop[-1])) is not None and after != loop[0] and len(loop) < len(edges):
-        loop.append(after)
-    return np.array(loop if after == loop[0] and len(loop) == len(edges) else [], dtype=np.int64)
 
 
 def _is_a_patch(loop: np.ndarray, normals: np.ndarray) -> bool:
     """Whether a border [n, 3], directed as the edges of its faces are, has them inside of it, as a card's has.
 
-    normals: [n, 3], of these faces. Seen from where it faces, a surface lies to the left of its border; where the skin
+    normals: [m, 3], of these faces. Seen from where it faces, a surface lies to the left of its border; where the skin
     turns inward at a hole, it faces across.
     """
     offset = loop - loop.mean(axis=0)
