@@ -4,7 +4,8 @@ A folder holds `config.json` and `model.safetensors` as `save_pretrained` of seg
 and `network.json`: {"role", "classes" (parts only: the name of each channel; a name may repeat), "size" (pixels of the
 longer side in training), "mean", "std", "pixel_unshuffle" (1 unless the model wants each block of 2 x 2 or more pixels
 as further channels of one; it may answer in such blocks too), "inputs" (["colors"], or ["colors", "normals"] for a
-network that sees the surface beside the picture)}.
+network that sees the surface beside the picture), "close_looks" (landmarks only: whether it was also trained on
+cut-outs of an eye or the mouth alone; false if absent)}.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ class ImageNetwork:
     logits [B, 1 + 68]), C = `input_channels`.  classes: names of the classes that `segment_images` answers, empty for
     other roles.  channel_classes: for each output channel its position in `classes`.  size: S, pixels of the longer
     side of pictures in training.  mean, std: [3] of pictures.  pixel_unshuffle: u.  sees_normals: beside the picture it
-    takes the surface that is seen, or none.
+    takes the surface that is seen, or none.  looks_closely: it knows cut-outs of an eye or the mouth alone.
     """
 
     role: str
@@ -61,6 +62,7 @@ class ImageNetwork:
     device: torch.device
     pixel_unshuffle: int = 1
     sees_normals: bool = False
+    looks_closely: bool = False
 
     @property
     def input_channels(self) -> int:
@@ -135,7 +137,7 @@ def load_network(path: str | Path, role: str, device: torch.device | str = "cpu"
     positions = tuple(classes.index(name) for name in names) if role == "parts" else tuple(range(len(names)))
     return ImageNetwork(
         role, model, classes, positions, _size(where, description), mean.to(device), std.to(device),
-        torch.device(device), unshuffle, sees_normals,
+        torch.device(device), unshuffle, sees_normals, _looks_closely(where, role, description),
     )  # fmt: skip
 
 
@@ -226,6 +228,14 @@ def _sees_normals(where: str, role: str, description: Mapping[str, Any]) -> bool
         choices = " or ".join(str(choice) for choice in known)
         raise InvalidInput(f"{where}: `inputs` in {NETWORK_FILE} is {inputs!r}, expected {choices} for {role}.")
     return inputs == list(COLORS_AND_NORMALS)
+
+
+def _looks_closely(where: str, role: str, description: Mapping[str, Any]) -> bool:
+    value = description.get("close_looks", False)
+    if not isinstance(value, bool) or (value and role != "landmarks"):
+        expected = "true or false" if role == "landmarks" else f"none for {role}"
+        raise InvalidInput(f"{where}: `close_looks` in {NETWORK_FILE} is {value!r}, expected {expected}.")
+    return value
 
 
 def _three_numbers(where: str, name: str, values: Sequence[float]) -> Tensor:

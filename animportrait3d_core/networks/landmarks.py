@@ -1,15 +1,18 @@
 """The 68 landmarks of faces in pictures: found coarsely in the whole picture, then again and again in a cut-out.
 
-The last cut-out is looked at both ways round. Heatmaps are read by their expectation (soft-argmax: Sun et al., Integral
-Human Pose Regression, ECCV 2018).
+The last cut-out of the face is looked at both ways round; then each eye and the mouth are looked at by themselves, by
+networks that have learned to. Heatmaps are read by their expectation (soft-argmax: Sun et al., Integral Human Pose
+Regression, ECCV 2018).
 """
 
 from __future__ import annotations
 
+import dataclasses
+
 import torch
 from torch import Tensor
 
-from ..landmarks import MIRRORED_LANDMARKS, NUM_FACE_LANDMARKS
+from ..landmarks import LEFT_EYE, MIRRORED_LANDMARKS, MOUTH, NUM_FACE_LANDMARKS, RIGHT_EYE
 from ..progress import Progress, may_stop
 from .crops import Crops, cut_out, points_from_crop, whole_images
 from .files import ImageNetwork
@@ -20,6 +23,30 @@ FACE_MARGIN = 1.6
 
 PASSES = 3
 """The whole picture, a first cut-out from the coarse points, and a second from better ones, both ways round."""
+
+ONE_WAY, IN_THE_MIRROR, BOTH_WAYS = (False,), (True,), (False, True)
+"""Whether each of a look's answers is the one to the mirrored cut-out."""
+
+
+@dataclasses.dataclass(frozen=True)
+class CloseLook:
+    """A part of the face that is looked at in a cut-out of its own, where it is several times as wide as in the face's.
+
+    points: the landmarks of the part, which alone are taken from this look.  margin: side of the cut-out over the
+    larger extent of the points.  ways: one of the tuples above.
+    """
+
+    points: slice
+    margin: float
+    ways: tuple[bool, ...]
+
+
+# Left eyes are shown as right ones: nothing in a picture of one eye says reliably which it is.
+CLOSE_LOOKS = (
+    CloseLook(RIGHT_EYE, 2.2, ONE_WAY),
+    CloseLook(LEFT_EYE, 2.2, IN_THE_MIRROR),
+    CloseLook(MOUTH, 1.8, BOTH_WAYS),
+)
 
 _BATCH = 16
 _MIN_SIDE = 8.0
@@ -40,7 +67,7 @@ def expected_points(logs: Tensor) -> Tensor:
 
 
 def face_crops(points: Tensor, margin: float = FACE_MARGIN) -> Crops:
-    """Upright squares around faces with landmarks [B, 68, 2]."""
+    """Upright squares around faces, or parts of them, with landmarks [B, N, 2]."""
     low, high = points.amin(dim=1), points.amax(dim=1)
     sides = (high - low).amax(dim=1).clamp_min(_MIN_SIDE) * margin
     return Crops((low + high) / 2, sides, torch.zeros_like(sides))
@@ -80,27 +107,46 @@ def _detect(network: ImageNetwork, pixels: Tensor) -> tuple[Tensor, Tensor, Tens
     for step in range(PASSES):
         last = step + 1 == PASSES
         may_stop()
-        points, surely = _look(network, pixels, crops, both_ways=last)
+        points, surely = _look(network, pixels, crops, BOTH_WAYS if last else ONE_WAY)
         found &= surely[:, 0] > 0.5
-        if not last:
-            # Guesses about pictures without a face must not send the next cut-out astray.
-            crops = face_crops(torch.minimum(points.clamp_min(0), limit))
-    return points, surely[:, 1:] * found[:, None], found
+        # Guesses about pictures without a face must not send the next cut-out astray.
+        crops = face_crops(torch.minimum(points.clamp_min(0), limit))
+    confidence = surely[:, 1:] * found[:, None]
+    if network.looks_closely:
+        for look in CLOSE_LOOKS:
+            may_stop()
+            _look_closely(network, pixels, points, confidence, look)
+    return points, confidence, found
 
 
-def _look(network: ImageNetwork, pixels: Tensor, crops: Crops, both_ways: bool) -> tuple[Tensor, Tensor]:
+def _look_closely(network: ImageNetwork, pixels: Tensor, points: Tensor, confidence: Tensor, look: CloseLook) -> None:
+    """Replace the points [B, 68, 2] of one part by those of a close look, in the pictures that are sure to show it."""
+    shown = confidence[:, look.points].mean(1) > 0.5
+    if not bool(shown.any()):
+        return
+    crops = face_crops(points[shown, look.points], look.margin)
+    closer, _ = _look(network, pixels[shown.to(pixels.device)], crops, look.ways)
+    points[shown, look.points] = closer[:, look.points]
+
+
+def _look(network: ImageNetwork, pixels: Tensor, crops: Crops, ways: tuple[bool, ...]) -> tuple[Tensor, Tensor]:
     """Points [B, 68, 2] in pixels of the pictures [B, C, H, W] and probabilities [B, 69] by one look at cut-outs.
 
-    both_ways: the mean of the cut-out's and its mirror image's, whose errors are only partly the same.
+    ways: for each answer, whether it is that to the mirrored cut-out; their mean, whose errors are only partly the
+    same.
     """
     cut = cut_out(pixels, crops, network.size, border=True)
-    shares, surely = _looked_at(network, cut)
-    if both_ways:
-        order = list(MIRRORED_LANDMARKS[:NUM_FACE_LANDMARKS])
-        mirrored, mirrored_surely = _looked_at(network, cut.flip(-1) * mirror_signs(cut.shape[1])[:, None, None])
-        shares = (shares + mirrored[:, order] * torch.tensor([-1.0, 1]) + torch.tensor([1.0, 0])) / 2
-        surely = (surely + mirrored_surely[:, [0, *(1 + index for index in order)]]) / 2
+    answers = [_looked_at_mirrored(network, cut) if mirrored else _looked_at(network, cut) for mirrored in ways]
+    shares, surely = (torch.stack(values).mean(0) for values in zip(*answers, strict=True))
     return points_from_crop(shares, crops, 1), surely
+
+
+def _looked_at_mirrored(network: ImageNetwork, cut: Tensor) -> tuple[Tensor, Tensor]:
+    """As `_looked_at`, of cut-outs that are shown to the network in the mirror."""
+    order = list(MIRRORED_LANDMARKS[:NUM_FACE_LANDMARKS])
+    shares, surely = _looked_at(network, cut.flip(-1) * mirror_signs(cut.shape[1])[:, None, None])
+    shares = shares[:, order] * torch.tensor([-1.0, 1]) + torch.tensor([1.0, 0])
+    return shares, surely[:, [0, *(1 + index for index in order)]]
 
 
 def _looked_at(network: ImageNetwork, cut: Tensor) -> tuple[Tensor, Tensor]:

@@ -54,7 +54,7 @@ def task_fingerprint(dataset: ShardDataset, recipe: Recipe) -> str:
     """Hash of what a resumed training must find again: data, model, size of pictures and augmentation."""
     shards = [(entry.file, entry.sha256) for entry in dataset.manifest.shards]
     parts = [recipe.role, shards, recipe.config, recipe.size, recipe.pixel_unshuffle, recipe.held_out_share]
-    parts.append(recipe.sees_normals)
+    parts += [recipe.sees_normals, recipe.looks_closely]
     parts.append(dataclasses.asdict(recipe.augment))
     return fingerprint(parts)[:16]
 
@@ -132,5 +132,5 @@ def network_of(model: nn.Module, recipe: Recipe) -> ImageNetwork:
     mean, std = torch.full((3,), IMAGE_MEAN), torch.full((3,), IMAGE_STD)
     return ImageNetwork(
         recipe.role, model, classes, tuple(range(channels)), recipe.size, mean, std, torch.device("cpu"),
-        recipe.pixel_unshuffle, recipe.sees_normals,
+        recipe.pixel_unshuffle, recipe.sees_normals, recipe.looks_closely,
     )  # fmt: skip

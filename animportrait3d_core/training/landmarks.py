@@ -1,4 +1,4 @@
-"""Training of the network for landmarks: heatmaps on cut-outs, from the whole picture down to the face alone."""
+"""Training of the network for landmarks: heatmaps on cut-outs, from the whole picture down to an eye alone."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ..landmarks import CHIN, INNER_FACE, LEFT_OUTER_EYE, NUM_FACE_LANDMARKS, RIGHT_OUTER_EYE
 from ..networks.crops import Crops
-from ..networks.landmarks import FACE_MARGIN, detect_landmarks, expected_points, face_crops, log_shares
+from ..networks.landmarks import CLOSE_LOOKS, FACE_MARGIN, detect_landmarks, expected_points, face_crops, log_shares
 from ..networks.predict import model_input
 from .augment import (
     AugmentSettings,
@@ -36,6 +36,10 @@ WHOLE_SHARE = 0.3
 """Of the cut-outs that show about the whole picture, as the first pass of the detector sees it."""
 WHOLE_SHARE_WITHOUT_FACE = 0.7
 """The same for pictures without a face: the others are close cut-outs of where it would be, as after a wrong look."""
+CLOSE_SHARES = (0.25, 0.0, 0.15)
+"""Of the cut-outs that show a part alone, one of `CLOSE_LOOKS`: left eyes are the right ones of mirrored pictures."""
+PART_SHOWN = 0.6
+"""Share of a part's landmarks that are visible, from which on it is looked at closely."""
 JITTER_SHIFT, JITTER_SCALE, JITTER_TURN = 0.1, (0.8, 1.3), math.radians(20)
 """How far the other cut-outs lie off the square around the true points."""
 FACE_POINTS = 12
@@ -53,21 +57,55 @@ def face_is_shown(points: Tensor, visible: Tensor, size: int) -> Tensor:
     return (inside & (visible > 0.5))[:, INNER_FACE].sum(1) >= FACE_POINTS
 
 
-def landmark_crops(images: TrainingImages, generator: torch.Generator) -> Crops:
-    """Cut-outs as the detector's passes make them: about the whole picture, or off the face's square by a jitter."""
+@dataclasses.dataclass(frozen=True)
+class Looks:
+    """Cut-outs as the detector's passes make them.
+
+    crops: of B pictures.  asked: [B, 68] float, the landmarks that are asked for there: all, or those of one part.
+    """
+
+    crops: Crops
+    asked: Tensor
+
+    @property
+    def of_part(self) -> Tensor:
+        """Whether [B] a part of the face is looked at alone."""
+        return self.asked.amin(1) < 1
+
+
+def landmark_looks(images: TrainingImages, generator: torch.Generator) -> Looks:
+    """Cut-outs about the whole picture, or off the square of the face, of an eye or of the mouth by a jitter."""
     count, side = len(images), float(images.colors.shape[-1])
     points, visible = points_of(images)
-    close = face_crops(points, FACE_MARGIN)
-    shown = face_is_shown(points, visible, int(side))
-    share = torch.where(shown, WHOLE_SHARE, WHOLE_SHARE_WITHOUT_FACE)
-    whole = torch.rand(count, generator=generator) < share
+    centers, sides, asked = _squares(points, visible, side, generator)
     shift = uniform(generator, (count, 2), -JITTER_SHIFT, JITTER_SHIFT)
     low, high = (math.log(value) for value in JITTER_SCALE)
     scale = torch.exp(uniform(generator, (count,), low, high))
-    centers = torch.where(whole[:, None], torch.full((count, 2), side / 2), close.centers)
-    sides = torch.where(whole, torch.full((count,), side), close.sides)
     turn = uniform(generator, (count,), -JITTER_TURN, JITTER_TURN)
-    return Crops(centers + shift * sides[:, None], sides * scale, turn)
+    return Looks(Crops(centers + shift * sides[:, None], sides * scale, turn), asked)
+
+
+def _squares(points: Tensor, visible: Tensor, side: float, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    """Centres [B, 2] and sides [B] of what is looked at, drawn for each picture of `side`, and `Looks.asked`."""
+    count = len(points)
+    shown = face_is_shown(points, visible, int(side))
+    whole = torch.rand(count, generator=generator) < torch.where(shown, WHOLE_SHARE, WHOLE_SHARE_WITHOUT_FACE)
+    face = face_crops(points, FACE_MARGIN)
+    centers = torch.where(whole[:, None], torch.full((count, 2), side / 2), face.centers)
+    sides = torch.where(whole, torch.full((count,), side), face.sides)
+    asked = torch.ones(count, NUM_FACE_LANDMARKS)
+    draw, threshold = torch.rand(count, generator=generator), 0.0
+    for look, share in zip(CLOSE_LOOKS, CLOSE_SHARES, strict=True):
+        inside = ((points > 0) & (points < side)).all(-1)
+        known = (inside * visible)[:, look.points].mean(1) >= PART_SHOWN
+        chosen = (draw >= threshold) & (draw < threshold + share) & known
+        threshold += share
+        part = face_crops(points[:, look.points], look.margin)
+        centers, sides = torch.where(chosen[:, None], part.centers, centers), torch.where(chosen, part.sides, sides)
+        of_part = torch.zeros(NUM_FACE_LANDMARKS)
+        of_part[look.points] = 1
+        asked = torch.where(chosen[:, None], of_part, asked)
+    return centers, sides, asked
 
 
 def spot_loss(logs: Tensor, points: Tensor, counted: Tensor) -> Tensor:
@@ -108,13 +146,15 @@ class LandmarksTask:
         images = flip(
             composite(images, backgrounds), torch.rand(len(images), generator=generator) < settings.flip_share
         )
-        images = cut_images(images, landmark_crops(images, generator), self.recipe.size)
+        looks = landmark_looks(images, generator)
+        images = cut_images(images, looks.crops, self.recipe.size)
         colors = degrade(change_light(images.colors, settings.light, generator), settings, generator)
         images = dataclasses.replace(images, colors=colors)
         pixels = shown_by_chance(self.network, images, settings, generator)
         points, visible = points_of(images)
-        shown = face_is_shown(points, visible, self.recipe.size).float()
-        return {"pixels": model_input(self.network, pixels), "points": points, "visible": visible, "shown": shown}
+        shown = (looks.of_part | face_is_shown(points, visible, self.recipe.size)).float()
+        given = {"points": points, "visible": visible, "shown": shown, "asked": looks.asked}
+        return {"pixels": model_input(self.network, pixels), **given}
 
     @property
     def _wanted(self) -> tuple[str, ...]:
@@ -127,17 +167,23 @@ class LandmarksTask:
         logs, logits = log_shares(heatmaps), logits.float()
         size = heatmaps.shape[-1]
         points = batch["points"] * (size / self.recipe.size)
-        inside = ((points > 0) & (points < size)).all(-1).float() * batch["shown"][:, None]
+        asked = batch["asked"] * batch["shown"][:, None]
+        inside = ((points > 0) & (points < size)).all(-1).float() * asked
+        # The few points of an eye alone count as much as the many of a face.
+        asked = asked * (NUM_FACE_LANDMARKS / batch["asked"].sum(1, keepdim=True))
         # Hidden points are the shape's best guess: worth less than what is seen.
-        weight = inside * (0.25 + 0.75 * batch["visible"])
+        weight = inside * asked * (0.25 + 0.75 * batch["visible"])
         distance = ((expected_points(logs) - points).square().sum(-1) + 1e-4).sqrt()
         bce = torch.nn.functional.binary_cross_entropy_with_logits
-        seen = bce(logits[:, 1:], batch["visible"] * inside, reduction="none") * batch["shown"][:, None]
+        seen = bce(logits[:, 1:], batch["visible"] * inside, reduction="none") * asked
+        # Whether an eye alone is a face is not asked.
+        whole_face = batch["asked"].amin(1)
+        face = bce(logits[:, 0], batch["shown"], reduction="none") * whole_face
         return {
             "distance": (distance * weight).sum() / weight.sum().clamp_min(1) * (100.0 / size),
             "spots": 0.3 * spot_loss(logs, points, weight),
-            "visible": 0.2 * seen.sum() / (NUM_FACE_LANDMARKS * batch["shown"].sum()).clamp_min(1),
-            "face": 0.2 * bce(logits[:, 0], batch["shown"]),
+            "visible": 0.2 * seen.sum() / asked.sum().clamp_min(1),
+            "face": 0.2 * face.sum() / whole_face.sum().clamp_min(1),
         }
 
     def evaluate(self, model: nn.Module) -> dict[str, float]:

@@ -36,7 +36,8 @@ class Recipe:
 
     config: of the model, as in its config.json.  size: pixels of the pictures it is trained on.  loop: default
     schedule.  pixel_unshuffle: side of the blocks of pixels that the model takes for one.  held_out_share: of the
-    persons.  sees_normals: whether it looks at the surface beside the picture.
+    persons.  sees_normals: whether it looks at the surface beside the picture.  looks_closely: whether it is also
+    trained on cut-outs of an eye or the mouth alone.
     """
 
     role: str
@@ -47,6 +48,7 @@ class Recipe:
     pixel_unshuffle: int = _PIXEL_UNSHUFFLE
     held_out_share: float = 0.05
     sees_normals: bool = False
+    looks_closely: bool = False
 
 
 def recipe_of(role: str, image_size: int = 256, surface: bool = False) -> Recipe:
@@ -89,5 +91,6 @@ _RECIPES = {
         size=192,
         augment=AugmentSettings(),
         loop=LoopSettings(steps=10000, batch_size=12, lr=2e-3, precision="mixed"),
+        looks_closely=True,
     ),
 }

@@ -140,4 +140,5 @@ def network_description(recipe: Recipe) -> dict[str, object]:
     colors = {"mean": [IMAGE_MEAN] * 3, "std": [IMAGE_STD] * 3}
     inputs = {"inputs": list(COLORS_AND_NORMALS)} if recipe.sees_normals else {}
     blocks = {"pixel_unshuffle": recipe.pixel_unshuffle}
-    return {"role": recipe.role, **classes, "size": recipe.size, **colors, **blocks, **inputs}
+    close = {"close_looks": True} if recipe.looks_closely else {}
+    return {"role": recipe.role, **classes, "size": recipe.size, **colors, **blocks, **inputs, **close}

@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 import torch
 
-from animportrait3d_core.landmarks import MIRRORED_LANDMARKS
+from animportrait3d_core.landmarks import LEFT_EYE, MIRRORED_LANDMARKS, MOUTH, RIGHT_EYE
 from animportrait3d_core.networks import ImageNetwork, detect_landmarks
 from animportrait3d_core.networks.landmarks import PASSES
 
@@ -85,6 +85,50 @@ def test_each_look_is_closer():
     assert len(widths) == PASSES and mirrored == pytest.approx(-widths[-1])
     assert widths[0] > 85
     assert widths[1] == pytest.approx(1.6 * extent, rel=0.05) and widths[2] == pytest.approx(1.6 * extent, rel=0.05)
+
+
+class Nearsighted(Painter):
+    """A painter that sees everything four pixels too far to the right, unless it looks at less than a face."""
+
+    def __init__(self):
+        super().__init__((3.0,) * (LOOKS + 4))
+
+    def forward(self, images):
+        heatmaps, logits = super().forward(images)
+        if len(self.looks) > LOOKS:
+            return heatmaps, logits
+        first, last = self.looks[-1][0, 0, 0, [0, -1]].tolist()
+        return torch.roll(heatmaps, 4 if first < last else -4, 3), logits
+
+
+def parts_found(closely):
+    model = Nearsighted()
+    network = dataclasses.replace(network_of(model), looks_closely=closely)
+    points, confidence, _ = detect_landmarks(network, place_image(90, 90))
+    return points[0] - FACE, confidence[0], model.looks
+
+
+def test_eyes_and_mouth_are_looked_at_by_themselves():
+    far, confidence, looks = parts_found(False)
+    near, same, closer = parts_found(True)
+    assert len(looks) == LOOKS and float(far[:, 0].min()) > 0.5
+    assert torch.equal(confidence, same)
+    torch.testing.assert_close(near[36:], torch.zeros(32, 2), atol=0.03, rtol=0)
+    torch.testing.assert_close(near[:36], far[:36])
+    # The right eye as it is, the left in the mirror, the mouth both ways.
+    widths = [float(look[0, 0, 0, -1] - look[0, 0, 0, 0]) for look in closer[LOOKS:]]
+    extents = [float((FACE[part].amax(0) - FACE[part].amin(0)).max()) for part in (RIGHT_EYE, LEFT_EYE, MOUTH)]
+    wanted = [2.2 * extents[0], -2.2 * extents[1], 1.8 * extents[2], -1.8 * extents[2]]
+    assert widths == pytest.approx(wanted, rel=0.05)
+
+
+def test_parts_that_are_hidden_are_not_looked_at_closely(monkeypatch):
+    monkeypatch.setitem(globals(), "SEEN", torch.where(torch.arange(68) < 42, -1.0, 1.0))
+    far, _, _ = parts_found(False)
+    near, _, looks = parts_found(True)
+    assert len(looks) == LOOKS + 3
+    torch.testing.assert_close(near[:42], far[:42])
+    torch.testing.assert_close(near[42:], torch.zeros(26, 2), atol=0.03, rtol=0)
 
 
 @pytest.mark.parametrize("logits", [(-3.0, 3, 3, 3), (3.0, -3, 3, 3), (3.0, 3, -3, -2), (3.0, 3, 1, -2)])

@@ -321,3 +321,19 @@ def test_embedded_weights_load_or_say_how_to_make_them(role, on_surfaces):
     assert network.sees_normals or not on_surfaces or role == "normals"
     assert (folder / "README.md").is_file()
     assert (folder / "model.safetensors").stat().st_size < 3.5e6
+
+
+@pytest.mark.parametrize(("role", "value"), [("landmarks", "yes"), ("landmarks", 1), ("parts", True)])
+def test_close_looks_are_true_or_false_and_for_landmarks_alone(tmp_path, role, value):
+    write(tmp_path, role, description={**DESCRIPTIONS[role], "close_looks": value})
+    expected = "true or false" if role == "landmarks" else "none for parts"
+    with pytest.raises(InvalidInput, match=rf"`close_looks` in network.json is .* expected {expected}"):
+        load_network(tmp_path, role)
+
+
+def test_a_network_says_whether_it_looks_closely(tmp_path):
+    for value in (True, False):
+        write(tmp_path, "landmarks", description={**DESCRIPTIONS["landmarks"], "close_looks": value})
+        assert load_network(tmp_path, "landmarks").looks_closely == value
+    write(tmp_path, "landmarks")
+    assert not load_network(tmp_path, "landmarks").looks_closely

@@ -14,6 +14,7 @@ from animportrait3d_core.errors import InvalidInput, MissingModelFile, ShapeMism
 from animportrait3d_core.evaluation import landmark_error, mean_normal_angle
 from animportrait3d_core.files import read_safetensors
 from animportrait3d_core.networks import build_model, load_network, save_network, segment_images
+from animportrait3d_core.networks.crops import points_to_crop
 from animportrait3d_core.networks.landmarks import expected_points, face_crops, log_shares
 from animportrait3d_core.parts import PART_CLASSES
 from animportrait3d_core.training import (
@@ -31,7 +32,7 @@ from animportrait3d_core.training.landmarks import (
     LandmarksTask,
     face_is_shown,
     facing,
-    landmark_crops,
+    landmark_looks,
     spot_loss,
 )
 from animportrait3d_core.training.metrics import ConfusionCounts, angles_between, normalized_landmark_errors
@@ -222,14 +223,58 @@ def test_a_face_is_shown_when_its_inner_points_are_seen():
     assert face_is_shown(points, visible, 64).tolist() == [True, False, False]
 
 
-def test_cutouts_hold_the_face_or_the_picture(folder):
+def test_cutouts_hold_the_face_or_the_picture_or_a_part(folder):
     images = load_images(open_dataset(folder), torch.arange(20))
-    crops = landmark_crops(images, torch.Generator().manual_seed(0))
+    images = dataclasses.replace(images, visible=torch.ones(20, 68))
+    looks = [landmark_looks(images, torch.Generator().manual_seed(seed)) for seed in range(20)]
     close = face_crops(images.points)
     low, high = images.points.amin(1), images.points.amax(1)
     torch.testing.assert_close(close.sides, (high - low).amax(1) * 1.6)
-    ratio = crops.sides / close.sides
-    assert bool(((ratio > 0.79) & (ratio < 1.31) | (crops.sides > 0.79 * SIZE)).all())
+    whole = [look.crops.sides[~look.of_part] / close.sides[~look.of_part] for look in looks]
+    large = torch.cat([look.crops.sides[~look.of_part] > 0.79 * SIZE for look in looks])
+    ratio = torch.cat(whole)
+    assert bool(((ratio > 0.79) & (ratio < 1.31) | large).all())
+    # What is asked for closely is the right eye or the mouth, and lies in the cut-out.
+    asked = {tuple(row.nonzero()[:, 0].tolist()) for look in looks for row in look.asked[look.of_part]}
+    assert asked == {tuple(range(36, 42)), tuple(range(48, 68))}
+    places = torch.cat([points_to_crop(images.points, look.crops, 1)[look.of_part] for look in looks])
+    asked_points = torch.cat([look.asked[look.of_part] for look in looks]) > 0
+    assert float(((places > 0) & (places < 1)).all(-1)[asked_points].float().mean()) > 0.99
+    share = torch.cat([look.of_part for look in looks]).float().mean()
+    assert 0.2 < float(share) < 0.5
+
+
+def test_hidden_parts_are_not_looked_at_closely(folder):
+    images = load_images(open_dataset(folder), torch.arange(20))
+    hidden = dataclasses.replace(images, visible=torch.zeros(20, 68))
+    for seed in range(10):
+        assert not bool(landmark_looks(hidden, torch.Generator().manual_seed(seed)).of_part.any())
+
+
+def test_a_part_alone_counts_as_much_as_a_face(folder):
+    recipe = recipe_of("landmarks", SIZE)
+    task = LandmarksTask(torch.nn.Identity(), open_dataset(folder), recipe, 4)
+    side = recipe.size // 2
+    asked = torch.ones(2, 68)
+    asked[1] = 0
+    asked[1, 36:42] = 1
+    places = torch.full((2, 68, 2), side / 2)
+    batch = {"points": 2 * places, "visible": torch.ones(2, 68), "shown": torch.ones(2), "asked": asked, "pixels": None}
+
+    def loss(off, others=0.0):
+        found = places.clone()
+        found[0, :, 0] += off[0]
+        found[1, 36:42, 0] += off[1]
+        found[1, 48:, 0] += others
+        steps = torch.arange(side) + 0.5
+        square = (steps - found[..., :1]).square()[:, :, None] + (steps - found[..., 1:]).square()[..., None]
+        logits = torch.zeros(2, 69)
+        losses = task.losses(lambda _: (-square / (2 * SPREAD**2), logits), batch, torch.Generator())
+        return [float(losses[name]) for name in ("distance", "spots", "visible", "face")]
+
+    torch.testing.assert_close(loss((3, 0)), loss((0, 3)), rtol=1e-3, atol=1e-5)
+    torch.testing.assert_close(loss((0, 0)), loss((0, 0), others=5.0), rtol=0, atol=0)
+    assert loss((3, 0))[0] > loss((0, 0))[0] + 1
 
 
 def test_a_turned_head_is_narrow():
