@@ -50,6 +50,11 @@ class Cameras:
             index = [index]
         return dataclasses.replace(self, world_to_camera=self.world_to_camera[index], K=self.K[index])
 
+    def same_as(self, other: Cameras) -> bool:
+        """Whether the other cameras take the same pictures, number for number."""
+        sizes = (self.width, self.height) == (other.width, other.height)
+        return sizes and torch.equal(self.world_to_camera, other.world_to_camera) and torch.equal(self.K, other.K)
+
     @property
     def camera_centers(self) -> Tensor:
         """Positions [B, 3] of the cameras in the world."""

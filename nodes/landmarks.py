@@ -154,6 +154,8 @@ class LandmarksFromHost:
     def execute(
         self, views: Views, file: str, face_landmarks: FaceLandmarks | None = None, landmarks: Landmarks | None = None
     ) -> dict[str, Any]:
+        import dataclasses
+
         import torch
 
         from animportrait3d_core.body.foreign_landmarks import (
@@ -165,12 +167,14 @@ class LandmarksFromHost:
         from animportrait3d_core.body.landmarks import Landmarks as Found
         from animportrait3d_core.errors import InvalidInput
 
-        size, sources = (views.cameras.height, views.cameras.width), [] if landmarks is None else [landmarks]
+        size, sources = (views.cameras.height, views.cameras.width), []
         if face_landmarks is not None:
             sources.append(landmarks_of_host(face_landmarks, len(views), size))
         if file != NO_FILE:
             path = host.input_file("AP3D_LandmarksFromHost", file)
             sources.append(read_foreign_landmarks(path, len(views), size))
+        seen = [dataclasses.replace(source, cameras=views.cameras) for source in sources]
+        sources = seen if landmarks is None else [landmarks, *seen]
         if not sources:
             raise InvalidInput(
                 "AP3D_LandmarksFromHost: there are no landmarks: connect `face_landmarks`, or choose a file."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from pathlib import Path
 
@@ -127,3 +128,11 @@ def test_bad_input() -> None:
         view_preset("panorama", 64)
     with pytest.raises(InvalidInput, match="up vector"):
         look_at(torch.tensor([[0.0, 2.0, 0.0]]), torch.zeros(3))
+
+
+def test_cameras_are_the_same_number_for_number() -> None:
+    cameras = orbit_cameras([0, 30], [0, 0], 64)
+    assert cameras.same_as(orbit_cameras([0, 30], [0, 0], 64))
+    others = [cameras[[1, 0]], cameras[[0]], cameras.resized(32, 32), orbit_cameras([0, 31], [0, 0], 64)]
+    others.append(dataclasses.replace(cameras, width=65))
+    assert not any(cameras.same_as(other) for other in others)

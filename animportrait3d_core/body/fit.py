@@ -171,10 +171,10 @@ def fit_body(
 
     views: pictures with masks and cameras.  mesh: the portrait's surface in the world, wound outward.  covering: [F]
     bool, which of its faces are hair or clothes, if known: the body has to stay under them, and is drawn to the others
-    alone.  landmarks: of the same views, if known; detections in pictures that show no face, or contradict a surface
-    that fits without them, are left out with a warning. At least one of mesh and landmarks is needed: silhouettes alone
-    do not tell a face from hair.  generator: chooses the points of the mesh that are compared; None stands for seed 0.
-    progress: called after each step; what it raises ends the fit.
+    alone.  landmarks: of the same views, or with cameras of their own, if known; detections in pictures that show no
+    face, or contradict a surface that fits without them, are left out with a warning. At least one of mesh and
+    landmarks is needed: silhouettes alone do not tell a face from hair.  generator: chooses the points of the mesh that
+    are compared; None stands for seed 0.  progress: called after each step; what it raises ends the fit.
 
     Raises `InvalidInput` if inputs are not finite, the fit diverges, or it ends beyond the limits of the settings.
     """
@@ -206,11 +206,11 @@ def fit_body(
 
 def _with_landmarks(problem: _Problem, landmarks: Landmarks, views: Views) -> _Problem:
     """The problem with landmarks, and with what they show to be closed. Raises what `find_consensus` raises."""
-    width = problem.settings.consensus_width
-    term = LandmarkTerm(landmarks, views.cameras, width)
+    width, cameras = problem.settings.consensus_width, landmarks.cameras_beside(views)
+    term = LandmarkTerm(landmarks, cameras, width)
     closed = closed_features(*term.in_space)
     if closed.pairs:
-        term = LandmarkTerm(shut(landmarks, closed), views.cameras, width)
+        term = LandmarkTerm(shut(landmarks, closed), cameras, width)
     if problem.surface is not None:
         term.lay_on(problem.surface.mesh, problem.surface.covering)
     return dataclasses.replace(problem, landmarks=term, closed=closed)

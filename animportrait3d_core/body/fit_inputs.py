@@ -17,8 +17,8 @@ _MIN_FACES = 100
 def check_inputs(views: Views, mesh: Mesh | None, covering: Tensor | None, landmarks: Landmarks | None) -> None:
     """Raise `InvalidInput` for what no fit can begin with; see `fit.fit_body`."""
     check_finite("fit_body", "views.masks", views.masks)
-    if landmarks is not None and landmarks.points_2d is not None and len(landmarks.points_2d) != len(views):
-        raise InvalidInput(f"fit_body: landmarks of {len(landmarks.points_2d)} views, expected {len(views)} as given.")
+    if landmarks is not None:
+        landmarks.cameras_beside(views)  # raises if they do not fit
     if mesh is not None:
         check_finite("fit_body", "mesh.vertices", mesh.vertices)
         if len(mesh.faces) < _MIN_FACES:

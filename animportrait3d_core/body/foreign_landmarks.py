@@ -85,6 +85,9 @@ def consensus_of_sources(sources: Sequence[Landmarks]) -> Landmarks:
     """
     if not sources:
         raise InvalidInput("consensus_of_sources: there are no landmarks, expected at least one source.")
+    known = [source.cameras for source in sources if source.cameras is not None]
+    if not all(cameras.same_as(known[0]) for cameras in known):
+        raise InvalidInput("consensus_of_sources: the sources saw different views, expected the same ones.")
     pixels = torch.stack([source.detections[0] for source in sources])
     confidence = torch.stack([source.detections[1] for source in sources])
     surest = confidence.argmax(0, keepdim=True)
@@ -96,7 +99,8 @@ def consensus_of_sources(sources: Sequence[Landmarks]) -> Landmarks:
     mean = (pixels * weights[..., None]).sum(0) / total.clamp(min=1e-12)[..., None]
     against = ((confidence > 0) & ~near).any(0) & ((confidence > 0) & near).sum(0).eq(1)
     best = confidence.amax(0) * torch.where(against, 0.5, 1.0)
-    return Landmarks(points_2d=torch.where(total[..., None] > 0, mean, anchor), confidence=best)
+    points = torch.where(total[..., None] > 0, mean, anchor)
+    return Landmarks(points_2d=points, confidence=best, cameras=known[0] if known else None)
 
 
 def _check_count(where: str, found: int, views: int) -> None:

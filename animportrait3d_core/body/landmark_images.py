@@ -34,18 +34,21 @@ def detections_image(views: Views, landmarks: Landmarks) -> Tensor:
 def fit_image(views: Views, fit: BodyFit, landmarks: Landmarks | None = None) -> Tensor:
     """Four views [4, H, W, 3] from the front to the side, with the body over them and its 68 landmarks in blue.
 
-    landmarks: of the same views; detections are drawn in the colours of their confidence, points in space in green.
+    landmarks: detections in the same views are drawn in the colours of their confidence, points in space in green, and
+    what detections in other views agree on in the colours of its weights.
     """
     yaws = yaw_of(views.cameras)
     nearest = [int(((yaws - yaw + 180) % 360 - 180).abs().argmin()) for yaw in OVERLAY_YAWS]
     chosen, cameras = views[nearest], views.cameras[nearest]
     output = fit.body(fit.parameters)
     pixels, confidence = project(cameras, output.landmarks[0, :NUM_FACE_LANDMARKS])[0], None
-    if landmarks is not None and landmarks.points_2d is not None:
-        given, confidence = landmarks.points_2d[nearest], landmarks.confidence_2d[nearest]
-    elif landmarks is not None and landmarks.points_3d is not None:
+    if landmarks is not None and landmarks.points_3d is not None:
         given = project(cameras, landmarks.points_3d)[0]
         confidence = landmarks.confidence_3d.expand(len(nearest), -1)
+    elif landmarks is not None and landmarks.cameras_beside(views).same_as(views.cameras):
+        given, confidence = (values[nearest] for values in landmarks.detections)
+    elif fit.landmarks is not None:
+        given, confidence = project(cameras, fit.landmarks[0])[0], fit.landmarks[1].expand(len(nearest), -1)
     if confidence is not None:
         pixels = torch.cat([pixels, given], dim=1)
     large, pixels = _enlarged(chosen, pixels)

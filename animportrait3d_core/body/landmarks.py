@@ -28,12 +28,13 @@ class Landmarks(SocketValue):
 
     points_3d: [68, 3] float32 in the world, or None.  points_2d: [B, 68, 2] float32 pixels in the B views of the
     subject, or None.  confidence: [68] for points_3d alone, else [B, 68], in 0..1; None means 1. Points of confidence
-    0 may hold anything finite.
+    0 may hold anything finite.  cameras: of the B pictures; None: those of the views that come with the landmarks.
     """
 
     points_3d: Tensor | None = None
     points_2d: Tensor | None = None
     confidence: Tensor | None = None
+    cameras: Cameras | None = None
     schema_version: int = SCHEMA_VERSION
 
     def __post_init__(self) -> None:
@@ -51,6 +52,20 @@ class Landmarks(SocketValue):
             low, high = float(self.confidence.min()), float(self.confidence.max())
             if not (0 <= low and high <= 1):
                 raise InvalidInput(f"Landmarks: `confidence` ranges over {low:.3g}..{high:.3g}, expected 0..1.")
+        if self.cameras is not None and (self.points_2d is None or len(self.cameras) != len(self.points_2d)):
+            count = "no" if self.points_2d is None else len(self.points_2d)
+            raise InvalidInput(f"Landmarks: {len(self.cameras)} cameras for {count} pictures, expected as many.")
+
+    def cameras_beside(self, views: Views) -> Cameras:
+        """The cameras of points_2d: its own, or those of views that come with the landmarks.
+
+        Raises `InvalidInput` if those are not as many as the pictures.
+        """
+        if self.cameras is not None:
+            return self.cameras
+        if self.points_2d is not None and len(self.points_2d) != len(views):
+            raise InvalidInput(f"Landmarks: landmarks of {len(self.points_2d)} views, expected {len(views)} as given.")
+        return views.cameras
 
     @property
     def positions(self) -> Tensor:
@@ -97,7 +112,7 @@ def landmarks_of_views(views: Views, detect: ViewDetector, most_yaw: float = MAX
     all_points = points.new_zeros(len(views), NUM_FACE_LANDMARKS, 2)
     all_confidence = confidence.new_zeros(len(views), NUM_FACE_LANDMARKS)
     all_points[chosen], all_confidence[chosen] = points, confidence * found[:, None]
-    return Landmarks(points_2d=all_points, confidence=all_confidence)
+    return Landmarks(points_2d=all_points, confidence=all_confidence, cameras=views.cameras)
 
 
 def outer_eye_distance(landmarks: Tensor) -> Tensor:

@@ -164,6 +164,17 @@ def test_landmarks_of_pictures_place_the_body_without_a_mesh(mannequin_body, per
     assert fit.metrics["landmark_reprojection"] < 0.03
 
 
+def test_landmarks_may_be_of_other_views_than_the_silhouettes(mannequin_body, person):
+    subject = person(2)
+    close = orbit_cameras([-40, -15, 10, 35], [0, 10, -5, 15], 200, target=subject.landmarks.mean(0), fov_degrees=6)
+    pixels, _ = project(close, subject.landmarks)
+    fit = fit_body(subject.views, mannequin_body, None, Landmarks(points_2d=pixels, cameras=close), QUICK)
+    assert fit.metrics["landmark_error"] < 0.02
+    assert mean_landmark_error(mannequin_body(fit.parameters).landmarks[0], subject.landmarks) < 0.02
+    with pytest.raises(InvalidInput, match="landmarks of 4 views, expected 8"):
+        fit_body(subject.views, mannequin_body, None, Landmarks(points_2d=pixels), QUICK)
+
+
 def test_a_few_wrong_landmarks_do_no_harm(mannequin_body, person):
     subject = person(6)
     wrong = subject.landmarks.clone()

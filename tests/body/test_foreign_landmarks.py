@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import pytest
@@ -81,6 +82,15 @@ def test_sources_that_agree_are_averaged_and_a_lone_one_counts_half():
     assert float(confidence[0, 30]) == pytest.approx(0.45) and float(confidence[0, 31]) == pytest.approx(0.9)
 
 
+def test_sources_saw_the_same_views():
+    points, (near, far) = torch.rand(1, 68, 2), (orbit_cameras([yaw], [0], 64) for yaw in (0, 20))
+    bare, seen = Landmarks(points_2d=points), Landmarks(points_2d=points, cameras=near)
+    assert consensus_of_sources([bare, bare]).cameras is None
+    assert consensus_of_sources([bare, seen]).cameras is near and consensus_of_sources([seen, bare]).cameras is near
+    with pytest.raises(InvalidInput, match="the sources saw different views"):
+        consensus_of_sources([seen, Landmarks(points_2d=points, cameras=far)])
+
+
 def test_bad_input_is_named(tmp_path):
     with pytest.raises(InvalidInput, match="is no FACE_LANDMARKS"):
         landmarks_of_host([], 1, (8, 8))
@@ -108,3 +118,12 @@ def test_the_node_takes_the_hosts_value(run_node):
     assert made.ui["text"] == ["1 of 2 views show a face; 1 sources"] and made.image.shape[0] == 1
     with pytest.raises(InvalidInput, match="connect `face_landmarks`, or choose a file"):
         run_node("AP3D_LandmarksFromHost", views=views, file="(none)")
+    # Another source counts if it saw the same views.
+    other = Landmarks(points_2d=made.landmarks.points_2d + 0.1, cameras=cameras)
+    again = run_node("AP3D_LandmarksFromHost", views=views, file="(none)", face_landmarks=value, landmarks=other)
+    moved = again.landmarks.points_2d[0] - ibug
+    assert float(moved.min()) > 0.01 and float(moved.max()) < 0.09
+    assert again.landmarks.cameras.same_as(cameras)
+    elsewhere = dataclasses.replace(other, cameras=orbit_cameras([0.0, 41.0], [0.0, 0.0], 32))
+    with pytest.raises(InvalidInput, match="different views"):
+        run_node("AP3D_LandmarksFromHost", views=views, file="(none)", face_landmarks=value, landmarks=elsewhere)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from types import SimpleNamespace
 
@@ -86,6 +87,13 @@ def test_the_fit_is_shown_with_its_landmarks(mannequin_body):
     assert int(((marked - green).abs().amax(-1) < 1e-6).sum((1, 2)).min()) > 60
     in_space = Landmarks(points_3d=mannequin_body(parameters).landmarks[0, :68] + torch.tensor([0.0, 0.1, 0.0]))
     assert torch.allclose(fit_image(views, fit, in_space), marked)
+    # Detections in other views are shown by what they agree on.
+    turned, points = views[[1, 2]].cameras, in_space.points_3d
+    elsewhere = Landmarks(points_2d=project(turned, points)[0], cameras=turned)
+    agreed = dataclasses.replace(fit, landmarks=(points, torch.ones(68)))
+    assert torch.allclose(fit_image(views, agreed, elsewhere), marked)
+    same = Landmarks(points_2d=pixels, cameras=views.cameras)
+    assert torch.allclose(fit_image(views, fit, same), marked)
 
 
 def test_the_node_detects_and_shows(run_node, monkeypatch, tmp_path):

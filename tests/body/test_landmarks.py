@@ -51,6 +51,11 @@ def test_bad_landmarks_are_refused():
         Landmarks(points_2d=torch.zeros(2, 68, 2), confidence=torch.ones(68))
     with pytest.raises(InvalidInput, match="1.5"):
         Landmarks(points_3d=torch.zeros(68, 3), confidence=torch.full((68,), 1.5))
+    cameras = orbit_cameras([0, 40], [0, 0], 64)
+    with pytest.raises(InvalidInput, match="2 cameras for 3 pictures"):
+        Landmarks(points_2d=torch.zeros(3, 68, 2), cameras=cameras)
+    with pytest.raises(InvalidInput, match="2 cameras for no pictures"):
+        Landmarks(points_3d=torch.zeros(68, 3), cameras=cameras)
 
 
 def test_rays_go_through_what_they_see():
