@@ -113,7 +113,8 @@ def test_eyes_and_mouth_are_looked_at_by_themselves():
     near, same, closer = parts_found(True)
     assert len(looks) == LOOKS and float(far[:, 0].min()) > 0.5
     assert torch.equal(confidence, same)
-    torch.testing.assert_close(near[36:], torch.zeros(32, 2), atol=0.03, rtol=0)
+    torch.testing.assert_close(near[36:48], torch.zeros(12, 2), atol=0.03, rtol=0)
+    torch.testing.assert_close(near[48:], far[48:] / 2, atol=0.03, rtol=0)
     torch.testing.assert_close(near[:36], far[:36])
     # The right eye as it is, the left in the mirror, the mouth both ways.
     widths = [float(look[0, 0, 0, -1] - look[0, 0, 0, 0]) for look in closer[LOOKS:]]
@@ -128,7 +129,7 @@ def test_parts_that_are_hidden_are_not_looked_at_closely(monkeypatch):
     near, _, looks = parts_found(True)
     assert len(looks) == LOOKS + 3
     torch.testing.assert_close(near[:42], far[:42])
-    torch.testing.assert_close(near[42:], torch.zeros(26, 2), atol=0.03, rtol=0)
+    torch.testing.assert_close(near[42:48], torch.zeros(6, 2), atol=0.03, rtol=0)
 
 
 @pytest.mark.parametrize("logits", [(-3.0, 3, 3, 3), (3.0, -3, 3, 3), (3.0, 3, -3, -2), (3.0, 3, 1, -2)])
