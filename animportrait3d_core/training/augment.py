@@ -187,16 +187,22 @@ def change_light(colors: Tensor, amount: float, generator: torch.Generator) -> T
     return (gray + (colors - gray) * (1 + draws[:, 5:6])).clamp(0, 1)
 
 
-def degrade(colors: Tensor, settings: AugmentSettings, generator: torch.Generator) -> Tensor:
-    """Blur, loss of resolution and grain of pictures [B, 3, H, W], each for a share of them."""
+def degrade(
+    colors: Tensor, settings: AugmentSettings, generator: torch.Generator, enlarged: Tensor | None = None
+) -> Tensor:
+    """Blur, loss of resolution and grain of pictures [B, 3, H, W], each for a share of them.
+
+    enlarged: [B], how many times larger than others they show their subject; what is blurred there is as much larger.
+    """
     draws = torch.rand((len(colors), 6), generator=generator)
+    scales = [1.0] * len(colors) if enlarged is None else enlarged.tolist()
     out = []
-    for index, draw in enumerate(draws.tolist()):
+    for index, (draw, scale) in enumerate(zip(draws.tolist(), scales, strict=True)):
         image = colors[index : index + 1]
         if draw[0] < settings.blur_share:
-            image = blurred(image, 0.3 + draw[1] ** 2 * (settings.blur_pixels - 0.3))
+            image = blurred(image, scale * (0.3 + draw[1] ** 2 * (settings.blur_pixels - 0.3)))
         if draw[2] < settings.resample_share:
-            image = _resampled(image, 1 + draw[3] * (settings.resample_factor - 1))
+            image = _resampled(image, scale * (1 + draw[3] * (settings.resample_factor - 1)))
         if draw[4] < settings.noise_share:
             noise = torch.randn(image.shape, generator=generator)
             # Half of the grain is coarse, as where a volume is sampled too thinly.

@@ -62,10 +62,12 @@ class Looks:
     """Cut-outs as the detector's passes make them.
 
     crops: of B pictures.  asked: [B, 68] float, the landmarks that are asked for there: all, or those of one part.
+    enlarged: [B], how many times larger than the face's square they show their part; 1 for faces and whole pictures.
     """
 
     crops: Crops
     asked: Tensor
+    enlarged: Tensor
 
     @property
     def of_part(self) -> Tensor:
@@ -78,11 +80,14 @@ def landmark_looks(images: TrainingImages, generator: torch.Generator) -> Looks:
     count, side = len(images), float(images.colors.shape[-1])
     points, visible = points_of(images)
     centers, sides, asked = _squares(points, visible, side, generator)
+    of_face = face_crops(points, FACE_MARGIN).sides
     shift = uniform(generator, (count, 2), -JITTER_SHIFT, JITTER_SHIFT)
     low, high = (math.log(value) for value in JITTER_SCALE)
     scale = torch.exp(uniform(generator, (count,), low, high))
     turn = uniform(generator, (count,), -JITTER_TURN, JITTER_TURN)
-    return Looks(Crops(centers + shift * sides[:, None], sides * scale, turn), asked)
+    crops = Crops(centers + shift * sides[:, None], sides * scale, turn)
+    enlarged = torch.where(asked.amin(1) < 1, (of_face / crops.sides).clamp_min(1), 1.0)
+    return Looks(crops, asked, enlarged)
 
 
 def _squares(points: Tensor, visible: Tensor, side: float, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
@@ -148,7 +153,9 @@ class LandmarksTask:
         )
         looks = landmark_looks(images, generator)
         images = cut_images(images, looks.crops, self.recipe.size)
-        colors = degrade(change_light(images.colors, settings.light, generator), settings, generator)
+        # Volumes that are softer than the data set's pictures are softer still in close looks.
+        colors = change_light(images.colors, settings.light, generator)
+        colors = degrade(colors, settings, generator, looks.enlarged)
         images = dataclasses.replace(images, colors=colors)
         pixels = shown_by_chance(self.network, images, settings, generator)
         points, visible = points_of(images)

@@ -222,6 +222,23 @@ def test_blur_keeps_the_mean_and_takes_the_contrast():
     assert bool((blurred.std(dim=(1, 2, 3)) < colors.std(dim=(1, 2, 3))).all())
 
 
+@pytest.mark.parametrize("kind", ["blur_share", "resample_share"])
+def test_pictures_that_are_enlarged_are_as_much_softer(kind):
+    """What was blurred and then enlarged four times, is the enlarged picture blurred four times as wide."""
+    shares = {"blur_share": 0, "resample_share": 0, "noise_share": 0} | {kind: 1}
+    settings, colors = AugmentSettings(**shares), torch.rand(3, 3, 24, 24, generator=generator(3))
+
+    def large(images):
+        return torch.nn.functional.interpolate(images, scale_factor=4, mode="bilinear")
+
+    once = large(degrade(colors, settings, generator()))
+    softer = degrade(large(colors), settings, generator(), torch.full((3,), 4.0))
+    unscaled = degrade(large(colors), settings, generator())
+    middle = (..., slice(24, -24), slice(24, -24))
+    near, far = ((image[middle] - once[middle]).square().mean().sqrt() for image in (softer, unscaled))
+    assert float(near) < 0.4 * float(far)
+
+
 def test_crops_stay_within_the_settings():
     settings = AugmentSettings(smallest=0.5, largest=1.5, shift=0.1, turn_degrees=10)
     crops = random_crops(

@@ -240,6 +240,10 @@ def test_cutouts_hold_the_face_or_the_picture_or_a_part(folder):
     places = torch.cat([points_to_crop(images.points, look.crops, 1)[look.of_part] for look in looks])
     asked_points = torch.cat([look.asked[look.of_part] for look in looks]) > 0
     assert float(((places > 0) & (places < 1)).all(-1)[asked_points].float().mean()) > 0.99
+    for look in looks:
+        alone = look.of_part
+        assert bool((look.enlarged[~alone] == 1).all())
+        torch.testing.assert_close(look.enlarged[alone], (close.sides / look.crops.sides)[alone].clamp_min(1))
     share = torch.cat([look.of_part for look in looks]).float().mean()
     assert 0.2 < float(share) < 0.5
 
