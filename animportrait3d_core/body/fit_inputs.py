@@ -18,7 +18,8 @@ def check_inputs(views: Views, mesh: Mesh | None, covering: Tensor | None, landm
     """Raise `InvalidInput` for what no fit can begin with; see `fit.fit_body`."""
     check_finite("fit_body", "views.masks", views.masks)
     if landmarks is not None:
-        landmarks.cameras_beside(views)  # raises if they do not fit
+        # Asked here, because what the fit itself finds wrong with landmarks only leaves them out.
+        landmarks.cameras_beside(views)
     if mesh is not None:
         check_finite("fit_body", "mesh.vertices", mesh.vertices)
         if len(mesh.faces) < _MIN_FACES:

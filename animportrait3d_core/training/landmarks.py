@@ -79,31 +79,31 @@ def landmark_looks(images: TrainingImages, generator: torch.Generator) -> Looks:
     """Cut-outs about the whole picture, or off the square of the face, of an eye or of the mouth by a jitter."""
     count, side = len(images), float(images.colors.shape[-1])
     points, visible = points_of(images)
-    centers, sides, asked = _squares(points, visible, side, generator)
-    of_face = face_crops(points, FACE_MARGIN).sides
+    face = face_crops(points, FACE_MARGIN)
+    centers, sides, asked = _squares(points, visible, face, side, generator)
     shift = uniform(generator, (count, 2), -JITTER_SHIFT, JITTER_SHIFT)
     low, high = (math.log(value) for value in JITTER_SCALE)
     scale = torch.exp(uniform(generator, (count,), low, high))
     turn = uniform(generator, (count,), -JITTER_TURN, JITTER_TURN)
-    crops = Crops(centers + shift * sides[:, None], sides * scale, turn)
-    enlarged = torch.where(asked.amin(1) < 1, (of_face / crops.sides).clamp_min(1), 1.0)
-    return Looks(crops, asked, enlarged)
+    looks = Looks(Crops(centers + shift * sides[:, None], sides * scale, turn), asked, torch.ones(count))
+    larger = (face.sides / looks.crops.sides).clamp_min(1)
+    return dataclasses.replace(looks, enlarged=torch.where(looks.of_part, larger, looks.enlarged))
 
 
-def _squares(points: Tensor, visible: Tensor, side: float, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+def _squares(
+    points: Tensor, visible: Tensor, face: Crops, side: float, generator: torch.Generator
+) -> tuple[Tensor, Tensor, Tensor]:
     """Centres [B, 2] and sides [B] of what is looked at, drawn for each picture of `side`, and `Looks.asked`."""
     count = len(points)
     shown = face_is_shown(points, visible, int(side))
     whole = torch.rand(count, generator=generator) < torch.where(shown, WHOLE_SHARE, WHOLE_SHARE_WITHOUT_FACE)
-    face = face_crops(points, FACE_MARGIN)
     centers = torch.where(whole[:, None], torch.full((count, 2), side / 2), face.centers)
     sides = torch.where(whole, torch.full((count,), side), face.sides)
     asked = torch.ones(count, NUM_FACE_LANDMARKS)
+    seen = visible * ((points > 0) & (points < side)).all(-1)
     draw, threshold = torch.rand(count, generator=generator), 0.0
     for look, share in zip(CLOSE_LOOKS, CLOSE_SHARES, strict=True):
-        inside = ((points > 0) & (points < side)).all(-1)
-        known = (inside * visible)[:, look.points].mean(1) >= PART_SHOWN
-        chosen = (draw >= threshold) & (draw < threshold + share) & known
+        chosen = (draw >= threshold) & (draw < threshold + share) & (seen[:, look.points].mean(1) >= PART_SHOWN)
         threshold += share
         part = face_crops(points[:, look.points], look.margin)
         centers, sides = torch.where(chosen[:, None], part.centers, centers), torch.where(chosen, part.sides, sides)
