@@ -15,6 +15,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = Path(__file__).parent
+RENDERERS = ("classic", "nodes2")
 
 
 def installed_frontend() -> Path | None:
@@ -23,6 +24,17 @@ def installed_frontend() -> Path | None:
     if package is None or not package.submodule_search_locations:
         return None
     return Path(next(iter(package.submodule_search_locations))) / "static"
+
+
+def renderers_of(static: Path) -> tuple[str, ...]:
+    """Those of the frontend that a folder of pages belongs to, by its package's version.
+
+    Nodes 2.0 of 1.27 is a prototype, off unless somebody looks for it: it draws neither DOM widgets nor films of any
+    pack, and of pictures one at a time, not always.
+    """
+    versions = [path.name for path in static.resolve().parents[1].glob("comfyui_frontend_package-*.dist-info")]
+    prototype = any(name.startswith("comfyui_frontend_package-1.27.") for name in versions)
+    return RENDERERS[:1] if prototype else RENDERERS
 
 
 def node_modules() -> Path:

@@ -20,14 +20,13 @@ import torch
 from animportrait3d_core.export.page_data import pose_vectors
 from animportrait3d_core.workflow.builder import WorkflowBuilder
 from animportrait3d_core.workflow.registry import load_registry
-from tests.host.browser import ROOT, browser_environment, installed_frontend, run_script
+from tests.host.browser import RENDERERS, ROOT, browser_environment, installed_frontend, renderers_of, run_script
 from tests.host.comfy_protocol import Script
 from tests.host.frontend_server import FrontendServer, object_info
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(1800)]
 
 NODE, SOURCE = "AP3D_PreviewAvatar", "AP3D_TestAvatar"
-RENDERERS = ("classic", "nodes2")
 FOLDERS = [folder for folder in os.environ.get("COMFYUI_FRONTENDS", "").split(os.pathsep) if folder]
 SIZE = (192, 128)
 OFFLINE = (
@@ -63,8 +62,7 @@ def seen(request, make_avatar, tmp_path_factory):
     static = Path(request.param) if request.param else installed_frontend()
     if static is None:
         pytest.skip("comfyui-frontend-package is not installed")
-    prototype = "1.27." in str(static)  # its Nodes 2.0 draws no DOM widget of any pack
-    renderers = RENDERERS[:1] if prototype else RENDERERS
+    renderers = renderers_of(static)
     registry, folder = load_registry(ROOT), tmp_path_factory.mktemp("preview")
     classes = {NODE: registry[NODE], SOURCE: Source}
     avatar, runs = make_avatar(2500), []
@@ -95,7 +93,7 @@ def seen(request, make_avatar, tmp_path_factory):
 @pytest.fixture(params=RENDERERS)
 def shown(seen, request):
     if request.param not in seen:
-        pytest.skip("Nodes 2.0 of frontend 1.27, a prototype, draws no DOM widget")
+        pytest.skip("Nodes 2.0 of frontend 1.27 is a prototype")
     return seen[request.param]
 
 

@@ -24,13 +24,12 @@ from animportrait3d_core.workflow.builder import WorkflowBuilder
 from animportrait3d_core.workflow.core_nodes import CORE_NODES
 from animportrait3d_core.workflow.graph import read_graph_file
 from animportrait3d_core.workflow.registry import load_registry
-from tests.host.browser import ROOT, browser_environment, installed_frontend, run_graphs
+from tests.host.browser import RENDERERS, ROOT, browser_environment, installed_frontend, renderers_of, run_graphs
 from tests.host.comfy_protocol import Script, solid
 from tests.host.frontend_server import FrontendServer, object_info
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
-RENDERERS = ("classic", "nodes2")
 FOLDERS = [folder for folder in os.environ.get("COMFYUI_FRONTENDS", "").split(os.pathsep) if folder]
 PROGRESS = ((255, 128, 0), (230, 230, 0))
 COLORS = {"green.png": (0, 160, 0), "blue.png": (0, 0, 200), "pink.png": (200, 0, 200)}
@@ -210,14 +209,14 @@ def shown(request, node_classes, pack, pictures, tmp_path_factory):
     told = {"2": {"text": notes}}
     graphs += [{"name": DOCTOR, "graph": shipped_graph(DOCTOR), "expected": [told]}]
     try:
-        found = run_graphs(server.url, folder, RENDERERS, graphs)
+        found = run_graphs(server.url, folder, renderers_of(static), graphs)
         found["prompts"] = [entry["prompt"][2] for entry in server.known["/history"].values()]
     finally:
         server.close()
         if "FRONTEND_SCREENSHOTS" in os.environ:
             target = Path(os.environ["FRONTEND_SCREENSHOTS"]) / f"results_{request.param.strip('/').replace('/', '_')}"
             shutil.copytree(folder, target, dirs_exist_ok=True)
-    return {**found, "folder": folder, "notes": notes, "prototype": "1.27." in request.param}
+    return {**found, "folder": folder, "notes": notes}
 
 
 def on_screen(shown, renderer, run, box, color, graph="players"):
@@ -227,10 +226,11 @@ def on_screen(shown, renderer, run, box, color, graph="players"):
     return int((np.abs(picture[top:bottom, left:right] - color).max(axis=-1) < 40).sum())
 
 
-def fields_and_films(shown, renderer):
-    """Skips where the frontend shows no field and no film of any pack."""
-    if shown["prototype"] and renderer == "nodes2":
-        pytest.skip("Nodes 2.0 of frontend 1.27, a prototype, draws neither DOM widgets nor films")
+@pytest.fixture(params=RENDERERS)
+def renderer(request, shown):
+    if request.param not in shown:
+        pytest.skip("Nodes 2.0 of frontend 1.27 is a prototype")
+    return request.param
 
 
 def names_in(addresses):
@@ -239,19 +239,15 @@ def names_in(addresses):
 
 
 @pytest.mark.parametrize("run", [0, 1])
-@pytest.mark.parametrize("renderer", RENDERERS)
 def test_pictures_and_text_of_the_result_are_shown(shown, renderer, run):
     nodes = shown[renderer]["players"]["runs"][run]
-    one_at_a_time = shown["prototype"] and renderer == "nodes2"
-    assert names_in(nodes[PICTURES]["pictures"]) == (list(COLORS)[:1] if one_at_a_time else list(COLORS))
-    fields_and_films(shown, renderer)
+    assert names_in(nodes[PICTURES]["pictures"]) == list(COLORS)
     assert (nodes[PICTURES]["text"], nodes[TEXT]["text"]) == ("\n".join(LINES), "only words")
     for color in COLORS.values():
         assert on_screen(shown, renderer, run, nodes[PICTURES]["box"], color) > 1000
 
 
 @pytest.mark.parametrize("run", [0, 1])
-@pytest.mark.parametrize("renderer", RENDERERS)
 def test_no_picture_of_progress_is_left(shown, renderer, run):
     for node in shown[renderer]["players"]["runs"][run].values():
         assert not [address for address in node["pictures"] if address.startswith("blob:")]
@@ -259,21 +255,18 @@ def test_no_picture_of_progress_is_left(shown, renderer, run):
 
 
 @pytest.mark.parametrize("run", [0, 1])
-@pytest.mark.parametrize("renderer", RENDERERS)
 def test_no_words_of_progress_are_left(shown, renderer, run):
     """Of a node that ends without a message, too."""
     nodes = shown[renderer]["players"]["runs"][run]
     assert {name: node["progress"] for name, node in nodes.items()} == dict.fromkeys(nodes, [])
 
 
-@pytest.mark.parametrize("renderer", RENDERERS)
 def test_no_picture_of_progress_is_left_on_a_box(shown, renderer):
     """Which shows the progress of the nodes that are folded into it."""
     for node in shown[renderer][SHIPPED]["runs"][0].values():
         assert [on_screen(shown, renderer, 0, node["box"], color, SHIPPED) for color in PROGRESS] == [0, 0]
 
 
-@pytest.mark.parametrize("renderer", RENDERERS)
 def test_boxes_show_no_pictures_of_what_is_folded_into_them(shown, renderer):
     """Not by themselves: they would grow over what stands below. Pictures have nodes of their own beside the box."""
     graph, nodes = shipped_graph(), shown[renderer][SHIPPED]["runs"][0]
@@ -284,9 +277,7 @@ def test_boxes_show_no_pictures_of_what_is_folded_into_them(shown, renderer):
     assert [names_in(pictures) for pictures in beside] == [["green.png"]] * len(beside) and beside
 
 
-@pytest.mark.parametrize("renderer", RENDERERS)
 def test_an_error_stands_in_red_on_the_node_that_failed_until_it_runs_again(shown, renderer):
-    fields_and_films(shown, renderer)
     failed, mended = (nodes[FAILED] for nodes in shown[renderer]["players"]["runs"])
     assert failed["text"] == ERROR
     red, green, blue = (int(part) for part in failed["color"].removeprefix("rgb(").removesuffix(")").split(","))
@@ -296,7 +287,6 @@ def test_an_error_stands_in_red_on_the_node_that_failed_until_it_runs_again(show
 
 def playing(shown, renderer, run, number, name):
     """The node `number`, on which the film `name` and no other plays."""
-    fields_and_films(shown, renderer)
     node = shown[renderer]["players"]["runs"][run][number]
     assert names_in([film["src"] for film in node["films"]]) == [name]
     assert node["films"][0]["time"] > 0 and node["films"][0]["size"] == 96
@@ -304,14 +294,12 @@ def playing(shown, renderer, run, number, name):
 
 
 @pytest.mark.parametrize("run", [0, 1])
-@pytest.mark.parametrize("renderer", RENDERERS)
 def test_a_film_plays_on_its_node(shown, renderer, run):
     node = playing(shown, renderer, run, FILM, "film.mp4")
     assert on_screen(shown, renderer, run, node["box"], FILM_COLOR) > 1000
 
 
 @pytest.mark.parametrize("run", [0, 1])
-@pytest.mark.parametrize("renderer", RENDERERS)
 def test_a_film_with_alpha_plays_on_its_node(shown, renderer, run):
     """Its right half has the same colour, and is not seen."""
     node = playing(shown, renderer, run, ALPHA, "alpha.webm")
@@ -321,9 +309,7 @@ def test_a_film_with_alpha_plays_on_its_node(shown, renderer, run):
     assert on_screen(shown, renderer, run, (middle + 3, top, right, bottom), FILM_COLOR) == 0
 
 
-@pytest.mark.parametrize("renderer", RENDERERS)
 def test_every_node_of_a_shipped_graph_shows_its_result(shown, renderer):
-    fields_and_films(shown, renderer)
     nodes = shown[renderer][SHIPPED]["runs"][0]
     for node, wanted in expected_of(shipped_graph()).items():
         assert names_in(nodes[node]["pictures"]) == wanted["pictures"], node
@@ -338,20 +324,16 @@ def test_what_is_shown_on_a_node_is_no_input_of_it(shown):
 
 
 @pytest.mark.parametrize("name", ["kept", "other", "again"])
-@pytest.mark.parametrize("renderer", RENDERERS)
 def test_a_node_that_is_kept_shows_what_it_gave_for_the_same_inputs(shown, renderer, name):
     """In another graph, in a page that was loaded anew (the second renderer's), and after other inputs."""
-    fields_and_films(shown, renderer)
     (wanted,) = (one for one in kept_runs() if one["name"] == name)
     node = shown[renderer][name]["runs"][0][kept_node(wanted["graph"])]
     (expected,) = wanted["expected"][0].values()
     assert (node["text"], names_in(node["pictures"])) == (expected["text"], expected["pictures"])
 
 
-@pytest.mark.parametrize("renderer", RENDERERS)
 def test_the_doctors_report_fits_its_node(shown, renderer):
     """The verdict first, and all of it to be read without scrolling, in the place that the graph gives it."""
-    fields_and_films(shown, renderer)
     before, (after,) = (shown[renderer][DOCTOR][key] for key in ("before", "runs"))
     assert after["2"]["text"] == shown["notes"] and after["2"]["text"].splitlines()[0].startswith(VERDICTS)
     assert after["2"]["cut"] == 0
@@ -367,7 +349,6 @@ def test_nodes_with_room_do_not_grow_over_their_neighbours(shown):
     }
 
 
-@pytest.mark.parametrize("renderer", RENDERERS)
 @pytest.mark.parametrize("graph", ["players", SHIPPED, "roomy", DOCTOR, "kept", "other", "again"])
 def test_the_page_logs_no_error(shown, renderer, graph):
     assert json.dumps(shown[renderer][graph]["errors"], indent=1) == "[]"
