@@ -180,10 +180,17 @@ class Ablation:
 
     def _key(self, person: Person, row: Row) -> str:
         settings = self._settings
-        kept: tuple[object, ...] = (row, person.identity, settings.seed, settings.initialization)
+        kept: tuple[object, ...] = (
+            row, person.identity, settings.seed, settings.initialization, self._network_contents,
+        )  # fmt: skip
         if row.stages:
             kept += (settings.preset, settings.length, self._prior_contents)
         return fingerprint(kept)
+
+    @functools.cached_property
+    def _network_contents(self) -> str:
+        """With other networks the first stage gives other avatars: rows would be set beside a start not their own."""
+        return fingerprint(self._networks)
 
     @functools.cached_property
     def _prior_contents(self) -> list[tuple[str, str]]:

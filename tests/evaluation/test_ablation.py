@@ -34,10 +34,12 @@ from animportrait3d_core.evaluation.ablation_controls import (
 )
 from animportrait3d_core.evaluation.ablation_report import ablation_report, fills, medians, people_table, shares
 from animportrait3d_core.evaluation.heldout import held_out_frames
+from animportrait3d_core.initialization import Networks
 from animportrait3d_core.optimization.dynamic import Variant, optimize_regions
 from animportrait3d_core.optimization.presets import dynamic_stage
 from animportrait3d_core.optimization.region_scenes import DrawnStates, RegionScenes
 from tests.embedded.prior_samples import save_untrained_prior
+from tests.networks.tiny_networks import CONFIGS, write
 from tests.optimization.wishes import USES, Wishes
 
 
@@ -63,9 +65,9 @@ def table(tmp_path, prior, mannequin_body, start, monkeypatch):
     monkeypatch.setattr(module, "evaluate_against_identity", few)
     monkeypatch.setattr(Ablation, "_start", lambda self, person, kind, runs: start)
 
-    def make(rows, length=0.01):
+    def make(rows, length=0.01, networks=None):
         settings = AblationSettings(tuple(rows), "draft", length)
-        return Ablation(tmp_path / "cells", prior, mannequin_body, None, settings)
+        return Ablation(tmp_path / "cells", prior, mannequin_body, networks, settings)
 
     return make
 
@@ -184,6 +186,24 @@ def test_another_prior_makes_other_cells_and_the_same_starts(table, person, prio
     again = Ablation(tmp_path / "cells", other, mannequin_body, None, AblationSettings(tuple(rows), "draft", 0.01))
     found = run_ablation(again, [person], rows, lambda *cell: None)
     assert found[rows[0]] == known[rows[0]] and found[rows[1]] != known[rows[1]]
+
+
+def test_other_networks_make_other_cells(table, person, tmp_path, monkeypatch) -> None:
+    made = []
+    monkeypatch.setattr(module, "save_avatar", lambda *_: made.append(1))
+    folders = {role: tmp_path / role for role in CONFIGS}
+    for role, folder in folders.items():
+        write(folder, role)
+
+    def cells_made(networks):
+        made.clear()
+        table(["initial avatar"], networks=networks).cell(person, "initial avatar")
+        return len(made)
+
+    assert [cells_made(Networks.load(**folders)) for _ in range(2)] == [1, 0]
+    other = Networks.load(**folders)
+    next(other.landmarks.model.parameters()).data[0] += 1e-3
+    assert cells_made(other) == 1
 
 
 def _metrics(level: float) -> dict[str, float]:
