@@ -165,8 +165,8 @@ def baked_surface(
     points = vertex_points(body.faces, body.num_vertices)
     if corner_uvs is None or size == 0:
         colors = bake_colors(avatar, points, settings, progress)
-        reason = f"the body '{body.assets.name}' has no texture coordinates" if size else "none was asked for"
-        return Surface(body.faces_outward, colors), (f"No texture: {reason}. The head has colours of its vertices.",)
+        lacking = f"the body '{body.assets.name}' has no texture coordinates. The head has colours of its vertices."
+        return Surface(body.faces_outward, colors), (f"No texture: {lacking}",) if size else ()
     check_shape(_WHERE, "corner_uvs", corner_uvs, [len(body.faces), 3, 2])
     in_texture, texels = texel_points(corner_uvs, size)
     both = SurfacePoints(

@@ -21,21 +21,23 @@ async function main() {
     await cards.first().waitFor({ timeout: PATIENCE });
     const look = (card) =>
       [...document.querySelectorAll(`[data-testid^="${card}"]`)]
-        .filter((one) => one.querySelector("img"))
         .map((one) => ({
           name: one.dataset.testid.slice(card.length),
           text: one.innerText,
           pictures: [...one.querySelectorAll("img")].map((image) => (image.complete ? image.naturalWidth : 0)),
         }));
-    // Pictures are loaded when they come into sight.
-    for (const card of await cards.all()) await card.scrollIntoViewIfNeeded();
-    const loaded = (shown) => shown.length > 0 && shown.every((one) => one.pictures.every((width) => width > 0));
+    // Pictures are loaded when they come into sight, and taken away again by some frontends when they leave it.
+    const seen = {};
+    const loaded = (one) => one.pictures.length > 0 && one.pictures.every((width) => width > 0);
     const end = Date.now() + PATIENCE / 3;
-    let shown = await page.evaluate(look, CARD);
-    while (!loaded(shown) && Date.now() < end) {
-      await page.waitForTimeout(500);
-      shown = await page.evaluate(look, CARD);
-    }
+    do {
+      for (const card of await page.locator(`[data-testid^="${CARD}"]`).all()) {
+        await card.scrollIntoViewIfNeeded({ timeout: 2000 }).catch(() => {}); // a card that was taken away meanwhile
+        await page.waitForTimeout(100);
+        for (const one of await page.evaluate(look, CARD)) if (!loaded(seen[one.name] ?? { pictures: [] })) seen[one.name] = one;
+      }
+    } while (!Object.values(seen).every(loaded) && Date.now() < end);
+    const shown = Object.values(seen);
     await page.screenshot({ path: path.join(folder, "templates.png") });
     fs.writeFileSync(path.join(folder, "templates.json"), JSON.stringify({ shown, failed }));
   });

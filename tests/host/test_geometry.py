@@ -180,6 +180,7 @@ def test_a_portrait_of_a_mesh_of_the_host(host, run_node, mannequin_body, rest, 
 SCRIPT = """
 import sys
 from pathlib import Path
+from types import ModuleType
 
 folder = Path(sys.argv[3])
 sys.path[:0] = [sys.argv[1], sys.argv[2]]
@@ -194,6 +195,9 @@ try:
 except ImportError:
     print("no such nodes")
     sys.exit()
+root = sys.path[1]
+sys.modules["tests"] = ModuleType("tests")  # the host has a package of this name too, which would be found first
+sys.modules["tests"].__path__ = [f"{root}/tests"]
 from animportrait3d_core.avatar import pose_avatar
 from animportrait3d_core.body.model import load_body_model
 from animportrait3d_core.embedded.mannequin import mannequin_body_files
@@ -202,7 +206,7 @@ from animportrait3d_core.workflow.registry import load_pack
 from tests.avatar_samples import fitted_parameters, random_avatar
 from tests.host.test_geometry import colored, textured
 
-host = sys.modules[load_pack(sys.path[1]).__name__ + ".nodes.host"]
+host = sys.modules[load_pack(root).__name__ + ".nodes.host"]
 for name, mesh in {"textured": textured(), "colored": colored()}.items():
     made = host.host_mesh(mesh)
     assert type(made) is Types.MESH

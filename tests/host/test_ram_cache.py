@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 # Runs in the host's interpreter: the result of a node as the executor merges it, and a machine without free memory.
 SCRIPT = """
 import sys
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from unittest.mock import patch
 
 sys.path[:0] = [sys.argv[1], sys.argv[2]]
@@ -27,12 +27,15 @@ if not hasattr(caching, "RAMPressureCache"):
     sys.exit()
 import execution
 import folder_paths
+root = sys.path[1]
+sys.modules["tests"] = ModuleType("tests")  # the host has a package of this name too, which would be found first
+sys.modules["tests"].__path__ = [f"{root}/tests"]
 from animportrait3d_core.workflow.registry import load_pack
 from animportrait3d_core.body.model import load_body_model
 from animportrait3d_core.embedded.mannequin import mannequin_body_files
 from tests.avatar_samples import fitted_parameters, random_avatar
 
-host = sys.modules[load_pack(sys.path[1]).__name__ + ".nodes.host"]
+host = sys.modules[load_pack(root).__name__ + ".nodes.host"]
 body = load_body_model(*mannequin_body_files())
 avatar = random_avatar(body, fitted_parameters(body), 50000)
 returned = host.node_result(avatar, "words")
