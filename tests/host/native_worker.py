@@ -122,12 +122,11 @@ def both_errors(part, ours, theirs, guided, wanted, negative):
     """Greatest relative error of a row, without guidance and with it.
 
     Guidance subtracts two answers of nearly one size, which leaves their rounding many times as large beside what
-    remains: it is measured by what is subtracted, or it would tell the processor's rounding alone.
+    remains: it is measured by both together, or it would tell the processor's rounding alone.
     """
-    subtracted = SCALE * row_norms(theirs) + (SCALE - 1) * row_norms(negative)
     return {
         part: float((row_norms(ours - theirs) / row_norms(theirs)).max()),
-        f"guided {part}": float((row_norms(guided - wanted) / subtracted).max()),
+        f"guided {part}": float((row_norms(guided - wanted) / (row_norms(theirs) + row_norms(negative))).max()),
     }
 
 
