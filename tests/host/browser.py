@@ -26,15 +26,19 @@ def installed_frontend() -> Path | None:
     return Path(next(iter(package.submodule_search_locations))) / "static"
 
 
-def renderers_of(static: Path) -> tuple[str, ...]:
-    """Those of the frontend that a folder of pages belongs to, by its package's version.
+def version_of(static: Path) -> str:
+    """Version of the frontend that a folder of pages belongs to, by its package; empty where there is none."""
+    packages = static.resolve().parents[1].glob("comfyui_frontend_package-*.dist-info")
+    return next((path.stem.split("-")[1] for path in packages), "")
+
+
+def renderers_of(version: str) -> tuple[str, ...]:
+    """Those of a frontend.
 
     Nodes 2.0 of 1.27 is a prototype, off unless somebody looks for it: it draws neither DOM widgets nor films of any
-    pack, and of pictures one at a time, not always.
+    pack, and of pictures one at a time, not always; files that are dropped on a node do not arrive.
     """
-    versions = [path.name for path in static.resolve().parents[1].glob("comfyui_frontend_package-*.dist-info")]
-    prototype = any(name.startswith("comfyui_frontend_package-1.27.") for name in versions)
-    return RENDERERS[:1] if prototype else RENDERERS
+    return RENDERERS[:1] if version.startswith("1.27.") else RENDERERS
 
 
 def node_modules() -> Path:

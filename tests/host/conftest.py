@@ -34,14 +34,31 @@ class ComfyUI:
         (base / "custom_nodes" / PACK_NAME).symlink_to(ROOT, target_is_directory=True)
         shutil.copytree(Path(__file__).parent / "probe_pack", base / "custom_nodes" / "ap3d_probe")
         self.log_file = base / "server.log"
-        python = os.environ.get("COMFYUI_PYTHON", sys.executable)
-        command = [python, "main.py", "--cpu", "--listen", "127.0.0.1", "--port", str(self.port), "--disable-api-nodes"]
+        command = [
+            self.python,
+            "main.py",
+            "--cpu",
+            "--listen",
+            "127.0.0.1",
+            "--port",
+            str(self.port),
+            "--disable-api-nodes",
+        ]
         command += ["--base-directory", str(base), "--database-url", "sqlite:///:memory:"]
         environment = {**os.environ, "HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
         with self.log_file.open("w") as log:
             self.process = subprocess.Popen(
                 command, cwd=os.environ["COMFYUI_DIR"], stdout=log, stderr=subprocess.STDOUT, env=environment
             )
+
+    @property
+    def python(self) -> str:
+        return os.environ.get("COMFYUI_PYTHON", sys.executable)
+
+    def frontend_version(self) -> str:
+        """Version of the package whose page it serves."""
+        asked = "import importlib.metadata as data; print(data.version('comfyui-frontend-package'))"
+        return subprocess.run([self.python, "-c", asked], capture_output=True, text=True, check=True).stdout.strip()
 
     def wait(self, seconds: float = 120) -> None:
         end = time.monotonic() + seconds

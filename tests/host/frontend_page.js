@@ -30,7 +30,9 @@ async function openPage(page, url) {
   });
   // The page loads a graph of its own some time after the application exists; ours must come after it.
   await page.waitForTimeout(2500);
-  await page.keyboard.press("Escape"); // the dialog of templates at the first visit
+  // The dialog of templates at the first visit: a frontend that is asked for it while it closes shows none.
+  await page.keyboard.press("Escape");
+  await page.locator('[role="dialog"]').first().waitFor({ state: "hidden", timeout: PATIENCE });
 }
 
 // "classic" or "nodes2", for the pages that are opened from now on.

@@ -1,7 +1,7 @@
 // usage: node frontend_upload.js URL JOB.json OUTPUT_FOLDER
-// Brings files into nodes as a person does, in both renderers: by a drop on the node, or by its button and the dialog.
-// JOB: {graph, uploads: [{node, widget, button, how: "drop" | "button", files: [path]}]}, widget: whose value tells that
-// they have arrived. Writes chosen.json, {renderer: {chosen: [value], errors}}, and RENDERER_NUMBER.png.
+// Brings files into nodes as a person does: by a drop on the node, or by its button and the dialog.
+// JOB: {renderers, graph, uploads: [{node, widget, button, how: "drop" | "button", files: [path]}]}, widget: whose value
+// tells that they have arrived. Writes chosen.json, {renderer: {chosen: [value], errors}}, and RENDERER_NUMBER.png.
 const fs = require("fs");
 const path = require("path");
 const { withBrowser, openPage, openGraph, useRenderer, PATIENCE } = require("./frontend_page.js");
@@ -69,7 +69,7 @@ async function main() {
   const job = JSON.parse(fs.readFileSync(jobFile, "utf8"));
   await withBrowser(async (page, errors) => {
     const found = {};
-    for (const renderer of ["classic", "nodes2"]) found[renderer] = await visit(page, errors, { url, renderer, folder, ...job });
+    for (const renderer of job.renderers) found[renderer] = await visit(page, errors, { url, renderer, folder, ...job });
     fs.writeFileSync(path.join(folder, "chosen.json"), JSON.stringify(found));
   });
 }

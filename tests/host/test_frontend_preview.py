@@ -20,7 +20,15 @@ import torch
 from animportrait3d_core.export.page_data import pose_vectors
 from animportrait3d_core.workflow.builder import WorkflowBuilder
 from animportrait3d_core.workflow.registry import load_registry
-from tests.host.browser import RENDERERS, ROOT, browser_environment, installed_frontend, renderers_of, run_script
+from tests.host.browser import (
+    RENDERERS,
+    ROOT,
+    browser_environment,
+    installed_frontend,
+    renderers_of,
+    run_script,
+    version_of,
+)
 from tests.host.comfy_protocol import Script
 from tests.host.frontend_server import FrontendServer, object_info
 
@@ -62,7 +70,7 @@ def seen(request, make_avatar, tmp_path_factory):
     static = Path(request.param) if request.param else installed_frontend()
     if static is None:
         pytest.skip("comfyui-frontend-package is not installed")
-    renderers = renderers_of(static)
+    renderers = renderers_of(version_of(static))
     registry, folder = load_registry(ROOT), tmp_path_factory.mktemp("preview")
     classes = {NODE: registry[NODE], SOURCE: Source}
     avatar, runs = make_avatar(2500), []

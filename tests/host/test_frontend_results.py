@@ -24,7 +24,15 @@ from animportrait3d_core.workflow.builder import WorkflowBuilder
 from animportrait3d_core.workflow.core_nodes import CORE_NODES
 from animportrait3d_core.workflow.graph import read_graph_file
 from animportrait3d_core.workflow.registry import load_registry
-from tests.host.browser import RENDERERS, ROOT, browser_environment, installed_frontend, renderers_of, run_graphs
+from tests.host.browser import (
+    RENDERERS,
+    ROOT,
+    browser_environment,
+    installed_frontend,
+    renderers_of,
+    run_graphs,
+    version_of,
+)
 from tests.host.comfy_protocol import Script, solid
 from tests.host.frontend_server import FrontendServer, object_info
 
@@ -209,7 +217,7 @@ def shown(request, node_classes, pack, pictures, tmp_path_factory):
     told = {"2": {"text": notes}}
     graphs += [{"name": DOCTOR, "graph": shipped_graph(DOCTOR), "expected": [told]}]
     try:
-        found = run_graphs(server.url, folder, renderers_of(static), graphs)
+        found = run_graphs(server.url, folder, renderers_of(version_of(static)), graphs)
         found["prompts"] = [entry["prompt"][2] for entry in server.known["/history"].values()]
     finally:
         server.close()

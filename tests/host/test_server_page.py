@@ -14,7 +14,7 @@ from PIL import Image
 
 from animportrait3d_core.workflow.builder import WorkflowBuilder
 from animportrait3d_core.workflow.registry import load_registry
-from tests.host.browser import ROOT, patience, run_script
+from tests.host.browser import ROOT, patience, renderers_of, run_script
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(20 * patience())]
 
@@ -64,11 +64,12 @@ def test_files_arrive_by_drop_and_by_the_button(comfyui_server, own_files, tmp_p
     portrait = {"node": 3, "widget": "file", "button": "upload portrait", "files": own_files["portrait"]}
     uploads = [one | {"how": how} for how in ("drop", "button") for one in (mesh, portrait)]
     job = tmp_path / "job.json"
-    job.write_text(json.dumps({"graph": upload_graph(), "uploads": uploads}))
+    renderers = renderers_of(comfyui_server.frontend_version())
+    job.write_text(json.dumps({"renderers": renderers, "graph": upload_graph(), "uploads": uploads}))
     run_script("frontend_upload.js", [comfyui_server.url, str(job), str(tmp_path)], seconds=15 * patience())
     found = json.loads((tmp_path / "chosen.json").read_text())
     inputs, number = comfyui_server.base / "input", 0
-    for renderer in ("classic", "nodes2"):
+    for renderer in renderers:
         assert found[renderer]["errors"] == []
         chosen = found[renderer]["chosen"]
         # Each set of a mesh gets a folder of its own; a portrait that is there already is taken as it is.
