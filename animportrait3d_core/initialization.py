@@ -135,7 +135,7 @@ def find_subject(
     labels = labels_from_probabilities(probabilities, networks.parts.classes)
     parts = revote_faces(mesh, labels, views.cameras, settings.revote, stage_of(stages, "vote")).parts
     landmarks = landmarks_of_views(
-        views,
+        close,
         lambda seen: detect_landmarks(networks.landmarks, seen.images, stage_of(stages, "landmarks"), seen.normals),
     )
     covering = parts.part_of_face != AvatarPart.SKIN

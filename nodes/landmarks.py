@@ -63,7 +63,13 @@ class DetectLandmarks:
                         "tooltip": "Views whose camera is farther from the front than this, in degrees, are left out.",
                     },
                 ),
-            }
+            },
+            "optional": {
+                "close_views": (
+                    "AP3D_VIEWS",
+                    {"tooltip": "Views of the face alone, looked at in place of the others: lids and lips are larger."},
+                ),
+            },
         }  # fmt: skip
 
     @classmethod
@@ -71,7 +77,7 @@ class DetectLandmarks:
         return network_stamp("AP3D_DetectLandmarks", "landmarks", network)
 
     @host.plain_torch
-    def execute(self, views: Views, network: str, most_yaw: float) -> dict[str, Any]:
+    def execute(self, views: Views, network: str, most_yaw: float, close_views: Views | None = None) -> dict[str, Any]:
         import torch
 
         from animportrait3d_core.body.landmark_images import detections_image
@@ -80,6 +86,7 @@ class DetectLandmarks:
         from animportrait3d_core.networks import detect_landmarks
 
         model = chosen_network("AP3D_DetectLandmarks", "landmarks", network)
+        views = views if close_views is None else close_views
         landmarks = landmarks_of_views(
             views, lambda seen: detect_landmarks(model, seen.images, host.ProgressBar(), seen.normals), most_yaw
         )

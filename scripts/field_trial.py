@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
     from animportrait3d_core.body.parameters import BodyParameters
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
 SUFFIXES = (".glb", ".gltf", ".obj", ".ply", ".stl", ".off")
 GRAPH = ROOT / "workflows" / "mesh_portrait.json"
 MARKS = ROOT / "tests" / "data" / "field_marks.json"

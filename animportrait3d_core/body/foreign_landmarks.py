@@ -87,7 +87,10 @@ def consensus_of_sources(sources: Sequence[Landmarks]) -> Landmarks:
         raise InvalidInput("consensus_of_sources: there are no landmarks, expected at least one source.")
     known = [source.cameras for source in sources if source.cameras is not None]
     if not all(cameras.same_as(known[0]) for cameras in known):
-        raise InvalidInput("consensus_of_sources: the sources saw different views, expected the same ones.")
+        raise InvalidInput(
+            "consensus_of_sources: the sources saw different views, expected the same ones (where Detect Landmarks "
+            "has `close_views`, those)."
+        )
     pixels = torch.stack([source.detections[0] for source in sources])
     confidence = torch.stack([source.detections[1] for source in sources])
     surest = confidence.argmax(0, keepdim=True)

@@ -1,8 +1,8 @@
 """The 68 landmarks of faces in pictures: found coarsely in the whole picture, then again and again in a cut-out.
 
-The last cut-out of the face is looked at both ways round; then each eye and the mouth are looked at by themselves, by
-networks that have learned to. Heatmaps are read by their expectation (soft-argmax: Sun et al., Integral Human Pose
-Regression, ECCV 2018).
+The last cut-out of the face is looked at both ways round; then, where a surface is known, each eye and the mouth are
+looked at by themselves by networks that have learned to. Heatmaps are read by their expectation (soft-argmax: Sun et
+al., Integral Human Pose Regression, ECCV 2018).
 """
 
 from __future__ import annotations
@@ -82,7 +82,8 @@ def detect_landmarks(
     """Landmarks of the face in each picture.
 
     images: [B, H, W, 3] in 0..1, at most one face each.  normals: [B, H, W, 3] of the surface that they show
-    (`Views.normals`), for networks that see it.
+    (`Views.normals`), for networks that see it. With them eyes and mouth are looked at closely by networks that can:
+    without, in photographs and renders of volumes, a close look shows mostly blur.
     Returns pixels [B, 68, 2] (iBUG order, the subject's right first), confidence [B, 68] in 0..1 (how surely a point is
     visible), found [B] bool. Where no face is found the confidence is 0 and the points are only the network's guess.
     Raises `InvalidInput` for another role, wrong shapes, or values that are not finite.
@@ -94,15 +95,17 @@ def detect_landmarks(
         images.new_zeros(len(images), NUM_FACE_LANDMARKS),
     )
     found = torch.zeros(len(images), dtype=torch.bool)
+    closely = network.looks_closely and normals is not None
     for start in range(0, len(images), _BATCH):
         part = slice(start, start + _BATCH)
-        points[part], confidence[part], found[part] = _detect(network, pixels[part].permute(0, 3, 1, 2).float())
+        seen = pixels[part].permute(0, 3, 1, 2).float()
+        points[part], confidence[part], found[part] = _detect(network, seen, closely)
         if progress is not None:
             progress(min(start + _BATCH, len(images)), len(images), None)
     return points, confidence, found
 
 
-def _detect(network: ImageNetwork, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _detect(network: ImageNetwork, pixels: Tensor, closely: bool) -> tuple[Tensor, Tensor, Tensor]:
     batch, _, height, width = pixels.shape
     crops = whole_images(batch, height, width)
     found = torch.ones(batch, dtype=torch.bool)
@@ -115,7 +118,7 @@ def _detect(network: ImageNetwork, pixels: Tensor) -> tuple[Tensor, Tensor, Tens
         # Guesses about pictures without a face must not send the next cut-out astray.
         crops = face_crops(torch.minimum(points.clamp_min(0), limit))
     confidence = surely[:, 1:] * found[:, None]
-    if network.looks_closely:
+    if closely:
         for look in CLOSE_LOOKS:
             may_stop()
             _look_closely(network, pixels, points, confidence, look)

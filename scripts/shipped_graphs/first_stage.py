@@ -84,7 +84,7 @@ def _avatar_of_surface(
     body: if it is in the graph already.
     """
     with graph.stage(f"{number} Body", width=BOX_WIDTH):
-        parts, fit = add_body(graph, seen[0], mesh, body)
+        parts, fit = add_body(graph, seen, mesh, body)
     with graph.stage(f"{number + 1} Avatar", width=BOX_WIDTH):
         avatar = add_first_avatar(graph, portrait, seen, mesh, parts, fit, Method(""))
         graph.add("PreviewImage", title="First avatar", images=avatar["image"])

@@ -108,7 +108,7 @@ def _first_avatar(graph: WorkflowBuilder, portrait: BuiltNode, seen: Seen, image
             detailed = graph.add("AP3D_ReplaceViewImages", views=seen[0]["views"], images=images, shows_picture=True)
             mesh = add_mesh(graph, portrait, detailed)
         graph.add("PreviewImage", title="Refined surface", images=mesh["image"])
-        parts, fit = add_body(graph, seen[0], mesh["mesh"])
+        parts, fit = add_body(graph, seen, mesh["mesh"])
         return add_first_avatar(graph, portrait, seen, mesh["mesh"], parts, fit, Method(""))
 
 

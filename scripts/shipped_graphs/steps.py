@@ -107,13 +107,19 @@ def add_mesh(graph: WorkflowBuilder, portrait: BuiltNode, views: BuiltNode) -> B
 
 
 def add_body(
-    graph: WorkflowBuilder, views: BuiltNode, mesh: Output, body: BuiltNode | None = None
+    graph: WorkflowBuilder, seen: Seen, mesh: Output, body: BuiltNode | None = None
 ) -> tuple[BuiltNode, BuiltNode]:
-    """Parts of the surface by the vote of the views, and the body (if it is not there yet) fitted to them."""
+    """Parts of the surface by the vote of the views, and the body (if it is not there yet) fitted to them.
+
+    Landmarks are looked for in the close views, where lids and lips are larger.
+    """
+    views, close = seen
     with graph.folded("Parts and body", BODY_NOTE):
         labels = graph.add("AP3D_SegmentViews", views=views["views"], shows_picture=True)
         body = body or graph.add("AP3D_LoadSMPLX", knobs={"body": "body"}, shows_picture=True)
-        landmarks = graph.add("AP3D_DetectLandmarks", views=views["views"], shows_picture=True)
+        landmarks = graph.add(
+            "AP3D_DetectLandmarks", views=views["views"], close_views=close["views"], shows_picture=True
+        )
         asked = {"mesh": mesh, "labels": labels["labels"], "views": views["views"]}
         parts = graph.add("AP3D_FaceRevote", **asked, shows_picture=True, text_lines=4)
         fit = graph.add(
@@ -264,7 +270,7 @@ def add_whole_first_avatar(graph: WorkflowBuilder, portrait: BuiltNode, plan: Me
     with graph.stage("2 First avatar", width=BOX_WIDTH):
         with graph.folded("First avatar", FIRST_NOTE):
             seen, mesh = add_surface(graph, portrait)
-            parts, fit = add_body(graph, seen[0], mesh["mesh"])
+            parts, fit = add_body(graph, seen, mesh["mesh"])
             first = add_first_avatar(graph, portrait, seen, mesh["mesh"], parts, fit, plan)
         graph.add("PreviewImage", title="First avatar", images=first["image"])
     return seen, first

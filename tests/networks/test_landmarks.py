@@ -101,10 +101,11 @@ class Nearsighted(Painter):
         return torch.roll(heatmaps, 4 if first < last else -4, 3), logits
 
 
-def parts_found(closely):
+def parts_found(closely, on_surface=True):
     model = Nearsighted()
-    network = dataclasses.replace(network_of(model), looks_closely=closely)
-    points, confidence, _ = detect_landmarks(network, place_image(90, 90))
+    network, images = dataclasses.replace(network_of(model), looks_closely=closely), place_image(90, 90)
+    normals = torch.tensor([0.0, 0.0, 1.0]).expand_as(images) if on_surface else None
+    points, confidence, _ = detect_landmarks(network, images, normals=normals)
     return points[0] - FACE, confidence[0], model.looks
 
 
@@ -121,6 +122,12 @@ def test_eyes_and_mouth_are_looked_at_by_themselves():
     extents = [float((FACE[part].amax(0) - FACE[part].amin(0)).max()) for part in (RIGHT_EYE, LEFT_EYE, MOUTH)]
     wanted = [2.2 * extents[0], -2.2 * extents[1], 1.8 * extents[2], -1.8 * extents[2]]
     assert widths == pytest.approx(wanted, rel=0.05)
+
+
+def test_without_a_surface_nothing_is_looked_at_closely():
+    far, _, _ = parts_found(False)
+    points, _, looks = parts_found(True, on_surface=False)
+    assert len(looks) == LOOKS and torch.equal(points, far)
 
 
 def test_parts_that_are_hidden_are_not_looked_at_closely(monkeypatch):
