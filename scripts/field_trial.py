@@ -7,12 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from animportrait3d_core.body.parameters import BodyParameters
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -21,8 +16,6 @@ GRAPH = ROOT / "workflows" / "mesh_portrait.json"
 MARKS = ROOT / "tests" / "data" / "field_marks.json"
 METRICS = ("surface_rms_face", "landmark_error", "psnr_portrait", "coverage")
 COLUMNS = ("head", "ended", "seconds", *METRICS, "lids", "lips", "eyeball", "outside lips", "warnings")
-INNER_LIPS = 60  # the first landmark of the inner lips
-OPEN_JAW, VIEWS = 0.3, (0.0, 30.0, -30.0, 60.0)  # radians; degrees of the close views
 
 
 def heads_of(folder: Path) -> list[Path]:
@@ -61,45 +54,17 @@ def marked_errors(head: Path, avatar_file: Path) -> dict[str, str]:
 
 
 def motion_labels(avatar_file: Path) -> dict[str, str]:
-    """By the labels of the posed body in four close views: pixels of eyeballs while the lids are closed, and the share
-    of teeth and mouth outside the outer contour of the lips while the jaw is open."""
+    """What of eyes and mouth shows where it should not while the avatar's body moves."""
     import torch
 
     from animportrait3d_core.avatar.io import load_avatar
-    from animportrait3d_core.cameras import orbit_cameras, project
-    from animportrait3d_core.landmarks import LEFT_EYE, MOUTH, RIGHT_EYE
-    from animportrait3d_core.render import rasterize_mesh
+    from animportrait3d_core.evaluation.mouth_and_eyes import eyeball_pixels, mouth_beside_lips
 
     avatar = load_avatar(avatar_file)
-    body, awake, regions = avatar.body, avatar.parameters.awake(), avatar.body.assets.face_regions
-
-    def seen(parameters: BodyParameters, around: slice, names: tuple[str, ...]) -> tuple[Tensor, Tensor]:
-        """Which pixels [4, H, W] show the regions, and the pixels [4, 68, 2] of the landmarks."""
-        output = body(parameters)
-        center = output.landmarks[0, around].mean(0).tolist()
-        cameras = orbit_cameras(VIEWS, [0.0] * len(VIEWS), 512, target=center, fov_degrees=9.0)
-        face = rasterize_mesh(output.vertices[0], body.faces_outward, cameras).face_id
-        wanted = torch.stack([regions[name] for name in names]).any(0)
-        return (face >= 0) & wanted[face.clamp(min=0)], project(cameras, output.landmarks[0, :68])[0]
-
+    awake = avatar.parameters.awake()
     asleep = awake.replace(eyelids=torch.ones(1, 2))
-    eyeballs, _ = seen(asleep, slice(RIGHT_EYE.start, LEFT_EYE.stop), ("left_eyeball", "right_eyeball"))
-    open_mouth = awake.replace(jaw_pose=torch.tensor([[OPEN_JAW, 0.0, 0.0]]))
-    mouth, pixels = seen(open_mouth, MOUTH, ("teeth", "mouth_interior"))
-    inside = torch.stack([_filled(contour, mouth.shape[1:]) for contour in pixels[:, MOUTH.start : INNER_LIPS]])
-    outside = float((mouth & ~inside).sum()) / max(int(mouth.sum()), 1)
-    return {"eyeball": str(int(eyeballs.sum())), "outside lips": f"{outside:.1%}"}
-
-
-def _filled(contour: Tensor, size: tuple[int, int]) -> Tensor:
-    """The inside [H, W] bool of a polygon of pixels [N, 2]."""
-    import numpy as np
-    import torch
-    from PIL import Image, ImageDraw
-
-    image = Image.new("L", (size[1], size[0]))
-    ImageDraw.Draw(image).polygon([tuple(point) for point in contour.tolist()], fill=1)
-    return torch.from_numpy(np.array(image)).bool()
+    beside = mouth_beside_lips(avatar.body, awake)
+    return {"eyeball": str(eyeball_pixels(avatar.body, asleep)), "outside lips": f"{beside:.1%}"}
 
 
 def run_head(head: Path, output: Path, arguments: list[str]) -> dict[str, Any]:

@@ -14,11 +14,10 @@ from animportrait3d_core.body.landmarks import outer_eye_distance
 from animportrait3d_core.body.model import BodyModel
 from animportrait3d_core.body.parameters import BodyParameters
 from animportrait3d_core.body.visible_skin import outer_skin, visible_face
-from animportrait3d_core.cameras import orbit_cameras
+from animportrait3d_core.evaluation.mouth_and_eyes import eyeball_pixels
 from animportrait3d_core.mesh_queries import SurfaceTree
 from animportrait3d_core.meshes import Mesh, compact, vertex_normals
 from animportrait3d_core.portrait.head_target import standard_placement
-from animportrait3d_core.render import rasterize_mesh
 
 GREY = 0.7
 
@@ -40,14 +39,9 @@ def figure(body: BodyModel, seed: int, spread: float = 0.7, change: Callable | N
     return output.vertices[0].detach(), output.landmarks[0, :68].detach()
 
 
-def eyeball_pixels(body: BodyModel, parameters: BodyParameters, closed: float) -> int:
-    """How many pixels of its eyeballs a body shows in four close views when its lids are closed so far."""
-    middle = body(parameters).landmarks[0, 36:48].mean(0).tolist()
-    cameras = orbit_cameras([0, 30, -30, 0], [0, 0, 0, 15], 500, target=middle, fov_degrees=9)
-    posed = body(parameters.replace(eyelids=torch.full((1, 2), closed))).vertices[0]
-    faces = rasterize_mesh(posed, body.faces_outward, cameras).face_id.long()
-    eyes = body.assets.face_regions["left_eyeball"] | body.assets.face_regions["right_eyeball"]
-    return int(((faces >= 0) & eyes[faces.clamp(min=0)]).sum())
+def seen_eyes(body: BodyModel, parameters: BodyParameters, closed: float) -> int:
+    """How many pixels of its eyeballs a body shows in close views when its lids are closed so far."""
+    return eyeball_pixels(body, parameters.replace(eyelids=torch.full((1, 2), closed)))
 
 
 def face_rms(body: BodyModel, parameters: BodyParameters, mesh: Mesh) -> float:

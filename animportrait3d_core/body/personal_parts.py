@@ -1,7 +1,8 @@
 """What follows the skin when it moves: eyeballs and teeth as rigid things, lids, and the joints of the eyes.
 
 Eyeballs and what hangs in the mouth are pieces of their own: they take a shift and one scale from the lids or the lips
-around them, so that they keep their shapes. Lids close by straight ways to their closed places: the upper one's border
+around them, so that they keep their shapes. The lining of the mouth goes with the skin before it, so that no chin that
+moves lets it through. Lids close by straight ways to their closed places: the upper one's border
 still ends where the lower one's does, and both pass the eyeball.
 """
 
@@ -19,6 +20,7 @@ from .parameters import BodyParameters
 from .personal import PersonalOffsets
 from .personal_sheet import Sheet
 from .reader import JOINTS
+from .visible_skin import outer_skin
 
 _AROUND_EYE = 1.5  # of the eyeball's radius: skin from which an eyeball takes its place
 _SCALES = (0.85, 1.2)
@@ -49,6 +51,14 @@ class Eye:
 
 
 @dataclasses.dataclass(frozen=True)
+class Lining:
+    """Vertices [k] of the sheet that line the mouth, and those [s] of the skin that hides them."""
+
+    vertices: np.ndarray
+    skin: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
 class Followers:
     """All that is not skin.  rest: [V', 3] metres."""
 
@@ -57,6 +67,7 @@ class Followers:
     joints: np.ndarray
     eyes: tuple[Eye, ...]
     mouth: tuple[Piece, ...]
+    lining: Lining
 
     def everywhere(self, offsets: np.ndarray) -> np.ndarray:
         """Offsets [V', 3] of the whole body by those of the skin [n, 3]."""
@@ -86,7 +97,14 @@ def followers(body: BodyModel, parameters: BodyParameters, sheet: Sheet) -> Foll
     lips = np.flatnonzero(np.isin(sheet.ids, body.region_vertices("lips").numpy()))
     others = np.flatnonzero(~taken)
     mouth = (Piece(others, lips),) if len(others) and len(lips) else ()
-    return Followers(sheet, rest, joints, tuple(eyes), mouth)
+    return Followers(sheet, rest, joints, tuple(eyes), mouth, _lining(body, sheet))
+
+
+def _lining(body: BodyModel, sheet: Sheet) -> Lining:
+    is_skin, is_inner = np.zeros(body.num_vertices, dtype=bool), np.zeros(body.num_vertices, dtype=bool)
+    is_skin[body.faces[outer_skin(body)].numpy()] = True
+    is_inner[body.region_vertices("mouth_interior").numpy()] = True
+    return Lining(np.flatnonzero((is_inner & ~is_skin)[sheet.ids]), np.flatnonzero(is_skin[sheet.ids]))
 
 
 def moved_along(places: np.ndarray, around: np.ndarray, offsets: np.ndarray) -> np.ndarray:
@@ -103,6 +121,7 @@ def following(body: BodyModel, parts: Followers, offsets: np.ndarray) -> Persona
     joints = np.zeros_like(parts.joints)
     for eye in parts.eyes:
         _keep_out(parts, eye, offsets)
+    _keep_behind(parts, offsets)
     full = parts.everywhere(offsets)
     lids = np.zeros((2, len(full), 3))
     closing = body.assets.eyelid_offsets.double().numpy()
@@ -129,6 +148,12 @@ def _keep_out(parts: Followers, eye: Eye, offsets: np.ndarray) -> None:
     before = np.linalg.norm(parts.sheet.rest[skin] - eye.center, axis=1) / eye.radius
     ways = parts.sheet.rest[skin] + offsets[skin] - center
     offsets[skin] += _lifted(ways, radius, before, _CLEAR) - ways
+
+
+def _keep_behind(parts: Followers, offsets: np.ndarray) -> None:
+    """Give the mouth's lining the offsets of the skin nearest to it, in place: as far behind the skin as it was."""
+    lining, rest = parts.lining, parts.sheet.rest
+    offsets[lining.vertices] = _interpolated(rest[lining.skin], offsets[lining.skin], rest[lining.vertices])
 
 
 def _lifted(ways: np.ndarray, radius: float, before: np.ndarray, clear: float) -> np.ndarray:

@@ -16,11 +16,12 @@ from animportrait3d_core.body.personal_fit import PersonalTarget, find_offsets
 from animportrait3d_core.body.personal_sheet import skin_sheet, turned_faces
 from animportrait3d_core.body.visible_skin import outer_skin, visible_face
 from animportrait3d_core.errors import IncompatibleCheckpoint, InvalidInput
+from animportrait3d_core.evaluation.mouth_and_eyes import mouth_beside_lips
 from animportrait3d_core.landmarks import LEFT_EYE, RIGHT_EYE
 from animportrait3d_core.meshes import Mesh, compact, vertex_normals
 from animportrait3d_core.portrait.head_target import standard_placement
 from tests.body.test_fit import QUICK, views_of
-from tests.head_samples import eyeball_pixels, face_rms, skin_of
+from tests.head_samples import face_rms, seen_eyes, skin_of
 
 
 def field(places):
@@ -87,7 +88,7 @@ def test_landmarks_tell_where_points_belong_along_the_surface(person):
 
 
 def test_lids_close_over_the_eyes_and_pass_them_on_the_way(person):
-    seen = {closed: eyeball_pixels(person.own, person.parameters, closed) for closed in (0.0, 0.5, 1.0)}
+    seen = {closed: seen_eyes(person.own, person.parameters, closed) for closed in (0.0, 0.5, 1.0)}
     assert seen[0.0] > 2000 and 0.2 * seen[0.0] < seen[0.5] < 0.8 * seen[0.0] and seen[1.0] == 0
 
 
@@ -121,6 +122,17 @@ def test_lips_that_touch_go_on_touching(person):
     assert len(sheet.seam) > 50
     first, second = (person.offsets.vertices[sheet.ids[sheet.seam[:, side]]] for side in (0, 1))
     assert float((first - second).norm(dim=1).max()) < 1.5e-4  # metres
+
+
+def test_a_chin_that_recedes_hides_the_mouth_as_before(mannequin_body):
+    """The lining of the mouth lies a finger's breadth behind the skin, which a hollow under the lip takes from it."""
+    output = mannequin_body(standard_placement(mannequin_body))
+    here, marks = output.vertices[0], output.landmarks[0]
+    hollow = torch.exp(-((here - 0.5 * (marks[57] + marks[8])).norm(dim=1) / 0.04).square())
+    there = here + hollow[:, None] * torch.tensor([0.0, 0.0, -0.02])
+    deep = person_of(mannequin_body, there, skin_of(mannequin_body, there))
+    usual, beside = (mouth_beside_lips(body, deep.parameters) for body in (mannequin_body, deep.own))
+    assert usual < 0.02 and beside < 0.02
 
 
 def test_no_face_turns_over_on_a_rough_surface(mannequin_body):
@@ -260,5 +272,5 @@ def test_closed_eyes_are_closed_lids_and_open_again(sleeper, mannequin_body, eye
     assert all(opening < 0.1 if lid else opening > 0.7 * usual for opening, lid in zip(asleep, eyelids, strict=True))
     shut = [opening for opening, lid in zip(awake, eyelids, strict=True) if lid]
     assert shut == pytest.approx([usual] * len(shut), rel=0.1)
-    assert eyeball_pixels(fit.body, parameters, 1.0) == 0
-    assert eyeball_pixels(fit.body, parameters, 0.0) > 2000
+    assert seen_eyes(fit.body, parameters, 1.0) == 0
+    assert seen_eyes(fit.body, parameters, 0.0) > 2000
