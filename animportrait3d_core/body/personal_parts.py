@@ -1,8 +1,8 @@
 """What follows the skin when it moves: eyeballs and teeth as rigid things, lids, and the joints of the eyes.
 
 Eyeballs and what hangs in the mouth are pieces of their own: they take a shift and one scale from the lids or the lips
-around them, so that they keep their shapes. The lining of the mouth goes with the skin before it, so that no chin that
-moves lets it through. Lids close by straight ways to their closed places: the upper one's border
+around them, so that they keep their shapes. Where the skin before the mouth has come nearer, all of the mouth goes
+back, so that no chin that moves lets it through. Lids close by straight ways to their closed places: the upper one's border
 still ends where the lower one's does, and both pass the eyeball.
 """
 
@@ -28,6 +28,9 @@ _NEIGHBOURS = 6
 _COLUMN = 0.0015  # [m], half the width of a column of a lid
 _SKIN_ABOVE = 0.5  # of the way of the border: skin that moves less keeps its own offset
 _CLEAR_CLOSED = 1.045  # of the eyeball's radius: closed lids stay so far out
+_MOUTH_DEPTH = 0.012  # [m], behind the skin: what of the mouth is nearer would be the first to come through
+_NEAREST_SHARE = 0.95  # of these vertices are then at least as far behind it as they were
+_LINING_DEPTH = 0.003  # [m], how much deeper the lining lies than the template's: splats have a thickness
 _CLEAR = 1.02  # of the eyeball's radius: skin that was outside of it stays so far out
 
 
@@ -121,8 +124,8 @@ def following(body: BodyModel, parts: Followers, offsets: np.ndarray) -> Persona
     joints = np.zeros_like(parts.joints)
     for eye in parts.eyes:
         _keep_out(parts, eye, offsets)
-    _keep_behind(parts, offsets)
     full = parts.everywhere(offsets)
+    _put_back(parts, full)
     lids = np.zeros((2, len(full), 3))
     closing = body.assets.eyelid_offsets.double().numpy()
     for eye in parts.eyes:
@@ -150,10 +153,18 @@ def _keep_out(parts: Followers, eye: Eye, offsets: np.ndarray) -> None:
     offsets[skin] += _lifted(ways, radius, before, _CLEAR) - ways
 
 
-def _keep_behind(parts: Followers, offsets: np.ndarray) -> None:
-    """Give the mouth's lining the offsets of the skin nearest to it, in place: as far behind the skin as it was."""
-    lining, rest = parts.lining, parts.sheet.rest
-    offsets[lining.vertices] = _interpolated(rest[lining.skin], offsets[lining.skin], rest[lining.vertices])
+def _put_back(parts: Followers, full: np.ndarray) -> None:
+    """Move the mouth back by what the skin before it has come nearer, and the lining a little more, in place."""
+    ids = parts.sheet.ids
+    skin, lining = ids[parts.lining.skin], ids[parts.lining.vertices]
+    full[lining, 2] -= _LINING_DEPTH
+    moved = parts.rest + full
+    for piece in parts.mouth:
+        before, after = (cKDTree(places[skin]).query(places[piece.vertices])[0] for places in (parts.rest, moved))
+        near = before < _MOUTH_DEPTH
+        if near.any():
+            nearer = max(float(np.quantile((before - after)[near], _NEAREST_SHARE)), 0.0)
+            full[np.concatenate([piece.vertices, lining]), 2] -= nearer
 
 
 def _lifted(ways: np.ndarray, radius: float, before: np.ndarray, clear: float) -> np.ndarray:

@@ -125,14 +125,27 @@ def test_lips_that_touch_go_on_touching(person):
 
 
 def test_a_chin_that_recedes_hides_the_mouth_as_before(mannequin_body):
-    """The lining of the mouth lies a finger's breadth behind the skin, which a hollow under the lip takes from it."""
+    """Gums and the mouth's lining lie 7 mm behind the skin, which a hollow under the lip takes from them."""
     output = mannequin_body(standard_placement(mannequin_body))
     here, marks = output.vertices[0], output.landmarks[0]
     hollow = torch.exp(-((here - 0.5 * (marks[57] + marks[8])).norm(dim=1) / 0.04).square())
-    there = here + hollow[:, None] * torch.tensor([0.0, 0.0, -0.02])
+    there = here + hollow[:, None] * torch.tensor([0.0, 0.0, -0.03])
     deep = person_of(mannequin_body, there, skin_of(mannequin_body, there))
     usual, beside = (mouth_beside_lips(body, deep.parameters) for body in (mannequin_body, deep.own))
     assert usual < 0.02 and beside < 0.02
+
+
+def test_the_lining_of_the_mouth_lies_deeper_than_the_templates_and_teeth_do_not(mannequin_body):
+    here = mannequin_body(standard_placement(mannequin_body)).vertices[0]
+    same = person_of(mannequin_body, here, skin_of(mannequin_body, here))
+    is_inner, is_skin, is_sheet = (torch.zeros(mannequin_body.num_vertices, dtype=torch.bool) for _ in range(3))
+    is_inner[mannequin_body.region_vertices("mouth_interior")] = True
+    is_skin[mannequin_body.faces[outer_skin(mannequin_body)]] = True
+    is_sheet[skin_sheet(mannequin_body, mannequin_body.shape(same.parameters.betas).vertices[0]).ids] = True
+    lining = same.offsets.vertices[is_inner & is_sheet & ~is_skin]
+    teeth = same.offsets.vertices[mannequin_body.region_vertices("teeth")]
+    assert len(lining) > 100 and -0.004 < float(lining[:, 2].min()) <= float(lining[:, 2].max()) < -0.002
+    assert float(teeth.abs().max()) < 0.0005
 
 
 def test_no_face_turns_over_on_a_rough_surface(mannequin_body):
