@@ -2,8 +2,8 @@
 
 Eyeballs and what hangs in the mouth are pieces of their own: they take a shift and one scale from the lids or the lips
 around them, so that they keep their shapes. Where the skin before the mouth has come nearer, all of the mouth goes
-back, so that no chin that moves lets it through. Lids close by straight ways to their closed places: the upper one's border
-still ends where the lower one's does, and both pass the eyeball.
+back, so that no chin that moves lets it through. Lids close by straight ways to their closed places: the upper one's
+border still ends where the lower one's does, and both pass the eyeball.
 """
 
 from __future__ import annotations
