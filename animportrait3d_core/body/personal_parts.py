@@ -104,10 +104,9 @@ def followers(body: BodyModel, parameters: BodyParameters, sheet: Sheet) -> Foll
 
 
 def _lining(body: BodyModel, sheet: Sheet) -> Lining:
-    is_skin, is_inner = np.zeros(body.num_vertices, dtype=bool), np.zeros(body.num_vertices, dtype=bool)
-    is_skin[body.faces[outer_skin(body)].numpy()] = True
-    is_inner[body.region_vertices("mouth_interior").numpy()] = True
-    return Lining(np.flatnonzero((is_inner & ~is_skin)[sheet.ids]), np.flatnonzero(is_skin[sheet.ids]))
+    skin = torch.unique(body.faces[outer_skin(body)]).numpy()
+    inner = np.setdiff1d(body.region_vertices("mouth_interior").numpy(), skin)
+    return Lining(np.flatnonzero(np.isin(sheet.ids, inner)), np.flatnonzero(np.isin(sheet.ids, skin)))
 
 
 def moved_along(places: np.ndarray, around: np.ndarray, offsets: np.ndarray) -> np.ndarray:
