@@ -45,7 +45,9 @@ class ComfyUI:
             "--disable-api-nodes",
         ]
         command += ["--base-directory", str(base), "--database-url", "sqlite:///:memory:"]
-        environment = {**os.environ, "HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
+        # Runs of its own: neither what another server keeps nor what it works on.
+        own = {"ANIMPORTRAIT3D_CACHE": str(base / "cache")}
+        environment = {**os.environ, **own, "HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
         with self.log_file.open("w") as log:
             self.process = subprocess.Popen(
                 command, cwd=os.environ["COMFYUI_DIR"], stdout=log, stderr=subprocess.STDOUT, env=environment

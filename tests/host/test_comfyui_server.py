@@ -25,12 +25,13 @@ from animportrait3d_core.workflow.definitions import define_node
 from animportrait3d_core.workflow.graph import prompt_to_json, read_graph_file
 from animportrait3d_core.workflow.overrides import apply_override
 from animportrait3d_core.workflow.ui_graph import BYPASSED
-from tests.host.browser import run_graphs
+from tests.host.browser import patience, renderers_of, run_graphs, run_script
 
 ROOT = Path(__file__).parents[2]
 PACK_NAME = "ComfyUI-AnimPortrait3D"
 GRAPHS = sorted((ROOT / "workflows").rglob("*.json"))
 PATIENCE = float(os.environ.get("COMFYUI_PATIENCE", 1))  # how many times longer than usual all may take
+PICTURES = os.environ.get("FRONTEND_SCREENSHOTS")  # a folder: graphs run with their page open, and are kept there
 SETTINGS = json.loads((ROOT / "tests" / "shipped_graphs.json").read_text(encoding="utf-8"))
 BRIDGES = ("AP3D_AvatarToSplat", "AP3D_AvatarToMesh")
 
@@ -110,6 +111,19 @@ def own_models(server, tiny_models, file):
     return graph
 
 
+def run_on_page(server, name, graph, prompt, seconds):
+    """Run a graph with the server's page open, and keep what it shows in both renderers; the run's id."""
+    folder = Path(PICTURES)
+    folder.mkdir(parents=True, exist_ok=True)
+    renderers = renderers_of(server.frontend_version())
+    job = {"name": name.replace("/", "_"), "graph": graph, "prompt": prompt, "renderers": renderers}
+    (folder / "job.json").write_text(json.dumps(job), encoding="utf-8")
+    run_script("frontend_shipped.js", [server.url, str(folder / "job.json"), str(folder)], seconds + 4 * patience())
+    run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    assert run["errors"] == []
+    return run["id"]
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(PATIENCE * 1800)
 @pytest.mark.parametrize("file", GRAPHS, ids=name_of)
@@ -121,9 +135,14 @@ def test_a_shipped_graph_runs_to_the_end(comfyui_server, node_classes, tiny_mode
     graph = own_models(comfyui_server, tiny_models, file)
     prompt = api_prompt(graph, node_classes, settings["tiny"])
     extra = {"extra_pnginfo": {"workflow": graph}}
-    status, answer = comfyui_server.post("/prompt", {"prompt": prompt, "extra_data": extra})
-    assert status == 200 and not answer["node_errors"], answer
-    entry = comfyui_server.history(answer["prompt_id"], PATIENCE * settings.get("seconds", 120))
+    seconds = PATIENCE * settings.get("seconds", 120)
+    if PICTURES:
+        prompt_id = run_on_page(comfyui_server, name_of(file), graph, prompt, seconds)
+    else:
+        status, answer = comfyui_server.post("/prompt", {"prompt": prompt, "extra_data": extra})
+        assert status == 200 and not answer["node_errors"], answer
+        prompt_id = answer["prompt_id"]
+    entry = comfyui_server.history(prompt_id, seconds)
     assert entry["status"]["status_str"] == "success", entry["status"]["messages"][-1]
     classes = {node_id: node_classes.get(node["class_type"]) for node_id, node in prompt.items()}
     outputs = {node_id for node_id, node_class in classes.items() if getattr(node_class, "OUTPUT_NODE", False)}
