@@ -48,16 +48,14 @@ class WorkflowBuilder:
         self._node_ids, self._link_ids = itertools.count(1), itertools.count(1)
 
     @contextlib.contextmanager
-    def stage(
-        self, title: str, note: str = "", width: int = NODE_WIDTH, new_row: bool = False, beside: bool = False
-    ) -> Iterator[None]:
+    def stage(self, title: str, note: str = "", width: int = NODE_WIDTH) -> Iterator[None]:
         """A titled frame around what is added inside the block: a column of nodes of one width.
 
-        note: Markdown.  new_row: whether it begins a row.  beside: whether it stands on the right of all rows.
+        note: Markdown.
         """
         if self._scope is not self._root:
             raise InvalidInput(f"WorkflowBuilder: stage '{title}' cannot stand in a folded box.")
-        self._scope.columns.append(Column(width, title, new_row, beside))
+        self._scope.columns.append(Column(width, title))
         if note:
             self._add_note(title, note)
         yield

@@ -61,7 +61,7 @@ def mesh_portrait(graph: WorkflowBuilder) -> None:
     with graph.stage("1 Portrait", width=PICK_WIDTH):
         body = graph.add("AP3D_LoadSMPLX", collapsed=True)
         portrait = graph.add(
-            "AP3D_PortraitFromMesh", body=body["body"], shading="unlit", shows_picture=True, text_lines=9
+            "AP3D_PortraitFromMesh", body=body["body"], shading="unlit", shows_picture=True, text_lines=13
         )
     with graph.stage("2 Views", width=BOX_WIDTH):
         with graph.folded("Views", "The head is seen from all sides, and close."):
@@ -88,7 +88,7 @@ def _avatar_of_surface(
     with graph.stage(f"{number + 1} Avatar", width=BOX_WIDTH):
         avatar = add_first_avatar(graph, portrait, seen, mesh, parts, fit, Method(""))
         graph.add("PreviewImage", title="First avatar", images=avatar["image"])
-    with graph.stage(f"{number + 2} Results", width=SHEET_WIDTH, beside=True):
+    with graph.stage(f"{number + 2} Results", width=SHEET_WIDTH):
         graph.add("AP3D_SaveAvatar", avatar=avatar["avatar"], text_lines=1)
         with graph.folded("Films and numbers", RESULTS_NOTE):
             graph.add("AP3D_ExportAvatar", avatar=avatar["avatar"], text_lines=1)

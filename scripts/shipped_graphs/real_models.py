@@ -68,7 +68,7 @@ def full_method(graph: WorkflowBuilder) -> None:
     with graph.stage("4 Learning", width=PICK_WIDTH):
         guidance = graph.add("AP3D_GuidanceFromModel", **model, text_lines=3)
         stages = add_learning(graph, first, guidance, portrait["prompt"], seen[1], preset="paper")
-    add_learned(graph, 5, portrait, seen, first, stages)
+    add_learned(graph, 5, portrait, seen, first, stages, filmed=False)
 
 
 def _model_file(

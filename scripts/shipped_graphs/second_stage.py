@@ -14,6 +14,7 @@ from .steps import (
     PICK_WIDTH,
     SHEET_WIDTH,
     Method,
+    add_film,
     add_learned,
     add_learning,
     add_portrait,
@@ -115,11 +116,11 @@ def second_stage(graph: WorkflowBuilder) -> None:
         stages = add_learning(graph, loaded, guidance, prompts, views)
         avatar = stages["Refinement"]
         graph.add("PreviewImage", title="Refinement: before, after", images=avatar["image"])
-    with graph.stage("4 Results", width=SHEET_WIDTH, beside=True):
+    add_film(graph, 4, avatar)
+    with graph.stage("5 Results", width=BOX_WIDTH):
         graph.add("AP3D_SaveAvatar", avatar=avatar["avatar"], filename="avatar_dynamic", text_lines=1)
-        with graph.folded("Films and sheet", "They lie in the output folder."):
+        with graph.folded("Turntable and sheet", "They lie in the output folder."):
             add_turntable(graph, avatar)
-            add_stress_clip(graph, avatar, add_stress_motion(graph, avatar))
             rows = {f"{heading}: before, after": stage["image"] for heading, stage in stages.items()}
             sheet = add_sheet(graph, rows, columns=1, size=1024)
         graph.add("PreviewImage", title="Contact sheet", images=sheet["sheet"])
@@ -150,7 +151,7 @@ def two_styles(graph: WorkflowBuilder) -> None:
     with graph.stage("4 Painted", PAINTED_NOTE, width=PICK_WIDTH):
         painter = graph.add("AP3D_LoadGuidance", title="Model and Style", lora="embedded: painted", text_lines=4)
         painted = add_learning(graph, loaded, painter, prompts, None, called="Painted")["Refinement"]
-    with graph.stage("5 Results", width=SHEET_WIDTH, beside=True):
+    with graph.stage("5 Results", width=SHEET_WIDTH):
         graph.add("AP3D_SaveAvatar", avatar=plain["avatar"], filename="avatar_plain", title="Save Plain", text_lines=1)
         graph.add(
             "AP3D_SaveAvatar", avatar=painted["avatar"], filename="avatar_painted", title="Save Painted", text_lines=1

@@ -194,9 +194,10 @@ def add_turntable(graph: WorkflowBuilder, avatar: BuiltNode) -> BuiltNode:
     )
 
 
-def add_stress_motion(graph: WorkflowBuilder, avatar: BuiltNode) -> BuiltNode:
+def add_stress_motion(graph: WorkflowBuilder, avatar: BuiltNode, collapsed: bool = False) -> BuiltNode:
     """The motion that tries everything."""
-    return graph.add("AP3D_LoadMotion", avatar=avatar["avatar"], motion="stress clip", title="Stress Clip")
+    asked = {"avatar": avatar["avatar"], "motion": "stress clip"}
+    return graph.add("AP3D_LoadMotion", title="Stress Clip", collapsed=collapsed, **asked)
 
 
 def add_stress_clip(graph: WorkflowBuilder, avatar: BuiltNode, stress: BuiltNode, called: str = "") -> BuiltNode:
@@ -209,6 +210,18 @@ def add_stress_clip(graph: WorkflowBuilder, avatar: BuiltNode, stress: BuiltNode
         title=f"Animate {called}".rstrip(),
         shows_picture=True,
     )
+
+
+def add_moving(graph: WorkflowBuilder, avatar: BuiltNode, collapsed: bool = False) -> tuple[BuiltNode, BuiltNode]:
+    """The motion that tries everything, shown by its title alone where it is `collapsed`, and its film."""
+    stress = add_stress_motion(graph, avatar, collapsed)
+    return stress, add_stress_clip(graph, avatar, stress)
+
+
+def add_film(graph: WorkflowBuilder, number: int, avatar: BuiltNode) -> tuple[BuiltNode, BuiltNode]:
+    """Both as a stage of their own: the film is seen at once."""
+    with graph.stage(f"{number} In motion", width=PICK_WIDTH):
+        return add_moving(graph, avatar, collapsed=True)
 
 
 def add_evaluation(
@@ -283,17 +296,21 @@ def add_learned(
     seen: Seen,
     first: BuiltNode,
     stages: dict[str, BuiltNode],
+    filmed: bool = True,
 ) -> None:
-    """The last avatar: its file, films, numbers beside those of the first one, and a sheet of what it has learned."""
+    """The last avatar: its film, file, numbers beside those of the first one, and a sheet of what it has learned.
+
+    filmed: whether there is room for the film as a stage of its own; else it is folded.
+    """
     avatar = [*stages.values()][-1]
-    with graph.stage(f"{number} Results", width=SHEET_WIDTH, beside=True):
+    moving = add_film(graph, number, avatar) if filmed else None
+    with graph.stage(f"{number + filmed} Results", width=SHEET_WIDTH):
         graph.add("AP3D_SaveAvatar", avatar=avatar["avatar"], text_lines=1)
         with graph.folded("Films and numbers", RESULTS_NOTE):
             graph.add("AP3D_SaveAvatar", avatar=first["avatar"], filename="avatar_initial", text_lines=1)
             graph.add("AP3D_ExportAvatar", avatar=avatar["avatar"], text_lines=1)
             turn = add_turntable(graph, avatar)
-            stress = add_stress_motion(graph, avatar)
-            clip = add_stress_clip(graph, avatar, stress)
+            stress, clip = moving or add_moving(graph, avatar)
             add_evaluation(graph, portrait, first, stress, "initial", "Before")
             add_evaluation(graph, portrait, avatar, stress, "refined", "After")
             rows = {"Portrait": seen[0]["images"], "Avatar, turned around": turn["frames"]}
