@@ -194,10 +194,9 @@ def add_turntable(graph: WorkflowBuilder, avatar: BuiltNode) -> BuiltNode:
     )
 
 
-def add_stress_motion(graph: WorkflowBuilder, avatar: BuiltNode, collapsed: bool = False) -> BuiltNode:
+def add_stress_motion(graph: WorkflowBuilder, avatar: BuiltNode) -> BuiltNode:
     """The motion that tries everything."""
-    asked = {"avatar": avatar["avatar"], "motion": "stress clip"}
-    return graph.add("AP3D_LoadMotion", title="Stress Clip", collapsed=collapsed, **asked)
+    return graph.add("AP3D_LoadMotion", avatar=avatar["avatar"], motion="stress clip", title="Stress Clip")
 
 
 def add_stress_clip(graph: WorkflowBuilder, avatar: BuiltNode, stress: BuiltNode, called: str = "") -> BuiltNode:
@@ -212,16 +211,16 @@ def add_stress_clip(graph: WorkflowBuilder, avatar: BuiltNode, stress: BuiltNode
     )
 
 
-def add_moving(graph: WorkflowBuilder, avatar: BuiltNode, collapsed: bool = False) -> tuple[BuiltNode, BuiltNode]:
-    """The motion that tries everything, shown by its title alone where it is `collapsed`, and its film."""
-    stress = add_stress_motion(graph, avatar, collapsed)
+def add_moving(graph: WorkflowBuilder, avatar: BuiltNode) -> tuple[BuiltNode, BuiltNode]:
+    """The motion that tries everything, and its film."""
+    stress = add_stress_motion(graph, avatar)
     return stress, add_stress_clip(graph, avatar, stress)
 
 
 def add_film(graph: WorkflowBuilder, number: int, avatar: BuiltNode) -> tuple[BuiltNode, BuiltNode]:
     """Both as a stage of their own: the film is seen at once."""
     with graph.stage(f"{number} In motion", width=PICK_WIDTH):
-        return add_moving(graph, avatar, collapsed=True)
+        return add_moving(graph, avatar)
 
 
 def add_evaluation(
